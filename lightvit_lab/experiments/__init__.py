@@ -1,0 +1,1 @@
+"""Stored results (`results`) and the runs that made them (`studies`)."""

@@ -1,0 +1,42 @@
+"""Attention weights of every block, recorded beside the model's own forward.
+
+The model keeps its fused attention: a hook on each attention module computes the weights from the same tokens, for
+whoever looks, and leaves when the `with` block ends. Derived in `chapters/foundations/vision_transformer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from ..errors import LabError
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Yield a list that fills, at each forward, with one (batch, heads, tokens, tokens) tensor per block, first block first.
+
+    The list is emptied when a new forward reaches the first block. Rows sum to 1. Raises LabError if the model has no
+    attention that can be read, or if nothing was recorded when the `with` block ends without an exception.
+    """
+    modules = [module for module in model.modules() if callable(getattr(module, "weights", None))]
+    if not modules:
+        raise LabError(f"record_attention: {type(model).__name__} has no attention module with a `weights` method; "
+                       'models.create_model("lab_vit") has')
+    maps: list[Tensor] = []
+
+    def look(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        if module is modules[0]:
+            maps.clear()
+        maps.append(module.weights(arguments[0]).detach())
+
+    handles = [module.register_forward_pre_hook(look) for module in modules]
+    try:
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not maps:
+        raise LabError("record_attention: nothing was recorded; call model(inputs) inside the `with` block")

@@ -1,0 +1,93 @@
+"""Device, seeds, threads, and the guard that lets timm be imported next to a CPU-only torch. Imports torch only inside."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_library = None   # keeps the operator names of ensure_torchvision alive
+
+
+def device() -> "torch.device":
+    """The device to run on: `LIGHTVIT_DEVICE` if set, else cuda, else cpu."""
+    import torch
+
+    chosen = os.environ.get("LIGHTVIT_DEVICE")
+    return torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def device_name() -> str:
+    """The device in words, as it is written beside every measured number."""
+    import platform
+
+    import torch
+
+    if device().type == "cuda":
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{cpu_name() or platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it (Linux), else an empty string."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        return ""
+    return names[0] if names else ""
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's and torch's global generators. Prefer an explicit generator where a function takes one."""
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of the packages that a measured number depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": sys.version.split()[0]}
+    for name in ("lightvit-lab", "torch", "torchvision", "timm", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def ensure_torchvision() -> str:
+    """Make `import torchvision` (and so timm) work; return "native" or "python-only".
+
+    A CPU build of torch beside a torchvision compiled for CUDA cannot load torchvision's compiled part, and
+    `import torchvision` then fails on two operators that do not exist. This declares their names, nothing more:
+    what needs the compiled part (`ops.nms`, `io.decode_image`) still raises. Silent where torchvision is healthy.
+    """
+    global _library
+    if _library is not None:
+        return "python-only"
+    try:
+        import torchvision  # noqa: F401
+        return "native"
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    import torch
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    _library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision  # noqa: F401
+    return "python-only"

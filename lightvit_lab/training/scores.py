@@ -1,0 +1,56 @@
+"""How good is it, and how sure are we: scores with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+import torch
+from torch import nn
+
+from ..data import Pictures
+from ..errors import require_range
+from ..runtime import device
+
+_STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)   # 97.5 % quantile, 1 to 9 degrees of freedom
+
+
+@dataclass(frozen=True)
+class Score:
+    """Share of pictures classified right, with its 95 % Wilson interval (`low`, `high`), over `count` pictures."""
+
+    accuracy: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.accuracy:.1%} (95 % interval {self.low:.1%} to {self.high:.1%}, {self.count:,} pictures)"
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256) -> Score:
+    """Score `model` (put into eval mode, on `runtime.device()`) on every picture of `data`."""
+    model.to(device()).eval()
+    right = 0
+    for index in torch.arange(len(data)).split(batch_size):
+        inputs, labels = data.batch(index)
+        right += (model(inputs.to(device())).argmax(1).cpu() == labels).sum().item()
+    return Score(right / len(data), *wilson_interval(right, len(data)), len(data))
+
+
+def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a share (Wilson, 1927): honest near 0 and 1 and for small counts, where the textbook's is not."""
+    share = successes / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of 2 to 10 runs and its 95 % interval (Student's t): wide for three seeds, as it should be."""
+    require_range("mean_interval", "len(values)", len(values), 2, 10)
+    middle, half = mean(values), _STUDENT_T[len(values) - 2] * stdev(values) / math.sqrt(len(values))
+    return middle, middle - half, middle + half
