@@ -11,9 +11,10 @@ import torch
 
 from .. import data, models, profiling, training
 from ..errors import require_choice
-from . import results
+from . import faults, results
 
 SEEDS = (0, 1, 2)
+LIVE_LR = 2e-3   # the learning rate of the page's own run, so that the stored runs can be repeated there
 
 
 def vision_transformer_fashion_mnist(epochs: float = 3.0) -> dict[str, Any]:
@@ -39,6 +40,23 @@ def vision_transformer_fashion_mnist(epochs: float = 3.0) -> dict[str, Any]:
     return {"epochs": epochs, "train_pictures": len(splits["train"]), "image_size": 32, "models": rows}
 
 
+def vision_transformer_faults(steps: int = 480) -> dict[str, Any]:
+    """A healthy small ViT and three broken ones on the digits, three seeds each: loss curves and symptoms, under letters."""
+    train, test = data.load("digits"), data.load("digits", "test")
+    rows: dict[str, dict[str, Any]] = {}
+    for letter, fault in {"healthy": "healthy", **faults.PATIENTS}.items():
+        rows[letter] = {"runs": []}
+        for seed in SEEDS:
+            torch.manual_seed(seed)
+            model = faults.build(fault, patch_size=8, embedding="patch")
+            history = training.fit(model, train, steps=steps, lr=LIVE_LR, batch_size=32, seed=seed,
+                                   threads=torch.get_num_threads())
+            found = {name: round(value, 4) for name, value in faults.symptoms(model, test).items()}
+            rows[letter]["runs"].append({"seed": seed, "loss": _means(history.loss), "symptoms": found})
+            print(f"patient {letter}, seed {seed}: {found}", flush=True)
+    return {"dataset": "digits", "steps": steps, "patients": rows}
+
+
 def _run(model: torch.nn.Module, splits: dict[str, data.Pictures], epochs: float, seed: int) -> dict[str, Any]:
     """One run: scores on the validation pictures on the way, the score on the test pictures once, at the end."""
     history = training.fit(model, splits["train"], epochs=epochs, lr=2e-3, batch_size=128, seed=seed,
@@ -48,17 +66,21 @@ def _run(model: torch.nn.Module, splits: dict[str, data.Pictures], epochs: float
         "seed": seed, "seconds": round(history.seconds, 1), "test": round(score.accuracy, 4),
         "test_low": round(score.low, 4), "test_high": round(score.high, 4),
         "validation": [[step, round(check.accuracy, 4)] for step, check in history.scores],
-        "loss": [round(sum(chunk) / len(chunk), 4) for chunk in _chunks(history.loss, 60)],
+        "loss": _means(history.loss),
     }
 
 
-def _chunks(values: list[float], count: int) -> list[list[float]]:
-    """Cut `values` into `count` chunks of nearly equal length (fewer if there are not enough)."""
+def _means(values: list[float], count: int = 60) -> list[float]:
+    """Cut `values` into `count` stretches of nearly equal length (fewer if there are not enough) and average each."""
     count = min(count, len(values))
-    return [values[len(values) * i // count : len(values) * (i + 1) // count] for i in range(count)]
+    stretches = (values[len(values) * i // count : len(values) * (i + 1) // count] for i in range(count))
+    return [round(sum(stretch) / len(stretch), 4) for stretch in stretches]
 
 
-STUDIES: dict[str, Callable[[], dict[str, Any]]] = {"vision_transformer_fashion_mnist": vision_transformer_fashion_mnist}
+STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
+    "vision_transformer_fashion_mnist": vision_transformer_fashion_mnist,
+    "vision_transformer_faults": vision_transformer_faults,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

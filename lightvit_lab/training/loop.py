@@ -31,18 +31,18 @@ class History:
 
 
 def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, batch_size: int = 64,
-        weight_decay: float = 0.05, label_smoothing: float = 0.0, warmup: float = 0.1, seed: int = 0,
+        steps: int | None = None, weight_decay: float = 0.05, label_smoothing: float = 0.0, warmup: float = 0.1, seed: int = 0,
         validation: Pictures | None = None, checks: int = 1, threads: int | None = None, progress: bool = True) -> History:
     """Train `model` in place on `data` with AdamW, a linear warm-up over the share `warmup` of the steps, then a cosine.
 
-    The number of steps is fixed beforehand, `epochs * len(data) / batch_size` rounded up. With `validation`, the
+    The number of steps is fixed beforehand: `steps`, or `epochs * len(data) / batch_size` rounded up. With `validation`, the
     model is scored there `checks` times, evenly spread. `threads=None` times one step at one and at all threads and
     keeps the faster (beside a busy neighbour two threads can be far slower than one). Raises LabError on arguments
     that make no run and on a loss that is not finite. AdamW: Loshchilov and Hutter, arXiv 1711.05101.
     """
-    _require_run(data, epochs, lr, batch_size, checks)
+    _require_run(data, epochs, lr, batch_size, steps, checks)
     model.to(device()).train()
-    steps = math.ceil(epochs * len(data) / batch_size)
+    steps = steps or math.ceil(epochs * len(data) / batch_size)
     optimizer = torch.optim.AdamW(_decay_groups(model, weight_decay), lr=lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warmup_cosine(step, steps, warmup))
     _set_threads(model, data, batch_size, threads)
@@ -124,11 +124,12 @@ def _bar(batches: Iterable[Tensor], steps: int, progress: bool) -> Iterable[Tens
     return tqdm(batches, total=steps, unit="step", disable=not progress or "LIGHTVIT_BOOK" in os.environ, leave=False)
 
 
-def _require_run(data: Pictures, epochs: float, lr: float, batch_size: int, checks: int) -> None:
+def _require_run(data: Pictures, epochs: float, lr: float, batch_size: int, steps: int | None, checks: int) -> None:
     require_range("fit", "epochs", epochs, 0.0)
     require_range("fit", "lr", lr, 1e-12, 10)
     require_range("fit", "batch_size", batch_size, 1)
     require_range("fit", "checks", checks, 1)
+    require_range("fit", "steps", 1 if steps is None else steps, 1)
     if epochs == 0 or len(data) == 0:
         raise LabError(f"fit: {epochs} epochs of {len(data)} pictures are no training; give epochs > 0 and some pictures")
 

@@ -1,0 +1,80 @@
+# `make book` builds the book, `make test` tests it. Each target sets up .venv by itself, and again only when
+# pyproject.toml or constraints.txt change. README.md has the same steps in plain pip.
+#   PYTHON=python3.12   the interpreter (3.11 to 3.13)       PINNED=0         the newest versions, no constraints.txt
+#   TORCH_INDEX=cpu     PyTorch's small CPU wheels           LIGHTVIT_DATA=   folder with data sets (any path)
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := book
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Kernels run in the folder of their page, where a relative path points nowhere.
+ifneq ($(strip $(LIGHTVIT_DATA)),)
+override LIGHTVIT_DATA := $(abspath $(LIGHTVIT_DATA))
+export LIGHTVIT_DATA
+endif
+
+CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
+TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
+
+.PHONY: book test serve notebooks bench reference zoo test-book test-browser clean
+
+book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
+	$(BIN)/python book/_tools/vendor.py
+	$(BIN)/jupyter-book build . -W --keep-going
+	@echo "The book is built. Open $(CURDIR)/_build/html/index.html (or run 'make serve' and open http://127.0.0.1:8000/)"
+
+test: $(VENV)/.test ## all tests but those of the built book
+	$(BIN)/python -m pytest
+
+test-book: $(VENV)/.test ## run every derived notebook in a clean kernel without network, with solutions and with stubs
+	LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py
+
+test-browser: $(VENV)/.test ## look at the built book with a real browser (make book first)
+	LIGHTVIT_TEST_BROWSER=1 $(BIN)/python -m pytest tests/book/test_browser.py
+
+serve: ## serve the built book on this machine alone
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+notebooks: $(VENV)/.book ## derive the notebooks that Colab opens from their pages
+	$(BIN)/python book/_tools/notebooks.py
+
+bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
+	$(BIN)/python -m pytest -s tests/bench/bench_*.py
+
+reference: $(VENV)/.book ## make the stored results anew (an hour on two cores; needs LIGHTVIT_DATA)
+	$(BIN)/python -m lightvit_lab.experiments.studies
+
+zoo: ## train the zoo's models (the chapter on distillation brings it)
+	@echo "zoo: no models yet; they come with the chapters on distillation" >&2; exit 1
+
+clean: ## remove what was built; .venv stays
+	rm -rf _build book/_vendor
+
+$(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,book)
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,book$(comma)compress$(comma)scale$(comma)test)
+
+comma := ,
+define install
+	$(if $(TORCH_WHEELS),$(BIN)/pip install -q --index-url $(TORCH_WHEELS) torch torchvision)
+	$(BIN)/pip install -q $(CONSTRAIN) -e ".[$(1)]"
+	touch $@
+endef
+
+# The first interpreter that is 3.11 to 3.13 and can make virtual environments, or a sentence that says what is missing.
+$(VENV)/bin/python:
+	@for python in $(or $(PYTHON),python3 python3.11 python3.12 python3.13); do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    echo "Setting up $(VENV) with $$($$python --version) (a few minutes, once)"; \
+	    exec $$python -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "No Python 3.11, 3.12 or 3.13 with venv was found (tried: $(or $(PYTHON),python3 python3.11 python3.12 python3.13))." >&2; \
+	echo "Install one (Debian, Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
+	exit 1

@@ -1,0 +1,171 @@
+"""Compare an answer with the expected one and say in words where they part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SMALL = 16   # outputs of up to so many numbers are shown whole
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first thing that sets two values apart. `discreet`: the text gives no expected number away."""
+
+    text: str
+    discreet: bool = False
+
+
+def difference(given: Any, expected: Any, tolerance: float, name: str = "the output") -> Difference | None:
+    """What sets `given` apart from `expected`, None where they agree within `tolerance` (relative and absolute).
+
+    Knows tensors (any device), numbers, bools, strings, None, and tuples, lists and dicts of them. NaN agrees with NaN.
+    """
+    if isinstance(expected, Tensor):
+        return _tensor_difference(given, expected, tolerance, name)
+    if isinstance(expected, Mapping):
+        return _mapping_difference(given, expected, tolerance, name)
+    if isinstance(expected, (tuple, list)):
+        return _sequence_difference(given, expected, tolerance, name)
+    return _scalar_difference(item(given), expected, tolerance, name)
+
+
+def beside(given: Any, expected: Any) -> str:
+    """Expected over given, two aligned lines, where both are small; else an empty string."""
+    shown = [_small(expected), _small(given)]
+    return "" if None in shown else f"expected  {shown[0]}\ngiven     {shown[1]}"
+
+
+def describe(value: Any) -> str:
+    """A value in a few words: a tensor by its shape, a module by its class, anything else as Python writes it."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    if isinstance(value, nn.Module):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"
+
+
+def item(value: Any) -> Any:
+    """The number inside a tensor or array of one element; anything else as it is."""
+    single = hasattr(value, "item") and math.prod(getattr(value, "shape", (0,))) == 1
+    return value.item() if single and getattr(getattr(value, "device", None), "type", "") != "meta" else value
+
+
+def _tensor_difference(given: Any, expected: Tensor, tolerance: float, name: str) -> Difference | None:
+    if expected.dim() == 0 and isinstance(given, (int, float)):
+        given = torch.tensor(given, dtype=expected.dtype)
+    if not isinstance(given, Tensor):
+        return Difference(f"{name} is {_kind(given)}; expected a tensor of shape {tuple(expected.shape)}", True)
+    if given.device.type == "meta":
+        return Difference(f"{name} is on the device meta, where tensors hold no numbers; make it on the cpu", True)
+    if given.shape != expected.shape:
+        also = f", and is {given.dtype}, expected {expected.dtype}" if given.dtype != expected.dtype else ""
+        return Difference(f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}{also}", True)
+    if given.dtype != expected.dtype:
+        return Difference(f"{name} is {given.dtype}, expected {expected.dtype}; its shape is right", True)
+    return _value_difference(_plain(given), _plain(expected), tolerance, name)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The tensor on the cpu, without history, wide enough to be compared."""
+    tensor = tensor.detach().cpu()
+    tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _value_difference(given: Tensor, expected: Tensor, tolerance: float, name: str) -> Difference | None:
+    inexact = given.is_floating_point() or given.is_complex()
+    close = torch.isclose(given, expected, tolerance, tolerance, equal_nan=True) if inexact else given == expected
+    if close.all():
+        return None
+    strange = given.isnan() & ~expected.isnan()
+    if strange.any():
+        return Difference(f"{name} has NaN (not a number) in {int(strange.sum())} of {given.numel()} places, the first "
+                          f"{_place(strange)}; 0 / 0, inf - inf and the root of a negative number make NaN", True)
+    gap = (given.to(torch.complex128) - expected.to(torch.complex128)).abs().nan_to_num(math.inf, math.inf)
+    gap = gap.where(~close, 0.0)
+    here, there, apart = (_digits(part.flatten()[gap.argmax()].item()) for part in (given, expected, gap))
+    return Difference(f"the shape is right, but {int((~close).sum())} of {given.numel()} values of {name} differ, most "
+                      f"{_place(gap == gap.max())}: expected {there}, given {here}, a difference of {apart}")
+
+
+def _place(mask: Tensor) -> str:
+    """Where the mask is first true, as an index."""
+    return f"at {mask.nonzero()[0].tolist()}" if mask.dim() else "as a single number"
+
+
+def _mapping_difference(given: Any, expected: Mapping, tolerance: float, name: str) -> Difference | None:
+    if not isinstance(given, Mapping):
+        return Difference(f"{name} is {_kind(given)}; expected a dict", True)
+    if set(given) != set(expected):
+        return Difference(f"{name} has the keys {sorted(map(str, given))}, expected {sorted(map(str, expected))}", True)
+    parts = (difference(given[key], expected[key], tolerance, f"{name}[{key!r}]") for key in expected)
+    return next((part for part in parts if part), None)
+
+
+def _sequence_difference(given: Any, expected: tuple | list, tolerance: float, name: str) -> Difference | None:
+    if not isinstance(given, (tuple, list)):
+        return Difference(f"{name} is {_kind(given)}; expected a {type(expected).__name__} of {len(expected)}", True)
+    if len(given) != len(expected):
+        return Difference(f"{name} has {len(given)} parts, expected {len(expected)}", True)
+    parts = (difference(given[i], expected[i], tolerance, f"{name}[{i}]") for i in range(len(expected)))
+    return next((part for part in parts if part), None)
+
+
+def _scalar_difference(given: Any, expected: Any, tolerance: float, name: str) -> Difference | None:
+    number = _is_number(expected)
+    if not (_is_number(given) if number else isinstance(given, type(expected))):
+        return Difference(f"{name} is {_kind(given)}; expected {'a number' if number else _kind(expected)}", True)
+    if number and _numbers_agree(given, expected, tolerance) or not number and given == expected:
+        return None
+    if number and math.isnan(given):
+        return Difference(f"{name} is NaN (not a number); 0 / 0 and inf - inf make NaN", True)
+    return Difference(f"{name} differs: expected {_digits(expected)}, given {_digits(given)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _numbers_agree(given: float, expected: float, tolerance: float) -> bool:
+    if isinstance(given, int) and isinstance(expected, int) and tolerance < 1e-3:
+        return given == expected   # whole numbers are counts: nearly right is wrong
+    same = math.isnan(given) and math.isnan(expected)
+    return same or math.isclose(given, expected, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None (is a `return` missing?)"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"of type {type(value).__name__}"
+
+
+def _digits(value: Any) -> str:
+    """A number with 4 significant digits; whole numbers and anything else in full."""
+    return f"{value:.4g}" if isinstance(value, (float, complex)) else repr(value)
+
+
+def _small(value: Any) -> str | None:
+    """The whole value as text where it is a tensor or a few values of at most SMALL numbers, else None."""
+    if isinstance(value, Tensor):
+        shown = value.numel() <= SMALL and value.device.type != "meta"
+        return _nested(value.detach().cpu().tolist()) if shown else None
+    text = _nested(value)
+    return text if text is not None and len(text) <= 200 else None
+
+
+def _nested(value: Any) -> str | None:
+    """Lists, tuples and numbers with 4 significant digits; None where there is anything larger inside."""
+    if isinstance(value, (list, tuple)):
+        parts = [_small(part) if isinstance(part, Tensor) else _nested(part) for part in value]
+        left, right = "[]" if isinstance(value, list) else "()"
+        return None if None in parts else f"{left}{', '.join(parts)}{right}"
+    return _digits(value) if isinstance(value, (int, float, complex, str)) else None

@@ -1,0 +1,106 @@
+// Runs beside each prediction's HTML; harmless when run again. LAB_PREDICT_ID is filled in by prediction.py.
+(function () {
+  "use strict";
+
+  function recall(key) {                       // storage may be blocked, or hold something else
+    try { return JSON.parse(window.localStorage.getItem(key)); } catch (error) { return null; }
+  }
+  function keep(key, value) {
+    try {
+      if (value === null) { window.localStorage.removeItem(key); }
+      else { window.localStorage.setItem(key, JSON.stringify(value)); }
+    } catch (error) { /* the guess then lasts as long as the page */ }
+  }
+  function shown(number) {
+    return Number.isInteger(number) ? number.toLocaleString("en-US")
+      : number.toLocaleString("en-US", { maximumSignificantDigits: 4 });
+  }
+  function verdict(guess, answer, tolerance) { // says the same as Prediction._verdict
+    if (Math.abs(guess - answer) <= tolerance * Math.abs(answer)) { return "right"; }
+    var way = guess < answer ? "low" : "high";
+    if (guess * answer <= 0) { return "too " + way; }
+    var factor = Math.max(guess / answer, answer / guess);
+    if (factor < 1.005) { return "slightly too " + way; }
+    var digits = factor < 2 ? 2 : factor < 100 ? 1 : 0;
+    return factor.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })
+      + " times too " + way;
+  }
+  function judge(data, guess) {                // guess as text -> what is said, and whether it was right
+    if (data.kind === "choice") {
+      var right = guess === data.answer;
+      return { right: right, text: "You said " + guess + ": " + (right ? "right" : "it is " + data.shown) + "." };
+    }
+    var found = verdict(Number(guess), Number(data.answer), Number(data.tolerance));
+    var said = (shown(Number(guess)) + " " + data.unit).trim();
+    return { right: found === "right", text: "You said " + said + ", it is " + data.shown + ": " + found + "." };
+  }
+  function codeParts(text) {                   // `code` between backticks, as boxes.inline does it
+    return text.split(/`([^`]+)`/).map(function (part, index) {
+      if (index % 2 === 0) { return document.createTextNode(part); }
+      var code = document.createElement("code");
+      code.textContent = part;
+      code.style.cssText = "font-family:monospace;color:inherit;background:none;border:0;padding:0";
+      return code;
+    });
+  }
+
+  function setUp(root) {
+    root.dataset.ready = "true";
+    var data = root.dataset;
+    var form = root.querySelector("form");
+    var output = root.querySelector(".lab-predict-reveal");
+    var again = root.querySelector(".lab-predict-again");
+    var first = form.querySelector("input");
+
+    function read() {
+      var chosen = data.kind === "choice" ? form.querySelector("input:checked") : first;
+      return chosen === null ? "" : chosen.value;
+    }
+    function reveal(guess) {
+      var found = judge(data, guess);
+      var line = document.createElement("strong");
+      codeParts(found.text).forEach(function (node) { line.appendChild(node); });
+      output.replaceChildren(line, document.createTextNode(" "));
+      codeParts(data.explain).forEach(function (node) { output.appendChild(node); });
+      form.hidden = true;
+      again.hidden = false;
+      return found.right;
+    }
+    function commit() {
+      var guess = read();
+      if (guess === "" || (data.kind === "number" && !Number.isFinite(Number(guess)))) {
+        output.textContent = data.kind === "choice" ? "Choose one first." : "Give a number first.";
+        first.focus();
+        return;
+      }
+      var right = reveal(guess);
+      keep(data.key, { guess: guess, answer: data.answer, right: right });
+      again.focus();
+    }
+    function ask() {
+      keep(data.key, null);
+      output.textContent = "";
+      form.hidden = false;
+      again.hidden = true;
+      first.focus();
+    }
+
+    root.querySelector(".lab-predict-fold").hidden = true;
+    form.hidden = false;
+    form.addEventListener("submit", function (event) { event.preventDefault(); });
+    form.addEventListener("keydown", function (event) {
+      if (event.key === "Enter" && event.target.tagName === "INPUT") { event.preventDefault(); commit(); }
+    });
+    form.querySelector(".lab-predict-commit").addEventListener("click", commit);
+    again.addEventListener("click", ask);
+
+    var kept = recall(data.key);
+    var guess = kept !== null && typeof kept.guess === "string" ? kept.guess : "";
+    var known = data.kind === "choice"
+      ? Array.from(form.querySelectorAll("input")).some(function (input) { return input.value === guess; })
+      : guess !== "" && Number.isFinite(Number(guess));
+    if (known) { reveal(guess); }
+  }
+
+  document.querySelectorAll("#LAB_PREDICT_ID:not([data-ready])").forEach(setUp);
+})();

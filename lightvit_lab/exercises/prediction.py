@@ -1,0 +1,151 @@
+"""Predict first: the reader commits to a guess, then sees the answer and by what factor the guess was off.
+
+One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request. The guess stays in
+the browser (localStorage). Without JavaScript the answer stands in a fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from ..errors import LabError, require_choice, require_range
+from .boxes import box_style, inline
+
+_CONTROL = ("font:inherit;color:inherit;background:transparent;border:1px solid currentColor;border-radius:3px;"
+            "padding:.2em .6em")
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """One question with its answer; made by `predict`. HTML in notebooks, the bare question in terminals."""
+
+    question: str
+    answer: float | str
+    unit: str = ""
+    choices: tuple[str, ...] | None = None
+    tolerance: float = 0.0
+    explain: str = ""
+
+    @property
+    def id(self) -> str:
+        """The question's own id, the same in every session: the guess is kept under it."""
+        return "lab-predict-" + hashlib.sha256(self.question.encode()).hexdigest()[:12]
+
+    @property
+    def shown_answer(self) -> str:
+        """The answer as it is shown, with its unit."""
+        return str(self.answer) if self.choices else _with_unit(_shown(self.answer), self.unit)
+
+    def reveal(self, guess: float | str) -> str:
+        """Commit to a guess and read the answer. Raises LabError on a guess that is no number, or no choice."""
+        if self.choices:
+            require_choice("reveal", "guess", guess, self.choices)
+            verdict = "right" if guess == self.answer else f"it is {self.answer}"
+            text = f"You said {guess}: {verdict}."
+        else:
+            number = _number("reveal", "guess", guess)
+            said = _with_unit(_shown(number), self.unit)
+            text = f"You said {said}, it is {self.shown_answer}: {self._verdict(number)}."
+        return f"{text} {self.explain}".strip()
+
+    def _verdict(self, guess: float) -> str:
+        """How far off a guess is; `prediction.js` says the same in the browser."""
+        if abs(guess - self.answer) <= self.tolerance * abs(self.answer):
+            return "right"
+        way = "low" if guess < self.answer else "high"
+        if guess * self.answer <= 0:
+            return f"too {way}"   # no factor leads from or to zero, or across it
+        factor = max(guess / self.answer, self.answer / guess)
+        if factor < 1.005:
+            return f"slightly too {way}"
+        return f"{factor:,.{2 if factor < 2 else 1 if factor < 100 else 0}f} times too {way}"
+
+    def __repr__(self) -> str:
+        asked = f" Choices: {', '.join(self.choices)}." if self.choices else f" (in {self.unit})" if self.unit else ""
+        guess = repr(self.choices[0]) if self.choices else "10"
+        return (f"Predict first: {self.question}{asked}\n"
+                f"    Commit to a guess to see the answer: print(_.reveal({guess})), with your own guess.")
+
+    def _repr_html_(self) -> str:
+        script = _script().replace("LAB_PREDICT_ID", self.id)
+        return (f'<div class="lab-predict" id="{self.id}" role="group" aria-labelledby="{self.id}-question" '
+                f'data-lm-suppress-shortcuts="true" {self._data()} '
+                f'style="{box_style("predict")}">{self._form()}'
+                f'<div role="status" aria-live="polite" class="lab-predict-reveal"></div>'
+                f'<button type="button" class="lab-predict-again" hidden style="{_CONTROL}">Guess again</button>'
+                f'<details class="lab-predict-fold"><summary>The answer</summary>{inline(self.shown_answer)}. '
+                f"{inline(self.explain)}</details></div><script>{script}</script>")
+
+    def _data(self) -> str:
+        """What the script reads, as data attributes."""
+        kept = {"key": self.id.replace("lab-predict-", "lightvit-lab:predict:"), "answer": self.answer,
+                "shown": self.shown_answer, "unit": self.unit, "tolerance": self.tolerance, "explain": self.explain,
+                "kind": "choice" if self.choices else "number"}
+        return " ".join(f'data-{name}="{escape(str(value))}"' for name, value in kept.items())
+
+    def _form(self) -> str:
+        question = f'<div id="{self.id}-question"><strong>Predict first.</strong> {inline(self.question)}</div>'
+        commit = f'<button type="button" class="lab-predict-commit" style="{_CONTROL}">Commit</button>'
+        if not self.choices:
+            field = (f'<label>Your guess <input type="number" step="any" inputmode="decimal" class="lab-predict-guess" '
+                     f'style="{_CONTROL};width:9em"></label> {escape(self.unit)} ')
+            return f'{question}<form hidden style="margin:.3em 0 0">{field}{commit}</form>'
+        radios = "".join(f'<label style="display:block"><input type="radio" name="{self.id}" value="{escape(choice)}"> '
+                         f"{inline(choice)}</label>" for choice in self.choices)
+        legend = '<legend style="font:inherit;padding:0">Your guess</legend>'
+        fieldset = f'<fieldset style="border:0;margin:0;padding:0">{legend}{radios}</fieldset>'
+        return f'{question}<form hidden style="margin:.3em 0 0">{fieldset}{commit}</form>'
+
+
+def predict(question: str, answer: float | str, *, unit: str = "", choices: list[str] | None = None,
+            tolerance: float | None = None, explain: str = "") -> Prediction:
+    """Ask for a guess before the answer is seen.
+
+    `answer` is a finite number in `unit`, or one of `choices`; `tolerance` is the relative error that still counts as
+    right (None: none for a whole number, which is a count, else 0.01); `explain` follows the answer. The guess is kept
+    by the question's text. Raises LabError on an empty question, no finite answer, or an answer that is no choice.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise LabError(f"predict: question={question!r}; give the question as text")
+    if tolerance is not None:
+        require_range("predict", "tolerance", tolerance, 0)
+    if choices is None:
+        number = _number("predict", "answer", answer)
+        tolerance = (0.0 if float(number).is_integer() else 0.01) if tolerance is None else tolerance
+        return Prediction(question, number, unit, None, tolerance, explain)
+    choices = tuple(str(choice) for choice in choices)
+    if len(choices) < 2 or len(set(choices)) < len(choices):
+        raise LabError(f"predict: choices={list(choices)!r}; give at least two, each only once")
+    require_choice("predict", "answer", str(answer), choices)
+    return Prediction(question, str(answer), unit, choices, explain=explain)
+
+
+def _number(caller: str, argument: str, value: Any) -> int | float:
+    """A finite Python number out of a number, or a tensor or array of one element."""
+    if hasattr(value, "item") and math.prod(value.shape) == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise LabError(f"{caller}: {argument}={value!r}; give a finite number")
+    return value
+
+
+def _shown(number: float) -> str:
+    """Whole numbers in full with thousands marked, others with 4 significant digits."""
+    if float(number).is_integer() and abs(number) < 1e15:
+        return f"{int(number):,}"
+    return f"{number:,.0f}" if 1e4 <= abs(number) < 1e15 else f"{number:.4g}"
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text} {unit}".strip()
+
+
+@cache
+def _script() -> str:
+    return files(__package__).joinpath("prediction.js").read_text(encoding="utf-8")

@@ -1,0 +1,94 @@
+"""Three classic mistakes in a Vision Transformer, built on purpose, and the symptoms by which each is told.
+
+`chapters/foundations/vision_transformer` shows the symptoms and asks for the diagnosis.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .. import data, models
+from ..errors import require_choice
+from ..explain import record_attention
+from ..models.vision_transformer import Attention
+from ..training import evaluate
+
+
+class WrongAxisAttention(Attention):
+    """The softmax taken over the queries: columns sum to 1 instead of rows, so a token gets no mean but some sum."""
+
+    def weights(self, tokens: Tensor) -> Tensor:
+        query, key, _ = self.split_heads(tokens)
+        return (query @ key.transpose(-2, -1) * self.scale).softmax(dim=-2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        mixed = self.weights(tokens) @ self.split_heads(tokens)[2]
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+FAULTS = ("healthy", "no position", "wrong axis", "no scale")
+PATIENTS = {"A": "wrong axis", "B": "no scale", "C": "no position"}   # what the page's exercise asks for
+
+
+def build(fault: str, **kwargs: object) -> nn.Module:
+    """A `lab_vit_student` with one of FAULTS built in; `kwargs` go to the model."""
+    require_choice("faults.build", "fault", fault, FAULTS)
+    model = models.create_model("lab_vit_student", position=fault != "no position", **kwargs)
+    for block in model.blocks:
+        if fault == "wrong axis":
+            broken = WrongAxisAttention(model.dim, block.attn.num_heads)
+            broken.load_state_dict(block.attn.state_dict())
+            block.attn = broken
+        if fault == "no scale":
+            block.attn.scale = 1.0
+    return model
+
+
+@torch.inference_mode()
+def symptoms(model: nn.Module, pictures: data.Pictures) -> dict[str, float]:
+    """What a doctor would measure on a trained model, over `pictures`: shares in [0, 1], logits without unit.
+
+    `accuracy`; `accuracy_shuffled`, with the patches of every picture shuffled alike; `row_sum_low` and `row_sum_high`, the
+    least and the greatest row sum of any attention matrix; `entropy`, the mean entropy of a row as a share of log N (1:
+    looks everywhere alike, 0: at one token); `largest_logit`, the 99.9th percentile of |q k| before the softmax.
+    """
+    inputs = pictures.inputs[:64]
+    with record_attention(model) as maps:
+        model(inputs)
+    rows = torch.cat([block_map.flatten(0, 2) for block_map in maps])
+    logits = [_logits(model, block, inputs) for block in range(len(model.blocks))]
+    shares = rows / rows.sum(-1, keepdim=True)
+    entropy = -(shares * shares.clamp_min(1e-12).log()).sum(-1).mean() / math.log(rows.shape[-1])
+    return {
+        "accuracy": evaluate(model, pictures).accuracy,
+        "accuracy_shuffled": evaluate(nn.Sequential(ShufflePatches(model.patch_size), model), pictures).accuracy,
+        "row_sum_low": rows.sum(-1).min().item(), "row_sum_high": rows.sum(-1).max().item(),
+        "entropy": entropy.item(), "largest_logit": max(logits),
+    }
+
+
+class ShufflePatches(nn.Module):
+    """Shuffle the patches of every picture by one fixed permutation; (batch, channels, size, size) in and out."""
+
+    def __init__(self, patch_size: int, seed: int = 0):
+        super().__init__()
+        self.patch_size, self.seed = patch_size, seed
+
+    def forward(self, images: Tensor) -> Tensor:
+        size = images.shape[-1]
+        patches = nn.functional.unfold(images, self.patch_size, stride=self.patch_size)   # (B, C * P * P, N)
+        order = torch.randperm(patches.shape[-1], generator=torch.Generator().manual_seed(self.seed))
+        return nn.functional.fold(patches[:, :, order], size, self.patch_size, stride=self.patch_size)
+
+
+def _logits(model: nn.Module, block: int, inputs: Tensor) -> float:
+    """99.9th percentile of the absolute attention logits of one block."""
+    tokens = model.embed(inputs)
+    for earlier in model.blocks[:block]:
+        tokens = earlier(tokens)
+    attention = model.blocks[block].attn
+    query, key, _ = attention.split_heads(model.blocks[block].norm1(tokens))
+    return (query @ key.transpose(-2, -1) * attention.scale).abs().flatten().quantile(0.999).item()

@@ -1,0 +1,62 @@
+"""Figures made of curves and points: training runs, scores with intervals, cost over tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from .display import style
+
+
+def loss_curves(losses: Mapping[str, Sequence[float]], smooth: int = 9) -> go.Figure:
+    """Training loss of one or more runs over steps; a running mean over `smooth` steps takes out the noise of batches."""
+    figure = go.Figure()
+    for index, (label, loss) in enumerate(losses.items()):
+        means = [sum(loss[max(0, i - smooth + 1):i + 1]) / len(loss[max(0, i - smooth + 1):i + 1]) for i in range(len(loss))]
+        figure.add_trace(go.Scatter(y=[round(value, 4) for value in means], name=label, mode="lines", **style(index)))
+    figure.update_xaxes(title="step").update_yaxes(title="training loss (nats)", rangemode="tozero")
+    return figure
+
+
+def training_curves(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> go.Figure:
+    """Validation accuracy over steps: per label several seeds, each a list of (step, accuracy). One line per seed."""
+    figure = go.Figure()
+    for index, (label, seeds) in enumerate(runs.items()):
+        for number, points in enumerate(seeds):
+            steps, accuracies = zip(*points)
+            figure.add_trace(go.Scatter(x=steps, y=[100 * value for value in accuracies], name=label, legendgroup=label,
+                                        showlegend=number == 0, mode="lines+markers", **style(index)))
+    figure.update_xaxes(title="step").update_yaxes(title="validation accuracy (%)")
+    return figure
+
+
+def scores_by_model(scores: Mapping[str, tuple[float, float, float]], runs: Mapping[str, Sequence[float]]) -> go.Figure:
+    """Accuracy per model: (mean, low, high) as a point with its interval, and every single run as a small open marker."""
+    figure = go.Figure()
+    for index, (label, (middle, low, high)) in enumerate(scores.items()):
+        look = style(index)
+        figure.add_trace(go.Scatter(
+            x=[100 * middle], y=[label], mode="markers", marker=look["marker"] | {"size": 13}, showlegend=False,
+            error_x=dict(type="data", symmetric=False, array=[100 * (high - middle)], arrayminus=[100 * (middle - low)]),
+            hovertemplate="%{x:.2f} %<extra></extra>"))
+        figure.add_trace(go.Scatter(
+            x=[100 * value for value in runs[label]], y=[label] * len(runs[label]), mode="markers", showlegend=False,
+            marker=look["marker"] | {"symbol": f"{look['marker']['symbol']}-open", "size": 8},
+            hovertemplate="one seed: %{x:.2f} %<extra></extra>"))
+    figure.update_xaxes(title="test accuracy (%)").update_yaxes(autorange="reversed")
+    return figure.update_layout(height=130 + 60 * len(scores))
+
+
+def cost_over_tokens(tokens: Sequence[int], lines: Mapping[str, Sequence[float]], points: Mapping[str, Sequence[float]],
+                     unit: str) -> go.Figure:
+    """Cost over the number of tokens on two logarithmic axes: `lines` (from a formula) and `points` (counted, measured)."""
+    figure = go.Figure()
+    for index, (label, values) in enumerate(lines.items()):
+        figure.add_trace(go.Scatter(x=tokens, y=values, name=label, mode="lines", line=style(index)["line"]))
+    for index, (label, values) in enumerate(points.items()):
+        marker = style(index)["marker"]
+        figure.add_trace(go.Scatter(x=tokens, y=values, name=label, mode="markers", marker=marker))
+    figure.update_xaxes(title="tokens", type="log", tickvals=list(tokens), ticktext=[str(count) for count in tokens])
+    figure.update_yaxes(title=unit, type="log")
+    return figure

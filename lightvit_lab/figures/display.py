@@ -1,0 +1,65 @@
+"""The template of every figure, and `show`: one call for the built page, for Jupyter and for Colab."""
+
+from __future__ import annotations
+
+import os
+from html import escape
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+import plotly.io as pio
+
+from ..errors import LabError
+
+if TYPE_CHECKING:
+    from ..experiments.results import StoredResult
+
+# Okabe and Ito's colours, told apart by colour-blind readers; every series has a marker and a dash of its own as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#000000")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+
+TEMPLATE = go.layout.Template(layout=dict(
+    colorway=COLOURS, font=dict(family="system-ui, sans-serif", size=14, color="#222222"), paper_bgcolor="white",
+    plot_bgcolor="white", height=380, margin=dict(l=60, r=20, t=30, b=50), colorscale=dict(sequential="Cividis"),
+    legend=dict(orientation="h", yanchor="bottom", y=1.02, xanchor="left", x=0), hovermode="closest",
+    xaxis=dict(gridcolor="#DDDDDD", linecolor="#555555", ticks="outside", automargin=True, zeroline=False),
+    yaxis=dict(gridcolor="#DDDDDD", linecolor="#555555", ticks="outside", automargin=True, zeroline=False),
+))
+_HIDDEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
+
+
+def style(index: int) -> dict:
+    """Colour, marker and dash of the `index`-th series, as keyword arguments of a Plotly scatter trace."""
+    index %= len(COLOURS)
+    return {"line": {"color": COLOURS[index], "dash": DASHES[index]},
+            "marker": {"color": COLOURS[index], "symbol": MARKERS[index], "size": 9}}
+
+
+def show(figure: go.Figure, alt: str, result: "StoredResult | None" = None) -> None:
+    """Show `figure` with its alternative text, and under it where its numbers come from if they are a stored `result`.
+
+    Raises LabError if `figure` is none, or if `alt` does not say in a sentence what there is to see.
+    """
+    if not isinstance(figure, go.Figure):
+        raise LabError(f"show: expected a Plotly figure, got {type(figure).__name__}")
+    if not isinstance(alt, str) or len(alt.split()) < 4:
+        raise LabError(f"show: alt={alt!r}; say in one sentence what the figure shows, for those who do not see it")
+    figure = go.Figure(figure).update_layout(template=TEMPLATE)
+    try:
+        from IPython.display import HTML, display
+    except ImportError:
+        return print(f"[figure] {alt}")
+    origin = f"<p><small>{escape(result.origin)}</small></p>" if result else ""
+    if "LIGHTVIT_BOOK" in os.environ:
+        return display(HTML(_page_html(figure, alt, origin)))
+    display(figure)
+    display(HTML(f'<p style="{_HIDDEN}">Figure: {escape(alt)}</p>{origin}'))
+
+
+def _page_html(figure: go.Figure, alt: str, origin: str) -> str:
+    """HTML for a page that has plotly.js already. A group, not an image: sliders and buttons in it stay reachable."""
+    drawing = pio.to_html(figure, full_html=False, include_plotlyjs=False, include_mathjax=False, auto_play=False,
+                          config={"responsive": True, "displaylogo": False, "displayModeBar": False})
+    return (f'<figure class="lab-figure" role="group" aria-label="{escape(alt, quote=True)}">{drawing}'
+            f"{f'<figcaption>{origin}</figcaption>' if origin else ''}</figure>")

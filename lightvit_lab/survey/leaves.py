@@ -1,0 +1,74 @@
+"""The surveys' taxonomy as data: every leaf, the page that teaches it, and the methods seen under it.
+
+The tree is that of "Image Recognition with Online Lightweight Vision Transformer: A Survey" (arXiv 2505.03113), as its
+authors' overview figure draws it; the offline techniques are those of arXiv 2309.02031 and 2404.10407. Facts only: each
+method carries where it was seen, and one whose leaf no source states stays at its group (`unplaced`).
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+
+@dataclass(frozen=True)
+class Method:
+    """A published method as the surveys list it.
+
+    `placement` says how sure its place in the tree is: "stated" by a source, read from its "title", "inferred" by us
+    from what the method does, or "group" where the source names the group and no leaf.
+    """
+
+    name: str
+    arxiv: str                      # "2103.14899"; empty where no identifier was seen
+    timm_models: tuple[str, ...]    # names for timm.create_model; empty where timm has none
+    placement: str
+    note: str
+    source: str                     # where the method was seen
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One leaf of the taxonomy: `page` is the stem of the page that teaches it, `sources` who lists it."""
+
+    branch: str
+    group: str
+    leaf: str
+    page: str
+    methods: tuple[Method, ...]
+    sources: tuple[str, ...]        # arXiv identifiers
+
+
+def taxonomy() -> list[Leaf]:
+    """Every leaf in the survey's order, each with the methods that stand under it (possibly none)."""
+    return [_leaf(row) for row in _rows("taxonomy.csv")]
+
+
+def unplaced() -> dict[str, tuple[Method, ...]]:
+    """Methods of which a source states only the group or the branch, by that group's or branch's name."""
+    found: dict[str, tuple[Method, ...]] = {}
+    for row in _rows("methods.csv"):
+        if not row["leaf"]:
+            place = row["group"] or row["branch"]
+            found[place] = found.get(place, ()) + (_method(row),)
+    return found
+
+
+def _leaf(row: dict[str, str]) -> Leaf:
+    place = ("branch", "group", "leaf")
+    here = [_method(other) for other in _rows("methods.csv") if all(other[key] == row[key] for key in place)]
+    return Leaf(row["branch"], row["group"], row["leaf"], row["page"], tuple(here), tuple(row["sources"].split()))
+
+
+def _method(row: dict[str, str]) -> Method:
+    models = tuple(row["timm_models"].split())
+    return Method(row["method"], row["arxiv"], models, row["placement"], row["note"], row["source"])
+
+
+@cache
+def _rows(name: str) -> tuple[dict[str, str], ...]:
+    """Rows of a table beside this file."""
+    with resources.files(__package__).joinpath(name).open(encoding="utf-8", newline="") as file:
+        return tuple(csv.DictReader(file))

@@ -1,0 +1,29 @@
+"""One thread for all tests: beside a busy neighbour, two threads can be sixteen times slower than one."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def real_pictures(monkeypatch) -> Path:
+    """The folder of real data sets: LIGHTVIT_DATA, or ../shared/data; skips where there is neither."""
+    folder = Path(os.environ.get("LIGHTVIT_DATA") or SHARED / "data")
+    if not (folder / "fashion_mnist").is_dir():
+        pytest.skip("needs real pictures: set LIGHTVIT_DATA to a folder that holds fashion_mnist/")
+    monkeypatch.setenv("LIGHTVIT_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def parity() -> Path:
+    """The folder of reference outputs of official code; skips where it is not beside the checkout."""
+    folder = SHARED / "parity"
+    if not folder.is_dir():
+        pytest.skip("needs the reference outputs of official code in ../shared/parity")
+    return folder

@@ -1,0 +1,70 @@
+"""Every exercise of the book: its solution passes, its stub is not started, each known mistake draws its own hint."""
+
+from collections import Counter
+
+import pytest
+
+from lightvit_lab.exercises import all_exercises, engine, examine, find, reset
+
+EXERCISES = list(all_exercises())
+MISTAKES = [pytest.param(exercise, mistake, id=f"{exercise.id}-{mistake.name}")
+            for exercise in EXERCISES for mistake in exercise.mistakes]
+SEEDS = (1, 2, 3, 4, 5)
+each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.id)
+
+
+@pytest.fixture(autouse=True)
+def fresh_session():
+    reset()
+
+
+def stub(*arguments):
+    raise NotImplementedError
+
+
+def test_the_book_has_exercises_and_their_ids_are_unique():
+    counts = Counter(exercise.id for exercise in EXERCISES)
+    assert counts
+    assert {name: count for name, count in counts.items() if count > 1} == {}
+
+
+def test_every_exercise_is_found_by_its_id_in_the_file_of_its_stem():
+    for stem, module in engine._modules().items():
+        for exercise in engine._declared(module):
+            assert exercise.id.startswith(f"{stem}.")
+            assert find(exercise.id) is exercise
+
+
+@each_exercise
+def test_the_declaration_has_a_prompt_and_at_least_two_known_mistakes(exercise):
+    assert exercise.prompt.strip()
+    names = [mistake.name for mistake in exercise.mistakes]
+    assert len(set(names)) == len(names) >= 2
+
+
+@each_exercise
+def test_the_solution_passes_whatever_the_seed(exercise):
+    for seed in SEEDS:
+        result = examine(exercise, exercise.solution, seed)
+        assert result.status == "passed", result
+        assert "in place" not in result.message
+
+
+@each_exercise
+def test_the_stub_is_not_started(exercise):
+    assert examine(exercise, ...).status == "not started"
+    if callable(exercise.solution):
+        assert examine(exercise, stub).status == "not started"
+
+
+@pytest.mark.parametrize("exercise, mistake", MISTAKES)
+def test_a_known_mistake_draws_its_own_hint_and_no_others_whatever_the_seed(exercise, mistake):
+    others = [hint for other in exercise.mistakes if other is not mistake for hint in (other.hint, other.stronger)]
+    for seed in SEEDS:
+        reset()
+        first, second = examine(exercise, mistake.answer, seed), examine(exercise, mistake.answer, seed)
+        assert first.status in ("wrong", "error"), first
+        assert first.mistake == second.mistake == mistake.name
+        assert mistake.hint in first.message and mistake.stronger in second.message
+        assert not any(hint in first.message + second.message for hint in others)
+    assert mistake.hint.strip() and mistake.stronger.strip() and mistake.hint != mistake.stronger

@@ -1,0 +1,247 @@
+"""A prediction: its HTML, its text, and what it does in a real browser (served over loopback)."""
+
+import functools
+import http.server
+import shutil
+import threading
+
+import numpy
+import pytest
+import torch
+
+from lightvit_lab.errors import LabError
+from lightvit_lab.exercises import Exercise, examine, predict
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TOKENS = predict("How many tokens at 112 px?", answer=49, explain="`7 x 7`, one for each patch.")
+TIME = predict("How long does one picture take?", answer=2.5, unit="ms")
+WINNER = predict("Which wins?", answer="CNN", choices=["ViT", "CNN"], explain="At this size.")
+
+
+# --- HTML and text
+
+def test_everything_the_page_is_given_is_escaped():
+    question = 'Is 1 < 2 & "3"?<script>alert(1)</script>'
+    html = predict(question, answer="<b>", choices=["<b>", 'a"b'], explain="<i>so</i>")._repr_html_()
+    assert html.count("<script>") == 1
+    assert not any(raw in html for raw in ("alert(1)</script><", "<b>", "<i>", 'value="a"b"'))
+    assert "&lt;script&gt;alert(1)" in html and "&lt;i&gt;so&lt;/i&gt;" in html
+
+
+def test_the_same_question_has_the_same_id_and_another_question_another():
+    assert predict("How many?", answer=1).id == predict("How many?", answer=2).id != predict("How much?", answer=1).id
+
+
+def test_the_html_is_self_contained_and_has_a_fold_for_readers_without_javascript():
+    html = TOKENS._repr_html_()
+    assert html.count("<details") == html.count("<script>") == 1
+    assert "<summary>The answer</summary>49." in html
+    assert not any(outside in html for outside in ("src=", "href=", "http:", "https:", "import"))
+    assert "lightvit-lab:predict:" in html and f'id="{TOKENS.id}"' in html
+
+
+def test_the_text_shows_the_question_and_the_way_to_reveal_but_not_the_answer():
+    assert "How many tokens" in repr(TOKENS) and "reveal" in repr(TOKENS)
+    assert "49" not in repr(TOKENS)
+    assert "ViT, CNN" in repr(WINNER) and "size" not in repr(WINNER)
+
+
+@pytest.mark.parametrize("guess, expected", [
+    (49, "You said 49, it is 49: right."), (10, "You said 10, it is 49: 4.9 times too low."),
+    (48, "1.02 times too low"), (98, "2.0 times too high"), (49000, "You said 49,000, it is 49: 1,000 times too high."),
+    (0, "it is 49: too low."), (-49, "it is 49: too low."), (49.1, "slightly too high"),
+    (torch.tensor(10), "4.9 times")])
+def test_the_reveal_says_by_what_factor_a_guess_was_off(guess, expected):
+    assert expected in TOKENS.reveal(guess)
+
+
+def test_units_fractions_and_zero_are_said_well():
+    assert TIME.reveal(5) == "You said 5 ms, it is 2.5 ms: 2.0 times too high."
+    assert "right" in TIME.reveal(2.51) and "right" not in TIME.reveal(2.6)
+    assert "it is 0: too high" in predict("Zero?", answer=0).reveal(3)
+    assert "it is 1,254,000" in predict("MACs?", answer=1_254_000).reveal(1)
+    assert "it is 0.01235" in predict("Share?", answer=0.0123456).reveal(1)
+    assert "right" in predict("About?", answer=100, tolerance=0.1).reveal(109)
+
+
+def test_choices_are_right_or_wrong():
+    assert WINNER.reveal("CNN") == "You said CNN: right. At this size."
+    assert WINNER.reveal("ViT") == "You said ViT: it is CNN. At this size."
+
+
+def test_an_answer_may_come_out_of_a_computation():
+    assert predict("How many?", answer=torch.tensor(196)).answer == 196
+    assert predict("How many?", answer=numpy.float32(0.5)).answer == 0.5
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    ({"question": " ", "answer": 1}, "question"), ({"question": None, "answer": 1}, "question"),
+    ({"question": "q", "answer": float("nan")}, "finite"), ({"question": "q", "answer": float("inf")}, "finite"),
+    ({"question": "q", "answer": "49"}, "finite"), ({"question": "q", "answer": True}, "finite"),
+    ({"question": "q", "answer": torch.ones(2)}, "finite"),
+    ({"question": "q", "answer": 1, "tolerance": -1}, "tolerance"),
+    ({"question": "q", "answer": "CNN", "choices": ["CNN"]}, "at least two"),
+    ({"question": "q", "answer": "CNN", "choices": ["CNN", "CNN"]}, "only once"),
+    ({"question": "q", "answer": "CNM", "choices": ["CNN", "ViT"]}, 'Did you mean "CNN"')])
+def test_a_prediction_that_cannot_work_is_refused(arguments, expected):
+    with pytest.raises(LabError, match=expected):
+        predict(**arguments)
+
+
+def test_a_guess_that_is_no_number_or_no_choice_is_refused():
+    with pytest.raises(LabError, match="finite number"):
+        TOKENS.reveal("many")
+    with pytest.raises(LabError, match='Did you mean "ViT"'):
+        WINNER.reveal("VIT")
+
+
+# --- in a browser
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason='needs Playwright: pip install "lightvit-lab[test]"')
+    if CHROMIUM is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A static page with three predictions and two checks, light and dark; yields its address."""
+    folder = tmp_path_factory.mktemp("site")
+    exercise = Exercise("sample.count", "", 196, None, (), 1, 1)
+    parts = [TOKENS, TIME, WINNER, examine(exercise, 196), examine(exercise, 4)]
+    body = "".join(f"<div>{part._repr_html_()}</div>" for part in parts)
+    for theme, colours in (("light", "#fff;color:#222"), ("dark", "#14181e;color:#ced6dd;color-scheme:dark")):
+        (folder / f"{theme}.html").write_text(
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
+            f'<title>{theme}</title></head><body style="background:{colours}"><main><h1>Sample</h1>{body}</main></body>'
+            "</html>", encoding="utf-8")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def page(browser, site):
+    """The light page in a fresh profile; no error may reach its console."""
+    with browser.new_context() as context:
+        opened, errors = context.new_page(), []
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        opened.set_default_timeout(5000)
+        opened.goto(f"{site}/light.html")
+        yield opened
+        assert errors == []
+
+
+def said(page, prediction):
+    """What the live region of a prediction says."""
+    return page.locator(f"#{prediction.id} [role=status]").inner_text().strip()
+
+
+def commit(page, prediction, guess):
+    """Type a guess and press Enter, no mouse."""
+    page.locator(f"#{prediction.id}").get_by_label("Your guess").fill(str(guess))
+    page.keyboard.press("Enter")
+
+
+def test_a_committed_guess_is_judged_and_survives_a_reload(page):
+    commit(page, TOKENS, 10)
+    expected = TOKENS.reveal(10).replace("`", "")
+    assert said(page, TOKENS) == expected
+    page.reload()
+    assert said(page, TOKENS) == expected
+    assert said(page, TIME) == ""
+    assert not page.locator(f"#{TOKENS.id} form").is_visible()
+
+
+def test_guess_again_forgets_the_guess_and_gives_the_field_the_focus(page):
+    commit(page, TOKENS, 10)
+    assert page.evaluate("document.activeElement.textContent") == "Guess again"
+    page.keyboard.press("Enter")
+    assert said(page, TOKENS) == "" and page.evaluate("document.activeElement.tagName") == "INPUT"
+    page.reload()
+    assert said(page, TOKENS) == "" and page.locator(f"#{TOKENS.id} form").is_visible()
+
+
+@pytest.mark.parametrize("prediction, guesses", [
+    pytest.param(TOKENS, (49, 10, 48, 49.1, 98, 49000, 0, -3), id="count"),
+    pytest.param(TIME, (2.51, 5, 0.3, 2.4), id="time")])
+def test_the_browser_says_what_the_library_says(page, prediction, guesses):
+    for guess in guesses:
+        commit(page, prediction, guess)
+        assert said(page, prediction) == prediction.reveal(guess).replace("`", "")
+        page.locator(f"#{prediction.id}").get_by_text("Guess again").click()
+
+
+def test_choices_are_answered_from_the_keyboard(page):
+    box = page.locator(f"#{WINNER.id}")
+    box.get_by_label("ViT").focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert said(page, WINNER) == WINNER.reveal("ViT")
+    page.reload()
+    assert said(page, WINNER) == WINNER.reveal("ViT")
+
+
+def test_committing_to_nothing_reveals_nothing(page):
+    page.locator(f"#{TOKENS.id}").get_by_role("button", name="Commit").click()
+    page.locator(f"#{WINNER.id}").get_by_role("button", name="Commit").click()
+    assert said(page, TOKENS) == "Give a number first." and said(page, WINNER) == "Choose one first."
+    assert not page.get_by_text("The answer").first.is_visible()
+
+
+def test_running_the_script_again_changes_nothing(page):
+    commit(page, TIME, 5)
+    page.evaluate("""document.querySelectorAll("script").forEach(function (old) {
+        var again = document.createElement("script");
+        again.textContent = old.textContent;
+        document.body.append(again); })""")
+    assert said(page, TIME) == TIME.reveal(5)
+    page.evaluate("() => { window.writes = 0; Storage.prototype.setItem = function () { window.writes += 1; }; }")
+    commit(page, TOKENS, 10)
+    assert page.evaluate("window.writes") == 1
+
+
+def test_blocked_or_spoilt_storage_does_no_harm(page, site):
+    key = page.locator(f"#{TOKENS.id}").get_attribute("data-key")
+    page.evaluate("key => localStorage.setItem(key, '{spoilt')", key)
+    page.reload()
+    assert said(page, TOKENS) == ""
+    page.context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('x', 'SecurityError'); }})")
+    page.goto(f"{site}/light.html")
+    commit(page, TOKENS, 10)
+    assert said(page, TOKENS) == TOKENS.reveal(10).replace("`", "")
+
+
+def test_without_javascript_the_answer_stands_in_a_fold(browser, site):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{site}/light.html")
+        box = page.locator(f"#{TOKENS.id}")
+        assert box.get_by_text("The answer").is_visible() and not box.locator("form").is_visible()
+        box.get_by_text("The answer").click()
+        assert "49" in box.locator("details").inner_text()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_before_and_after_a_guess(page, site, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: make test installs it")
+    page.goto(f"{site}/{theme}.html")
+    for guess in (None, 10):
+        if guess is not None:
+            commit(page, TOKENS, guess)
+        found = axe.Axe().run(page).response["violations"]
+        assert [item["id"] for item in found if item["impact"] in ("serious", "critical")] == []

@@ -1,0 +1,64 @@
+"""environment.yml, constraints.txt and the Makefile against pyproject.toml."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[<>=!~\[; ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def test_conda_asks_for_the_lower_bounds_of_pyproject():
+    conda = {_name(entry): entry for entry in CONDA["dependencies"] if isinstance(entry, str)}
+    assert conda["python"].endswith(PROJECT["project"]["requires-python"] + ",<3.14")
+    torch = next(entry for entry in PROJECT["project"]["dependencies"] if _name(entry) == "torch")
+    assert conda["pytorch"].replace("pytorch ", "torch") == torch
+    assert "torchvision" in conda, "without conda's own torchvision pip would bring one built for another torch"
+
+
+def test_conda_installs_every_extra_by_pip_and_nothing_that_conda_brings():
+    pip = next(entry["pip"] for entry in CONDA["dependencies"] if isinstance(entry, dict))
+    assert pip == [f"-e .[{','.join(EXTRAS)}]"]
+
+
+def test_core_is_what_the_readme_promises():
+    assert [_name(entry) for entry in PROJECT["project"]["dependencies"]] == [
+        "torch", "timm", "captum", "plotly", "ipywidgets", "safetensors", "tqdm"]
+
+
+def test_every_direct_requirement_is_constrained_within_its_bounds():
+    from packaging.requirements import Requirement
+
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    pins = {_name(name): version for name, version in pins.items()}
+    wanted = [*PROJECT["project"]["dependencies"], *(entry for extra in EXTRAS.values() for entry in extra)]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != PROJECT["project"]["name"]:
+            assert requirement.specifier.contains(pins[_name(requirement.name)]), requirement
+
+
+def test_every_package_folder_is_packed():
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "lightvit_lab").rglob("__init__.py")}
+    assert found == set(PROJECT["tool"]["setuptools"]["packages"]) - {"lightvit_lab.stored_results"}
+
+
+def test_version_is_the_same_in_package_and_pyproject():
+    import lightvit_lab
+
+    assert lightvit_lab.__version__ == PROJECT["project"]["version"]
+
+
+def test_the_repository_is_named_in_pyproject_alone():
+    address = PROJECT["project"]["urls"]["Repository"].removeprefix("https://")
+    texts = [path for pattern in ("*.md", "*.yml", "*.cff", "Makefile", "book/**/*.md", "book/**/*.py", "chapters/**/*.md",
+                                  "lightvit_lab/**/*.py", ".github/**/*.yml") for path in ROOT.glob(pattern)]
+    assert [path for path in texts if address in path.read_text(encoding="utf-8")] == []

@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import torch
+
+from lightvit_lab import runtime
+
+
+def _python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_the_package_is_cheap_and_imports_no_torch():
+    code = ("import sys, time; start = time.process_time(); import lightvit_lab;"     # CPU time: neighbours do not count
+            "print(time.process_time() - start, *{'torch', 'plotly', 'numpy', 'timm'} & set(sys.modules))")
+    runs = [_python(code).split() for _ in range(3)]
+    assert runs[0][1:] == []
+    assert min(float(run[0]) for run in runs) < 0.2
+
+
+def test_timm_imports_after_the_guard_in_a_fresh_interpreter():
+    mode, name = _python("from lightvit_lab.runtime import ensure_torchvision; mode = ensure_torchvision();"
+                         "import timm; print(mode, timm.create_model('test_vit').__class__.__name__)").split()
+    assert mode in ("native", "python-only")
+    assert name == "VisionTransformer"
+
+
+def test_guard_is_silent_and_idempotent():
+    assert runtime.ensure_torchvision() == runtime.ensure_torchvision()
+
+
+def test_guard_declares_names_and_pretends_nothing():
+    if runtime.ensure_torchvision() == "native":
+        return
+    import pytest
+    import torchvision
+
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+
+
+def test_guard_leaves_other_import_errors_alone(monkeypatch):
+    import builtins
+
+    import pytest
+
+    real = builtins.__import__
+
+    def broken(name, *arguments, **keywords):
+        if name == "torchvision":
+            raise RuntimeError("another fault")
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(runtime, "_library", None)
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.raises(RuntimeError, match="another fault"):
+        runtime.ensure_torchvision()
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    runtime.seed_everything(7)
+    first = torch.rand(3)
+    runtime.seed_everything(7)
+    assert torch.equal(first, torch.rand(3))
+
+
+def test_device_follows_the_environment(monkeypatch):
+    monkeypatch.setenv("LIGHTVIT_DEVICE", "meta")
+    assert runtime.device().type == "meta"
+
+
+def test_versions_name_torch_and_python():
+    assert runtime.versions()["torch"] == torch.__version__
+    assert runtime.versions()["python"] == sys.version.split()[0]
