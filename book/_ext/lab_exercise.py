@@ -1,0 +1,62 @@
+"""The `{exercise}` box shows the code a learner starts from, derived from the solution further down the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import stubs
+from docutils import nodes
+from lightvit_lab.errors import LabError
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx_exercise.directive import ExerciseDirective
+
+logger = logging.getLogger(__name__)
+
+
+class StubbedExercise(ExerciseDirective):
+    """sphinx-exercise's `{exercise}`, with the stub below the prompt. Its label is the id that `check` is called with."""
+
+    def run(self) -> list[nodes.Node]:
+        """The exercise box; a missing label or an unusable solution cell is a warning at the directive's line."""
+        result = super().run()
+        try:
+            stub = self.stub()
+        except (LabError, SyntaxError) as error:
+            logger.warning("exercise %s: %s", self.options.get("label", "without label"), error,
+                           location=self.get_location())
+            return result
+        if result:
+            body = result[0][-1]
+            body["ids"] = [f"{self.options['label']}-text"]   # sphinx-exercise gives every box on a page the same id
+            body += [nodes.paragraph("", "Start from this:", classes=["lab-stub-title"]),
+                     nodes.literal_block(stub, stub, language="python", classes=["lab-stub"])]
+        return result
+
+    def stub(self) -> str:
+        """The code this exercise starts from; raises LabError when the page gives none."""
+        label = self.options.get("label")
+        if not label:
+            raise LabError("give it a :label:, the id that its solution cell hands to check()")
+        cells = stubs.solution_cells(Path(self.env.doc2path(self.env.docname)).read_text(encoding="utf-8"))
+        if label not in cells:
+            raise LabError(f'no code cell of this page calls check("{label}", ...)')
+        return stubs.stub_of(cells[label])
+
+
+def hide_markers(app: Sphinx, doctree: nodes.document) -> None:
+    """Take the marker lines out of the solutions that the page shows; the source keeps them for the stub."""
+    for block in doctree.findall(nodes.literal_block):
+        if stubs.BEGIN in block.rawsource:
+            kept = [line for line in block.rawsource.splitlines() if line.strip() not in (stubs.BEGIN, stubs.END)]
+            block.rawsource = "\n".join(kept)
+            block[:] = [nodes.Text(block.rawsource)]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Put our box in the place of sphinx-exercise's; called by `lightvit_book`."""
+    app.setup_extension("sphinx_exercise")
+    app.add_directive("exercise", StubbedExercise, override=True)
+    app.connect("doctree-read", hide_markers)
+    return {}

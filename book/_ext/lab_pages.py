@@ -1,0 +1,90 @@
+"""Per page: which scripts it loads, which buttons its header has, and what its download button gives."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from lightvit_lab.errors import LabError
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+
+def notebook_beside(app: Sphinx, docname: str) -> Path | None:
+    """The derived notebook committed beside a page, which Colab opens; None where a page has none."""
+    path = Path(app.env.doc2path(docname)).with_suffix(".ipynb")
+    return path if path.exists() else None
+
+
+def is_executed(env: BuildEnvironment, docname: str) -> bool:
+    """Whether a page is a notebook, that is, has a kernel in its front matter."""
+    return "kernelspec" in env.metadata[docname]
+
+
+def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
+                   doctree: nodes.document | None) -> None:
+    """Load plotly.js (5 MB) on pages with a figure only, and none of Thebe, which this book does not use."""
+    if "Plotly.newPlot" in context.get("body", ""):
+        app.add_js_file("../vendor/plotly.min.js", priority=100)
+    context["script_files"][:] = [script for script in context["script_files"]
+                                  if "thebe" not in str(script).lower()]
+
+
+def choose_buttons(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
+                   doctree: nodes.document | None) -> None:
+    """Offer Colab only where its notebook exists, and never a download that shows the solutions."""
+    if pagename not in app.env.found_docs:
+        return
+    unwanted = set()
+    if is_executed(app.env, pagename):
+        unwanted.add("download-source-button")
+        if not notebook_beside(app, pagename):
+            unwanted |= {"launch-buttons", "download-notebook-button"}
+    context["header_buttons"][:] = _without(context["header_buttons"], unwanted)
+
+
+def _without(buttons: list[dict[str, Any]], unwanted: set[str]) -> list[dict[str, Any]]:
+    """The theme's buttons and button groups, less those with an unwanted label."""
+    return [{**button, "buttons": _without(button["buttons"], unwanted)} if "buttons" in button else button
+            for button in buttons if button.get("label") not in unwanted]
+
+
+def derive_notebooks(app: Sphinx, exception: Exception | None) -> None:
+    """Put the derived notebooks, with stubs, in the place of the executed ones that the theme offers for download."""
+    if exception is not None or app.builder.format != "html":
+        return
+    import notebooks   # here, since it is needed only once everything else went well
+
+    sources, ref = Path(app.outdir, "_sources"), commit(Path(app.srcdir)) or "main"
+    for docname in sorted(filter(lambda name: is_executed(app.env, name), app.env.found_docs)):
+        for suffix in (".md", ".ipynb"):
+            (sources / docname).with_suffix(suffix).unlink(missing_ok=True)
+        if notebook_beside(app, docname):
+            try:
+                derived = notebooks.derive(Path(app.env.doc2path(docname)), ref=ref)
+                nbformat.write(derived, (sources / docname).with_suffix(".ipynb"))
+            except LabError as error:   # it names page and line; raising here would keep other extensions from finishing
+                logger.warning("no notebook can be derived: %s", error)
+
+
+def commit(root: Path) -> str | None:
+    """The commit that the checkout at `root` stands at; None outside a repository."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect the hooks; called by `lightvit_book`."""
+    app.connect("html-page-context", choose_scripts, priority=600)   # after everybody who adds some
+    app.connect("html-page-context", choose_buttons, priority=600)   # after the theme's, at 501
+    app.connect("build-finished", derive_notebooks, priority=800)
+    return {}

@@ -1,0 +1,91 @@
+"""The book's Sphinx extension: settings that depend on the checkout, and what the built pages need beyond the theme.
+
+Its parts: this file sets up, `lab_exercise` fills the exercise boxes, `lab_status` draws the status page's tables,
+`lab_pages` decides which scripts and buttons a page gets and what stands behind its download button.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util import logging
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "_tools"))
+
+import cache_key  # noqa: E402  the tools lie beside this folder and are put on the path just above
+import lab_exercise  # noqa: E402
+import lab_pages  # noqa: E402
+import lab_status  # noqa: E402
+import vendor  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect the parts; called by Sphinx."""
+    app.connect("config-inited", set_environment, priority=100)
+    app.connect("config-inited", set_execution_cache, priority=110)
+    app.connect("config-inited", set_repository)
+    app.connect("config-inited", set_scripts)
+    app.connect("build-finished", forget_failed_build, priority=900)
+    for part in (lab_exercise, lab_pages, lab_status):
+        part.setup(app)
+    return {"parallel_read_safe": False, "parallel_write_safe": True}
+
+
+# The kernel talks to the build over loopback only, so its word about unencrypted connections is no news to a reader.
+KERNEL_CONFIG = "c.IPKernelApp.log_level = 40   # errors only\n"
+
+
+def set_environment(app: Sphinx, config: Config) -> None:
+    """Tell the kernels that a book is being built, and make the data folder's path one that holds in any folder.
+
+    They get an IPython folder of their own, so that nobody's personal start-up files change what a page prints.
+    """
+    ipython = Path(app.outdir).parent / ".ipython"
+    (ipython / "profile_default").mkdir(parents=True, exist_ok=True)
+    (ipython / "profile_default" / "ipython_kernel_config.py").write_text(KERNEL_CONFIG, encoding="utf-8")
+    os.environ.update(IPYTHONDIR=str(ipython), LIGHTVIT_BOOK="1")
+    if os.environ.get("LIGHTVIT_DATA"):
+        os.environ["LIGHTVIT_DATA"] = str(Path(app.srcdir, os.environ["LIGHTVIT_DATA"]).resolve())
+
+
+def set_execution_cache(app: Sphinx, config: Config) -> None:
+    """Keep the outputs in a folder named after all that they depend on; a new name makes Sphinx read every page again."""
+    caches, key = Path(app.outdir).parent / ".jupyter_cache", cache_key.cache_key(Path(app.srcdir))
+    cache_key.keep_newest(caches, key)
+    config.nb_execution_cache_path = str(caches / key)
+
+
+def set_repository(app: Sphinx, config: Config) -> None:
+    """Give the theme the repository's address, which stands in pyproject.toml alone."""
+    project = tomllib.loads(Path(app.srcdir, "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    config.html_theme_options["repository_url"] = project["urls"]["Repository"]
+
+
+def set_scripts(app: Sphinx, config: Config) -> None:
+    """Load MathJax and the widget manager from the book itself where they could be fetched, else from a public CDN.
+
+    What lies in book/_static, style sheets and scripts, is loaded on every page.
+    """
+    local = vendor.vendor()
+    config.html_extra_path = [*config.html_extra_path, str(vendor.FOLDER.parent)]
+    source = {name: f"../vendor/{vendor.script(name)}" if name in local else package.cdn
+              for name, package in vendor.PACKAGES.items()}
+    config.mathjax_path = source["mathjax"]
+    config.nb_ipywidgets_js = {source["widgets"]: {}}
+    static = Path(app.srcdir, "book", "_static")
+    config.html_css_files = [*config.html_css_files, *sorted(path.name for path in static.glob("*.css"))]
+    config.html_js_files = [*config.html_js_files, *sorted(path.name for path in static.glob("*.js"))]
+
+
+def forget_failed_build(app: Sphinx, exception: Exception | None) -> None:
+    """After a warning, make the next build read every page again: Sphinx would skip the faulty page and look sound."""
+    if exception is None and app._warncount:
+        Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""Sphinx extension: `{taxonomy-map}` draws the book's pages by the branches of the survey, as nested lists of cards.
+
+A page that exists is a link with its own title; a page that does not is marked "to come" in words and has no link.
+Only standard docutils nodes are used, so builders other than HTML write the same lists as plain text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from lightvit_lab import survey
+
+PARTS = Path(__file__).with_name("parts.yml")
+TO_COME = "to come"
+
+
+def parts() -> list[dict[str, Any]]:
+    """Parts of the book in reading order: `part` (folder), `title`, `about`, `pages` (`stem`, `title`, `question`)."""
+    return yaml.safe_load(PARTS.read_text(encoding="utf-8"))
+
+
+def leaves_of(page: str, title: str) -> list[str]:
+    """Leaves of the surveys that the page `<part>/<stem>` covers; one named like the page itself would say nothing."""
+    return [leaf.leaf for leaf in survey.taxonomy() if leaf.page == page and leaf.leaf != title]
+
+
+class TaxonomyMap(SphinxDirective):
+    """`{taxonomy-map}`, without arguments or options."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(PARTS))
+        self.env.note_reread()   # a page added elsewhere turns its card here into a link
+        tree = nodes.bullet_list(classes=["taxonomy-map"])
+        tree += [self._part(part) for part in parts()]
+        return [tree]
+
+    def _part(self, part: dict[str, Any]) -> nodes.list_item:
+        item = nodes.list_item(classes=["taxonomy-part", f"taxonomy-{part['part']}"])
+        item += _paragraph(part["title"], "taxonomy-part-title")
+        item += _paragraph(part["about"], "taxonomy-part-about")
+        cards = nodes.bullet_list(classes=["taxonomy-pages"])
+        cards += [self._card(f"{part['part']}/{page['stem']}", page) for page in part["pages"]]
+        item += cards
+        return item
+
+    def _card(self, name: str, page: dict[str, str]) -> nodes.list_item:
+        exists = f"chapters/{name}" in self.env.found_docs
+        item = nodes.list_item(classes=["taxonomy-page"] + ([] if exists else ["taxonomy-to-come"]))
+        title = _paragraph("", "taxonomy-title")
+        title += [self._link(name)] if exists else _unlinked(page["title"])
+        item += title
+        item += _paragraph(page["question"], "taxonomy-question")
+        leaves = leaves_of(name, page["title"])
+        if leaves:
+            item += _paragraph("Survey: " + ", ".join(leaves), "taxonomy-leaves")
+        return item
+
+    def _link(self, name: str) -> addnodes.pending_xref:
+        """A link to the page, resolved after all pages are read, so that its text is the page's own title."""
+        link = addnodes.pending_xref("", refdomain="std", reftype="doc", reftarget=f"/chapters/{name}",
+                                     refexplicit=False, refwarn=True, refdoc=self.env.docname)
+        link += nodes.inline("", name, classes=["xref", "std", "std-doc"])
+        return link
+
+
+def _paragraph(text: str, style: str) -> nodes.paragraph:
+    return nodes.paragraph("", text, classes=[style])
+
+
+def _unlinked(title: str) -> list[nodes.Node]:
+    return [nodes.Text(title + " "), nodes.inline("", TO_COME, classes=["taxonomy-tag"])]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("taxonomy-map", TaxonomyMap)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,213 @@
+"""Derive the notebooks that Colab opens from the pages: plain Markdown, stubs in place of solutions, no outputs.
+
+`python book/_tools/notebooks.py` writes a notebook beside each page that has code cells (`make notebooks`);
+`--check` only says which are out of step. Raises LabError, with page and line, on markup that it does not know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import install_cell
+import nbformat
+import yaml
+from jupytext.myst import MystMetadataParsingError, myst_to_notebook
+from myst_markdown import Page, convert, with_bibliography
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from stubs import BEGIN, stub_of
+
+from lightvit_lab.errors import LabError
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALLED = ["lightvit_lab", "book/results", "pyproject.toml"]                  # what the install cell fetches
+PICTURES = ["book/_static", "chapters/*.png", "chapters/*.svg", "chapters/*.jpg"]   # what images point at
+KEPT_TAGS = {"skip-execution", "raises-exception"}                              # the tags that notebook tools act on
+HIDING_TAGS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+
+
+def derive(page: Path, ref: str, solutions: bool = False) -> NotebookNode:
+    """The notebook of a MyST page, pinned to commit `ref`; with `solutions`, the answers stay in.
+
+    Raises LabError, naming page and line, on a directive, role, link or citation it does not know.
+    """
+    page = Path(page).resolve()
+    root = next((folder for folder in page.parents if (folder / "pyproject.toml").is_file()), ROOT)
+    project = read_project(root)
+    reading = Page(page, root, project["urls"]["Repository"].rstrip("/"), ref)
+    title, *body = cells_of(reading, solutions)
+    setup = new_code_cell(install_cell.source(reading.repository, ref, lowest_versions(project)))
+    setup.metadata = {"cellView": "form", "jupyter": {"source_hidden": True}}
+    heading, rest = split_title(reading, title)
+    cells = [heading, setup, *([rest] if rest else []), *body]
+    for cell in cells:
+        cell.source = with_bibliography(reading, cell.source)
+    return assemble(cells, ref)
+
+
+def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
+    """The cells a learner gets, in order, the page's first text leading."""
+    try:
+        source = myst_to_notebook(page.text, add_source_map=True)
+    except (MystMetadataParsingError, nbformat.ValidationError, yaml.YAMLError) as error:
+        raise LabError(f"{page.place(1)}: the page's front matter or a cell's options cannot be read: {error}") from error
+    lines, result = page.text.splitlines(), []
+    for cell, start in zip(source.cells, source.metadata["source_map"]):
+        if "book-only" in tags_of(cell):
+            continue
+        if cell.cell_type == "code":
+            result.append(code_cell(page, cell, start, solutions))
+        elif cell.cell_type == "markdown":
+            first = next(i for i in range(start, len(lines)) if lines[i].strip())
+            text = "\n".join(convert(page, cell.source.split("\n"), first + 1)).strip("\n")
+            result += [new_markdown_cell(text)] if text else []
+    if not result or result[0].cell_type != "markdown":
+        raise LabError(f"{page.place(1)}: a page begins with its title, `# Title`, before any code cell")
+    return result
+
+
+def code_cell(page: Page, cell: NotebookNode, line: int, solutions: bool) -> NotebookNode:
+    """A code cell without what only the book understands; its stub where it holds a solution."""
+    tags, is_exercise = tags_of(cell), BEGIN in cell.source
+    source = cell.source
+    if is_exercise and not solutions:
+        try:
+            source = stub_of(source)
+        except (LabError, SyntaxError) as error:
+            raise LabError(f"{page.place(line)}: {error}") from error
+    result = new_code_cell(source)
+    if tags & KEPT_TAGS:
+        result.metadata["tags"] = sorted(tags & KEPT_TAGS)
+    if tags & HIDING_TAGS and not is_exercise:
+        result.metadata["jupyter"] = {"source_hidden": True}
+    return result
+
+
+def tags_of(cell: NotebookNode) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+def split_title(page: Page, cell: NotebookNode) -> tuple[NotebookNode, NotebookNode | None]:
+    """The title with a line on where the notebook comes from, and what follows the title in the page's first cell."""
+    title, _, rest = cell.source.partition("\n")
+    if not title.startswith("# "):
+        raise LabError(f"{page.place(1)}: a page begins with its title, `# Title`, not {title!r}")
+    note = (f"*This notebook goes with a [page of the book]({page.book_link(page.path)}), where its figures and "
+            "solutions are; here the code is yours to run and change. Begin with the next cell: "
+            "it installs what is missing.*")
+    return new_markdown_cell(f"{title}\n\n{note}"), new_markdown_cell(rest.strip("\n")) if rest.strip() else None
+
+
+def assemble(cells: list[NotebookNode], ref: str) -> NotebookNode:
+    """A notebook whose cell ids come from the cells' text, so that an edit changes no other cell."""
+    seen: dict[str, int] = {}
+    for position, cell in enumerate(cells):
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[digest] = seen.get(digest, 0) + 1
+        cell.id = "set-up" if position == 1 else digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+    metadata = {
+        "colab": {"provenance": []},
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "lightvit_lab": {"ref": ref},
+    }
+    notebook = new_notebook(cells=cells, metadata=metadata, nbformat_minor=5)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def read_project(root: Path) -> dict[str, Any]:
+    """The `[project]` table of pyproject.toml."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def lowest_versions(project: dict[str, Any]) -> dict[str, str]:
+    """Lower bound of each package the library requires."""
+    bounds = (re.match(r"([\w.-]+)\s*>=\s*([\d.]+)", requirement) for requirement in project.get("dependencies", []))
+    return {bound[1].lower(): bound[2] for bound in bounds if bound}
+
+
+def pages(root: Path = ROOT) -> list[Path]:
+    """The pages of the book that have code cells."""
+    found = sorted((root / "chapters").glob("**/*.md"))
+    return [page for page in found if re.search(r"^`{3,}\{code-cell\}", page.read_text(encoding="utf-8"), re.MULTILINE)]
+
+
+def pinned_commit(root: Path = ROOT) -> str:
+    """The last commit that changed what a notebook fetches; "main" where git or its history is missing."""
+    answer = git(root, "log", "-1", "--format=%H", "--", *INSTALLED, *PICTURES)
+    return answer.strip() or "main"
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What a git command prints; nothing if it fails or git is missing."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def text_of(notebook: NotebookNode) -> str:
+    """A notebook as it is written to a file."""
+    return nbformat.writes(notebook).rstrip("\n") + "\n"
+
+
+def in_step(page: Path) -> bool:
+    """Whether the notebook beside a page is what the page derives to, whatever commit it is pinned to."""
+    notebook = page.with_suffix(".ipynb")
+    if not notebook.is_file():
+        return False
+    written = notebook.read_text(encoding="utf-8")
+    try:
+        ref = nbformat.reads(written, as_version=4).metadata["lightvit_lab"]["ref"]
+    except (KeyError, ValueError, nbformat.ValidationError):
+        return False
+    return written == text_of(derive(page, ref))
+
+
+def check(root: Path = ROOT) -> int:
+    """Name the pages whose notebook is out of step; 1 if there are any, else 0."""
+    stale = [page.relative_to(root).as_posix() for page in pages(root) if not in_step(page)]
+    for name in stale:
+        print(f"{name}: its notebook is out of step; run `make notebooks` and commit the result")
+    return 1 if stale else 0
+
+
+def write(ref: str, out: Path, root: Path = ROOT) -> None:
+    """Derive every page's notebook into `out`, at the page's own place below it."""
+    for page in pages(root):
+        target = (out / page.relative_to(root)).with_suffix(".ipynb")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text_of(derive(page, ref)), encoding="utf-8")
+        print(f"{page.relative_to(root)} -> {target}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns its exit status."""
+    parser = argparse.ArgumentParser(description="Derive the notebooks that Colab opens from the book's pages.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 naming the pages out of step")
+    parser.add_argument("--ref", help="commit, tag or branch to pin to (default: the library's last commit)")
+    parser.add_argument("--out", type=Path, default=ROOT, help="folder to write below (default: beside the pages)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.check:
+            return check()
+        if options.ref is None and git(ROOT, "status", "--porcelain", "--", *INSTALLED, *PICTURES):
+            print("Note: the library has changes that are not committed, so the notebooks point at its last commit; "
+                  "run this again after you commit them.")
+        write(options.ref or pinned_commit(), options.out)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

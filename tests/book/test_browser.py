@@ -1,0 +1,253 @@
+"""The built book in a real browser, each page at the width of a desk and of a phone. `make test-browser` runs this.
+
+Skipped unless LIGHTVIT_TEST_BROWSER=1 asks for it; LIGHTVIT_REQUIRE_BROWSER=1 makes a missing browser or book a failure.
+"""
+
+import json
+import os
+import re
+import tomllib
+from urllib.parse import urlsplit
+
+import browser
+import pytest
+
+ASKED = {name for name in ("LIGHTVIT_TEST_BROWSER", "LIGHTVIT_REQUIRE_BROWSER") if os.environ.get(name) == "1"}
+MISSING = browser.missing()
+if not ASKED:
+    pytest.skip("not asked for: `make test-browser`, or LIGHTVIT_TEST_BROWSER=1", allow_module_level=True)
+if MISSING and "LIGHTVIT_REQUIRE_BROWSER" in ASKED:
+    pytest.fail(f"LIGHTVIT_REQUIRE_BROWSER=1, but {MISSING}", pytrace=False)
+if MISSING:
+    pytest.skip(MISSING, allow_module_level=True)
+
+pytestmark = pytest.mark.browser
+PAGES = browser.pages()
+SOURCE = {page: (browser.HTML / page).read_text(encoding="utf-8") for page in PAGES}
+ATTENTION = "chapters/foundations/vision_transformer.html"
+SOLUTION = re.compile(r"^ *### BEGIN SOLUTION *\n(.*?)^ *### END SOLUTION", re.DOTALL | re.MULTILINE)
+
+
+def _name(page):
+    return page.removesuffix(".html").split("/")[-1]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=browser.chromium(), args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def origin():
+    with browser.serve(browser.HTML) as address:
+        yield address
+
+
+@pytest.fixture(scope="module", params=[(page, view) for page in PAGES for view in browser.VIEWS],
+                ids=lambda param: f"{_name(param[0])}-{param[1]}")
+def tab(request, chromium, origin):
+    """One page at one width, opened once for all the tests that look at it."""
+    with browser.open_tab(chromium, origin, *request.param) as opened:
+        yield opened
+
+
+def _fail_if(wrong):
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_no_script_complains_in_the_console(tab):
+    _fail_if(tab.errors)
+
+
+def test_no_file_of_the_page_is_missing(tab):
+    _fail_if(tab.failed)
+
+
+@pytest.mark.skipif(not (browser.HTML / "vendor" / "mathjax").is_dir(),
+                    reason="MathJax comes from a CDN, as npm was not at hand when the book was built")
+def test_the_page_asks_no_host_but_its_own(tab):
+    _fail_if(tab.elsewhere)
+
+
+def test_no_figure_is_left_blank(tab):
+    _fail_if(tab.look(browser.UNDRAWN_FIGURES))
+
+
+def test_no_label_of_a_figure_is_cut_off_or_covered_by_another(tab):
+    _fail_if(tab.look(browser.RUNNING_TEXT))
+
+
+def test_no_formula_stays_raw(tab):
+    _fail_if(tab.look(browser.RAW_FORMULAS))
+
+
+def test_nothing_is_cut_off_at_the_edge(tab):
+    tab.unfold()
+    _fail_if(tab.page.evaluate(browser.CUT_OFF, browser.VIEWS[tab.view]["viewport"]["width"]))
+
+
+@pytest.mark.parametrize("theme, rules", [("light", None), ("dark", ["color-contrast"])], ids=["light", "dark"])
+def test_axe_finds_nothing_serious_and_all_text_legible(tab, theme, rules):
+    """Colours are all that a theme changes, so the dark one is held to the rule about them alone."""
+    tab.use_theme(theme)
+    tab.unfold()
+    brightness = tab.page.evaluate("() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
+    assert (brightness > 200) == (theme == "light"), f"the {theme} theme is not on: background {brightness}"
+    _fail_if(browser.accessibility(tab, rules))
+
+
+def test_every_fold_opens_when_its_title_is_clicked(tab):
+    tab.page.evaluate("() => document.querySelectorAll('details').forEach(fold => { fold.open = false; })")
+    for fold in tab.page.query_selector_all(".bd-article details:not([hidden])"):
+        title = fold.query_selector("summary")
+        title.click(timeout=5000)
+        shown = fold.evaluate("fold => [...fold.children].some(child => child.tagName !== 'SUMMARY' && child.checkVisibility()"
+                              " && child.getBoundingClientRect().height > 0)")
+        assert shown, f"nothing shows under {title.inner_text()!r}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if '"sliders":' in SOURCE[page]], ids=_name)
+def test_every_slider_changes_what_its_figure_shows(chromium, origin, page):
+    with browser.open_tab(chromium, origin, page) as tab:
+        for number, figure in enumerate(tab.page.query_selector_all(".js-plotly-plot:has(.slider-container)")):
+            drawn, _ = _slide(tab, figure)
+            assert drawn["before"] != drawn["after"], f"the figure with slider {number} stays as it was"
+
+
+@pytest.mark.skipif(ATTENTION not in PAGES, reason="the page on the Vision Transformer is not built")
+def test_the_slider_of_the_looking_patch_puts_other_weights_on_the_maps(chromium, origin):
+    with browser.open_tab(chromium, origin, ATTENTION) as tab:
+        figure = tab.page.query_selector(".js-plotly-plot:has(.slider-container:has-text('looking patch'))")
+        _, weights = _slide(tab, figure)
+        assert weights["before"] and weights["before"] != weights["after"]
+        label = figure.query_selector(".slider-label").text_content()
+        chosen = int(label.removeprefix("looking patch: "))
+        shown = figure.evaluate("(figure, token) => figure._transitionData._frames[token].data"
+                                ".filter(trace => trace.z).map(trace => trace.z)", chosen)
+        assert weights["after"] == shown, f"the maps are not those of patch {chosen}, which the slider names"
+
+
+def _slide(tab, figure):
+    """Click a slider at three quarters of its rail: what is drawn, and the heat maps' values, before and after."""
+    drawn = {"before": figure.evaluate("figure => figure.querySelector('.cartesianlayer').innerHTML")}
+    weights = {"before": _heat(figure)}
+    figure.scroll_into_view_if_needed()
+    rail = figure.query_selector(".slider-rail-touch-rect").bounding_box()
+    tab.page.mouse.click(rail["x"] + 0.75 * rail["width"], rail["y"] + 0.5 * rail["height"])
+    tab.page.wait_for_timeout(500)
+    drawn["after"] = figure.evaluate("figure => figure.querySelector('.cartesianlayer').innerHTML")
+    weights["after"] = _heat(figure)
+    return drawn, weights
+
+
+def _heat(figure):
+    return figure.evaluate("figure => figure._fullData.filter(trace => trace.z).map(trace => trace.z)")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if 'class="lab-predict"' in SOURCE[page]], ids=_name)
+def test_a_prediction_survives_a_reload_and_hides_its_answer_until_then(chromium, origin, page):
+    with browser.open_tab(chromium, origin, page) as tab:
+        count = tab.page.locator(".lab-predict").count()
+        guesses = [_guess(tab.page.locator(".lab-predict").nth(number)) for number in range(count)]
+        tab.page.reload(wait_until="load")
+        for number, guess in enumerate(guesses):
+            reveal = tab.page.locator(".lab-predict .lab-predict-reveal").nth(number).inner_text()
+            assert reveal.startswith(f"You said {guess}"), f"prediction {number}: {reveal!r} after the reload"
+            assert tab.page.locator(".lab-predict .lab-predict-commit").nth(number).is_hidden()
+
+
+def _guess(question):
+    """Commit to a guess; gives it back as the page shows it. Before, the answer must not be seen."""
+    assert question.locator(".lab-predict-reveal").inner_text() == ""
+    assert question.locator(".lab-predict-fold").is_hidden()
+    if question.get_attribute("data-kind") == "choice":
+        choice = question.locator("input[type=radio]").last
+        choice.check()
+        guess = choice.get_attribute("value").replace("`", "")
+    else:
+        question.locator("input.lab-predict-guess").fill(guess := "7.5")
+    question.locator(".lab-predict-commit").click()
+    assert question.locator(".lab-predict-reveal").inner_text().startswith(f"You said {guess}")
+    return guess
+
+
+def test_the_address_that_make_book_names_opens_the_introduction(chromium, origin):
+    with browser.open_tab(chromium, origin, "index.html") as tab:
+        tab.page.wait_for_url("**/book/intro.html", timeout=10000)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_colab_button_has_its_notebook_in_the_tree_and_every_notebook_its_button(page):
+    project = tomllib.loads((browser.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repository = urlsplit(project["urls"]["Repository"]).path.strip("/")
+    targets = re.findall(r'href="https://colab\.research\.google\.com/github/([^"]*)"', SOURCE[page])
+    expected = browser.ROOT / page.replace(".html", ".ipynb")
+    assert bool(targets) == expected.is_file()
+    for target in targets:
+        found = re.fullmatch(rf"{re.escape(repository)}/blob/[\w.-]+/(.+\.ipynb)", target)
+        assert found, f"{target} is no notebook in {repository}"
+        assert (browser.ROOT / found[1]).is_file() and browser.ROOT / found[1] == expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_what_the_page_offers_for_download_is_there_and_gives_no_solution_away(page):
+    folder = (browser.HTML / page).parent
+    for link in set(re.findall(r'href="([^"#?]*_(?:sources|downloads)/[^"#?]*)"', SOURCE[page])):
+        offered = (folder / link).resolve()
+        assert offered.is_file(), f"{link} is not there"
+        _fail_if(_solutions_in(offered, page))
+
+
+def test_no_file_behind_the_pages_gives_a_solution_away():
+    for page in PAGES:
+        for path in (browser.HTML / "_sources" / page).parent.glob(f"{_name(page)}.*"):
+            _fail_if(_solutions_in(path, page))
+
+
+def _solutions_in(path, page):
+    """Lines that stand only in the solutions of a page's source, and in the file at `path` all the same."""
+    source = (browser.ROOT / page).with_suffix(".md").read_text(encoding="utf-8")
+    answers = [line.strip() for block in SOLUTION.findall(source) for line in block.splitlines()]
+    elsewhere = SOLUTION.sub("", source)
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        assert not SOLUTION.findall(source) or "NotImplementedError" in text or "answer = ..." in text
+    wrong = [line for line in answers if line and line not in elsewhere and line in text]
+    return [f"{path.name}: {line}" for line in wrong + [mark for mark in ("### BEGIN SOLUTION",) if mark in text]]
+
+
+FAULTS = {
+    "an error in the console": ("<script>console.error('oops')</script>", lambda tab: tab.errors),
+    "a script that throws": ("<script>undefined.x</script>", lambda tab: tab.errors),
+    "a picture that is not there": ("<img src=gone.png alt=gone>", lambda tab: tab.failed),
+    "another host": ("<img src=http://localhost.invalid/x.png alt=x>", lambda tab: tab.elsewhere),
+    "a figure not drawn": ("<figure class=lab-figure></figure>", lambda tab: tab.look(browser.UNDRAWN_FIGURES)),
+    "a raw formula": (r"<p>with \(x^2\)</p>", lambda tab: tab.look(browser.RAW_FORMULAS)),
+    "a formula left alone": (r"<span class=math>x^2</span>", lambda tab: tab.look(browser.RAW_FORMULAS)),
+    "a wide box": ("<div style='width:900px'>wide</div>", lambda tab: tab.page.evaluate(browser.CUT_OFF, 390)),
+    "a clipped line": ("<div style='width:90px;overflow:hidden;white-space:nowrap'>much more than fits in here</div>",
+                       lambda tab: tab.page.evaluate(browser.CUT_OFF, 390)),
+    "pale text": ("<p style='color:#ccc;background:#fff'>pale</p>", browser.accessibility),
+    "a picture without words": ("<img src=here.svg>", browser.accessibility),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_that_is_looked_for_would_be_seen(chromium, tmp_path, fault):
+    markup, look = FAULTS[fault]
+    frame = ("<!doctype html><html lang=en><title>page</title><link rel=icon href=data:,>"
+             "<meta name=viewport content='width=device-width'><main class=bd-article><h1>Page</h1>{}</main></html>")
+    (tmp_path / "sound.html").write_text(frame.format("<p>sound</p>"))
+    (tmp_path / "faulty.html").write_text(frame.format(markup))
+    (tmp_path / "here.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>")
+    with browser.serve(tmp_path) as address:
+        with browser.open_tab(chromium, address, "sound.html", "phone") as tab:
+            assert not look(tab)
+        with browser.open_tab(chromium, address, "faulty.html", "phone") as tab:
+            assert look(tab)

@@ -1,0 +1,303 @@
+"""The book engine, tried on a tiny book: the real extension and settings, a copy of the library, two executed pages."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+from types import SimpleNamespace
+
+import lightvit_book
+import nbformat
+import pytest
+import vendor
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+FRONT_MATTER = """\
+---
+jupytext:
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+
+"""
+
+PAGE = FRONT_MATTER + '''\
+# A page
+
+The {ref}`task <page.double>` and $x^2$.
+
+```{code-cell} ipython3
+import os, pathlib
+from lightvit_lab.constant import VALUE
+from lightvit_lab.figures import show
+pathlib.Path(os.environ["RUNS"]).open("a").write("run ")
+print("value", VALUE, os.environ["LIGHTVIT_BOOK"], os.environ["LIGHTVIT_DATA"])
+```
+
+```{code-cell} ipython3
+import plotly.graph_objects as go
+show(go.Figure(go.Scatter(y=[1, 2])), alt="A line that rises from one to two")
+```
+
+::::{exercise} Twice as much
+:label: page.double
+
+Double a number.
+::::
+
+```{code-cell} ipython3
+:tags: [hide-input]
+:mystnb: {code_prompt_show: "A solution", code_prompt_hide: "Fold the solution"}
+
+def check(label, answer):
+    print(label, answer(21))
+
+def double(x):
+    """Number -> number."""
+    ### BEGIN SOLUTION
+    return x + x
+    ### END SOLUTION
+
+check("page.double", double)
+```
+'''
+
+PLAIN = FRONT_MATTER + """\
+# A page without a notebook beside it
+
+```{code-cell} ipython3
+1 + 1
+```
+"""
+
+STATUS = """\
+# Status
+
+```{lab-status}
+```
+
+```{nb-exec-table}
+```
+
+```{stored-results}
+```
+"""
+
+RESULT = {"schema": 1, "name": "run", "device": "A machine | with a bar", "date": "2026-01-31T12:00:00+00:00",
+          "seeds": [0, 1], "versions": {"torch": "2"}, "commit": "0123456789abcdef", "command": "make run", "seconds": 61.7,
+          "data": {}}
+
+
+def write(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+
+
+def make_book(root):
+    """A book of four pages at `root`, with the repository's own settings, extension and library."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config["sphinx"]["local_extensions"] = {name: str(ROOT / "book" / "_ext") for name in config["sphinx"]["local_extensions"]}
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for folder in ("lightvit_lab", "book/_static"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    write(root, {
+        "_config.yml": yaml.safe_dump(config),
+        "_toc.yml": "{format: jb-book, root: book/intro, chapters: "
+                    "[{file: chapters/part/page}, {file: chapters/part/plain}, {file: book/status}]}",
+        "pyproject.toml": re.sub(r'^Repository = .*$', 'Repository = "https://github.com/owner/tiny"', project, flags=re.M),
+        "lightvit_lab/constant.py": "VALUE = 41\n",
+        "book/intro.md": "# A tiny book\n", "book/status.md": STATUS, "book/references.bib": "",
+        "book/results/run.json": json.dumps(RESULT),
+        "data/pictures.gz": "one",
+        "chapters/part/page.md": PAGE, "chapters/part/plain.md": PLAIN,
+        "chapters/part/page.ipynb": nbformat.writes(nbformat.v4.new_notebook()),
+    })
+
+
+def build(root):
+    """Run the book's own build command; give back its exit status and all that it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(root), "RUNS": str(root / "runs.txt"), "LIGHTVIT_DATA": "data",
+                   "NO_COLOR": "1"}
+    done = subprocess.run([sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
+                           "build", str(root), "-W", "--keep-going"],
+                          env=environment, cwd=root, capture_output=True, text=True, timeout=300)
+    return done.returncode, re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+
+
+def runs(root):
+    return len((root / "runs.txt").read_text().split())
+
+
+def text_of(html):
+    """The text of a page, without tags."""
+    return unescape(re.sub(r"<[^>]+>", "", html))
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """A tiny book that has been built once."""
+    root = tmp_path_factory.mktemp("tiny").resolve()
+    make_book(root)
+    status, output = build(root)
+    assert status == 0, output
+    return SimpleNamespace(root=root, html=root / "_build" / "html", output=output)
+
+
+@pytest.fixture(scope="module")
+def page(book):
+    return (book.html / "chapters/part/page.html").read_text(encoding="utf-8")
+
+
+def test_a_clean_build_prints_no_warning(book):
+    assert "WARNING" not in book.output and "build succeeded." in book.output
+
+
+def test_the_exercise_box_shows_the_stub_and_no_answer(page):
+    box = text_of(page[page.index('id="page.double"'):page.index("A solution")])
+    assert "Double a number." in box
+    assert 'def double(x):\n    """Number -> number."""\n    raise NotImplementedError' in box
+    assert "return x + x" not in box
+
+
+def test_an_exercise_label_with_a_dot_can_be_referred_to(page):
+    assert re.search(r'<a [^>]*href="#page.double"', page)
+
+
+def test_the_solution_is_shown_folded_and_without_its_markers(page):
+    solution = text_of(page[page.index("A solution"):])
+    assert "return x + x" in solution and "page.double 42" in solution
+    assert "SOLUTION" not in text_of(page)
+
+
+def test_kernels_know_that_a_book_is_built_and_get_an_absolute_data_folder(book, page):
+    assert f"value 41 1 {book.root / 'data'}" in text_of(page)
+
+
+def test_colab_is_offered_only_where_its_notebook_exists(book, page):
+    target = "https://colab.research.google.com/github/owner/tiny/blob/main/chapters/part/page.ipynb"
+    assert target in page
+    for other in ("book/intro.html", "book/status.html", "chapters/part/plain.html"):
+        assert "colab.research" not in (book.html / other).read_text(encoding="utf-8"), other
+
+
+def test_no_download_gives_a_solution_away(book, page):
+    offered = set(re.findall(r'href="[./]*(_sources/[^"]+)"', page))
+    assert offered == {"_sources/chapters/part/page.ipynb"}
+    notebook = (book.html / offered.pop()).read_text(encoding="utf-8")
+    assert "raise NotImplementedError" in notebook and "return x + x" not in notebook
+    assert not list((book.html / "_sources" / "chapters").rglob("*.md"))
+
+
+def test_plotly_js_is_loaded_once_and_only_where_a_figure_is(book, page):
+    assert len(re.findall(r"<script[^>]+plotly", page)) == 1 and "Plotly.newPlot" in page
+    assert (book.html / "vendor" / "plotly.min.js").stat().st_size > 1_000_000
+    assert "plotly.min.js" not in (book.html / "book/intro.html").read_text(encoding="utf-8")
+
+
+def test_every_local_script_style_and_icon_of_a_page_exists(book, page):
+    for link in re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="([^"#]+)"', page):
+        if not link.startswith("http"):
+            assert (book.html / "chapters/part" / link.split("?")[0]).exists() or link.endswith(".html"), link
+
+
+def test_the_status_page_tells_machine_pages_and_stored_runs(book):
+    status = text_of((book.html / "book/status.html").read_text(encoding="utf-8"))
+    row = re.sub(r"\s+", " ", status[status.index("Command"):])
+    assert "run A machine | with a bar 2026-01-31 0, 1 62 01234567 make run" in row
+    assert "ran" in status and "chapters/part/page" in status
+    assert re.search(r"Commit\s+unknown", status) and re.search(r"torch\s+\d", status)
+
+
+def test_a_second_build_runs_nothing_and_a_changed_constant_of_the_library_shows_on_the_page(book):
+    assert runs(book.root) == 1
+    status, output = build(book.root)
+    assert status == 0 and runs(book.root) == 1, output
+    write(book.root, {"lightvit_lab/constant.py": "VALUE = 43\n"})
+    status, output = build(book.root)
+    assert status == 0 and runs(book.root) == 2, output
+    assert "value 43 1" in text_of((book.html / "chapters/part/page.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """What two builds of a book with one mistake of every kind print, and the lines the mistakes stand on."""
+    root = tmp_path_factory.mktemp("broken").resolve()
+    make_book(root)
+    page = FRONT_MATTER + """\
+# A page of mistakes
+
+```{no-such-directive}
+```
+
+```{exercise} Without label
+```
+
+```{exercise} Without solution
+:label: page.missing
+```
+
+```{exercise} Without markers
+:label: page.bare
+```
+
+```{code-cell} ipython3
+check = print
+check("page.bare", 1)
+```
+
+```{exercise} Below a cell
+:label: page.below
+```
+"""
+    write(root, {"chapters/part/page.md": page, "book/results/run.json": json.dumps({**RESULT, "seeds": "none"}),
+                 "chapters/part/plain.md": PLAIN.replace("1 + 1", "1 / 0")})
+    lines = {line.strip("`"): number for number, line in enumerate(page.splitlines(), start=1)}
+    return SimpleNamespace(root=root, lines=lines, builds=[build(root), build(root)])
+
+
+@pytest.mark.parametrize(("directive", "message"), [
+    ("{no-such-directive}", "Unknown directive type: 'no-such-directive'"),
+    ("{exercise} Without label", "give it a :label:"),
+    ("{exercise} Without solution", 'no code cell of this page calls check("page.missing", ...)'),
+    ("{exercise} Without markers", "the solution cell has no markers"),
+    ("{exercise} Below a cell", 'no code cell of this page calls check("page.below", ...)'),
+])
+def test_a_mistake_in_a_page_is_an_error_that_names_page_and_line(broken, directive, message):
+    place = f"{broken.root}/chapters/part/page.md:{broken.lines[directive]}: WARNING: "
+    assert any(line.startswith(place) and message in line for line in broken.builds[0][1].splitlines()), broken.builds[0][1]
+
+
+def test_a_broken_stored_result_is_an_error_that_names_the_file(broken):
+    assert re.search(r"status.md:\d+: WARNING: .*/book/results/run.json: 'seeds' is 'none'", broken.builds[0][1])
+
+
+def test_a_cell_that_raises_is_an_error_and_shows_its_traceback(broken):
+    assert "plain.md: WARNING: Executing notebook failed" in broken.builds[0][1]
+    assert "ZeroDivisionError" in broken.builds[0][1]
+
+
+def test_a_failed_build_fails_again_until_it_is_mended(broken):
+    (first, said), (second, said_again) = broken.builds
+    assert first != 0 and second != 0
+    assert "Unknown directive type" in said and "Unknown directive type" in said_again
+
+
+def test_scripts_come_from_the_cdn_where_they_could_not_be_fetched(monkeypatch, tmp_path):
+    monkeypatch.setattr(vendor, "vendor", lambda: {"plotly": "1", "mathjax": "3.2.2"})
+    config = SimpleNamespace(html_extra_path=[], html_css_files=[], html_js_files=[])
+    lightvit_book.set_scripts(SimpleNamespace(srcdir=tmp_path), config)
+    assert config.mathjax_path == "../vendor/mathjax/tex-mml-chtml.js"
+    assert list(config.nb_ipywidgets_js) == [vendor.PACKAGES["widgets"].cdn]
+
+
+def test_the_settings_exclude_derived_notebooks_and_treat_no_page_error_as_allowed():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    assert "chapters/**.ipynb" in config["exclude_patterns"] and config["execute"]["allow_errors"] is False
+    assert "repository" not in config, "the repository's address stands in pyproject.toml alone"

@@ -1,0 +1,119 @@
+"""Every derived notebook, run from top to bottom in a clean kernel without network, with solutions and with stubs.
+
+Runs for minutes, so it is skipped unless LIGHTVIT_TEST_BOOK is set (`make test-book`).
+"""
+
+import os
+import re
+
+import nbclient
+import notebooks
+import pytest
+from nbformat.v4 import new_code_cell
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("LIGHTVIT_TEST_BOOK"),
+    reason="runs every page's notebook, which takes minutes: LIGHTVIT_TEST_BOOK=1, or make test-book")
+
+# The kernel speaks to the test over loopback, so that alone stays open. Native code could still get round this;
+# what our pages use goes through Python's sockets.
+NO_NETWORK = '''
+import socket
+
+def refuse(*arguments, **options):
+    raise OSError("this notebook reached for the network")
+
+def on_loopback(call):
+    def guarded(self, address):
+        local = self.family == getattr(socket, "AF_UNIX", None) or address[0] in ("127.0.0.1", "::1", "localhost")
+        return call(self, address) if local else refuse()
+    return guarded
+
+def resolve(host, *arguments, original=socket.getaddrinfo, **options):
+    return original(host, *arguments, **options) if host in (None, "127.0.0.1", "::1", "localhost") else refuse()
+
+socket.socket.connect = on_loopback(socket.socket.connect)
+socket.socket.connect_ex = on_loopback(socket.socket.connect_ex)
+socket.getaddrinfo = resolve
+'''
+STATUS = re.compile(r"^\[(passed|not started|wrong|error)\] (\S+):", re.MULTILINE)
+
+
+def run(notebook, folder):
+    """The notebook with its outputs; raises nbclient's CellExecutionError where a cell raises."""
+    for cell in notebook.cells:
+        if "skip-execution" in cell.metadata.get("tags", []) and "pretrained=True" in cell.source:
+            cell.source = cell.source.replace("pretrained=True", "pretrained=False")   # random weights need no download
+            cell.metadata["tags"].remove("skip-execution")
+    notebook.cells.insert(0, new_code_cell(NO_NETWORK))
+    client = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3",
+                                     resources={"metadata": {"path": str(folder)}})
+    return client.execute()
+
+
+def text_of(cell) -> str:
+    """What a code cell printed and returned, as plain text."""
+    return "\n".join("".join(output.get("text", "") or output.get("data", {}).get("text/plain", ""))
+                     for output in cell.get("outputs", []))
+
+
+def statuses(notebook) -> dict[str, str]:
+    """Exercise id -> status of the last check in the notebook's outputs."""
+    return {found[2]: found[1] for cell in notebook.cells for found in STATUS.finditer(text_of(cell))}
+
+
+def checked(notebook) -> set[str]:
+    """The exercise ids that the notebook's cells hand to `check`."""
+    return {name for cell in notebook.cells if cell.cell_type == "code"
+            for name in re.findall(r"""^\s*check\(["']([^"']+)""", cell.source, re.MULTILINE)}
+
+
+@pytest.fixture
+def clean_kernel(monkeypatch, tmp_path):
+    """An empty folder to run in, and no setting of this shell that a reader's kernel would not have."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith("LIGHTVIT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("solutions, status", [(True, "passed"), (False, "not started")], ids=["solutions", "stubs"])
+@pytest.mark.parametrize("page", notebooks.pages(), ids=lambda page: page.stem)
+def test_notebook_runs_to_its_end_and_every_check_says(page, solutions, status, clean_kernel):
+    notebook = run(notebooks.derive(page, "main", solutions=solutions), clean_kernel)
+    assert statuses(notebook) == {name: status for name in checked(notebook)}
+    assert "Everything this page needs is installed." in text_of(notebook.cells[2])
+
+
+def small(*sources, tags=()):
+    """A notebook of code cells, the last of which has `tags`."""
+    cells = [new_code_cell(source) for source in sources]
+    cells[-1].metadata["tags"] = list(tags)
+    return notebooks.assemble(cells, "main")
+
+
+@pytest.mark.parametrize("source", [
+    "import urllib.request; urllib.request.urlopen('http://example.org', timeout=5)",
+    "socket.create_connection(('192.0.2.1', 80), timeout=5)",
+    "assert socket.socket().connect_ex(('192.0.2.1', 80))",
+    "import torch; torch.hub.load_state_dict_from_url('http://example.org/none.pth')",
+])
+def test_a_notebook_that_reaches_for_the_network_fails(source, clean_kernel):
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="this notebook reached for the network"):
+        run(small(source), clean_kernel)
+
+
+def test_cells_for_the_readers_machine_run_with_random_weights_and_others_are_skipped(clean_kernel):
+    cell = "settings = dict(pretrained=True); settings['pretrained']"
+    assert text_of(run(small(cell, tags=["skip-execution"]), clean_kernel).cells[-1]) == "False"
+    assert text_of(run(small("1 / 0", tags=["skip-execution"]), clean_kernel).cells[-1]) == ""
+
+
+def test_statuses_are_read_from_what_check_returns(clean_kernel):
+    check = "from lightvit_lab.exercises import check\ncheck('vision_transformer.count', {})"
+    for answer, status in (("...", "not started"), ("577", "passed"), ("3", "wrong")):
+        notebook = run(small(check.format(answer)), clean_kernel)
+        assert statuses(notebook) == {"vision_transformer.count": status} and len(checked(notebook)) == 1

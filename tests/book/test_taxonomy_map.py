@@ -1,0 +1,130 @@
+"""The map of the introduction: complete, linked where a page exists, honest where none does."""
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import taxonomy_map
+
+from lightvit_lab import survey
+
+EXT = Path(taxonomy_map.__file__).parent
+PAGE = "# Patches all the way\n\nText.\n"
+# The parts and stems of the design's table, typed here.
+DESIGN = {
+    "foundations": "vision_transformer measuring_efficiency",
+    "components":
+        "patch_embedding position_encoding efficient_attention attention_free hierarchical_frameworks lightvit",
+    "dynamic": "token_pruning token_merging early_exit",
+    "distillation": "response_distillation feature_distillation",
+    "compression": "pruning quantization low_rank combining",
+    "practice": "trade_offs why_not_faster reading_attention dense_prediction deployment budget_challenge",
+}
+
+
+def _write(root, pages=("foundations/vision_transformer",)):
+    (root / "book").mkdir(parents=True)
+    (root / "book/intro.md").write_text("# Map\n\n```{taxonomy-map}\n```\n")
+    (root / "conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(EXT)!r})\nextensions = ['myst_parser', 'taxonomy_map']\n"
+        "root_doc = 'book/intro'\nsuppress_warnings = ['toc.not_included', 'toc.not_readable']\n")
+    for page in pages:
+        _add(root, page)
+    return root
+
+
+def _add(root, page):
+    path = root / "chapters" / f"{page}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("---\norphan: true\n---\n" + PAGE)
+
+
+def _build(root, builder="html"):
+    """Build with warnings as errors, in a process of its own since Sphinx registers nodes once a process."""
+    out = root / "_build" / builder
+    doctrees = root / "_build/doctrees"
+    subprocess.run([sys.executable, "-m", "sphinx", "-W", "-q", "-b", builder, "-d", doctrees, root, out], check=True)
+    return (out / "book/intro").with_suffix({"html": ".html", "text": ".txt"}[builder]).read_text()
+
+
+@pytest.fixture(scope="module")
+def page_map(tmp_path_factory):
+    """The map's outer list, parsed."""
+    html = _build(_write(tmp_path_factory.mktemp("map")))
+    start = html.index('<ul class="taxonomy-map')
+    end = html.index("</section>", start)
+    return ET.fromstring(html[start:end])
+
+
+def _with_class(tree, name):
+    return [element for element in tree.iter() if name in element.get("class", "").split()]
+
+
+def _text(element):
+    return " ".join("".join(element.itertext()).split())
+
+
+def test_parts_and_stems_are_those_of_the_design_in_its_order():
+    found = {part["part"]: " ".join(page["stem"] for page in part["pages"]) for part in taxonomy_map.parts()}
+    assert found == DESIGN
+    assert list(found) == list(DESIGN)
+
+
+def test_every_page_of_the_book_has_a_card_with_title_and_question(page_map):
+    cards = _with_class(page_map, "taxonomy-page")
+    assert len(cards) == sum(len(stems.split()) for stems in DESIGN.values()) == 23
+    for card in cards:
+        assert _text(_with_class(card, "taxonomy-title")[0])
+        assert _text(_with_class(card, "taxonomy-question")[0]).endswith("?")
+
+
+def test_no_leaf_of_the_survey_is_missing_from_the_map(page_map):
+    small_print = " ".join(map(_text, _with_class(page_map, "taxonomy-leaves")))
+    titles = {_text(title).removesuffix(" to come") for title in _with_class(page_map, "taxonomy-title")}
+    missing = {leaf.leaf for leaf in survey.taxonomy() if leaf.leaf not in small_print and leaf.leaf not in titles}
+    assert not missing
+
+
+def test_an_existing_page_is_a_link_with_its_own_title(page_map):
+    links = list(page_map.iter("a"))
+    assert [link.get("href") for link in links] == ["../chapters/foundations/vision_transformer.html"]
+    assert _text(links[0]) == "Patches all the way"
+
+
+def test_a_page_to_come_says_so_in_words_and_has_no_link(page_map):
+    to_come = _with_class(page_map, "taxonomy-to-come")
+    assert len(to_come) == 22
+    for card in to_come:
+        assert "to come" in _text(card)
+        assert not list(card.iter("a"))
+    existing = [card for card in _with_class(page_map, "taxonomy-page") if card not in to_come]
+    assert len(existing) == 1 and "to come" not in _text(existing[0])
+
+
+def test_the_map_is_nested_lists_so_that_a_screen_reader_can_count_them(page_map):
+    assert page_map.tag == "ul"
+    assert [child.tag for child in page_map] == ["li"] * len(DESIGN)
+    inner = _with_class(page_map, "taxonomy-pages")
+    assert [len(cards) for cards in inner] == [len(stems.split()) for stems in DESIGN.values()]
+
+
+def test_a_page_added_later_becomes_a_link_although_the_introduction_did_not_change(tmp_path):
+    root = _write(tmp_path)
+    assert "pruning.html" not in _build(root)
+    _add(root, "compression/pruning")
+    assert "../chapters/compression/pruning.html" in _build(root)
+
+
+def test_builders_without_html_get_the_same_map_as_text(tmp_path):
+    text = _build(_write(tmp_path), builder="text")
+    assert "Patches all the way" in text
+    assert "Token merging to come" in text
+
+
+def test_the_style_uses_the_themes_colours_only():
+    css = (EXT.parent / "_static" / "taxonomy.css").read_text()
+    assert "var(--pst-color-" in css
+    assert not re.search(r"#[0-9a-fA-F]{3,8}\b|rgb\(|hsl\(", css)

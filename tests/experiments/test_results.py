@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from lightvit_lab.errors import LabError
+from lightvit_lab.experiments import results, studies
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "folder", lambda: tmp_path)
+    return tmp_path
+
+
+def test_what_is_saved_is_loaded_and_says_where_it_comes_from(folder):
+    results.save("trial", {"x": [1, 2]}, [0, 1], "python trial.py", 3.21)
+    found = results.load("trial")
+    assert (found.data, found.seeds, found.command, found.seconds) == ({"x": [1, 2]}, [0, 1], "python trial.py", 3.2)
+    assert found.device in found.origin and found.date[:10] in found.origin and found.versions["torch"] in found.origin
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda fields: fields.pop("device"), "lacks the field 'device'"),
+    (lambda fields: fields.update(seeds="0"), "'seeds' is '0', which is of the wrong type"),
+    (lambda fields: fields.update(seconds=True), "'seconds' is True"),
+    (lambda fields: fields.update(schema=2), "schema 2"),
+    (lambda fields: fields.update(name="other"), "name 'other'"),
+    (lambda fields: fields.update(extra=1), r"unknown fields \['extra'\]"),
+])
+def test_a_broken_result_names_file_and_field_and_the_mend(folder, change, words):
+    path = results.save("trial", {}, [0], "c", 1.0)
+    fields = json.loads(path.read_text())
+    change(fields)
+    path.write_text(json.dumps(fields))
+    with pytest.raises(LabError, match=f"trial.json.*{words}.*make reference"):
+        results.load("trial")
+
+
+def test_a_result_that_is_no_json_is_named(folder):
+    (folder / "trial.json").write_text("{")
+    with pytest.raises(LabError, match="trial.json is no JSON"):
+        results.load("trial")
+    (folder / "trial.json").write_text("[]")
+    with pytest.raises(LabError, match="holds a list"):
+        results.load("trial")
+
+
+def test_unknown_results_suggest_the_closest(folder):
+    results.save("trial", {}, [0], "c", 1.0)
+    with pytest.raises(LabError, match='Did you mean "trial"'):
+        results.load("trail")
+
+
+@pytest.mark.parametrize("name", results.names())
+def test_every_stored_result_of_the_book_is_whole_and_has_a_study_that_makes_it(name):
+    stored = results.load(name)
+    assert stored.device and stored.seeds and name in studies.STUDIES and name in stored.command
+
+
+def test_there_are_stored_results_to_check():
+    assert set(studies.STUDIES) == set(results.names())

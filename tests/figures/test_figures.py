@@ -1,0 +1,95 @@
+import plotly.graph_objects as go
+import pytest
+import torch
+
+from lightvit_lab import figures
+from lightvit_lab.errors import LabError
+from lightvit_lab.experiments.results import StoredResult
+from lightvit_lab.figures.pictures import to_bytes
+
+ALT = "One line that rises from left to right."
+RESULT = StoredResult("trial", "a <device>", "2026-01-02T00:00:00", [0], {"torch": "9"}, "c", "command", 1.0, {})
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    found = []
+    monkeypatch.setattr("IPython.display.display", found.append)
+    return found
+
+
+def test_page_figure_has_its_alt_text_no_copy_of_plotly_and_a_line_about_its_origin(monkeypatch, shown):
+    monkeypatch.setenv("LIGHTVIT_BOOK", "1")
+    figures.show(go.Figure(go.Scatter(y=[1, 2])), alt=ALT + ' "quoted"', result=RESULT)
+    html = shown[0].data
+    assert f'aria-label="{ALT} &quot;quoted&quot;"' in html and "a &lt;device&gt;" in html and "2026-01-02" in html
+    assert "Plotly.newPlot" in html and "cdn.plot.ly" not in html and len(html) < 50_000
+
+
+def test_notebook_figure_is_plotlys_own_and_the_alt_text_follows(monkeypatch, shown):
+    monkeypatch.delenv("LIGHTVIT_BOOK", raising=False)
+    figures.show(go.Figure(go.Scatter(y=[1, 2])), alt=ALT)
+    assert isinstance(shown[0], go.Figure) and ALT in shown[1].data
+
+
+def test_show_leaves_the_figure_as_it_was(shown):
+    figure = go.Figure(go.Scatter(y=[1, 2]))
+    before = figure.to_json()
+    figures.show(figure, alt=ALT)
+    assert figure.to_json() == before
+
+
+@pytest.mark.parametrize("alt", ["", "plot", None])
+def test_a_figure_without_words_is_refused(alt):
+    with pytest.raises(LabError, match="say in one sentence"):
+        figures.show(go.Figure(), alt=alt)
+
+
+def test_no_figure_is_refused():
+    with pytest.raises(LabError, match="expected a Plotly figure, got list"):
+        figures.show([1, 2], alt=ALT)
+
+
+def test_series_differ_without_colour():
+    figure = figures.loss_curves({name: [2.0, 1.0] for name in "abcd"})
+    assert len({trace.line.dash for trace in figure.data}) == 4
+    figure = figures.training_curves({name: [[(1, 0.5)]] for name in "abcd"})
+    assert len({trace.marker.symbol for trace in figure.data}) == 4
+
+
+def test_running_mean_of_a_loss_is_that_of_the_last_steps():
+    assert list(figures.loss_curves({"a": [3.0, 1.0, 2.0]}, smooth=2).data[0].y) == [3.0, 2.0, 1.5]
+
+
+def test_patches_are_laid_out_in_reading_order():
+    image = torch.zeros(3, 4, 4)
+    image[:, :2, 2:] = 1.0                                     # the second patch is white
+    grid, _, sequence, _ = figures.patch_sequence(image, 2, gap=1).data
+    assert (grid.z[1][4] == 255).all() and (grid.z[1][1] == 0).all() and (grid.z[4][1] == 0).all()
+    assert (sequence.z[1][4] == 255).all() and sequence.z.shape[0] == 4
+
+
+def test_the_slider_moves_frame_and_heat_map_to_the_chosen_patch():
+    maps = [torch.eye(4), torch.full((4, 4), 0.25)]
+    figure = figures.where_patches_look(torch.zeros(3, 8, 8), maps)
+    assert len(figure.frames) == len(figure.layout.sliders[0].steps) == 4
+    frame = figure.frames[3]
+    heat = [trace for trace in frame.data if trace.type == "heatmap"]
+    assert [list(row) for row in heat[0].z] == [[0, 0], [0, 1]] and list(heat[0].x) == [1.5, 5.5]
+    assert (min(frame.data[0].x), max(frame.data[0].x)) == (3.5, 7.5)
+    assert [figure.data[index].type for index in frame.traces] == [trace.type for trace in frame.data]
+
+
+def test_intervals_and_single_runs_are_drawn():
+    figure = figures.scores_by_model({"a": (0.5, 0.4, 0.7)}, {"a": [0.45, 0.55]})
+    assert figure.data[0].error_x.array[0] == pytest.approx(20) and figure.data[0].error_x.arrayminus[0] == pytest.approx(10)
+    assert list(figure.data[1].x) == pytest.approx([45, 55])
+
+
+def test_pixels_are_blown_up_not_blurred():
+    assert to_bytes(torch.tensor([[[0.0, 1.0]]]).expand(3, 1, 2), scale=2)[:, :, 0].tolist() == [[0, 0, 255, 255]] * 2
+
+
+def test_axes_carry_units():
+    figure = figures.cost_over_tokens([1, 10], {"a": [1, 10]}, {"b": [1, 10]}, unit="MACs")
+    assert figure.layout.yaxis.title.text == "MACs" and figure.layout.xaxis.type == figure.layout.yaxis.type == "log"

@@ -1,0 +1,167 @@
+import json
+import math
+import zlib
+
+import numpy
+import pytest
+import torch
+from torch import nn
+
+from lightvit_lab import models
+from lightvit_lab.errors import LabError
+from lightvit_lab.models.vision_transformer import Attention, Block, ConvStem, PatchEmbedding, VisionTransformer
+
+# First logits of timm 1.0.31's deit_tiny_patch16_224 with weights and input by the rules in `_fill` and `_pictures`.
+TIMM_DEIT_TINY_LOGITS = [
+    [0.900090, -0.023686, -2.579158, 1.532221, -1.644321, -1.244722, 0.329893, 2.325988, 0.587437, 3.143500],
+    [1.630979, 1.137319, -2.180396, 2.099916, -0.923609, -1.951637, -0.790799, 2.134587, 0.158262, 3.128525],
+]
+
+
+def _fill(model: nn.Module) -> None:
+    """Weights by a rule of names and shapes alone, so that any implementation with these names can be compared."""
+    state = {}
+    for key, tensor in model.state_dict().items():
+        z = numpy.random.RandomState(zlib.crc32(key.encode())).standard_normal(tensor.shape)
+        leaf = key.rsplit(".", 1)[-1]
+        if leaf == "weight" and tensor.ndim == 1:
+            z = 1 + 0.1 * z
+        elif leaf == "weight":
+            z = z * math.sqrt(2 / math.prod(tensor.shape[1:]))
+        else:
+            z = 0.1 * z
+        state[key] = torch.from_numpy(z).float()
+    model.load_state_dict(state)
+
+
+def _pictures(seed: int, *shape: int) -> torch.Tensor:
+    return torch.from_numpy(numpy.random.RandomState(seed).standard_normal(shape).astype("float32"))
+
+
+def _deit_tiny(**kwargs) -> VisionTransformer:
+    return VisionTransformer(image_size=224, patch_size=16, num_classes=1000, dim=192, depth=12, num_heads=3,
+                             embedding="patch", **kwargs).eval()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@torch.inference_mode()
+def test_same_weights_give_timms_logits(fused):
+    """Stored numbers, so that it is checked for everybody, whatever timm is installed."""
+    model = _deit_tiny(fused=fused)
+    _fill(model)
+    logits = model(_pictures(0, 2, 3, 224, 224))[:, :10]
+    assert torch.allclose(logits, torch.tensor(TIMM_DEIT_TINY_LOGITS), atol=2e-5)
+
+
+@torch.inference_mode()
+def test_logits_of_the_whole_fixture(parity):
+    model, case = _deit_tiny(), json.loads((parity / "timm_deit" / "deit_tiny_seed0.json").read_text())
+    _fill(model)
+    assert [[key, list(value.shape)] for key, value in model.state_dict().items()] == [row[:2] for row in case["state_dict"]]
+    stored = numpy.load(parity / "timm_deit" / "deit_tiny_seed0.npz")["logits"]
+    assert numpy.abs(model(_pictures(0, 2, 3, 224, 224)).numpy() - stored).max() < 2e-5
+
+
+@torch.inference_mode()
+def test_weights_of_the_installed_timm_load_strictly_and_give_the_same_logits():
+    import timm
+
+    reference = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=3, num_heads=3,
+                                  num_classes=7).eval()
+    _fill(reference)
+    ours = VisionTransformer(patch_size=8, dim=48, depth=3, num_heads=3, num_classes=7, embedding="patch").eval()
+    ours.load_state_dict(reference.state_dict())
+    pictures = _pictures(1, 4, 3, 32, 32)
+    assert torch.allclose(ours(pictures), reference(pictures), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_fused_and_explicit_attention_agree_and_rows_sum_to_one():
+    fused, tokens = Attention(32, 4), _pictures(2, 2, 9, 32)
+    explicit = Attention(32, 4, fused=False)
+    explicit.load_state_dict(fused.state_dict())
+    assert torch.allclose(fused(tokens), explicit(tokens), atol=1e-6)
+    assert torch.allclose(fused.weights(tokens).sum(-1), torch.ones(2, 4, 9))
+
+
+@torch.inference_mode()
+def test_attention_with_zero_queries_is_the_mean_of_the_values():
+    """Worked by hand: all weights equal 1 / N, so every token takes home the mean value."""
+    attention, tokens = Attention(8, 2), _pictures(3, 1, 5, 8)
+    for layer in (attention.qkv, attention.proj):
+        nn.init.zeros_(layer.bias)
+    attention.qkv.weight[:16] = 0
+    nn.init.eye_(attention.proj.weight)
+    mean = (tokens @ attention.qkv.weight[16:].T).mean(1, keepdim=True)
+    assert torch.allclose(attention(tokens), mean.expand(-1, 5, -1), atol=1e-6)
+
+
+def test_tokens_come_in_reading_order():
+    embedding = PatchEmbedding(patch_size=2, dim=1)
+    nn.init.constant_(embedding.proj.weight, 1 / 12)
+    nn.init.zeros_(embedding.proj.bias)
+    picture = torch.tensor([[0.0, 1, 2], [3, 4, 5]]).repeat_interleave(2, 0).repeat_interleave(2, 1).expand(1, 3, 4, 6)
+    assert torch.allclose(embedding(picture).flatten(), torch.arange(6.0))
+
+
+@pytest.mark.parametrize("patch_size", [2, 4, 8])
+def test_conv_stem_gives_as_many_tokens_as_patches(patch_size):
+    stem, patches = ConvStem(patch_size, 32), PatchEmbedding(patch_size, 32)
+    pictures = torch.zeros(2, 3, 32, 32)
+    assert stem(pictures).shape == patches(pictures).shape == (2, (32 // patch_size) ** 2, 32)
+
+
+@torch.inference_mode()
+def test_without_positions_the_order_of_patches_does_not_matter_and_with_them_it_does():
+    pictures = _pictures(4, 2, 3, 32, 32)
+    swapped = pictures.roll(8, dims=3)
+    for position, same in ((False, True), (True, False)):
+        torch.manual_seed(0)
+        model = VisionTransformer(patch_size=8, dim=32, depth=2, num_heads=2, embedding="patch", position=position).eval()
+        nn.init.normal_(model.head.weight)
+        assert torch.allclose(model(pictures), model(swapped), atol=1e-5) == same
+
+
+def test_a_block_adds_to_what_came_in():
+    block, tokens = Block(16, 2), _pictures(5, 1, 4, 16)
+    for layer in (block.attn.proj, block.mlp.fc2):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    assert torch.equal(block(tokens), tokens)
+
+
+def test_lab_vit_is_as_described():
+    model = models.create_model("lab_vit")
+    assert (model.image_size, model.num_image_tokens, model.dim, len(model.blocks), model.blocks[0].attn.num_heads) == (
+        32, 64, 128, 6, 4)
+    assert isinstance(model.patch_embed, ConvStem) and model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_it_exports():
+    model = models.create_model("lab_vit_student").eval()
+    exported = torch.export.export(model, (torch.zeros(1, 3, 32, 32),)).module()
+    pictures = _pictures(6, 1, 3, 32, 32)
+    assert torch.allclose(exported(pictures), model(pictures), atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (dict(image_size=30), "image_size=30 is no multiple of 4.*28 or 32"),
+    (dict(dim=130), "dim=130 is no multiple of 4.*each of 4 heads"),
+    (dict(depth=0), "1 <= depth"),
+    (dict(embedding="convstem"), 'Did you mean "conv_stem"'),
+    (dict(patch_size=3, image_size=33), "patch_size=3 is unknown"),
+])
+def test_sizes_that_make_no_model_are_refused(arguments, words):
+    with pytest.raises(LabError, match=words):
+        VisionTransformer(**arguments)
+
+
+@pytest.mark.parametrize("pictures, words", [
+    (torch.zeros(1, 3, 28, 28), "28 x 28 pixels, the model takes 32 x 32"),
+    (torch.zeros(1, 1, 32, 32), "1 channels, the model takes 3"),
+    (torch.zeros(3, 32, 32), "add the batch"),
+    (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "torch.uint8"),
+])
+def test_wrong_pictures_end_in_a_sentence(pictures, words):
+    with pytest.raises(LabError, match=words):
+        models.create_model("lab_vit_student")(pictures)

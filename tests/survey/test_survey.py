@@ -1,0 +1,123 @@
+"""The taxonomy is the surveys' own: nothing lost, nothing invented, every leaf on one of the book's pages."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lightvit_lab import survey
+
+# Typed from the overview figure of arXiv 2505.03113, not derived from our table.
+SURVEY_TREE = {
+    "Efficient ViT Components": {
+        "Embedding Structure Design": ["Dynamic Patch Partitioning", "Local Patch Embedding"],
+        "Efficient Position Encoding": ["Efficient Position Encoding"],
+        "Efficient Token Update / Self-Attention": [
+            "Partial Attention", "Local Self-Attention", "Linear Self-Attention", "Low-Rank Decomposition"],
+        "Efficient Token Update / Attention-Free": ["Pure MLP Architecture", "Hybrid MLP-CNN Architecture"],
+        "Framework Design": ["Hierarchical Framework", "Other Framework"],
+    },
+    "Dynamic Networks": {
+        "Dynamic Resolution": ["Dynamic Token Pruning", "Dynamic Token Merging"],
+        "Depth Adaptation": ["Depth Adaptation"],
+    },
+    "Knowledge Distillation": {
+        "Feature-Level": [
+            "Attention Feature Distillation", "Structured Feature Distillation", "Direct Feature Mimicking"],
+        "Response-Level": ["Distillation Temperature Variants", "Objective Function Design", "Empowering Soft Labels"],
+    },
+}
+ADDED = {
+    "LightViT": ("2207.05557",),
+    "Pruning": ("2309.02031", "2404.10407"),
+    "Quantization": ("2309.02031", "2404.10407"),
+    "Low-Rank Approximation": ("2404.10407",),
+    "Combined Techniques": ("2404.10407",),
+}
+PAGES = """components/patch_embedding components/position_encoding components/efficient_attention
+components/attention_free components/hierarchical_frameworks components/lightvit dynamic/token_pruning dynamic/token_merging dynamic/early_exit
+distillation/response_distillation distillation/feature_distillation compression/pruning compression/quantization
+compression/low_rank compression/combining""".split()
+
+
+def _leaf(name):
+    return next(leaf for leaf in survey.taxonomy() if leaf.leaf == name)
+
+
+def _all_methods():
+    return [method for leaf in survey.taxonomy() for method in leaf.methods] + [
+        method for methods in survey.unplaced().values() for method in methods]
+
+
+def test_no_leaf_of_the_online_survey_is_lost_or_renamed():
+    found = [(leaf.branch, leaf.group, leaf.leaf) for leaf in survey.taxonomy() if leaf.sources == ("2505.03113",)]
+    typed = [(branch, group, leaf) for branch, groups in SURVEY_TREE.items() for group, leaves in groups.items()
+             for leaf in leaves]
+    assert len(typed) == 20
+    assert sorted(found) == sorted(typed)
+
+
+def test_offline_techniques_and_lightvit_name_the_documents_that_list_them():
+    added = {leaf.leaf: leaf.sources for leaf in survey.taxonomy() if leaf.sources != ("2505.03113",)}
+    assert added == ADDED
+
+
+def test_every_leaf_stands_on_a_page_of_the_design_and_no_method_page_is_without_a_leaf():
+    assert {leaf.page for leaf in survey.taxonomy()} == set(PAGES)
+
+
+def test_methods_stand_where_the_sources_put_them():
+    assert [method.name for method in _leaf("Local Patch Embedding").methods] == ["MobileViT", "CvT"]
+    assert "ToMe" in [method.name for method in _leaf("Dynamic Token Merging").methods]
+    assert _leaf("Depth Adaptation").page == "dynamic/early_exit"
+
+
+def test_distillation_leaves_claim_no_method_since_none_is_named_by_the_survey():
+    assert all(leaf.methods == () for leaf in survey.taxonomy() if leaf.branch == "Knowledge Distillation")
+
+
+def test_methods_without_a_stated_leaf_stay_at_their_group_and_say_so():
+    groups = survey.unplaced()
+    assert {"Swin", "PVT", "Hiera"} <= {method.name for method in groups["Framework Design"]}
+    everything = [method for methods in groups.values() for method in methods]
+    assert all(method.placement == "group" and "not stated" in method.note for method in everything)
+    assert not any(method.placement == "group" for leaf in survey.taxonomy() for method in leaf.methods)
+
+
+def test_no_method_of_the_table_falls_between_the_leaves_because_of_a_misspelt_group():
+    from lightvit_lab.survey import leaves
+
+    assert len(_all_methods()) == len(leaves._rows("methods.csv"))
+    parents = {leaf.group for leaf in survey.taxonomy()} | {leaf.branch for leaf in survey.taxonomy()}
+    assert set(survey.unplaced()) <= parents | {"Efficient Token Update"}
+
+
+def test_every_method_says_where_it_was_seen_and_how_sure_its_place_is():
+    for method in _all_methods():
+        assert method.source, method.name
+        assert method.placement in {"stated", "title", "inferred", "group"}, method.name
+        assert re.fullmatch(r"(\d{4}\.\d{5})?", method.arxiv), method.name
+
+
+def test_named_timm_models_exist_in_timm():
+    pytest.importorskip("torch")
+    from lightvit_lab.runtime import ensure_torchvision
+
+    ensure_torchvision()
+    import timm
+
+    known = set(timm.list_models())
+    named = {model for method in _all_methods() for model in method.timm_models}
+    assert len(named) > 40
+    assert named <= known, sorted(named - known)
+
+
+def test_the_taxonomy_is_read_without_torch():
+    code = "import sys; from lightvit_lab import survey; survey.taxonomy(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_callers_change_to_the_list_does_not_reach_the_next_caller():
+    survey.taxonomy().clear()
+    assert len(survey.taxonomy()) == 25

@@ -1,0 +1,110 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightvit_lab import data, models, training
+from lightvit_lab.errors import LabError
+from lightvit_lab.training.loop import _batches, _decay_groups, _warmup_cosine
+
+
+def _pictures(count: int = 64) -> data.Pictures:
+    """Bright and dark pictures, so easy that a linear model must learn them in seconds."""
+    labels = torch.arange(count) % 2
+    pixels = (labels * 200).byte().view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    return data.Pictures("made up", "train", pixels, labels, ("dark", "bright"), torch.full((3,), 0.4), torch.full((3,), 0.4))
+
+
+def _linear() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+
+
+def test_fit_learns_what_can_be_learned():
+    model = _linear()
+    history = training.fit(model, _pictures(), epochs=10, lr=1e-2, batch_size=16, threads=1, progress=False)
+    assert training.evaluate(model, _pictures()).accuracy == 1.0
+    assert history.loss[-1] < 0.1 * history.loss[0] and len(history.loss) == 40 and history.images_seen == 640
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    def weights(seed):
+        model = _linear()
+        training.fit(model, _pictures(), steps=5, batch_size=16, seed=seed, threads=1, progress=False)
+        return model[1].weight
+    assert torch.equal(weights(0), weights(0)) and not torch.equal(weights(0), weights(1))
+
+
+def test_probing_the_threads_leaves_the_run_as_it_is():
+    models_ = [nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2)) for _ in range(2)]
+    models_[1].load_state_dict(models_[0].state_dict())
+    threads = torch.get_num_threads()
+    for model, choice in zip(models_, (None, threads)):
+        training.fit(model, _pictures(), steps=3, batch_size=16, threads=choice, progress=False)
+    torch.set_num_threads(threads)
+    for one, other in zip(models_[0].state_dict().values(), models_[1].state_dict().values()):
+        assert torch.allclose(one.float(), other.float(), atol=1e-6)
+
+
+def test_every_epoch_sees_every_picture_once():
+    order = torch.cat(list(_batches(10, 4, 5, seed=0)))
+    assert sorted(order[:10].tolist()) == sorted(order[10:].tolist()) == list(range(10))
+
+
+def test_rate_rises_to_one_and_falls_to_nearly_nothing():
+    rates = [_warmup_cosine(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == 0.1 and rates[9] == rates[10] == 1.0 and rates[99] < 1e-3
+    assert rates[55] == pytest.approx(0.5)
+
+
+def test_norms_biases_positions_and_class_token_are_not_decayed():
+    model = models.create_model("lab_vit_student")
+    decayed = {id(value) for value in _decay_groups(model, 0.1)[0]["params"]}
+    for name, value in model.named_parameters():
+        assert (id(value) in decayed) == (value.ndim > 1 and name not in ("cls_token", "pos_embed")), name
+
+
+def test_validation_is_scored_as_often_as_asked_and_ends_with_the_last_step():
+    history = training.fit(_linear(), _pictures(), steps=10, batch_size=16, validation=_pictures(8), checks=4, threads=1,
+                           progress=False)
+    assert [step for step, _ in history.scores] == [3, 5, 8, 10]
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (dict(epochs=0), "no training"), (dict(lr=0), "lr=0"), (dict(batch_size=0), "batch_size=0"), (dict(steps=0), "steps=0"),
+])
+def test_runs_that_are_none_are_refused(arguments, words):
+    with pytest.raises(LabError, match=words):
+        training.fit(_linear(), _pictures(), **arguments)
+
+
+def test_a_run_that_diverges_says_so_and_what_to_try():
+    model = _linear()
+    nn.init.constant_(model[1].weight, math.inf)
+    with pytest.raises(LabError, match="loss is nan at step 1.*Try lr=0.00025"):
+        training.fit(model, _pictures(), lr=1e-3, threads=1, progress=False)
+
+
+def test_evaluate_counts_by_hand():
+    class Bright(nn.Module):
+        def forward(self, inputs):
+            return torch.stack([torch.zeros(len(inputs)), torch.ones(len(inputs))], 1)
+    score = training.evaluate(Bright(), _pictures(10))
+    assert (score.accuracy, score.count) == (0.5, 10)
+
+
+@pytest.mark.parametrize("successes, count, low, high", [   # R: prop.test(x, n, correct=FALSE)
+    (5, 10, 0.2366, 0.7634), (0, 20, 0.0, 0.1611), (95, 100, 0.8882, 0.9785)])
+def test_wilson_interval_is_that_of_the_tables(successes, count, low, high):
+    assert training.wilson_interval(successes, count) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_interval_of_three_seeds_is_students():
+    middle, low, high = training.mean_interval([1.0, 2.0, 3.0])   # sd 1, t(2) = 4.303, / sqrt(3)
+    assert (middle, high - middle, middle - low) == pytest.approx((2.0, 2.4843, 2.4843), abs=1e-3)
+
+
+def test_one_run_has_no_interval():
+    with pytest.raises(LabError, match="give a number with 2 <="):
+        training.mean_interval([0.9])
