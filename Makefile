@@ -23,7 +23,6 @@ TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_IND
 .PHONY: book test serve notebooks bench reference zoo test-book test-browser clean
 
 book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
-	$(BIN)/python book/_tools/vendor.py
 	$(BIN)/jupyter-book build . -W --keep-going
 	@echo "The book is built. Open $(CURDIR)/_build/html/index.html (or run 'make serve' and open http://127.0.0.1:8000/)"
 

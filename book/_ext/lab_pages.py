@@ -36,6 +36,13 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
                                   if "thebe" not in str(script).lower()]
 
 
+def mend_lists(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
+               doctree: nodes.document | None) -> None:
+    """Drop the role of the list of references: docutils calls it a list whose entries are no items of one."""
+    if "body" in context:
+        context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+
+
 def choose_buttons(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
                    doctree: nodes.document | None) -> None:
     """Offer Colab only where its notebook exists, and never a download that shows the solutions."""
@@ -85,6 +92,7 @@ def commit(root: Path) -> str | None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the hooks; called by `lightvit_book`."""
     app.connect("html-page-context", choose_scripts, priority=600)   # after everybody who adds some
+    app.connect("html-page-context", mend_lists)
     app.connect("html-page-context", choose_buttons, priority=600)   # after the theme's, at 501
     app.connect("build-finished", derive_notebooks, priority=800)
     return {}

@@ -122,7 +122,7 @@ def fenced(page: Page, fence: re.Match[str], block: list[str], line: int) -> lis
     if opening is None and not (fence["colons"] or "").startswith(":"):
         return block
     if fence["ticks"] and "`" in rest:
-        raise LabError(f"{page.place(line)}: a title with a ` in it ends the fence at once; fence this directive with :::")
+        raise LabError(f"{page.place(line)}: a ` in its first line breaks this fence; fence the directive with :::")
     name = opening["name"] if opening else rest.strip()
     require_choice(page.place(line), "directive", name, DIRECTIVES)
     indent = fence["indent"]

@@ -57,7 +57,7 @@ def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
     try:
         source = myst_to_notebook(page.text, add_source_map=True)
     except (MystMetadataParsingError, nbformat.ValidationError, yaml.YAMLError) as error:
-        raise LabError(f"{page.place(1)}: the page's front matter or a cell's options cannot be read: {error}") from error
+        raise LabError(f"{page.place(1)}: front matter or a cell's options cannot be read: {error}") from error
     lines, result = page.text.splitlines(), []
     for cell, start in zip(source.cells, source.metadata["source_map"]):
         if "book-only" in tags_of(cell):

@@ -21,6 +21,7 @@ class WrongAxisAttention(Attention):
     """The softmax taken over the queries: columns sum to 1 instead of rows, so a token gets no mean but some sum."""
 
     def weights(self, tokens: Tensor) -> Tensor:
+        """The faulty weights, (batch, heads, tokens, tokens), whose columns sum to 1."""
         query, key, _ = self.split_heads(tokens)
         return (query @ key.transpose(-2, -1) * self.scale).softmax(dim=-2)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import plotly.graph_objects as go
 import plotly.io as pio
 
 from ..errors import LabError
 
-if TYPE_CHECKING:
-    from ..experiments.results import StoredResult
+
+class HasOrigin(Protocol):
+    """Anything that says in one line where its numbers come from, such as a stored result."""
+
+    origin: str
+
 
 # Okabe and Ito's colours, told apart by colour-blind readers; every series has a marker and a dash of its own as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#000000")
@@ -36,7 +40,7 @@ def style(index: int) -> dict:
             "marker": {"color": COLOURS[index], "symbol": MARKERS[index], "size": 9}}
 
 
-def show(figure: go.Figure, alt: str, result: "StoredResult | None" = None) -> None:
+def show(figure: go.Figure, alt: str, result: HasOrigin | None = None) -> None:
     """Show `figure` with its alternative text, and under it where its numbers come from if they are a stored `result`.
 
     Raises LabError if `figure` is none, or if `alt` does not say in a sentence what there is to see.

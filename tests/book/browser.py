@@ -196,7 +196,7 @@ RAW_FORMULAS = r"""() => {
   while (walker.nextNode()) {
     const node = walker.currentNode;
     if (node.parentElement.closest("script, style, pre, code, mjx-container, .math")) continue;
-    if (/\\\(|\\\[|\$\$|\\begin\{|\$[^$\s][^$]*\\[a-z]+[^$]*\$/.test(node.data)) wrong.push(`raw: ${node.data.trim().slice(0, 80)}`);
+    if (/\\\(|\\\[|\$\$|\\begin\{|\$(?!\s)[^$\n]+(?<!\s)\$/.test(node.data)) wrong.push(`raw: ${node.data.trim().slice(0, 80)}`);
   }
   return wrong;
 }"""
@@ -224,9 +224,12 @@ CUT_OFF = """width => {
     if (box.width < 2 || box.height < 2 || style.clipPath !== "none" || element.closest(".lab-sr-only")) continue;
     if ((box.right > width + 1 || box.left < -1) && !scrolls(element))
       wrong.push(`from ${Math.round(box.left)} to ${Math.round(box.right)} of ${width} pixels: ${name(element)}`);
-    if (["hidden", "clip"].includes(style.overflowX) && element.scrollWidth > element.clientWidth + 1
-        && element.clientWidth > 0 && element.textContent.trim() && !element.closest(".js-plotly-plot"))
-      wrong.push(`clipped at ${element.clientWidth} of ${element.scrollWidth} pixels: ${name(element)}`);
+    // A formula's own width: MathJax hides a second copy for screen readers beside it, which may be wider.
+    const formula = element.matches("span.math") && element.querySelector("mjx-math");
+    const needed = formula ? formula.getBoundingClientRect().width : element.scrollWidth;
+    if (["hidden", "clip"].includes(style.overflowX) && needed > element.clientWidth + 1
+        && element.clientWidth > 0 && element.textContent.trim() && !element.closest(".js-plotly-plot, div.math"))
+      wrong.push(`clipped at ${element.clientWidth} of ${Math.round(needed)} pixels: ${name(element)}`);
   }
   return wrong.slice(0, 12);
 }"""

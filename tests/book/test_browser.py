@@ -128,7 +128,7 @@ def test_the_slider_of_the_looking_patch_puts_other_weights_on_the_maps(chromium
         label = figure.query_selector(".slider-label").text_content()
         chosen = int(label.removeprefix("looking patch: "))
         shown = figure.evaluate("(figure, token) => figure._transitionData._frames[token].data"
-                                ".filter(trace => trace.z).map(trace => trace.z)", chosen)
+                                ".filter(trace => trace.z).map(trace => trace.z)", chosen)   # frames hold no pictures
         assert weights["after"] == shown, f"the maps are not those of patch {chosen}, which the slider names"
 
 
@@ -146,7 +146,7 @@ def _slide(tab, figure):
 
 
 def _heat(figure):
-    return figure.evaluate("figure => figure._fullData.filter(trace => trace.z).map(trace => trace.z)")
+    return figure.evaluate("figure => figure._fullData.filter(trace => trace.type === 'heatmap').map(trace => trace.z)")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if 'class="lab-predict"' in SOURCE[page]], ids=_name)
@@ -222,32 +222,54 @@ def _solutions_in(path, page):
     return [f"{path.name}: {line}" for line in wrong + [mark for mark in ("### BEGIN SOLUTION",) if mark in text]]
 
 
-FAULTS = {
-    "an error in the console": ("<script>console.error('oops')</script>", lambda tab: tab.errors),
-    "a script that throws": ("<script>undefined.x</script>", lambda tab: tab.errors),
-    "a picture that is not there": ("<img src=gone.png alt=gone>", lambda tab: tab.failed),
-    "another host": ("<img src=http://localhost.invalid/x.png alt=x>", lambda tab: tab.elsewhere),
-    "a figure not drawn": ("<figure class=lab-figure></figure>", lambda tab: tab.look(browser.UNDRAWN_FIGURES)),
-    "a raw formula": (r"<p>with \(x^2\)</p>", lambda tab: tab.look(browser.RAW_FORMULAS)),
-    "a formula left alone": (r"<span class=math>x^2</span>", lambda tab: tab.look(browser.RAW_FORMULAS)),
-    "a wide box": ("<div style='width:900px'>wide</div>", lambda tab: tab.page.evaluate(browser.CUT_OFF, 390)),
-    "a clipped line": ("<div style='width:90px;overflow:hidden;white-space:nowrap'>much more than fits in here</div>",
-                       lambda tab: tab.page.evaluate(browser.CUT_OFF, 390)),
-    "pale text": ("<p style='color:#ccc;background:#fff'>pale</p>", browser.accessibility),
-    "a picture without words": ("<img src=here.svg>", browser.accessibility),
+LOOKS = {
+    "console": lambda tab: tab.errors,
+    "files": lambda tab: tab.failed,
+    "hosts": lambda tab: tab.elsewhere,
+    "figures": lambda tab: tab.look(browser.UNDRAWN_FIGURES),
+    "labels": lambda tab: tab.look(browser.RUNNING_TEXT),
+    "formulas": lambda tab: tab.look(browser.RAW_FORMULAS),
+    "edges": lambda tab: tab.page.evaluate(browser.CUT_OFF, browser.PHONE_WIDTH),
+    "axe": browser.accessibility,
 }
+TWO_LABELS = ("<div class=js-plotly-plot><svg class=main-svg><text class=gtitle x={} y=20>one label</text>"
+              "<text class=xtitle x=40 y=20>another</text></svg></div>")
+FAULTS = [
+    ("console", "<script>console.error('oops')</script>"),
+    ("console", "<script>undefined.x</script>"),
+    ("files", "<img src=gone.png alt=gone>"),
+    ("hosts", "<img src=http://localhost.invalid/x.png alt=x>"),
+    ("figures", "<figure class=lab-figure></figure>"),
+    ("labels", TWO_LABELS.format(20)),
+    ("labels", TWO_LABELS.format(280)),
+    ("formulas", r"<p>with \(x^2\)</p>"),
+    ("formulas", "<p>with $\\alpha$</p>"),
+    ("formulas", "<span class=math>x^2</span>"),
+    ("edges", "<div style='width:900px'>wide</div>"),
+    ("edges", "<div style='width:90px;overflow:hidden;white-space:nowrap'>much more than fits in here</div>"),
+    ("axe", "<p style='color:#ccc;background:#fff'>pale</p>"),
+    ("axe", "<img src=here.svg>"),
+]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_that_is_looked_for_would_be_seen(chromium, tmp_path, fault):
-    markup, look = FAULTS[fault]
-    frame = ("<!doctype html><html lang=en><title>page</title><link rel=icon href=data:,>"
-             "<meta name=viewport content='width=device-width'><main class=bd-article><h1>Page</h1>{}</main></html>")
-    (tmp_path / "sound.html").write_text(frame.format("<p>sound</p>"))
-    (tmp_path / "faulty.html").write_text(frame.format(markup))
-    (tmp_path / "here.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>")
-    with browser.serve(tmp_path) as address:
-        with browser.open_tab(chromium, address, "sound.html", "phone") as tab:
-            assert not look(tab)
-        with browser.open_tab(chromium, address, "faulty.html", "phone") as tab:
-            assert look(tab)
+@pytest.fixture
+def look_at(chromium, tmp_path):
+    """Show some markup on a phone, and look at one aspect of it."""
+    def look(aspect, markup):
+        (tmp_path / "page.html").write_text(
+            "<!doctype html><html lang=en><title>page</title><link rel=icon href=data:,><meta name=viewport "
+            f"content='width=device-width'><main class=bd-article><h1>Page</h1>{markup}</main></html>")
+        (tmp_path / "here.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>")
+        with browser.serve(tmp_path) as address, browser.open_tab(chromium, address, "page.html", "phone") as tab:
+            return LOOKS[aspect](tab)
+    return look
+
+
+@pytest.mark.parametrize("aspect", LOOKS)
+def test_nothing_is_said_about_a_sound_page(look_at, aspect):
+    assert not look_at(aspect, f"<p>sound, for 5 $ or 6 $</p>{TWO_LABELS.format(120)}<img src=here.svg alt=dot>")
+
+
+@pytest.mark.parametrize("aspect, markup", FAULTS)
+def test_each_fault_that_is_looked_for_would_be_seen(look_at, aspect, markup):
+    assert look_at(aspect, markup)

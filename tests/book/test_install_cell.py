@@ -17,8 +17,8 @@ PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text
 BARE = {"torch": "2.9.0", "torchvision": "0.24.0", "numpy": "2.0.2", "pip": "25.0"}
 # What a hosted notebook usually brings; captum and the library are not among it.
 HOSTED = BARE | dict.fromkeys(
-    "timm plotly ipywidgets safetensors tqdm scikit-learn scipy joblib threadpoolctl matplotlib contourpy cycler fonttools "
-    "kiwisolver pillow pyparsing python-dateutil narwhals packaging pyyaml huggingface-hub".split(), "1")
+    "timm plotly ipywidgets safetensors tqdm scikit-learn scipy joblib threadpoolctl matplotlib contourpy cycler "
+    "fonttools kiwisolver pillow pyparsing python-dateutil narwhals packaging pyyaml huggingface-hub".split(), "1")
 COMPLETE = HOSTED | {"captum": "0.8.0", "lightvit-lab": "0.1.0"}
 LIBRARY = ["install", "-q", "--no-deps", f"git+{REPOSITORY}@{REF}"]
 SETS = [{}, BARE, HOSTED, COMPLETE, *({k: v for k, v in COMPLETE.items() if k != gone} for gone in COMPLETE),

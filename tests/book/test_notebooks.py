@@ -17,7 +17,7 @@ Repository = "https://github.com/owner/lab"
 WORKS = r"""
 @article{touvron2021, author={Touvron, Hugo and Cord, Matthieu and J{\'e}gou, Herv{\'e}}, title={Training {DeiT}},
   journal={ICML}, year={2021}, url={https://example.org/deit}}
-@article{vonpost2020, author={von Post, Ada and Li, Bo}, title={Two people}, journal={A}, year={2020}, eprint={2001.00001}}
+@article{vonpost2020, author={von Post, Ada and Li, Bo}, title={Two}, journal={A}, year={2020}, eprint={2001.00001}}
 @article{solo2019, author={J{\'e}gou, Herv{\'e}}, title={Alone}, journal={B}, year={2019}, doi={10.1000/5}}
 """
 FRONT = "---\nkernelspec: {name: python3, display_name: Python 3}\n\n---\n"   # four lines; the title is line 5
@@ -67,7 +67,7 @@ def plain(write_page):
     pytest.param("```{exercise}\n---\nlabel: page.count\n---\nHow many?\n```", "### Exercise\n\nHow many?",
                  id="exercise without title, options in YAML"),
     pytest.param("```{math}\nQ K^T\n```", "$$\nQ K^T\n$$", id="math"),
-    pytest.param("```{math}\na \\\\\nb\n```", "$$\n\\begin{split}\na \\\\\nb\n\\end{split}\n$$", id="math of two lines"),
+    pytest.param("```{math}\na \\\\\nb\n```", "$$\n\\begin{split}\na \\\\\nb\n\\end{split}\n$$", id="math, two lines"),
     pytest.param("```{math}\n:label: one\nx\n```\nsee {eq}`one`", "$$\nx\n\\tag{1}\n$$\n\nsee (1)", id="numbered math"),
     pytest.param("{eq}`two`\n\n```{math}\n:label: one\nx\n```\n\n$$\ny\n$$ (two)",
                  "(2)\n\n$$\nx\n\\tag{1}\n$$\n\n$$\ny\n\\tag{2}\n$$", id="number of a later formula"),
@@ -77,8 +77,8 @@ def plain(write_page):
                  id="figure"),
     pytest.param("```{image} /chapters/part/boxes.svg\n:alt: Boxes: three\n```",
                  "![Boxes: three](https://github.com/owner/lab/raw/c0ffee/chapters/part/boxes.svg)", id="image"),
-    pytest.param("```{list-table} Costs\n:header-rows: 1\n* - Part\n  - {math}`|x|`\n* - a | b\n  - two\n    lines\n```",
-                 "**Costs**\n\n| Part | $\\vert x\\vert $ |\n| --- | --- |\n| a \\| b | two lines |", id="list-table"),
+    pytest.param("```{list-table} Costs\n:header-rows: 1\n* - Part\n  - {math}`|x|`\n* - a | b\n  - two\n    rows\n```",
+                 "**Costs**\n\n| Part | $\\vert x\\vert $ |\n| --- | --- |\n| a \\| b | two rows |", id="list-table"),
     pytest.param("```{list-table}\n* - a\n  - b\n```", "|  |  |\n| --- | --- |\n| a | b |", id="list-table, no header"),
     pytest.param("```{table} Costs\n| a | b |\n|---|---|\n| {math}`x` | 2 |\n```",
                  "**Costs**\n\n| a | b |\n|---|---|\n| $x$ | 2 |", id="table"),
@@ -164,7 +164,7 @@ def test_bibliography_lists_the_works_the_page_cites_and_no_other(plain):
     pytest.param("```{figure} ../../../../outside.svg\n:alt: x\n```", 7, "no file", id="figure outside"),
     pytest.param("````{note}\nx\n```", 7, "never closed", id="open fence"),
     pytest.param("```{admonition}\nx\n```", 7, "no title", id="admonition without title"),
-    pytest.param("```{admonition} About `x`\nx\n```", 7, "fence this directive with :::", id="backtick in a title"),
+    pytest.param("```{admonition} About `x`\nx\n```", 7, "fence the directive with :::", id="backtick in a title"),
     pytest.param("```{math}\na\n\nb\n```", 7, "blank line", id="math of two paragraphs"),
     pytest.param("```{list-table}\n* - a\n  - b\n* - c\n```", 7, "[2, 1] cells", id="ragged table"),
     pytest.param("```{list-table}\n- a\n```", 7, "`* - `", id="table without rows"),
@@ -289,6 +289,21 @@ def test_notebooks_can_be_written_elsewhere_and_pages_without_code_have_none(wri
     notebooks.write("c0ffee", tmp_path / "out", root=tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.ipynb")] == [
         "out/chapters/part/page.ipynb"]
+
+
+def test_pin_is_the_last_commit_of_what_a_notebook_fetches_not_of_its_page(tmp_path):
+    def commit(name: str) -> str:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+        notebooks.git(tmp_path, "add", "-A")
+        notebooks.git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-m", name)
+        return notebooks.git(tmp_path, "rev-parse", "HEAD").strip()
+
+    notebooks.git(tmp_path, "init")
+    for needed in ("lightvit_lab/a.py", "book/results/a.json", "pyproject.toml", "chapters/part/a.svg"):
+        pin = commit(needed)
+        commit(f"chapters/part/page_{pin}.md")
+        assert len(pin) == 40 and notebooks.pinned_commit(tmp_path) == pin
 
 
 def test_pin_is_main_outside_git(tmp_path):
