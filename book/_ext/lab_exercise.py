@@ -7,16 +7,17 @@ from typing import Any
 
 import stubs
 from docutils import nodes
-from lightvit_lab.errors import LabError
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx_exercise.directive import ExerciseDirective
+
+from lightvit_lab.errors import LabError
 
 logger = logging.getLogger(__name__)
 
 
 class StubbedExercise(ExerciseDirective):
-    """sphinx-exercise's `{exercise}`, with the stub below the prompt. Its label is the id that `check` is called with."""
+    """sphinx-exercise's `{exercise}` with the stub below the prompt; its label is the id that `check` gets."""
 
     def run(self) -> list[nodes.Node]:
         """The exercise box; a missing label or an unusable solution cell is a warning at the directive's line."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import nbformat
 from docutils import nodes
-from lightvit_lab.errors import LabError
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+
+from lightvit_lab.errors import LabError
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,18 @@ def is_executed(env: BuildEnvironment, docname: str) -> bool:
     return "kernelspec" in env.metadata[docname]
 
 
+def note_notebook(app: Sphinx, doctree: nodes.document) -> None:
+    """Remember whether a page was read with a notebook beside it."""
+    app.env.metadata[app.env.docname]["notebook_beside"] = notebook_beside(app, app.env.docname) is not None
+
+
+def with_new_notebook(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str],
+                      removed: set[str]) -> list[str]:
+    """The pages whose notebook came or went since they were read: their buttons change, though their text does not."""
+    return [docname for docname, metadata in env.metadata.items() if docname not in removed
+            and metadata.get("notebook_beside") not in (None, notebook_beside(app, docname) is not None)]
+
+
 def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
                    doctree: nodes.document | None) -> None:
     """Load plotly.js (5 MB) on pages with a figure only, and none of Thebe, which this book does not use."""
@@ -40,7 +53,7 @@ def mend_lists(app: Sphinx, pagename: str, templatename: str, context: dict[str,
                doctree: nodes.document | None) -> None:
     """Drop the role of the list of references: docutils calls it a list whose entries are no items of one."""
     if "body" in context:
-        context["body"] = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
 
 
 def choose_buttons(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
@@ -66,7 +79,7 @@ def derive_notebooks(app: Sphinx, exception: Exception | None) -> None:
     """Put the derived notebooks, with stubs, in the place of the executed ones that the theme offers for download."""
     if exception is not None or app.builder.format != "html":
         return
-    import notebooks   # here, since it is needed only once everything else went well
+    import notebooks  # here, since it is needed only once everything else went well
 
     sources, ref = Path(app.outdir, "_sources"), commit(Path(app.srcdir)) or "main"
     for docname in sorted(filter(lambda name: is_executed(app.env, name), app.env.found_docs)):
@@ -76,7 +89,7 @@ def derive_notebooks(app: Sphinx, exception: Exception | None) -> None:
             try:
                 derived = notebooks.derive(Path(app.env.doc2path(docname)), ref=ref)
                 nbformat.write(derived, (sources / docname).with_suffix(".ipynb"))
-            except LabError as error:   # it names page and line; raising here would keep other extensions from finishing
+            except LabError as error:   # names page and line; raising would keep other extensions from finishing
                 logger.warning("no notebook can be derived: %s", error)
 
 
@@ -91,6 +104,8 @@ def commit(root: Path) -> str | None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the hooks; called by `lightvit_book`."""
+    app.connect("doctree-read", note_notebook)
+    app.connect("env-get-outdated", with_new_notebook)
     app.connect("html-page-context", choose_scripts, priority=600)   # after everybody who adds some
     app.connect("html-page-context", mend_lists)
     app.connect("html-page-context", choose_buttons, priority=600)   # after the theme's, at 501

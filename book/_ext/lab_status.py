@@ -1,4 +1,4 @@
-"""The status page's tables: `{lab-status}`, the machine and versions of this build; `{stored-results}`, the stored runs."""
+"""The status page's tables: `{lab-status}`, machine and versions of this build; `{stored-results}`, the stored runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import cache_key
 import lab_pages
 from docutils import nodes
 from docutils.statemachine import StringList
-from lightvit_lab import runtime
-from lightvit_lab.errors import LabError
-from lightvit_lab.experiments import results
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+
+from lightvit_lab import runtime
+from lightvit_lab.errors import LabError
+from lightvit_lab.experiments import results
 
 logger = logging.getLogger(__name__)
 

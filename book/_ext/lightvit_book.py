@@ -16,13 +16,13 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "_tools"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "_tools"))   # before the imports below, some of which lie there
 
-import cache_key  # noqa: E402  the tools lie beside this folder and are put on the path just above
-import lab_exercise  # noqa: E402
-import lab_pages  # noqa: E402
-import lab_status  # noqa: E402
-import vendor  # noqa: E402
+import cache_key
+import lab_exercise
+import lab_pages
+import lab_status
+import vendor
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def set_environment(app: Sphinx, config: Config) -> None:
 
 
 def set_execution_cache(app: Sphinx, config: Config) -> None:
-    """Keep the outputs in a folder named after all that they depend on; a new name makes Sphinx read every page again."""
+    """Keep outputs in a folder named after all that they depend on; a new name makes Sphinx read every page again."""
     caches, key = Path(app.outdir).parent / ".jupyter_cache", cache_key.cache_key(Path(app.srcdir))
     cache_key.keep_newest(caches, key)
     config.nb_execution_cache_path = str(caches / key)

@@ -34,8 +34,8 @@ def stub_of(source: str) -> str:
     """
     stub, count = ANSWER.subn(_blank, source)
     if BEGIN in stub or END in stub:
-        raise LabError(f"the markers of the solution cell do not pair up; "
-                       f"write {BEGIN!r} before the answer and {END!r} after it, each on its own line, equally indented")
+        raise LabError(f"the markers of the solution cell do not pair up; write {BEGIN!r} before the answer and "
+                       f"{END!r} after it, each on its own line, equally indented")
     if not count:
         raise LabError(f"the solution cell has no markers; put the answer between {BEGIN!r} and {END!r}")
     return stub

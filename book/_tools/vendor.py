@@ -1,8 +1,9 @@
 """Fetch the scripts that the pages need, so that the built book asks no host but its own.
 
-`python book/_tools/vendor.py` fills book/_vendor/vendor/, and every build calls `vendor` too: what is there already is
-left alone. plotly.js comes from the installed plotly package; MathJax and the widget manager come through npm, pinned by
-version and checksum. Without npm or a network one line says so, and the pages load those two from a public CDN.
+`python book/_tools/vendor.py` fills book/_vendor/vendor/, and every build calls `vendor` too: what is there already
+is left alone. plotly.js comes from the installed plotly package; MathJax and the widget manager come through npm,
+pinned by version and checksum. Without npm or a network one line says so, and the pages load those two from a public
+CDN.
 """
 
 from __future__ import annotations

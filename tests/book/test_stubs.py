@@ -32,7 +32,8 @@ def test_the_answer_inside_a_function_becomes_a_raise_at_its_own_indentation():
 
 
 def test_a_stub_at_the_top_level_runs_without_raising():
-    stub = stubs.stub_of("### BEGIN SOLUTION\nrows, cols = 14, 14\nanswer = rows * cols\n### END SOLUTION\nprint(answer)")
+    answer = "rows, cols = 14, 14\nanswer = rows * cols"
+    stub = stubs.stub_of(f"### BEGIN SOLUTION\n{answer}\n### END SOLUTION\nprint(answer)")
     assert stub == "rows = ...\ncols = ...\nanswer = ...\nprint(answer)"
     exec(stub, {})
 

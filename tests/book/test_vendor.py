@@ -16,7 +16,8 @@ def packed(tmp_path):
     """An npm package of four files, packed as the registry serves it."""
     path = tmp_path / "tiny-1.0.0.tgz"
     with tarfile.open(path, "w:gz") as archive:
-        for name in ("package/dist/tiny.js", "package/dist/fonts/a.woff", "package/dist/tiny.js.map", "package/README.md"):
+        for name in ("dist/tiny.js", "dist/fonts/a.woff", "dist/tiny.js.map", "README.md"):
+            name = f"package/{name}"
             content = name.encode()
             member = tarfile.TarInfo(name)
             member.size = len(content)
