@@ -54,9 +54,9 @@ def cost_over_tokens(tokens: Sequence[int], lines: Mapping[str, Sequence[float]]
     figure = go.Figure()
     for index, (label, values) in enumerate(lines.items()):
         figure.add_trace(go.Scatter(x=tokens, y=values, name=label, mode="lines", line=style(index)["line"]))
-    for index, (label, values) in enumerate(points.items()):
+    for index, (label, values) in enumerate(points.items(), start=len(lines)):
         marker = style(index)["marker"]
         figure.add_trace(go.Scatter(x=tokens, y=values, name=label, mode="markers", marker=marker))
     figure.update_xaxes(title="tokens", type="log", tickvals=list(tokens), ticktext=[str(count) for count in tokens])
-    figure.update_yaxes(title=unit, type="log")
+    figure.update_yaxes(title=unit, type="log", dtick=1)
     return figure

@@ -21,40 +21,39 @@ def to_bytes(image: Tensor, scale: int = 1) -> numpy.ndarray:
     return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def patch_sequence(image: Tensor, patch_size: int, gap: int = 2) -> go.Figure:
+def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
     """One picture (3, H, W) in [0, 1], cut up: its patches apart on the left, in reading order as a sequence on the right."""
     require_multiple("patch_sequence", "image height", image.shape[-2], patch_size, f"patches of {patch_size} pixels")
     rows, columns = image.shape[-2] // patch_size, image.shape[-1] // patch_size
     patches = [image[:, r * patch_size:(r + 1) * patch_size, c * patch_size:(c + 1) * patch_size]
                for r in range(rows) for c in range(columns)]
-    half = 2 ** math.ceil(math.log2(max(1, columns)))   # the sequence is broken into rows of twice the grid's width
     figure = make_subplots(1, 2, column_widths=[0.4, 0.6], horizontal_spacing=0.06,
-                           subplot_titles=(f"cut into {rows} x {columns} patches", f"a sequence of {rows * columns} tokens"))
-    for position, width in enumerate((columns, 2 * half), start=1):
-        canvas, centres = _tile(patches, patch_size, width, gap)
+                           subplot_titles=(f"{rows} x {columns} patches", f"{rows * columns} tokens"))
+    for position, width in enumerate((columns, 2 * columns), start=1):
+        canvas, places = _tile(patches, patch_size, width)
         figure.add_trace(go.Image(z=canvas, hoverinfo="skip"), 1, position)
         if len(patches) <= 64:
-            figure.add_trace(_numbers(centres, len(patches)), 1, position)
+            figure.add_trace(_numbers(places), 1, position)
     figure.update_xaxes(**_BARE).update_yaxes(**_BARE)
-    return figure.update_layout(height=300, margin=dict(l=10, r=10, t=40, b=10), showlegend=False)
+    return figure.update_layout(height=330, margin=dict(l=10, r=10, t=40, b=10), showlegend=False)
 
 
-def _tile(patches: Sequence[Tensor], size: int, width: int, gap: int) -> tuple[numpy.ndarray, list[tuple[float, float]]]:
-    """Patches side by side with gaps, `width` to a row: white canvas (h, w, 3), and where each number goes (x, y)."""
-    step, height = size + gap, math.ceil(len(patches) / width)
-    canvas = numpy.full((height * step + gap, width * step + gap, 3), 255, dtype=numpy.uint8)
-    centres = []
+def _tile(patches: Sequence[Tensor], size: int, width: int) -> tuple[numpy.ndarray, list[tuple[float, float]]]:
+    """Patches side by side, `width` to a row, on white: canvas (h, w, 3), and a place for a number above each (x, y)."""
+    gap, head = max(1, size // 8), max(1, size // 2)     # between patches, and above each for its number
+    height = math.ceil(len(patches) / width)
+    canvas = numpy.full((height * (size + head), width * (size + gap) + gap, 3), 255, dtype=numpy.uint8)
+    places = []
     for index, patch in enumerate(patches):
-        y, x = gap + index // width * step, gap + index % width * step
+        y, x = head + index // width * (size + head), gap + index % width * (size + gap)
         canvas[y:y + size, x:x + size] = to_bytes(patch)
-        centres.append((x + 0.16 * size, y + 0.16 * size))
-    return canvas, centres
+        places.append((x + (size - 1) / 2, y - head / 2 - 0.5))
+    return canvas, places
 
 
-def _numbers(centres: list[tuple[float, float]], count: int) -> go.Scatter:
-    x, y = zip(*centres)
-    return go.Scatter(x=x, y=y, mode="text", text=[str(i) for i in range(count)], hoverinfo="skip",
-                      textfont=dict(size=10, color="#E69F00"))
+def _numbers(places: list[tuple[float, float]]) -> go.Scatter:
+    x, y = zip(*places)
+    return go.Scatter(x=x, y=y, mode="text", text=[str(i) for i in range(len(places))], hoverinfo="skip", textfont_size=11)
 
 
 def gallery(images: Tensor, captions: Sequence[str], columns: int = 8) -> go.Figure:
@@ -78,21 +77,24 @@ def where_patches_look(image: Tensor, maps: Sequence[Tensor]) -> go.Figure:
     tokens = maps[0].shape[0]
     side = math.isqrt(tokens)
     patch = image.shape[-1] / side
-    brightest = max(block.max().item() for block in maps)
-    figure = make_subplots(1, 1 + len(maps), horizontal_spacing=0.015,
+    panels = [(index // 3 + 1, index % 3 + 1) for index in range(1 + len(maps))]     # three to a row: legible on a phone
+    figure = make_subplots(panels[-1][0], 3, horizontal_spacing=0.02, vertical_spacing=0.1,
                            subplot_titles=("picture", *(f"block {i}" for i in range(len(maps)))))
-    figure.add_trace(go.Image(z=to_bytes(image), hoverinfo="skip"), 1, 1)
-    for column in range(1, 2 + len(maps)):
-        figure.add_trace(_frame(0, side, patch), 1, column)
-    heat = [go.Heatmap(**_heat(block[0], side, patch), zmin=0, zmax=brightest, colorscale="Cividis",
-                       showscale=column == len(maps) - 1, colorbar=dict(title="weight", len=0.9))
-            for column, block in enumerate(maps)]
-    for column, trace in enumerate(heat, start=2):
-        figure.add_trace(trace, 1, column)
+    figure.add_trace(go.Image(z=to_bytes(image), hoverinfo="skip"), *panels[0])
+    for panel in panels:
+        figure.add_trace(_frame(0, side, patch), *panel)
+    for block, panel in zip(maps, panels[1:]):
+        figure.add_trace(go.Heatmap(**_heat(block[0], side, patch), coloraxis="coloraxis"), *panel)
     _add_slider(figure, maps, side, patch)
     limits = dict(range=[-0.5, image.shape[-1] - 0.5], constrain="domain")
-    figure.update_xaxes(**_BARE, **limits).update_yaxes(**_BARE, range=limits["range"][::-1], scaleanchor="x")
-    return figure.update_layout(height=330, margin=dict(l=10, r=10, t=40, b=10), showlegend=False)
+    figure.update_xaxes(**_BARE, **limits).update_yaxes(**_BARE, range=limits["range"][::-1])
+    for row, column in panels:      # square pixels, panel by panel
+        name = figure.get_subplot(row, column).xaxis.plotly_name.replace("axis", "")
+        figure.update_yaxes(scaleanchor=name, row=row, col=column)
+    brightest = max(block.max().item() for block in maps)
+    scale = dict(colorscale="Cividis", cmin=0, cmax=brightest, colorbar=dict(title="weight", len=0.9, thickness=12))
+    return figure.update_layout(height=230 * panels[-1][0] + 70, coloraxis=scale, showlegend=False,
+                                margin=dict(l=10, r=10, t=40, b=10))
 
 
 def _heat(row: Tensor, side: int, patch: float) -> dict:

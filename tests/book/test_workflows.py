@@ -1,4 +1,4 @@
-"""The workflows cannot be run here, so this holds them to what they rely on: Makefile, tools, files and their own rules."""
+"""The workflows run elsewhere, so this holds them to what they rely on: Makefile, tools, files and their own rules."""
 
 import re
 import subprocess
@@ -73,7 +73,8 @@ def test_make_is_called_with_targets_that_the_makefile_has(name):
 def test_the_makefile_reads_each_variable_that_the_workflows_set_for_it():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name in WORKFLOWS:
-        for variable in {key for mapping in _environments(name) for key in mapping} - {"IMAGE", "LIGHTVIT_REQUIRE_BROWSER"}:
+        theirs = {key for mapping in _environments(name) for key in mapping}
+        for variable in theirs - {"IMAGE", "LIGHTVIT_REQUIRE_BROWSER"}:
             assert f"$({variable})" in makefile, f"{name}.yml sets {variable}, which the Makefile does not know"
 
 

@@ -61,12 +61,14 @@ def test_running_mean_of_a_loss_is_that_of_the_last_steps():
     assert list(figures.loss_curves({"a": [3.0, 1.0, 2.0]}, smooth=2).data[0].y) == [3.0, 2.0, 1.5]
 
 
-def test_patches_are_laid_out_in_reading_order():
+def test_patches_are_laid_out_in_reading_order_each_under_its_number():
     image = torch.zeros(3, 4, 4)
-    image[:, :2, 2:] = 1.0                                     # the second patch is white
-    grid, _, sequence, _ = figures.patch_sequence(image, 2, gap=1).data
-    assert (grid.z[1][4] == 255).all() and (grid.z[1][1] == 0).all() and (grid.z[4][1] == 0).all()
-    assert (sequence.z[1][4] == 255).all() and sequence.z.shape[0] == 4
+    image[:, :2, 2:] = 1.0                                     # patch 1, above on the right, is white
+    grid, numbers, sequence, _ = figures.patch_sequence(image, 2).data
+    assert (grid.z[1:3, 4:6] == 255).all() and (grid.z[1:3, 1:3] == 0).all() and (grid.z[4:6, 4:6] == 0).all()
+    assert sequence.z.shape[0] == 3 and (sequence.z[1:3, 4:6] == 255).all() and (sequence.z[1:3, 7:9] == 0).all()
+    assert list(numbers.text) == ["0", "1", "2", "3"]
+    assert (numbers.x[1], numbers.y[1]) == (4.5, 0.0) and numbers.y[2] > numbers.y[1]
 
 
 def test_the_slider_moves_frame_and_heat_map_to_the_chosen_patch():
