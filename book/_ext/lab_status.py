@@ -53,14 +53,14 @@ class LabStatus(TableDirective):
         """One fact a row."""
         yield "Device", runtime.device_name()
         yield "Date", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-        yield "Commit", f"`{lab_pages.commit(Path(self.env.srcdir)) or 'unknown'}`"
+        yield "Commit", f"`{(lab_pages.commit(Path(self.env.srcdir)) or 'unknown')[:12]}`"
         yield from cache_key.installed_versions((*cache_key.PACKAGES, *BUILDERS)).items()
 
 
 class StoredResults(TableDirective):
     """Every stored run, with what is needed to repeat it."""
 
-    header = ("Experiment", "Device", "Date", "Seeds", "Seconds", "Commit", "Command")
+    header = ("Experiment and command", "Device", "Date", "Seeds", "Seconds", "Commit")
 
     def rows(self) -> Iterable[Sequence[str]]:
         """One stored run a row; an unreadable one is a warning that names its file."""
@@ -70,8 +70,8 @@ class StoredResults(TableDirective):
             except LabError as error:
                 logger.warning("stored result: %s", error, location=self.get_location())
                 continue
-            yield (f"{{download}}`{name} </book/results/{name}.json>`", run.device, run.date[:10],
-                   ", ".join(map(str, run.seeds)), f"{run.seconds:.0f}", f"`{run.commit[:8]}`", f"`{run.command}`")
+            yield (f"{{download}}`{name} </book/results/{name}.json>` <br>`{run.command}`", run.device, run.date[:10],
+                   ", ".join(map(str, run.seeds)), f"{run.seconds:.0f}", f"`{run.commit[:8]}`")
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -132,11 +132,15 @@ def _listen(tab: Tab, origin: str) -> None:
 
 
 def accessibility(tab: Tab, rules: list[str] | None = None) -> list[str]:
-    """What axe-core calls serious or critical, by all its rules or a few: rule, advice, and the first places."""
+    """What axe-core calls serious or critical, by all its rules or a few: rule, advice, and the first places.
+
+    Code has thousands of coloured words, in the same colours at every width: those are looked at on the wide page.
+    """
     from axe_playwright_python.sync_playwright import Axe
 
+    context = {"exclude": [["pre span"]]} if tab.view == "phone" else None
     options = {"resultTypes": ["violations"], "preload": False} | ({"runOnly": rules} if rules else {})
-    found = Axe().run(tab.page, options=options).response["violations"]
+    found = Axe().run(tab.page, context, options).response["violations"]
     return [_violation(rule) for rule in found if rule["impact"] in ("serious", "critical")]
 
 

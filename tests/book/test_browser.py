@@ -25,9 +25,14 @@ if MISSING:
 
 pytestmark = pytest.mark.browser
 PAGES = browser.pages()
-SOURCE = {page: (browser.HTML / page).read_text(encoding="utf-8") for page in PAGES}
+BUILT = {page: (browser.HTML / page).read_text(encoding="utf-8") for page in PAGES}
 ATTENTION = "chapters/foundations/vision_transformer.html"
 SOLUTION = re.compile(r"^ *### BEGIN SOLUTION *\n(.*?)^ *### END SOLUTION", re.DOTALL | re.MULTILINE)
+
+
+def _source(page):
+    """The text that a built page was made from."""
+    return (browser.ROOT / page).with_suffix(".md").read_text(encoding="utf-8")
 
 
 def _name(page):
@@ -76,7 +81,9 @@ def test_the_page_asks_no_host_but_its_own(tab):
     _fail_if(tab.elsewhere)
 
 
-def test_no_figure_is_left_blank(tab):
+def test_no_figure_is_left_out_or_blank(tab):
+    asked_for = re.findall(r"^ *show\(", _source(tab.address), re.MULTILINE)
+    assert tab.page.locator(".lab-figure .js-plotly-plot").count() >= len(asked_for)
     _fail_if(tab.look("figures"))
 
 
@@ -114,54 +121,53 @@ def test_every_fold_opens_when_its_title_is_clicked(tab):
         assert shown, f"nothing shows under {title.inner_text()!r}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if '"sliders":' in SOURCE[page]], ids=_name)
-def test_every_slider_changes_what_its_figure_shows(chromium, origin, page):
-    with browser.open_tab(chromium, origin, page) as tab:
-        for number, figure in enumerate(tab.page.query_selector_all(".js-plotly-plot:has(.slider-container)")):
-            drawn, _ = _slide(tab, figure)
-            assert drawn["before"] != drawn["after"], f"the figure with slider {number} stays as it was"
+def test_every_slider_changes_what_its_figure_shows(tab):
+    for number, figure in enumerate(tab.page.query_selector_all(".js-plotly-plot:has(.slider-container)")):
+        drawn = _drawn(figure)
+        _slide(tab, figure)
+        assert _drawn(figure) != drawn, f"the figure with slider {number} stays as it was"
 
 
 @pytest.mark.skipif(ATTENTION not in PAGES, reason="the page on the Vision Transformer is not built")
-def test_the_slider_of_the_looking_patch_puts_other_weights_on_the_maps(chromium, origin):
+def test_the_slider_of_the_looking_patch_puts_that_patchs_weights_on_the_maps(chromium, origin):
     with browser.open_tab(chromium, origin, ATTENTION) as tab:
         figure = tab.page.query_selector(".js-plotly-plot:has(.slider-container:has-text('looking patch'))")
-        _, weights = _slide(tab, figure)
-        assert weights["before"] and weights["before"] != weights["after"]
-        label = figure.query_selector(".slider-label").text_content()
-        chosen = int(label.removeprefix("looking patch: "))
-        shown = figure.evaluate("(figure, token) => figure._transitionData._frames[token].data"
-                                ".filter(trace => trace.z).map(trace => trace.z)", chosen)   # frames hold no pictures
-        assert weights["after"] == shown, f"the maps are not those of patch {chosen}, which the slider names"
+        before = _weights(figure)
+        _slide(tab, figure)
+        patch = int(figure.query_selector(".slider-label").text_content().removeprefix("looking patch: "))
+        stored = figure.evaluate("(figure, patch) => figure._transitionData._frames[patch].data"
+                                 ".filter(trace => trace.z).map(trace => trace.z)", patch)
+        assert before and before != _weights(figure) == stored
 
 
-def _slide(tab, figure):
-    """Click a slider at three quarters of its rail: what is drawn, and the heat maps' values, before and after."""
-    drawn = {"before": figure.evaluate("figure => figure.querySelector('.cartesianlayer').innerHTML")}
-    weights = {"before": _heat(figure)}
-    figure.scroll_into_view_if_needed()
-    rail = figure.query_selector(".slider-rail-touch-rect").bounding_box()
-    tab.page.mouse.click(rail["x"] + 0.75 * rail["width"], rail["y"] + 0.5 * rail["height"])
-    tab.page.wait_for_timeout(500)
-    drawn["after"] = figure.evaluate("figure => figure.querySelector('.cartesianlayer').innerHTML")
-    weights["after"] = _heat(figure)
-    return drawn, weights
+def _drawn(figure):
+    return figure.evaluate("figure => figure.querySelector('.cartesianlayer').innerHTML")
 
 
-def _heat(figure):
+def _weights(figure):
     return figure.evaluate("figure => figure._fullData.filter(trace => trace.type === 'heatmap').map(trace => trace.z)")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if 'class="lab-predict"' in SOURCE[page]], ids=_name)
-def test_a_prediction_survives_a_reload_and_hides_its_answer_until_then(chromium, origin, page):
-    with browser.open_tab(chromium, origin, page) as tab:
-        count = tab.page.locator(".lab-predict").count()
-        guesses = [_guess(tab.page.locator(".lab-predict").nth(number)) for number in range(count)]
+def _slide(tab, figure):
+    """Click a slider at three quarters of its rail."""
+    figure.scroll_into_view_if_needed()
+    rail = figure.query_selector(".slider-rail-touch-rect")
+    rail.scroll_into_view_if_needed()
+    box = rail.bounding_box()
+    tab.page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
+    tab.page.wait_for_timeout(500)
+
+
+def test_a_prediction_hides_its_answer_until_the_guess_and_survives_a_reload(tab):
+    asked = tab.page.locator(".lab-predict")
+    assert asked.count() == len(re.findall(r"^\s*predict\(", _source(tab.address), re.MULTILINE))
+    guesses = [_guess(asked.nth(number)) for number in range(asked.count())]
+    if guesses:
         tab.page.reload(wait_until="load")
-        for number, guess in enumerate(guesses):
-            reveal = tab.page.locator(".lab-predict .lab-predict-reveal").nth(number).inner_text()
-            assert reveal.startswith(f"You said {guess}"), f"prediction {number}: {reveal!r} after the reload"
-            assert tab.page.locator(".lab-predict .lab-predict-commit").nth(number).is_hidden()
+    for number, guess in enumerate(guesses):
+        reveal = asked.nth(number).locator(".lab-predict-reveal").inner_text()
+        assert reveal.startswith(f"You said {guess}"), f"prediction {number}: {reveal!r} after the reload"
+        assert asked.nth(number).locator(".lab-predict-commit").is_hidden()
 
 
 def _guess(question):
@@ -190,7 +196,7 @@ def test_the_address_that_make_book_names_opens_the_introduction(chromium, origi
 def test_every_colab_button_has_its_notebook_in_the_tree_and_every_notebook_its_button(page):
     project = tomllib.loads((browser.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     repository = urlsplit(project["urls"]["Repository"]).path.strip("/")
-    targets = re.findall(r'href="https://colab\.research\.google\.com/github/([^"]*)"', SOURCE[page])
+    targets = re.findall(r'href="https://colab\.research\.google\.com/github/([^"]*)"', BUILT[page])
     expected = browser.ROOT / page.replace(".html", ".ipynb")
     assert bool(targets) == expected.is_file()
     for target in targets:
@@ -202,7 +208,7 @@ def test_every_colab_button_has_its_notebook_in_the_tree_and_every_notebook_its_
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_what_the_page_offers_for_download_is_there_and_gives_no_solution_away(page):
     folder = (browser.HTML / page).parent
-    for link in set(re.findall(r'href="([^"#?]*_(?:sources|downloads)/[^"#?]*)"', SOURCE[page])):
+    for link in set(re.findall(r'href="([^"#?]*_(?:sources|downloads)/[^"#?]*)"', BUILT[page])):
         offered = (folder / link).resolve()
         assert offered.is_file(), f"{link} is not there"
         _fail_if(_solutions_in(offered, page))
@@ -216,7 +222,7 @@ def test_no_file_behind_the_pages_gives_a_solution_away():
 
 def _solutions_in(path, page):
     """Lines that stand only in the solutions of a page's source, and in the file at `path` all the same."""
-    source = (browser.ROOT / page).with_suffix(".md").read_text(encoding="utf-8")
+    source = _source(page)
     answers = [line.strip() for block in SOLUTION.findall(source) for line in block.splitlines()]
     elsewhere = SOLUTION.sub("", source)
     text = path.read_text(encoding="utf-8")

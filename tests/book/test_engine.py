@@ -211,8 +211,8 @@ def test_every_local_script_style_and_icon_of_a_page_exists(book, page):
 
 def test_the_status_page_tells_machine_pages_and_stored_runs(book):
     status = text_of((book.html / "book/status.html").read_text(encoding="utf-8"))
-    row = re.sub(r"\s+", " ", status[status.index("Command"):])
-    assert "run A machine | with a bar 2026-01-31 0, 1 62 01234567 make run" in row
+    row = re.sub(r"\s+", " ", status[status.index("Experiment and command"):])
+    assert "run make run A machine | with a bar 2026-01-31 0, 1 62 01234567" in row
     assert "ran" in status and "chapters/part/page" in status
     assert re.search(r"Commit\s+unknown", status) and re.search(r"torch\s+\d", status)
 
