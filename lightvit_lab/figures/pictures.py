@@ -56,16 +56,16 @@ def _numbers(places: list[tuple[float, float]]) -> go.Scatter:
     return go.Scatter(x=x, y=y, mode="text", text=[str(i) for i in range(len(places))], hoverinfo="skip", textfont_size=11)
 
 
-def gallery(images: Tensor, captions: Sequence[str], columns: int = 8) -> go.Figure:
+def gallery(images: Tensor, captions: Sequence[str], columns: int = 4) -> go.Figure:
     """Pictures (N, 3, H, W) in [0, 1] in a grid, each under its caption."""
     require_range("gallery", "number of pictures", len(images), 1, 64)
     rows = math.ceil(len(images) / columns)
     figure = make_subplots(rows, columns, subplot_titles=list(captions), horizontal_spacing=0.01,
-                           vertical_spacing=0.25 / rows)
+                           vertical_spacing=0.2 / rows)
     for index, image in enumerate(images):
         figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"), index // columns + 1, index % columns + 1)
     figure.update_xaxes(**_BARE).update_yaxes(**_BARE).update_annotations(font_size=12)
-    return figure.update_layout(height=130 * rows, margin=dict(l=5, r=5, t=25, b=5))
+    return figure.update_layout(height=150 * rows, margin=dict(l=5, r=5, t=25, b=5))
 
 
 def where_patches_look(image: Tensor, maps: Sequence[Tensor]) -> go.Figure:
