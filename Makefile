@@ -42,7 +42,7 @@ notebooks: $(VENV)/.book ## derive the notebooks that Colab opens from their pag
 	$(BIN)/python book/_tools/notebooks.py
 
 bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
-	$(BIN)/python -m pytest -s tests/bench/bench_*.py
+	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench; done
 
 reference: $(VENV)/.book ## make the stored results anew (an hour on two cores; needs LIGHTVIT_DATA)
 	$(BIN)/python -m lightvit_lab.experiments.studies
@@ -61,7 +61,7 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 comma := ,
 define install
-	$(if $(TORCH_WHEELS),$(BIN)/pip install -q --index-url $(TORCH_WHEELS) torch torchvision)
+	$(if $(TORCH_WHEELS),$(BIN)/pip install -q $(CONSTRAIN) --index-url $(TORCH_WHEELS) torch torchvision)
 	$(BIN)/pip install -q $(CONSTRAIN) -e ".[$(1)]"
 	touch $@
 endef

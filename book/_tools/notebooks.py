@@ -180,12 +180,12 @@ def check(root: Path = ROOT) -> int:
     return 1 if stale else 0
 
 
-def write(ref: str, out: Path, root: Path = ROOT) -> None:
+def write(ref: str, out: Path, root: Path = ROOT, solutions: bool = False) -> None:
     """Derive every page's notebook into `out`, at the page's own place below it."""
     for page in pages(root):
         target = (out / page.relative_to(root)).with_suffix(".ipynb")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text_of(derive(page, ref)), encoding="utf-8")
+        target.write_text(text_of(derive(page, ref, solutions)), encoding="utf-8")
         print(f"{page.relative_to(root)} -> {target}")
 
 
@@ -195,14 +195,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 naming the pages out of step")
     parser.add_argument("--ref", help="commit, tag or branch to pin to (default: the library's last commit)")
     parser.add_argument("--out", type=Path, default=ROOT, help="folder to write below (default: beside the pages)")
+    parser.add_argument("--solutions", action="store_true", help="leave the solutions in, to run them; needs --out")
     options = parser.parse_args(arguments)
+    if options.solutions and options.out.resolve() == ROOT:
+        parser.error("--solutions would put the answers into the notebooks that readers open; give --out FOLDER too")
     try:
         if options.check:
             return check()
         if options.ref is None and git(ROOT, "status", "--porcelain", "--", *INSTALLED, *PICTURES):
             print("Note: the library has changes that are not committed, so the notebooks point at its last commit; "
                   "run this again after you commit them.")
-        write(options.ref or pinned_commit(), options.out)
+        write(options.ref or pinned_commit(), options.out, solutions=options.solutions)
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

@@ -128,7 +128,7 @@ def test_every_slider_shows_what_it_names(tab):
         _slide(tab, figure)
         assert _drawn(figure) != drawn, f"the figure with slider {number} stays as it was"
         values = figure.evaluate(VALUES)
-        assert values.get("shown") == values.get("named"), f"slider {number} names one thing, and its figure shows another"
+        assert values.get("shown") == values.get("named"), f"slider {number} names one thing, its figure shows another"
     assert tab.address != ATTENTION or "looking patch: " in [figure.evaluate(PREFIX) for figure in figures]
 
 

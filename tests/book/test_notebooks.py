@@ -312,7 +312,7 @@ def test_pin_is_main_outside_git(tmp_path):
 
 def test_command_line_prints_an_error_in_a_page_without_a_traceback(write_page, tmp_path, monkeypatch, capsys):
     write_page("# Title\n\n{maths}`x`\n\n```{code-cell}\n1\n```\n")
-    monkeypatch.setattr(notebooks.write, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(notebooks.write, "__defaults__", (tmp_path, False))
     assert notebooks.main(["--ref", "c0ffee", "--out", str(tmp_path)]) == 1
     assert re.match(r"chapters/part/page\.md:7: role='maths' is unknown", capsys.readouterr().err)
 
@@ -320,3 +320,12 @@ def test_command_line_prints_an_error_in_a_page_without_a_traceback(write_page, 
 @pytest.mark.parametrize("page", notebooks.pages(), ids=lambda page: page.stem)
 def test_committed_notebook_is_what_its_page_derives_to(page):
     assert notebooks.in_step(page), "run `make notebooks` and commit the result"
+
+
+def test_solutions_never_reach_the_notebooks_that_readers_open(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        notebooks.main(["--solutions"])
+    assert "give --out FOLDER too" in capsys.readouterr().err
+    assert notebooks.main(["--solutions", "--out", str(tmp_path), "--ref", "main"]) == 0
+    solved = (tmp_path / "chapters/foundations/vision_transformer.ipynb").read_text(encoding="utf-8")
+    assert "BEGIN SOLUTION" in solved and "raise NotImplementedError" not in solved
