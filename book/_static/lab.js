@@ -8,3 +8,24 @@
   addEventListener("load", mark);
   addEventListener("resize", mark);
 })();
+
+// Plotly's sliders know the mouse alone: here a figure that has one takes the focus, and its arrow keys move the slider.
+(() => {
+  const slider = (figure) => figure && figure._fullLayout && (figure._fullLayout.sliders || [])[0];
+  const goals = { ArrowLeft: (at) => at - 1, ArrowRight: (at) => at + 1, Home: () => 0, End: (at, last) => last };
+  addEventListener("load", () => document.querySelectorAll(".js-plotly-plot").forEach((figure) => {
+    if (!slider(figure)) return;
+    figure.tabIndex = 0;
+    figure.setAttribute("role", "group");
+    figure.setAttribute("aria-label", "Figure with a slider: the left and right arrow keys move it.");
+  }));
+  addEventListener("keydown", (event) => {
+    const figure = event.target.closest(".js-plotly-plot");
+    if (!(event.key in goals) || !slider(figure)) return;
+    event.preventDefault();
+    const { steps, active } = slider(figure), last = steps.length - 1;
+    const to = Math.max(0, Math.min(last, goals[event.key](active, last)));
+    Plotly.relayout(figure, { "sliders[0].active": to });
+    Plotly.animate(figure, ...steps[to].args);
+  });
+})();

@@ -132,6 +132,17 @@ def test_every_slider_shows_what_it_names(tab):
     assert tab.address != ATTENTION or "looking patch: " in [figure.evaluate(PREFIX) for figure in figures]
 
 
+def test_arrow_keys_move_every_slider(tab):
+    for number, figure in enumerate(tab.page.query_selector_all(".js-plotly-plot:has(.slider-container)")):
+        figure.focus()
+        tab.page.keyboard.press("Home")
+        tab.page.keyboard.press("ArrowRight")
+        active = "figure => figure._fullLayout.sliders[0].active"
+        assert figure.evaluate(active) == 1, f"the right arrow does not move slider {number}"
+        values = figure.evaluate(VALUES)
+        assert values.get("shown") == values.get("named"), f"slider {number} moved, its figure did not"
+
+
 # The numbers a figure shows, and those stored under the name that its slider stands on: heights of curves and maps.
 VALUES = """figure => {
   const slider = figure._fullLayout.sliders[0], name = slider.steps[slider.active].args[0][0];
