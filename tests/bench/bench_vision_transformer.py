@@ -4,9 +4,8 @@
 """
 
 import torch
-from timm.models.vision_transformer import VisionTransformer as TimmViT
 
-from lightvit_lab import profiling
+from lightvit_lab import models, profiling
 from lightvit_lab.models.vision_transformer import VisionTransformer
 
 SIZES = dict(patch_size=16, depth=12, num_heads=3)
@@ -14,7 +13,7 @@ SIZES = dict(patch_size=16, depth=12, num_heads=3)
 
 def candidates() -> dict[str, torch.nn.Module]:
     """DeiT-Tiny's shape three times, with the same weights."""
-    timm = TimmViT(img_size=224, embed_dim=192, num_classes=1000, **SIZES).eval()
+    timm = models.create_model("deit_tiny_patch16_224").eval()
     lab = {label: VisionTransformer(image_size=224, dim=192, num_classes=1000, embedding="patch", fused=fused, **SIZES)
            for label, fused in (("fused", True), ("written out", False))}
     for model in lab.values():
