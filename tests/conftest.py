@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightvit_lab.runtime import ensure_torchvision
+
+ensure_torchvision()   # so that any test file may import timm, also when it runs alone
 torch.set_num_threads(1)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
