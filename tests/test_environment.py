@@ -32,7 +32,7 @@ def test_conda_installs_every_extra_by_pip_and_nothing_that_conda_brings():
 
 def test_core_is_what_the_readme_promises():
     assert [_name(entry) for entry in PROJECT["project"]["dependencies"]] == [
-        "torch", "timm", "captum", "plotly", "ipywidgets", "safetensors", "tqdm"]
+        "torch", "timm", "captum", "plotly", "ipywidgets", "safetensors", "pillow", "filelock", "tqdm"]
 
 
 def test_every_direct_requirement_is_constrained_within_its_bounds():

@@ -18,7 +18,11 @@ from ..errors import LabError
 
 PACKAGE = "lightvit-lab"
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "amx_bf16", "amx_int8")
-DATA_FOLDERS = {"fashion_mnist": "fashion_mnist", "cifar10": "cifar10_jpeg", "flowers": "flower_photos_128"}
+DATA_FOLDERS = {   # where `data` looks for each set, below LIGHTVIT_DATA and the cache; the usual one first
+    "fashion_mnist": ("fashion_mnist", "FashionMNIST/raw"),
+    "cifar10": ("cifar10_jpeg", "cifar10", "cifar-10-batches-py", "cifar-10-binary.tar.gz"),
+    "flowers": ("flower_photos_128", "flowers", "flower_photos", "flower_photos.tgz"),
+}
 ENOUGH_GIB = 2.0   # a page with its data sets and the execution cache stay well below
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?P<bound>[^;]*?)\s*(?:;.*extra == ['\"](?P<extra>[\w-]+)['\"].*)?")
 
@@ -208,13 +212,14 @@ def _data_folder(given: str | None, root: Path | None, known: set[str]) -> Itera
         yield Line("optional", "LIGHTVIT_DATA is not set: pages run on pictures that need no download",
                    "export LIGHTVIT_DATA=/absolute/folder/of/data/sets")
     else:
-        expected = ", ".join(f"{root / folder}" for name, folder in DATA_FOLDERS.items() if name in known)
+        expected = ", ".join(f"{root / places[0]}" for name, places in DATA_FOLDERS.items() if name in known)
         yield _sets(f"LIGHTVIT_DATA={given}, that is", root, known, f"put one of {expected} there")
 
 
 def _sets(label: str, root: Path, known: set[str], mend: str = "") -> Line:
     """Which of the known sets a folder holds; holding none is in order unless there is something to `mend`."""
-    found = [name for name, folder in DATA_FOLDERS.items() if name in known and (root / folder).is_dir()]
+    found = [name for name, places in DATA_FOLDERS.items()
+             if name in known and any((root / place).exists() for place in places)]
     if not found:
         return Line("optional" if mend else "ok", f"{label} {root}: no data set", mend)
     return Line("ok", f"{label} {root}: {', '.join(found)}")

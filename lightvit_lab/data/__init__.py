@@ -1,137 +1,93 @@
 """Pictures to train on and to look at: `load(name, split)` gives one `Pictures`, the same shape whatever the set.
 
-Found in order: the folder that `LIGHTVIT_DATA` names, then the user's cache. `digits` comes with scikit-learn.
+`shapes` are drawn by the lab, `digits` come with scikit-learn. The others are looked for in the folder that
+`LIGHTVIT_DATA` names, then in the user's cache, and are then downloaded.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from ..errors import LabError, require_choice, require_range
-from . import digits, fashion_mnist
+from . import cifar10, decoded, digits, fashion_mnist, flowers, folder, shapes
+from .pictures import Pictures, resize
+from .places import cache, root
+
+__all__ = ["SPLITS", "Pictures", "cache", "chosen", "load", "names", "root"]
 
 SPLITS = ("train", "val", "test")
-_SOURCES: dict[str, Callable[[Path | None], "tuple[Tensor, Tensor, Tensor, Tensor, tuple[str, ...]]"]] = {
-    "digits": digits.read,
-    "fashion_mnist": fashion_mnist.read,
-}
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Pictures of one split. `pixels` (N, 1 or 3, H, W) are bytes; `images` and `inputs` are made from them on demand."""
-
-    name: str
-    split: str
-    pixels: Tensor
-    labels: Tensor
-    class_names: tuple[str, ...]
-    mean: Tensor
-    std: Tensor
-    masks: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def images(self) -> Tensor:
-        """For drawing: (N, 3, H, W) in [0, 1]."""
-        return _to_images(self.pixels)
-
-    @property
-    def inputs(self) -> Tensor:
-        """For models: (images - mean) / std, (N, 3, H, W)."""
-        return self.normalize(self.images)
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """Images in [0, 1], (N, 3, H, W) -> what models take, by the mean and std of this set's training pictures."""
-        return (images - self.mean.view(1, 3, 1, 1)) / self.std.view(1, 3, 1, 1)
-
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (B, 3, H, W) and labels (B,) of the pictures at `index`; large sets are never held as floats whole."""
-        return self.normalize(_to_images(self.pixels[index])), self.labels[index]
+_FINDERS = {"digits": digits.find, "fashion_mnist": fashion_mnist.find, "cifar10": cifar10.find,
+            "flowers": flowers.find}
 
 
 def names() -> tuple[str, ...]:
-    """The sets that `load` knows."""
-    return tuple(_SOURCES)
+    """The sets that `load` knows, beside any folder of pictures."""
+    return "shapes", *_FINDERS
 
 
-def chosen(default: str = "digits") -> str:
-    """The set that a page trains on: `LIGHTVIT_DATASET` if it is set, else `default`. Raises LabError on unknown names."""
+def chosen(default: str = "shapes") -> str:
+    """The set that a page trains on: `LIGHTVIT_DATASET` if set, else `default`. Raises LabError on unknown names."""
     name = os.environ.get("LIGHTVIT_DATASET") or default
-    require_choice("data.chosen (LIGHTVIT_DATASET)", "name", name, names())
+    _folder_of("data.chosen (LIGHTVIT_DATASET)", name)
     return name
 
 
-def root() -> Path | None:
-    """The folder `LIGHTVIT_DATA` names, absolute; None where it is not set. Raises LabError if it does not exist."""
-    folder = os.environ.get("LIGHTVIT_DATA")
-    if not folder:
-        return None
-    path = Path(folder).expanduser().resolve()
-    if not path.is_dir():
-        raise LabError(f"LIGHTVIT_DATA={folder} is no folder (resolved: {path}); point it at the folder that holds the "
-                       'data sets, or unset it and use data.load("digits"), which needs no download')
-    return path
+def load(name: str | Path = "shapes", split: str = "train", image_size: int = 32, count: int | None = None,
+         seed: int = 0, level: str = "standard") -> Pictures:
+    """Load one split of a set, or of a folder `name/{train,test}/<class>/*.jpg`, shuffled by `seed`.
 
-
-def cache() -> Path:
-    """The user's cache of data sets: `LIGHTVIT_CACHE`, else `~/.cache/lightvit_lab`."""
-    return Path(os.environ.get("LIGHTVIT_CACHE") or Path.home() / ".cache" / "lightvit_lab")
-
-
-def load(name: str, split: str = "train", image_size: int = 32, count: int | None = None, seed: int = 0) -> Pictures:
-    """Load one split of a set as pictures of `image_size` x `image_size` pixels, shuffled by `seed`.
-
-    `val` is a tenth of the training pictures, carved out with a fixed seed; nothing is chosen on `test`. `count`
-    keeps the first so many, None all. Raises LabError on unknown names, on a count that is too large, and where the
-    files are missing (it says where they were looked for).
+    Pictures are resized to `image_size` x `image_size` pixels. `val` is a tenth of the training pictures, carved out
+    with a fixed seed; nothing is chosen on `test`. `count` keeps the first so many, None all; of `shapes`, which are
+    drawn by `seed` at a `level`, there are as many as asked for. Raises LabError on unknown names and splits, on a
+    count that is too large, and where files are missing or broken (it names them).
     """
-    require_choice("data.load", "name", name, names())
+    folder_path = _folder_of("data.load", name)
     require_choice("data.load", "split", split, SPLITS)
     require_range("data.load", "image_size", image_size, 4, 1024)
-    pixels, labels, class_names, mean, std = _split(name, split, root())
+    root()                      # a wrong LIGHTVIT_DATA is an error whatever the set
+    if name == "shapes":
+        pixels, labels, masks = shapes.read(split, image_size, count, seed, level)
+        return Pictures(name, split, pixels, labels, shapes.CLASS_NAMES, *shapes.moments(level), masks,
+                        f"Shapes ({level})")
+    if level != "standard":
+        raise LabError(f'data.load: level={level!r}, but {name} has no levels; leave it out, or load "shapes"')
+    source = folder.find(folder_path, image_size) if folder_path else _FINDERS[name]()
+    return _choose(folder_path.name if folder_path else name, source, split, image_size, count, seed)
+
+
+def _folder_of(caller: str, name: Any) -> Path | None:
+    """The folder that `name` is the path of; None for the name of a set. Raises LabError if it is neither."""
+    if not isinstance(name, (str, Path)) or name == "" or name in names():
+        require_choice(caller, "name", name, names())
+        return None
+    path = Path(name).expanduser().resolve()
+    if path.is_dir():
+        return path
+    if path.name != str(name):
+        raise LabError(f"{caller}: name={str(name)!r} is no folder (resolved: {path}); give the path of a folder of "
+                       f"pictures, or one of: {', '.join(names())}")
+    require_choice(caller, "name", name, names())
+
+
+def _choose(name: str, source: decoded.Source, split: str, image_size: int, count: int | None,
+            seed: int) -> Pictures:
+    parts = _read(source, decoded.fingerprint(source.files))
+    pixels, labels = parts[2:4] if split == "test" else parts[:2]
+    train, val = decoded.carve(len(labels))
+    index = {"train": train, "val": val, "test": torch.arange(len(labels))}[split]
+    if len(index) == 0:
+        raise LabError(f"data.load: {name} has {len(labels)} training pictures, too few for a tenth of them to be its "
+                       "val split; add pictures, at least 10 in all")
     if count is not None:
-        require_range("data.load", "count", count, 1, len(labels))
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:count]
-    return Pictures(name, split, _resize(pixels[order], image_size), labels[order], class_names, mean, std)
+        require_range("data.load", "count", count, 1, len(index))
+    index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(seed))[:count]]
+    return Pictures(name, split, resize(pixels.index_select(0, index), image_size), labels[index], parts.class_names,
+                    parts.mean, parts.std, title=parts.title)
 
 
-@lru_cache(maxsize=8)
-def _split(name: str, split: str, folder: Path | None) -> tuple[Tensor, Tensor, tuple[str, ...], Tensor, Tensor]:
-    train_pixels, train_labels, test_pixels, test_labels, class_names = _SOURCES[name](folder)
-    order = torch.randperm(len(train_labels), generator=torch.Generator().manual_seed(2505))
-    val, train = order.tensor_split([len(order) // 10])
-    mean, std = _moments(train_pixels[train])
-    if split == "test":
-        return test_pixels, test_labels, class_names, mean, std
-    index = train if split == "train" else val
-    return train_pixels[index], train_labels[index], class_names, mean, std
-
-
-def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel of bytes (N, C, H, W), as fractions of 255, each (3,)."""
-    channels = pixels.transpose(0, 1).flatten(1).double() / 255
-    return channels.mean(1).float().expand(3), channels.std(1).float().expand(3)
-
-
-def _to_images(pixels: Tensor) -> Tensor:
-    return (pixels.float() / 255).expand(-1, 3, -1, -1)
-
-
-def _resize(pixels: Tensor, size: int) -> Tensor:
-    """Bytes (N, C, h, w) -> bytes (N, C, size, size), bilinear with antialiasing, in chunks so that memory stays small."""
-    if pixels.shape[-2:] == (size, size):
-        return pixels.contiguous()
-    chunks = [F.interpolate(chunk.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
-              .round().clamp(0, 255).byte() for chunk in pixels.split(4096)]
-    return torch.cat(chunks)
+_read = lru_cache(maxsize=2)(decoded.read)

@@ -5,19 +5,21 @@ Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Lear
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
-from torch import Tensor
 
 from ..errors import LabError
+from .decoded import Parts, Source
 
 
-def read(folder: Path | None) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[str, ...]]:
-    """Train pixels (N, 1, 8, 8) and labels, test pixels and labels, class names; `folder` is not needed.
+def find() -> Source:
+    """They need no file."""
+    return Source("digits", (), _read)
 
-    The set has no official split: a fifth, drawn with a fixed seed, is the test split. The same 13 people wrote both
-    parts, so the figures say nothing about new hands.
+
+def _read() -> Parts:
+    """The set has no official split: a fifth, drawn with a fixed seed, is the test part.
+
+    The same 13 people wrote both parts, so the figures say nothing about new hands.
     """
     try:
         from sklearn.datasets import load_digits
@@ -28,4 +30,5 @@ def read(folder: Path | None) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[str
     labels = torch.from_numpy(found.target).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1797))
     test, train = order.tensor_split([len(order) // 5])
-    return pixels[train], labels[train], pixels[test], labels[test], tuple(str(digit) for digit in range(10))
+    names = tuple(str(digit) for digit in range(10))
+    return Parts(pixels[train], labels[train], pixels[test], labels[test], names, "Digits")

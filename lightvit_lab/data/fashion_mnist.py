@@ -6,6 +6,9 @@ Xiao, Rasul and Vollgraf, arXiv 1708.07747, MIT licence. Read from its four IDX 
 from __future__ import annotations
 
 import gzip
+import zlib
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy
@@ -13,42 +16,59 @@ import torch
 from torch import Tensor
 
 from ..errors import LabError
+from .decoded import Parts, Source
+from .download import Remote, fetch
+from .places import cache, find as find_place
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _FOLDERS = ("fashion_mnist", "FashionMNIST/raw")   # the layout of LIGHTVIT_DATA, and torchvision's
+_MIRRORS = ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+            "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/")
 
 
-def read(folder: Path | None) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[str, ...]]:
-    """Train pixels (N, 1, 28, 28) and labels, test pixels and labels, class names. Raises LabError if files are missing."""
-    files = _find(folder)
-    parts = [_idx(files[stem]) for stem in _STEMS]
-    train_pixels, train_labels, test_pixels, test_labels = parts
-    return (train_pixels.unsqueeze(1), train_labels.long(), test_pixels.unsqueeze(1), test_labels.long(), CLASS_NAMES)
+def _remote(stem: str, sha256: str, size: int) -> Remote:
+    name = f"{stem}.gz"
+    return Remote(name, tuple(mirror + name for mirror in _MIRRORS), sha256, size, unzipped=True)
 
 
-_STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = {
+    "train-images-idx3-ubyte": ("c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888", 26_421_880),
+    "train-labels-idx1-ubyte": ("bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9", 29_515),
+    "t10k-images-idx3-ubyte": ("5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b", 4_422_102),
+    "t10k-labels-idx1-ubyte": ("0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34", 5_148),
+}
 
 
-def _find(folder: Path | None) -> dict[str, Path]:
-    from . import cache
-
-    places = [base / name for base in (folder, cache()) if base for name in _FOLDERS]
-    for place in places:
-        found = {stem: path for stem in _STEMS for path in (place / stem, place / f"{stem}.gz") if path.is_file()}
-        if len(found) == len(_STEMS):
-            return found
-    looked = ", ".join(str(place) for place in places)
-    raise LabError(f'data.load("fashion_mnist"): its four files {", ".join(_STEMS)} (.gz or not) were looked for in '
-                   f"{looked}; put them there, or set LIGHTVIT_DATA to the folder that holds fashion_mnist/. "
-                   'data.load("digits") needs no download')
+def find() -> Source:
+    """Where its four files lie; those that lie nowhere are downloaded. Raises LabError if that fails."""
+    files = tuple(_find_file(stem) for stem in FILES)
+    return Source("fashion_mnist", files, partial(_read, files))
 
 
-def _idx(path: Path) -> Tensor:
+def _find_file(stem: str) -> Path:
+    names = [f"{folder}/{stem}{suffix}" for folder in _FOLDERS for suffix in ("", ".gz")]
+    return find_place(*names) or fetch(_remote(stem, *FILES[stem]), cache() / "fashion_mnist")
+
+
+def _read(files: Sequence[Path]) -> Parts:
+    train_pixels, train_labels, test_pixels, test_labels = (_idx(file, dims) for file, dims in zip(files, (3, 1, 3, 1)))
+    return Parts(train_pixels.unsqueeze(1), train_labels.long(), test_pixels.unsqueeze(1), test_labels.long(),
+                 CLASS_NAMES, "Fashion-MNIST")
+
+
+def _idx(path: Path, dimensions: int) -> Tensor:
     """Read one IDX file of bytes: a magic number whose last byte is the number of dimensions, the sizes, the bytes."""
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    dimensions = raw[3] if len(raw) > 4 else 0
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise _broken(path) from error
     shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
     header = 4 + 4 * dimensions
-    if raw[:3] != b"\x00\x00\x08" or not shape or len(raw) - header != int(numpy.prod(shape)):
-        raise LabError(f"data.load: {path} is no whole IDX file of bytes; delete it and put a fresh copy there")
+    if raw[:4] != bytes([0, 0, 8, dimensions]) or len(raw) - header != int(numpy.prod(shape)):
+        raise _broken(path)
     return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).view(shape)
+
+
+def _broken(path: Path) -> LabError:
+    return LabError(f"data.load: {path} is no whole IDX file of bytes; delete it and put a fresh copy there")

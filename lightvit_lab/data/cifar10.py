@@ -1,0 +1,116 @@
+"""CIFAR-10: photographs of ten kinds of things, 32 x 32 pixels in colour, 50,000 to train and 10,000 to test.
+
+Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; no licence is stated. Read from torchvision's
+batches, from the official binary archive, or from a copy as JPEG files (lossy) in two npz files.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from ..errors import LabError
+from .decoded import Parts, Source
+from .download import Remote, fetch, verify
+from .images import decode
+from .places import cache, find as find_place
+
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ARCHIVE = Remote(
+    "cifar-10-binary.tar.gz",
+    ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+     "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/cifar-10-binary.tar.gz"),
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", size=170_052_171, room=60_000 * 3 * 32**2)
+_PLACES = ("cifar-10-batches-py", "cifar10/cifar-10-batches-py", "cifar10/cifar-10-binary.tar.gz",
+           "cifar-10-binary.tar.gz", "cifar10_jpeg")
+_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, ImportError, MemoryError,
+               pickle.UnpicklingError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+
+
+def find() -> Source:
+    """Where the set lies, downloaded if it lies nowhere. Raises LabError if that fails."""
+    place = find_place(*_PLACES) or fetch(ARCHIVE, cache() / "cifar10")
+    if place.is_file():
+        return Source("cifar10", (place,), partial(_read_archive, place))
+    if place.name == "cifar10_jpeg":
+        files = tuple(place / f"cifar10_{part}_jpeg.npz" for part in ("train", "test"))
+        return Source("cifar10", files, partial(_read_copy, files))
+    files = tuple(place / name for name in (*_TRAIN, "test_batch"))
+    return Source("cifar10", files, partial(_read_batches, files))
+
+
+def _read_archive(file: Path) -> Parts:
+    """The official binary archive: of each picture a byte that is its label, then the three colours."""
+    verify(file, ARCHIVE)
+    try:
+        with tarfile.open(file) as tar:
+            records = [numpy.frombuffer(tar.extractfile(f"cifar-10-batches-bin/{name}.bin").read(), dtype=numpy.uint8)
+                       .reshape(-1, 1 + 3 * 32 * 32) for name in (*_TRAIN, "test_batch")]
+    except _UNREADABLE as error:
+        raise _unreadable(file, error) from error
+    return _join([(record[:, 1:], record[:, 0]) for record in records])
+
+
+def _read_batches(files: Sequence[Path]) -> Parts:
+    """torchvision's layout: six pickles, each a dictionary with `data` (10000, 3072) and `labels`."""
+    batches = []
+    for file in files:
+        try:
+            batch = _Unpickler(io.BytesIO(file.read_bytes()), encoding="latin1").load()
+            pixels = numpy.asarray(batch["data"], dtype=numpy.uint8).reshape(-1, 3 * 32 * 32)
+            batches.append((pixels, numpy.asarray(batch["labels"], dtype=numpy.int64)))
+        except _UNREADABLE as error:
+            raise _unreadable(file, error) from error
+    return _join(batches)
+
+
+def _read_copy(files: Sequence[Path]) -> Parts:
+    tensors = []
+    for file in files:
+        try:
+            with numpy.load(file) as held:
+                data, ends, labels = held["data"], held["offsets"], held["labels"].astype(numpy.int64)
+        except _UNREADABLE as error:
+            raise _unreadable(file, error) from error
+        contents = ((f"picture {i} in {file}", data[ends[i] : ends[i + 1]].tobytes()) for i in range(len(ends) - 1))
+        tensors += [decode(contents, len(ends) - 1, 32), torch.from_numpy(labels)]
+    return Parts(*tensors, CLASS_NAMES, "CIFAR-10 (JPEG copy)")
+
+
+def _join(batches: Sequence[tuple[Any, Any]]) -> Parts:
+    """Batches of (pixels, labels), of which the last is the test part."""
+    tensors: list[Tensor] = []
+    for part in (batches[:-1], batches[-1:]):
+        pixels, labels = (numpy.concatenate(arrays) for arrays in zip(*part))
+        tensors += [torch.from_numpy(pixels).view(-1, 3, 32, 32), torch.from_numpy(labels).long()]
+    return Parts(*tensors, CLASS_NAMES, "CIFAR-10")
+
+
+def _unreadable(file: Path, error: BaseException) -> LabError:
+    return LabError(f"data.load: {file} cannot be read ({type(error).__name__}: {error}); put a whole copy there")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Admits what arrays, lists and numbers are made of: a pickle from elsewhere could otherwise run any command."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
+                   ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of an array")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)     # the module's old name, which old pickles use
+            return super().find_class(module, name)

@@ -1,0 +1,103 @@
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from lightvit_lab import data
+from lightvit_lab.errors import LabError
+
+
+def test_classes_come_from_the_folder_names_and_colours_stay_with_their_class(pets):
+    train, test = data.load(pets, image_size=8), data.load(str(pets), "test", image_size=8)
+    assert train.class_names == ("cat", "dog") and train.name == "pets" and (len(train), len(test)) == (11, 4)
+    for pictures in (train, test):
+        red = pictures.pixels[:, 0].float().mean((1, 2)) > pictures.pixels[:, 2].float().mean((1, 2))
+        assert torch.equal(red, pictures.labels == 0)
+
+
+def test_the_shorter_side_is_resized_and_the_centre_cut_out(pets):
+    wide = Image.new("RGB", (64, 32), (0, 0, 0))
+    wide.paste((255, 255, 255), (16, 0, 48, 32))            # the middle square is white, the sides are black
+    for file in pets.rglob("*.png"):
+        wide.save(file)
+    inner = data.load(pets, image_size=16).pixels[:, :, :, 1:-1]        # a resized edge takes a little from beyond it
+    assert inner.min() == 255
+
+
+def test_pictures_are_turned_upright_as_their_camera_says(pets):
+    exif = Image.Exif()
+    exif[0x0112] = 3                                        # orientation: upside down
+    half = Image.new("RGB", (32, 32), (255, 255, 255))
+    half.paste((0, 0, 0), (0, 0, 32, 16))
+    for file in pets.rglob("*.png"):
+        half.save(file, exif=exif)
+    pixels = data.load(pets, image_size=32).pixels
+    assert pixels[:, :, :16].min() == 255 and pixels[:, :, 16:].max() == 0
+
+
+def test_val_is_the_test_part_where_there_is_no_test(pets):
+    (pets / "test").rename(pets / "val")
+    assert len(data.load(pets, "test", image_size=8)) == 4
+
+
+@pytest.mark.parametrize("layout", ["only train", "classes in the folder itself"])
+def test_a_fifth_of_each_class_is_the_test_part_where_there_is_none(pets, layout, picture):
+    shutil.rmtree(pets / "test")
+    for number in range(6, 10):
+        (pets / "train" / "dog" / f"{number}.png").write_bytes(picture())
+    folder = pets if layout == "only train" else pets / "train"
+    assert data.load(folder, "test", image_size=8).labels.bincount().tolist() == [1, 2]
+    assert len(data.load(folder, image_size=8)) == 12                # 13 left, one of them is val
+
+
+def test_a_new_picture_is_seen_without_a_restart(pets, picture):
+    assert len(data.load(pets, "test", image_size=8)) == 4
+    (pets / "test" / "cat" / "new.png").write_bytes(picture())
+    assert len(data.load(pets, "test", image_size=8)) == 5
+
+
+def test_a_corrupt_picture_is_named(pets):
+    whole = pets / "train" / "dog" / "3.png"
+    whole.write_bytes(whole.read_bytes()[:60])
+    with pytest.raises(LabError, match="pets/train/dog/3.png is no picture that can be read.*delete it"):
+        data.load(pets)
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda pets: [file.unlink() for file in (pets / "train" / "dog").iterdir()], "no pictures .*in dog of .*train"),
+    (lambda pets: shutil.rmtree(pets / "train" / "dog"), "only the class folder cat.*at least two classes"),
+    (lambda pets: shutil.rmtree(pets / "test" / "dog"), "only the class folder cat"),
+    (lambda pets: (pets / "test" / "dog").rename(pets / "test" / "wolf"), "dog, wolf of .* in only one of train and"),
+    (lambda pets: [shutil.rmtree(pets / part) for part in ("train", "test")], "no class folders; lay it out as"),
+])
+def test_empty_folders_empty_classes_and_single_classes_are_refused_by_name(pets, spoil, words):
+    spoil(pets)
+    with pytest.raises(LabError, match=words):
+        data.load(pets)
+
+
+def test_a_class_of_one_picture_cannot_be_split(pets):
+    shutil.rmtree(pets / "test")
+    for number in range(1, 6):
+        (pets / "train" / "cat" / f"{number}.png").unlink()
+    with pytest.raises(LabError, match="class cat has one picture"):
+        data.load(pets)
+
+
+def test_too_few_pictures_for_a_val_split_are_said(pets):
+    for number in range(4):
+        for name in ("cat", "dog"):
+            (pets / "train" / name / f"{number}.png").unlink()
+    with pytest.raises(LabError, match="has 4 training pictures, too few"):
+        data.load(pets, "val")
+
+
+def test_a_page_can_train_on_a_folder_and_a_wrong_path_is_shown_resolved(pets, monkeypatch):
+    monkeypatch.setenv("LIGHTVIT_DATASET", str(pets))
+    assert data.chosen() == str(pets)
+    monkeypatch.setenv("LIGHTVIT_DATASET", str(pets / "nowhere"))
+    with pytest.raises(LabError, match="nowhere' is no folder .resolved: .*/pets/nowhere.; give the path of a folder"):
+        data.chosen()
+    with pytest.raises(LabError, match="is no folder"):
+        data.load("~/no such folder of pictures")
