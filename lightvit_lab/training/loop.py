@@ -1,140 +1,208 @@
-"""The plain training loop: a fixed number of steps of AdamW, a warm-up and a cosine."""
+"""The training loop: `fit(model, data)`, the same call on one core, on a GPU, and under `accelerate launch`."""
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..data import Pictures
 from ..errors import LabError, require_range
 from ..runtime import device
+from .augment import Batches
+from .objectives import Objective, label_objective, share_right
+from .optimizers import create_optimizer, schedule_factor
+from .probing import applied, cast, choose
+from .processes import Team
+from .randomness import random_states, restore_random_states
+from .saving import Checkpoint, describe_model, describe_pictures
 from .scores import Score, evaluate
+from .settings import Settings, require_length, require_model, require_normalised, require_pictures
+
+READ_EVERY = 20   # steps between two looks at the losses where looking would make a GPU, or other processes, wait
 
 
 @dataclass
 class History:
-    """What `fit` saw: the loss of every step, the scores on `validation`, seconds of training alone."""
+    """What `fit` saw: the loss of every step, the scores on `validation`, seconds of training alone.
+
+    `choices` says how it ran: threads, precision, attention, device, processes.
+    """
 
     loss: list[float] = field(default_factory=list)
     scores: list[tuple[int, Score]] = field(default_factory=list)
     seconds: float = 0.0
     images_seen: int = 0
+    choices: dict[str, Any] = field(default_factory=dict)
 
 
 def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, batch_size: int = 64,
-        steps: int | None = None, weight_decay: float = 0.05, label_smoothing: float = 0.0, warmup: float = 0.1, seed: int = 0,
-        validation: Pictures | None = None, checks: int = 1, threads: int | None = None, progress: bool = True) -> History:
-    """Train `model` in place on `data` with AdamW, a linear warm-up over the share `warmup` of the steps, then a cosine.
+        steps: int | None = None, weight_decay: float = 0.05, label_smoothing: float = 0.0, warmup: float = 0.1,
+        seed: int = 0, validation: Pictures | None = None, checks: int = 1, threads: int | None = None,
+        progress: bool = True, *, optimizer: str = "adamw", schedule: str = "cosine", clip: float | None = 1.0,
+        augment: tuple[str, ...] = (), objective: Objective | None = None, precision: str = "auto",
+        attention: str = "auto", checkpoint: str | os.PathLike | None = None, save_every: int | None = None) -> History:
+    """Train `model` in place on `data`: a fixed number of steps, a linear warm-up, then a fall of the rate to zero.
 
-    The number of steps is fixed beforehand: `steps`, or `epochs * len(data) / batch_size` rounded up. With `validation`, the
-    model is scored there `checks` times, evenly spread. `threads=None` times one step at one and at all threads and
-    keeps the faster (beside a busy neighbour two threads can be far slower than one). Raises LabError on arguments
-    that make no run and on a loss that is not finite. AdamW: Loshchilov and Hutter, arXiv 1711.05101.
+    The number of steps is `steps`, or `epochs * len(data) / batch_size` rounded up. With `validation` the model is
+    scored there `checks` times, evenly spread. `augment` takes any of "flip", "crop", "mixup", "cutmix" (a mirrored
+    digit is no digit: we leave the choice to the caller). `optimizer` is "adamw" or "muon", `schedule` "cosine" or
+    "linear"; gradients are clipped to the norm `clip`. An `objective(model, batch)` returns a loss, or a loss and logits.
+
+    `threads=None`, `precision="auto"` and `attention="auto"` are tried for under two seconds on a copy of the model;
+    threads and attention are set back at the end. With a `checkpoint` path the run is saved every `save_every` steps
+    (None: as often as costs under 2 %), and the same call takes it up where it stopped. Under `accelerate launch`
+    each process takes an equal slice of every batch. Raises LabError, before the first step, on what makes no run, and
+    on a loss that is not finite.
     """
-    _require_run(data, epochs, lr, batch_size, steps, checks)
-    model.to(device()).train()
+    team = Team()
+    require_length(epochs, steps, batch_size, len(data), team.count)
     steps = steps or math.ceil(epochs * len(data) / batch_size)
-    optimizer = torch.optim.AdamW(_decay_groups(model, weight_decay), lr=lr)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warmup_cosine(step, steps, warmup))
-    _set_threads(model, data, batch_size, threads)
-    history, last = History(), time.perf_counter()
-    for step, index in enumerate(_bar(_batches(len(data), batch_size, steps, seed), steps, progress), start=1):
-        loss = _step(model, data.batch(index), optimizer, label_smoothing)
-        schedule.step()
-        history.loss.append(_require_finite(loss, step, lr))
-        history.images_seen += len(index)
-        if validation is not None and step * checks // steps > (step - 1) * checks // steps:
-            history.seconds += time.perf_counter() - last
-            history.scores.append((step, evaluate(model, validation)))
-            model.train()
-            last = time.perf_counter()
-    history.seconds += time.perf_counter() - last
-    model.eval()
-    return history
+    augment = (augment,) if isinstance(augment, str) else tuple(augment)
+    settings = Settings(steps, lr, batch_size, weight_decay, label_smoothing, warmup, seed, checks, optimizer, schedule,
+                        clip, augment, _name(objective, label_smoothing), precision, attention)
+    settings.require()
+    require_range("fit", "threads", 1 if threads is None else threads, 1)
+    require_pictures(data)
+    model.to(device())
+    batches = Batches(data, batch_size, seed, settings.augment, device(), team.rank, team.count)
+    inputs = batches(1).inputs
+    require_normalised(inputs, data)
+    require_model(model, inputs[:2], data.labels)
+    file = _open(checkpoint, save_every, model, data, validation, settings, team)
+    saved = file.read() if file else None
+    choices = saved["choices"] if saved else team.same(choose(model, inputs, threads, precision, attention))
+    choices = {**choices, "threads": threads or choices["threads"]}
+    with applied(model, choices):
+        run = _Run(model, batches, settings, objective or label_objective(label_smoothing), choices, team)
+        if saved:
+            run.load_state(saved)
+        elif team.rank:
+            torch.manual_seed(torch.initial_seed() + team.rank)   # else all processes drop the same units
+        run.go_on(validation, file, progress)
+    return run.history
 
 
-def _step(model: nn.Module, batch: tuple[Tensor, Tensor], optimizer: torch.optim.Optimizer, smoothing: float) -> float:
-    inputs, labels = batch
-    loss = F.cross_entropy(model(inputs.to(device())), labels.to(device()), label_smoothing=smoothing)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return loss.item()
+class _Run:
+    """A run under way: all that a step changes, so that it can be saved and taken up."""
+
+    def __init__(self, model: nn.Module, batches: Batches, settings: Settings, objective: Objective,
+                 choices: dict[str, Any], team: Team):
+        self.model, self.batches, self.settings, self.objective, self.team = model, batches, settings, objective, team
+        self.optimizer = create_optimizer(model, settings.optimizer, settings.lr, settings.weight_decay)
+        self.parameters = [value for value in model.parameters() if value.requires_grad]
+        self.history = History(choices={**choices, "device": str(device()), "processes": team.count})
+        self.done, self.unread, self.right = 0, [], math.nan
+        self.read_every = 1 if device().type == "cpu" and team.count == 1 else READ_EVERY
+
+    def go_on(self, validation: Pictures | None, file: Checkpoint | None, progress: bool) -> None:
+        """Train until the last step, with scores and saves on the way."""
+        checks, steps, last = self.settings.checks, self.settings.steps, time.perf_counter()
+        wrapped = self.team.wrap(self.model.train())
+        with self._bar(progress) as bar:
+            while self.done < steps:
+                self._step(wrapped)
+                scores_now = validation is not None and self.done * checks // steps > (self.done - 1) * checks // steps
+                if not (self._reads_now(file) or scores_now):
+                    continue
+                self._read_losses(bar)
+                self.history.seconds, last = self.history.seconds + time.perf_counter() - last, time.perf_counter()
+                if scores_now:
+                    self.history.scores.append((self.done, evaluate(self.model, validation)))
+                    self.model.train()
+                    last = time.perf_counter()
+                if file and self.team.same(self.done == steps or file.is_due(self.done)):
+                    self._save(file)
+        self.model.eval()
+
+    def _reads_now(self, file: Checkpoint | None) -> bool:
+        """True at the steps after which we wait for the losses: the last, those to be saved, and every so many."""
+        saves = file is not None and file.every is not None and self.done % file.every == 0
+        return saves or self.done == self.settings.steps or self.done % self.read_every == 0
+
+    def _step(self, model: nn.Module) -> None:
+        """One step on the batch that its number names; the loss stays on the device."""
+        batch = self.batches(self.done + 1)
+        with cast(self.history.choices["precision"], batch.inputs.device):
+            found = self.objective(model, batch)
+        loss, logits = found if isinstance(found, tuple) else (found, None)
+        loss.backward()
+        if self.settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        self.optimizer.step(self._rate(self.done))
+        right = loss.new_full((), math.nan) if logits is None else share_right(logits.detach(), batch)
+        self.unread.append(torch.stack([loss.detach().float(), right.float()]))
+        self.done += 1
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        plan = self.settings
+        return plan.lr * schedule_factor(step, plan.steps, plan.warmup, plan.schedule)
+
+    def _read_losses(self, bar: tqdm) -> None:
+        """Write down the losses of the steps since the last look, and stop at the first that is not finite."""
+        values = self.team.total(torch.stack(self.unread)) / self.team.count
+        self.unread = []
+        for loss, right in values.tolist():
+            if not math.isfinite(loss):
+                self._refuse(loss, len(self.history.loss))
+            self.history.loss.append(loss)
+            self.right = right if math.isnan(self.right) else 0.95 * self.right + 0.05 * right   # running accuracy
+        self.history.images_seen += len(values) * self.settings.batch_size
+        right_too = "" if math.isnan(self.right) else f", right {self.right:.0%}"
+        bar.set_postfix_str(f"loss {loss:.3f}{right_too}", refresh=False)
+        bar.update(len(values) * self.settings.batch_size)
+
+    def _refuse(self, loss: float, step: int) -> None:
+        rate = self._rate(step)
+        raise LabError(f"fit: the loss is {loss} at step {step + 1}, where the learning rate was {rate:g}; the run "
+                       f"diverged. Try lr={self.settings.lr / 4:g}, a longer warmup, or a smaller clip")
+
+    def _bar(self, progress: bool) -> tqdm:
+        """For whoever waits; none while a book is built, where it would only be noise on the page."""
+        hidden = not progress or not self.team.is_main or "LIGHTVIT_BOOK" in os.environ
+        return tqdm(total=self.settings.steps * self.settings.batch_size, initial=self.history.images_seen,
+                    unit=" images", unit_scale=True, disable=hidden, leave=False)
+
+    def _save(self, file: Checkpoint) -> None:
+        states = self.team.gather(random_states())
+        if self.team.is_main:
+            history = {**asdict(self.history), "scores": [(step, asdict(score)) for step, score in self.history.scores]}
+            file.write({"done": self.done, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                        "random": states, "history": history, "choices": self.history.choices})
+
+    def load_state(self, saved: dict[str, Any]) -> None:
+        """Stand where `_save` stood. A process that was not there then takes the main one's random states."""
+        self.done = saved["done"]
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        scores = [(step, Score(**score)) for step, score in saved["history"]["scores"]]
+        self.history = History(**{**saved["history"], "scores": scores, "choices": self.history.choices})
+        states = saved["random"]
+        restore_random_states(states[self.team.rank if self.team.rank < len(states) else 0])
 
 
-def _batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """`steps` batches of indices; every epoch is a new shuffle, and a batch may reach over the end of one."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.empty(0, dtype=torch.long)
-    for _ in range(steps):
-        while len(order) < batch_size:
-            order = torch.cat([order, torch.randperm(count, generator=generator)])
-        yield order[:batch_size]
-        order = order[batch_size:]
+def _open(path: str | os.PathLike | None, save_every: int | None, model: nn.Module, data: Pictures,
+          validation: Pictures | None, settings: Settings, team: Team) -> Checkpoint | None:
+    if path is None:
+        return None
+    require_range("fit", "save_every", 1 if save_every is None else save_every, 1)
+    identity = {"settings": {**asdict(settings), "augment": list(settings.augment)}, "data": describe_pictures(data),
+                "validation": describe_pictures(validation), "model": describe_model(model)}
+    return Checkpoint(path, identity, save_every, writes=team.is_main)
 
 
-def _warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay on matrices and filters only: biases, norms, the class token and the position table are left free."""
-    trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    free = {name for name, value in trained if value.ndim < 2 or name.endswith(("cls_token", "pos_embed"))}
-    return [{"params": [value for name, value in trained if name not in free], "weight_decay": weight_decay},
-            {"params": [value for name, value in trained if name in free], "weight_decay": 0.0}]
-
-
-def _set_threads(model: nn.Module, data: Pictures, batch_size: int, threads: int | None) -> None:
-    """Use `threads`, or time a step on a copy of the model at one and at all threads and keep the faster."""
-    if device().type != "cpu":
-        return
-    if threads is not None:
-        return torch.set_num_threads(threads)
-    batch = data.batch(torch.arange(min(batch_size, len(data))))
-    seconds = {count: _seconds_of_step(copy.deepcopy(model), batch, count) for count in {1, torch.get_num_threads()}}
-    torch.set_num_threads(min(seconds, key=seconds.get))
-
-
-def _seconds_of_step(model: nn.Module, batch: tuple[Tensor, Tensor], threads: int, repeats: int = 3) -> float:
-    torch.set_num_threads(threads)
-    optimizer, seconds = torch.optim.SGD(model.parameters(), lr=0.0), []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        _step(model, batch, optimizer, 0.0)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
-def _bar(batches: Iterable[Tensor], steps: int, progress: bool) -> Iterable[Tensor]:
-    """A progress bar for whoever waits; none while a book is built, where it would only be noise on the page."""
-    return tqdm(batches, total=steps, unit="step", disable=not progress or "LIGHTVIT_BOOK" in os.environ, leave=False)
-
-
-def _require_run(data: Pictures, epochs: float, lr: float, batch_size: int, steps: int | None, checks: int) -> None:
-    require_range("fit", "epochs", epochs, 0.0)
-    require_range("fit", "lr", lr, 1e-12, 10)
-    require_range("fit", "batch_size", batch_size, 1)
-    require_range("fit", "checks", checks, 1)
-    require_range("fit", "steps", 1 if steps is None else steps, 1)
-    if epochs == 0 or len(data) == 0:
-        raise LabError(f"fit: {epochs} epochs of {len(data)} pictures are no training; give epochs > 0 and some pictures")
-
-
-def _require_finite(loss: float, step: int, lr: float) -> float:
-    if not math.isfinite(loss):
-        raise LabError(f"fit: the loss is {loss} at step {step}; the run diverged. Try lr={lr / 4:g}")
-    return loss
+def _name(objective: Objective | None, label_smoothing: float) -> str:
+    """The name under which a checkpoint knows the objective."""
+    if objective is None:
+        return "labels"
+    if label_smoothing:
+        raise LabError(f"fit: label_smoothing={label_smoothing} belongs to the built-in objective, and another "
+                       "is given; smooth inside it: training.label_loss(logits, batch, label_smoothing)")
+    return getattr(objective, "__qualname__", type(objective).__qualname__)

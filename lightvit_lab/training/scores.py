@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from ..data import Pictures
-from ..errors import require_range
+from ..errors import LabError, require_range
 from ..runtime import device
+from .processes import Team
 
 _STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)   # 97.5 % quantile, 1 to 9 degrees of freedom
 
@@ -31,14 +32,24 @@ class Score:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256) -> Score:
-    """Score `model` (put into eval mode, on `runtime.device()`) on every picture of `data`."""
+def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool = False) -> Score:
+    """Score `model` (put into eval mode, on `runtime.device()`) on every picture of `data`.
+
+    `flip=True` averages the logits of each picture and of its mirror image. Of several processes, each scores its share
+    and all return the score of the whole. Raises LabError if there are no pictures.
+    """
+    require_range("evaluate", "batch_size", batch_size, 1)
+    if len(data) == 0:
+        raise LabError("evaluate: 0 pictures have no score; give at least one")
+    team = Team()
     model.to(device()).eval()
-    right = 0
-    for index in torch.arange(len(data)).split(batch_size):
-        inputs, labels = data.batch(index)
-        right += (model(inputs.to(device())).argmax(1).cpu() == labels).sum().item()
-    return Score(right / len(data), *wilson_interval(right, len(data)), len(data))
+    right = torch.zeros((), dtype=torch.long, device=device())
+    for index in torch.arange(team.rank, len(data), team.count).split(batch_size):
+        inputs, labels = (tensor.to(device()) for tensor in data.batch(index))
+        logits = model(inputs) + model(inputs.flip(-1)) if flip else model(inputs)
+        right += (logits.argmax(1) == labels).sum()
+    successes = int(team.total(right))
+    return Score(successes / len(data), *wilson_interval(successes, len(data)), len(data))
 
 
 def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:

@@ -6,7 +6,8 @@ from torch import nn
 
 from lightvit_lab import data, models, training
 from lightvit_lab.errors import LabError
-from lightvit_lab.training.loop import _batches, _decay_groups, _warmup_cosine
+from lightvit_lab.training.augment import batch_order
+from lightvit_lab.training.optimizers import decay_groups, schedule_factor
 
 
 def _pictures(count: int = 64) -> data.Pictures:
@@ -41,26 +42,26 @@ def test_probing_the_threads_leaves_the_run_as_it_is():
     models_[1].load_state_dict(models_[0].state_dict())
     threads = torch.get_num_threads()
     for model, choice in zip(models_, (None, threads)):
-        training.fit(model, _pictures(), steps=3, batch_size=16, threads=choice, progress=False)
+        training.fit(model, _pictures(), steps=3, batch_size=16, threads=choice, precision="float32", progress=False)
     torch.set_num_threads(threads)
     for one, other in zip(models_[0].state_dict().values(), models_[1].state_dict().values()):
         assert torch.allclose(one.float(), other.float(), atol=1e-6)
 
 
 def test_every_epoch_sees_every_picture_once():
-    order = torch.cat(list(_batches(10, 4, 5, seed=0)))
+    order = torch.cat([batch_order(10, 4, step, seed=0) for step in range(1, 6)])
     assert sorted(order[:10].tolist()) == sorted(order[10:].tolist()) == list(range(10))
 
 
 def test_rate_rises_to_one_and_falls_to_nearly_nothing():
-    rates = [_warmup_cosine(step, 100, 0.1) for step in range(100)]
+    rates = [schedule_factor(step, 100, 0.1) for step in range(100)]
     assert rates[0] == 0.1 and rates[9] == rates[10] == 1.0 and rates[99] < 1e-3
     assert rates[55] == pytest.approx(0.5)
 
 
 def test_norms_biases_positions_and_class_token_are_not_decayed():
     model = models.create_model("lab_vit_student")
-    decayed = {id(value) for value in _decay_groups(model, 0.1)[0]["params"]}
+    decayed = {id(value) for value in decay_groups(model, 0.1)[0]["params"]}
     for name, value in model.named_parameters():
         assert (id(value) in decayed) == (value.ndim > 1 and name not in ("cls_token", "pos_embed")), name
 

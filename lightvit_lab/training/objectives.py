@@ -1,0 +1,39 @@
+"""What a step makes smaller. An objective is any function `(model, batch) -> loss` or `-> (loss, logits)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .augment import Batch
+
+Objective = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor]"]
+
+
+def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of logits (B, classes); a mixed batch takes that of both labels, weighed by their shares."""
+    logits = logits.float()   # a softmax in half precision loses what is left of small losses
+    loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+    if batch.partner_labels is None:
+        return loss
+    other = F.cross_entropy(logits, batch.partner_labels, label_smoothing=label_smoothing)
+    return batch.mix * loss + (1 - batch.mix) * other
+
+
+def label_objective(label_smoothing: float = 0.0) -> Objective:
+    """The default objective of `fit`: call the model once, score its logits by `label_loss`."""
+    def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = model(batch.inputs)
+        return label_loss(logits, batch, label_smoothing), logits
+    return objective
+
+
+def share_right(logits: Tensor, batch: Batch) -> Tensor:
+    """Share of the batch classified right; a mixed picture counts by the share of the label that was hit."""
+    guess = logits.argmax(1)
+    right = (guess == batch.labels).float().mean()
+    if batch.partner_labels is None:
+        return right
+    return batch.mix * right + (1 - batch.mix) * (guess == batch.partner_labels).float().mean()

@@ -1,0 +1,126 @@
+"""What pays on this machine: threads, half precision and fused attention, tried on a copy of the model before a run.
+
+None of the three is a matter of taste: beside a busy neighbour two threads can be sixteen times slower than one,
+bfloat16 pays only where the processor multiplies it, and the backward pass of fused attention is slow on some CPUs.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .randomness import random_states, restore_random_states
+
+PRECISIONS, ATTENTIONS = ("auto", "float32", "bfloat16"), ("auto", "fused", "written")
+PROBE_SECONDS = 1.2      # for all trials together; a step under way is not cut off
+STEP_SECONDS = 0.02      # the sub-batch is cut so that one trial step takes about so long
+GAIN = 1.1               # what a choice must gain to be preferred to the plain one
+
+
+def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precision: str = "auto",
+           attention: str = "auto", seconds: float = PROBE_SECONDS) -> dict[str, Any]:
+    """`{"threads", "precision", "attention"}` for training `model` on `inputs` (B, 3, H, W); the rest is tried.
+
+    `model` and the global random states stay as they are. After `seconds` what is untried keeps its default: all
+    threads, float32, fused. A CUDA device is not probed: bfloat16 where it has it, fused. Attention is None for models
+    that have no such switch.
+    """
+    on_cpu, switched = inputs.device.type == "cpu", any(attention_switches(model))
+    half_by_default = inputs.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    choices = {"threads": threads or torch.get_num_threads(),
+               "precision": ("bfloat16" if half_by_default else "float32") if precision == "auto" else precision,
+               "attention": None if not switched else "fused" if attention == "auto" else attention}
+    trials = [("threads", 1, 1 / GAIN)] if threads is None and choices["threads"] > 1 else []
+    trials += [("precision", "bfloat16", GAIN)] if precision == "auto" else []
+    trials += [("attention", "written", GAIN)] if attention == "auto" and switched else []
+    return _try(model, inputs, choices, trials, seconds) if on_cpu and trials else choices
+
+
+def attention_switches(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Modules that can fuse attention or write it out, and the switch's name: `fused` here, `fused_attn` in timm."""
+    for module in model.modules():
+        for name in ("fused", "fused_attn"):
+            if isinstance(getattr(module, name, None), bool):
+                yield module, name
+
+
+@contextmanager
+def applied(model: nn.Module, choices: dict[str, Any]) -> Iterator[None]:
+    """Run with these threads and this attention; both are set back afterwards, also after an error."""
+    threads, switches = torch.get_num_threads(), [(*found, getattr(*found)) for found in attention_switches(model)]
+    try:
+        torch.set_num_threads(choices["threads"])
+        for module, name, _ in switches:
+            setattr(module, name, choices["attention"] == "fused")
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for module, name, value in switches:
+            setattr(module, name, value)
+
+
+def cast(precision: str, device: torch.device) -> AbstractContextManager:
+    """The context in which a model computes in `precision`; the weights stay float32."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any], trials: list[tuple[str, Any, float]],
+         seconds: float) -> dict[str, Any]:
+    """Try one change after the other, each against the best so far, and keep those that gain enough."""
+    end, states = time.perf_counter() + seconds, random_states()
+    trial_model = copy.deepcopy(model).train()
+    try:
+        inputs = _sub_batch(trial_model, inputs, {**choices, "threads": 1}, end)
+        for number, (name, value, gain) in enumerate(trials):
+            now = time.perf_counter()
+            rival = {**choices, name: value}
+            if _gain(trial_model, inputs, choices, rival, now + (end - now) / (len(trials) - number)) >= gain:
+                choices = rival
+    finally:
+        restore_random_states(states)
+    return choices
+
+
+def _sub_batch(model: nn.Module, inputs: Tensor, choices: dict[str, Any], end: float) -> Tensor:
+    """As many pictures as make a step of about STEP_SECONDS; at least 2, for batch norm."""
+    once = min(_seconds_of_step(model, inputs[:2], choices) for _ in range(2) if time.perf_counter() < end)
+    return inputs[: min(128, max(2, round(2 * STEP_SECONDS / once)))]
+
+
+def _gain(model: nn.Module, inputs: Tensor, plain: dict[str, Any], rival: dict[str, Any], end: float) -> float:
+    """How many times faster `rival` is, by median and by minimum of interleaved steps; 0 if time ran out."""
+    seconds: dict[str, list[float]] = {"plain": [], "rival": []}
+    for _ in range(6):
+        for label, choices in (("plain", plain), ("rival", rival)):
+            if time.perf_counter() + max(seconds[label], default=0) > end:
+                return _ratio(seconds)
+            seconds[label].append(_seconds_of_step(model, inputs, choices))
+    return _ratio(seconds)
+
+
+def _ratio(seconds: dict[str, list[float]]) -> float:
+    plain, rival = (values[1:] for values in seconds.values())   # the first step also prepares kernels
+    return min(median(plain) / median(rival), min(plain) / min(rival)) if plain and rival else 0.0
+
+
+def _seconds_of_step(model: nn.Module, inputs: Tensor, choices: dict[str, Any]) -> float:
+    """Seconds of one forward and backward pass; any scalar made of the outputs will do as a loss."""
+    with applied(model, choices):
+        start = time.perf_counter()
+        with cast(choices["precision"], inputs.device):
+            loss = sum(output.float().square().mean() for output in _tensors(model(inputs)))
+        loss.backward()
+        return time.perf_counter() - start
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """The tensors of what a model returns: one, or several in a list, a tuple or a dict."""
+    found = outputs.values() if isinstance(outputs, dict) else [outputs] if isinstance(outputs, Tensor) else outputs
+    return [output for output in found if isinstance(output, Tensor) and output.requires_grad]
