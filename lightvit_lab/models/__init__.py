@@ -19,7 +19,7 @@ from .cnn import ResidualNetwork  # noqa: E402
 from .vision_transformer import VisionTransformer  # noqa: E402
 
 _BUILDERS: dict[str, partial] = {
-    "lab_vit": partial(VisionTransformer, dim=128, depth=6, num_heads=4),
+    "lab_vit": partial(VisionTransformer, dim=64, depth=6, num_heads=4, stem_depth=2),
     "lab_vit_student": partial(VisionTransformer, dim=64, depth=4, num_heads=4),
     "lab_cnn": partial(ResidualNetwork, widths=(32, 64, 128), blocks=1),
 }

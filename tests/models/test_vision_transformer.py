@@ -111,6 +111,12 @@ def test_conv_stem_gives_as_many_tokens_as_patches(patch_size):
     assert stem(pictures).shape == patches(pictures).shape == (2, (32 // patch_size) ** 2, 32)
 
 
+def test_a_deeper_stem_has_more_convolutions_at_the_same_resolutions():
+    kernels = [[(layer.in_channels, layer.out_channels, layer.stride[0]) for layer in ConvStem(4, 32, depth=depth).proj
+                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)] for depth in (1, 2)]
+    assert kernels == [[(3, 16, 2), (16, 32, 2)], [(3, 16, 2), (16, 16, 1), (16, 32, 2), (32, 32, 1)]]
+
+
 @torch.inference_mode()
 def test_without_positions_the_order_of_patches_does_not_matter_and_with_them_it_does():
     pictures = _pictures(4, 2, 3, 32, 32)
@@ -133,7 +139,7 @@ def test_a_block_adds_to_what_came_in():
 def test_lab_vit_is_as_described():
     model = models.create_model("lab_vit")
     assert (model.image_size, model.num_image_tokens, model.dim, len(model.blocks), model.blocks[0].attn.num_heads) == (
-        32, 64, 128, 6, 4)
+        32, 64, 64, 6, 4)
     assert isinstance(model.patch_embed, ConvStem) and model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
