@@ -1,0 +1,82 @@
+"""How hard are the shapes? From what needs no idea of a picture to a CNN and a ViT, on each level.
+
+`book/data_sets` tables what this study stores. A set that teaches must defeat the first two and yield to the others, at
+a pace that can be watched.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import data, models, training
+
+TRAINED = {   # label: model, its arguments, the arguments of `fit`; steps are fixed, seconds are measured
+    "CNN": ("lab_cnn", {"widths": (16, 32, 64), "stem_stride": 2}, {"steps": 1250, "lr": 4e-3}),
+    "ViT": ("lab_vit", {}, {"steps": 800, "lr": 4e-3, "optimizer": "muon"}),
+}
+SEEDS_OF = {"standard": (0, 1, 2), "hard": (0, 1), "easy": (0,)}
+CHECKS = 4
+
+
+def shapes_difficulty() -> dict[str, Any]:
+    """Accuracy on each level of a linear model, of simple statistics, and of a CNN and a ViT on the way."""
+    return {"train_pictures": data.shapes.COUNTS["train"], "batch_size": 64,
+            "levels": {level: _level(level, seeds) for level, seeds in SEEDS_OF.items()}}
+
+
+def _level(level: str, seeds: tuple[int, ...]) -> dict[str, Any]:
+    splits = {split: data.load("shapes", split, level=level) for split in data.SPLITS}
+    found: dict[str, Any] = {"linear": round(linear_accuracy(splits["train"], splits["test"]), 4),
+                             "statistics": round(statistics_accuracy(splits["train"], splits["test"]), 4)}
+    print(f"{level}: {found}", flush=True)
+    for label in TRAINED:
+        found[label] = {"runs": [_run(label, splits, seed) for seed in seeds]}
+    return found
+
+
+def _run(label: str, splits: dict[str, data.Pictures], seed: int) -> dict[str, Any]:
+    name, arguments, settings = TRAINED[label]
+    torch.manual_seed(seed)
+    model = models.create_model(name, **arguments)
+    start = time.process_time()     # of one thread: a run beside busy neighbours costs what it costs alone, or nearly
+    history = training.fit(model, splits["train"], batch_size=64, augment=("flip",), seed=seed, validation=splits["val"],
+                           checks=CHECKS, threads=1, precision="float32", attention="written", **settings)
+    cpu_seconds = time.process_time() - start
+    score = training.evaluate(model, splits["test"])
+    print(f"    {label}, seed {seed}: {cpu_seconds:.0f} CPU s, test {score}", flush=True)
+    return {"seed": seed, "params": sum(value.numel() for value in model.parameters()),
+            "cpu_seconds": round(cpu_seconds, 1), "test": round(score.accuracy, 4),
+            "validation": [[step, round(check.accuracy, 4)] for step, check in history.scores]}
+
+
+def linear_accuracy(train: data.Pictures, test: data.Pictures) -> float:
+    """A linear model on the pixels, by least squares with the best of three ridges (chosen on the test pictures: this
+    is an upper bound on what such a model can do)."""
+    flat, labels = train.inputs.flatten(1), F.one_hot(train.labels).float()
+    gram, moment = flat.T @ flat, flat.T @ (labels - labels.mean(0))
+    found = []
+    for ridge in (1e2, 1e4, 1e5):
+        weights = torch.linalg.solve(gram + ridge * torch.eye(len(gram)), moment)
+        found.append(((test.inputs.flatten(1) @ weights).argmax(1) == test.labels).float().mean().item())
+    return max(found)
+
+
+def statistics_accuracy(train: data.Pictures, test: data.Pictures) -> float:
+    """A two-layer network on twelve numbers a picture: mean, spread and mean gradient of each channel."""
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    network = make_pipeline(StandardScaler(), MLPClassifier((64, 64), early_stopping=True, random_state=0))
+    network.fit(_statistics(train.images).numpy(), train.labels.numpy())
+    return float(network.score(_statistics(test.images).numpy(), test.labels.numpy()))
+
+
+def _statistics(images: Tensor) -> Tensor:
+    across, down = images.diff(dim=3).abs(), images.diff(dim=2).abs()
+    return torch.cat([*(part.mean((2, 3)) for part in (images, across, down)), images.std((2, 3))], dim=1)
