@@ -21,7 +21,7 @@ from ..errors import require_choice, require_range
 
 OUTLINES = ("disc", "square", "triangle", "cross", "ring")
 TEXTURES = ("stripes", "checkerboard")
-CLASS_NAMES = tuple(f"{texture} {outline}" for outline in OUTLINES for texture in TEXTURES)
+CLASS_NAMES = tuple(f"{dress} {outline}" for outline in OUTLINES for dress in ("striped", "checked"))
 COUNTS = {"train": 20_000, "val": 2_000, "test": 4_000}
 _FRAME = 8192                    # side of a picture in units; 256 units are a pixel at 32 px
 _PLAIN = len(TEXTURES)           # third texture: none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -96,11 +97,15 @@ def _means(values: list[float], count: int = 60) -> list[float]:
 
 
 STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
-    "shapes_difficulty": difficulty.shapes_difficulty,
+    **{f"shapes_{level}": partial(difficulty.shapes_difficulty, level) for level in difficulty.SEEDS_OF},
     "vision_transformer_digits": vision_transformer_digits,
     "vision_transformer_fashion_mnist": vision_transformer_fashion_mnist,
     "vision_transformer_faults": vision_transformer_faults,
 }
+
+
+def _seeds(name: str) -> list[int]:
+    return list(difficulty.SEEDS_OF.get(name.removeprefix("shapes_"), SEEDS))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -112,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
         start = time.perf_counter()
         found = STUDIES[name]()
         command = f"python -m lightvit_lab.experiments.studies {name}"
-        print(results.save(name, found, list(SEEDS), command, time.perf_counter() - start))
+        print(results.save(name, found, _seeds(name), command, time.perf_counter() - start))
 
 
 if __name__ == "__main__":

@@ -57,15 +57,16 @@ def _numbers(places: list[tuple[float, float]]) -> go.Scatter:
 
 
 def gallery(images: Tensor, captions: Sequence[str], columns: int = 4) -> go.Figure:
-    """Pictures (N, 3, H, W) in [0, 1] in a grid, each under its caption."""
+    """Pictures (N, 3, H, W) in [0, 1] in a grid, each under its caption, one word a line: legible on a phone."""
     require_range("gallery", "number of pictures", len(images), 1, 64)
     rows = math.ceil(len(images) / columns)
-    figure = make_subplots(rows, columns, subplot_titles=list(captions), horizontal_spacing=0.01,
-                           vertical_spacing=0.2 / rows)
+    more = max(caption.count(" ") for caption in captions)       # lines beyond the first
+    figure = make_subplots(rows, columns, subplot_titles=[caption.replace(" ", "<br>") for caption in captions],
+                           horizontal_spacing=0.01, vertical_spacing=(0.2 + 0.08 * more) / rows)
     for index, image in enumerate(images):
         figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"), index // columns + 1, index % columns + 1)
     figure.update_xaxes(**_BARE).update_yaxes(**_BARE).update_annotations(font_size=12)
-    return figure.update_layout(height=150 * rows, margin=dict(l=5, r=5, t=25, b=5))
+    return figure.update_layout(height=(150 + 15 * more) * rows, margin=dict(l=5, r=5, t=25 + 15 * more, b=5))
 
 
 def where_patches_look(image: Tensor, maps: Sequence[Tensor]) -> go.Figure:

@@ -16,11 +16,15 @@ import timm  # noqa: E402
 from timm.models import register_model  # noqa: E402
 
 from .cnn import ResidualNetwork  # noqa: E402
+from .compact_transformer import CompactTransformer  # noqa: E402
 from .vision_transformer import VisionTransformer  # noqa: E402
 
 _BUILDERS: dict[str, partial] = {
     "lab_vit": partial(VisionTransformer, dim=64, depth=6, num_heads=4, stem_depth=2),
     "lab_vit_student": partial(VisionTransformer, dim=64, depth=4, num_heads=4),
+    "lab_cct": partial(CompactTransformer),
+    "cct_2_3x2": partial(CompactTransformer, stem=0, residual=False, batch_norm=False, num_heads=2, mlp_ratio=1.0,
+                         qkv_bias=False),   # the shape of the paper's smallest; its blocks and dropout differ in detail
     "lab_cnn": partial(ResidualNetwork, widths=(32, 64, 128), blocks=1),
 }
 _TIMM_ONLY = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")

@@ -1,0 +1,45 @@
+"""Numbers that stand in plain Markdown are those of the stored runs."""
+
+import re
+from pathlib import Path
+from statistics import mean
+
+from lightvit_lab.experiments import results
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
+
+
+def table_after(path: Path, heading: str) -> list[list[str]]:
+    """The rows of the first table below a heading, cells stripped, without the header's rule."""
+    below = path.read_text(encoding="utf-8").split(f"\n{heading}\n", 1)[1]
+    rows = re.search(r"(?:^\|.*\n)+", below, flags=re.MULTILINE).group().splitlines()
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if not row.startswith("|---")]
+
+
+def test_the_table_of_difficulty_is_that_of_the_stored_run():
+    stored = results.load("shapes_difficulty").data
+    header, *rows = table_after(BOOK / "data_sets.md", "## Shapes")
+    levels = header[1:]
+    assert set(levels) == set(stored["levels"])
+    keys = ["linear", "statistics", "CNN", "ViT"]
+    for key, row in zip(keys, rows, strict=True):
+        for level, cell in zip(levels, row[1:]):
+            found = stored["levels"][level][key]
+            value = found if isinstance(found, float) else mean(run["test"] for run in found["runs"])
+            assert cell == f"{100 * value:.1f} %", (key, level)
+
+
+def test_standard_separates_as_the_design_of_the_shapes_demands():
+    standard = results.load("shapes_difficulty").data["levels"]["standard"]
+    assert standard["linear"] < 0.2 and standard["statistics"] < 0.4
+    for run in standard["CNN"]["runs"]:
+        assert run["params"] < 100_000 and run["test"] > 0.95
+    for run in standard["ViT"]["runs"]:
+        half = dict(map(tuple, run["validation"]))[run["validation"][1][0]]
+        assert run["test"] > 0.90 and half < run["test"] - 0.05, "saturated at half of the steps"
+
+
+def test_hard_leaves_a_gap_between_cnn_and_vit_to_distil():
+    hard = results.load("shapes_difficulty").data["levels"]["hard"]
+    cnn, vit = ([run["test"] for run in hard[label]["runs"]] for label in ("CNN", "ViT"))
+    assert min(cnn) > max(vit) + 0.05
