@@ -16,7 +16,7 @@ from lightvit_lab.errors import LabError
 DIGESTS = {   # sha256 of pixels, labels and masks of the first 100 training pictures of seed 0 at 32 px
     "easy": "070d9d96ca62dd95af381b8de88781631533772cb5e4573f45c35a6b29ccde19",
     "standard": "04f2c170315ad8e04f5ce8edfd3afaaa815f98020475bf35e90d555f638427e5",
-    "hard": "3cf1de8cb42016bd540272c73ffbe83b452e7f0d703cf27aed2aec2dca32fd14",
+    "hard": "175ad36de0a32b41c45998d87487505e7994e402b660ca5077200ff3a703f9a5",
 }
 
 
