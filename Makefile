@@ -44,7 +44,7 @@ notebooks: $(VENV)/.book ## derive the notebooks that Colab opens from their pag
 bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench; done
 
-reference: $(VENV)/.book ## make the stored results anew (an hour on two cores; needs LIGHTVIT_DATA)
+reference: $(VENV)/.book ## make the stored results anew (two hours on one core; needs LIGHTVIT_DATA)
 	$(BIN)/python -m lightvit_lab.experiments.studies
 
 zoo: ## train the zoo's models (the chapter on distillation brings it)

@@ -107,6 +107,7 @@ class _Unpickler(pickle.Unpickler):
     """Admits what arrays, lists and numbers are made of: a pickle from elsewhere could otherwise run any command."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """The class or function of that name; raises UnpicklingError unless arrays, lists and numbers need it."""
         allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
                    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
         if (module, name) not in allowed:
