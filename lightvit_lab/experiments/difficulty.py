@@ -17,7 +17,7 @@ from .. import data, models, training
 
 TRAINED = {   # label: model, its arguments, the arguments of `fit`; steps are fixed, seconds are measured
     "CNN": ("lab_cnn", {"widths": (16, 32, 64), "stem_stride": 2}, {"steps": 1250, "lr": 4e-3}),
-    "ViT": ("lab_vit", {}, {"steps": 800, "lr": 4e-3, "optimizer": "muon"}),
+    "ViT": ("lab_vit", {}, {"steps": 640, "lr": 4e-3, "optimizer": "muon"}),
 }
 SEEDS_OF = {"easy": (0,), "standard": (0, 1), "hard": (0, 1)}
 CHECKS = 4
@@ -41,7 +41,7 @@ def _run(label: str, splits: dict[str, data.Pictures], seed: int) -> dict[str, A
     model = models.create_model(name, **arguments)
     start = time.process_time()     # of one thread: a run beside busy neighbours costs what it costs alone, or nearly
     history = training.fit(model, splits["train"], batch_size=64, augment=("flip",), seed=seed, validation=splits["val"],
-                           checks=CHECKS, threads=1, precision="float32", attention="written", **settings)
+                           checks=CHECKS, threads=1, precision="float32", attention="fused", **settings)
     cpu_seconds = time.process_time() - start
     score = training.evaluate(model, splits["test"])
     print(f"    {label}, seed {seed}: {cpu_seconds:.0f} CPU s, test {score}", flush=True)

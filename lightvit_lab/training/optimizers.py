@@ -38,18 +38,49 @@ class Optimizers:
             part.load_state_dict(state)
 
 
-def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
-    """AdamW (arXiv 1711.05101) for all, or `name="muon"`: Muon for the hidden matrices and AdamW for the rest.
+class Muon(torch.optim.Optimizer):
+    """Momentum, made orthogonal: every step turns all directions of a matrix by the same amount (Jordan et al., 2024).
 
-    Muon (Jordan et al., 2024) is torch's own, with steps scaled to AdamW's (arXiv 2502.16982), so that one `lr` serves
-    both. Raises LabError if this torch has no Muon, or the model no hidden matrix.
+    Steps are scaled to the size of AdamW's (arXiv 2502.16982), so that one `lr` serves both. Filters (out, in, height,
+    width) count as matrices (out, rest). torch.optim.Muon does the same in bfloat16, which on a processor without that
+    unit takes longer than the model itself, and refuses filters.
+    """
+
+    def __init__(self, params: list[Tensor], lr: float, weight_decay: float, momentum: float = 0.95):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step on every parameter that has a gradient."""
+        for group in self.param_groups:
+            for value in (value for value in group["params"] if value.grad is not None):
+                mean = self.state[value].setdefault("momentum", torch.zeros_like(value))
+                mean.lerp_(value.grad, 1 - group["momentum"])
+                ahead = value.grad.lerp(mean, group["momentum"]).flatten(1)      # Nesterov's look ahead
+                scale = 0.2 * math.sqrt(max(ahead.shape))
+                value.mul_(1 - group["lr"] * group["weight_decay"])
+                value.add_(orthogonalize(ahead).view_as(value), alpha=-group["lr"] * scale)
+
+
+def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
+    """(m, n) -> a matrix of the same singular vectors with all singular values near 1 (0.7 to 1.2), by Newton-Schulz."""
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(iterations):      # an odd polynomial of the singular values, with the coefficients of Jordan et al.
+        gram = wide @ wide.T
+        wide = 3.4445 * wide + (2.0315 * gram @ gram - 4.7750 * gram) @ wide
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+
+
+def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
+    """AdamW (arXiv 1711.05101) for all, or `name="muon"`: Muon for what is hidden and a matrix, AdamW for the rest.
+
+    Raises LabError if the model has no hidden matrix.
     """
     hidden = _hidden_matrices(model) if name == "muon" else []
     groups = decay_groups(model, weight_decay, leave_out={id(value) for value in hidden})
     adamw = torch.optim.AdamW(groups, lr=lr, fused=True)
-    if not hidden:
-        return Optimizers(adamw)
-    return Optimizers(torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"), adamw)
+    return Optimizers(Muon(hidden, lr, weight_decay), adamw) if hidden else Optimizers(adamw)
 
 
 def decay_groups(model: nn.Module, weight_decay: float, leave_out: set[int] = frozenset()) -> list[dict[str, Any]]:
@@ -74,16 +105,15 @@ def schedule_factor(step: int, steps: int, warmup: float, schedule: str = "cosin
 
 
 def _hidden_matrices(model: nn.Module) -> list[Tensor]:
-    """Trained 2-D weights but the last, which makes the logits, and tables of tokens and positions."""
-    if not hasattr(torch.optim, "Muon"):
-        raise LabError(f'fit: optimizer="muon" needs torch.optim.Muon, which torch {torch.__version__} does not have; '
-                       'pip install "torch>=2.9", or give optimizer="adamw"')
+    """Trained matrices and filters but the last, which makes the logits, tables, and filters that see pixels or one map."""
     matrices = [value for name, value in model.named_parameters()
-                if value.ndim == 2 and value.requires_grad and not _is_table(name)]
-    if len(matrices) < 2:
+                if value.ndim > 1 and value.requires_grad and not _is_table(name)]
+    hidden = [value for number, value in enumerate(matrices[:-1])
+              if min(value.shape[:2]) > 1 and not (number == 0 and value.ndim > 2)]
+    if not hidden:
         raise LabError(f'fit: optimizer="muon" is for hidden matrices, and {type(model).__name__} has none; '
                        'give optimizer="adamw"')
-    return matrices[:-1]
+    return hidden
 
 
 def _is_table(name: str) -> bool:

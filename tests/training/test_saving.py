@@ -99,8 +99,6 @@ def test_runs_killed_at_twenty_random_steps_end_with_the_bits_of_the_unbroken_ru
 @needs_fork
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_run_killed_five_times_on_its_way_is_still_the_same_run(tmp_path, optimizer):
-    if optimizer == "muon" and not hasattr(torch.optim, "Muon"):
-        pytest.skip("this torch has no Muon")
     weights, history = _unbroken(optimizer=optimizer)
     for _ in range(5):
         _killed(tmp_path / "run.pt", EVERY + 2, optimizer=optimizer)
