@@ -56,9 +56,9 @@ def _lines(root: Path, environ: Mapping[str, str]) -> Iterable[str]:
         yield f"{name} {version}"
     for name in VARIABLES:
         yield f"{name}={environ.get(name, '')}"
-    if environ.get("LIGHTVIT_DATA"):
-        data = root / environ["LIGHTVIT_DATA"]   # an absolute value stays as it is
-        yield from (f"{path.relative_to(data).as_posix()} {path.stat().st_size}" for path in _files(data))
+    for name in ("LIGHTVIT_DATA", "LIGHTVIT_DATASET"):   # the second may name a folder of pictures
+        folder = root / Path(environ.get(name) or "no-folder").expanduser()   # an absolute value stays as it is
+        yield from (f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in _files(folder))
 
 
 def _files(folder: Path) -> list[Path]:

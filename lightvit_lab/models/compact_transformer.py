@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LabError, require_images, require_multiple, require_range
-from .vision_transformer import Block
+from .vision_transformer import Block, initialise_linear
 
 
 class Residual(nn.Module):
@@ -99,10 +99,7 @@ class CompactTransformer(nn.Module):
         self.tokenizer = Tokenizer(widths, in_channels, stem, residual, batch_norm)
         self.num_image_tokens = _grid(image_size, widths, stem) ** 2
         self.pos_embed = nn.Parameter(torch.zeros(1, self.num_image_tokens, dim))
-        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, fused) for _ in range(depth))
-        if not qkv_bias:
-            for block in self.blocks:
-                block.attn.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, fused, qkv_bias) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.pool = SequencePool(dim)
         self.head = nn.Linear(dim, num_classes)
@@ -110,12 +107,9 @@ class CompactTransformer(nn.Module):
 
     def reset_parameters(self) -> None:
         """As the paper's code does: normal of std 0.02 for linear layers, 0.2 for positions, He's for convolutions."""
+        self.apply(initialise_linear)
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
         nn.init.trunc_normal_(self.pos_embed, std=0.2)
 

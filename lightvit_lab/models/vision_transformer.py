@@ -56,12 +56,12 @@ class Attention(nn.Module):
     (batch, heads, tokens, tokens) weights never exist in memory; `weights` computes them for whoever wants to look.
     """
 
-    def __init__(self, dim: int, num_heads: int, fused: bool = True):
+    def __init__(self, dim: int, num_heads: int, fused: bool = True, qkv_bias: bool = True):
         super().__init__()
         self.num_heads, self.head_dim = num_heads, dim // num_heads
         self.scale = self.head_dim**-0.5
         self.fused = fused
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
     def split_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,10 +101,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention mixes tokens, the MLP works on each; both see normalised tokens and add to what came in (pre-norm)."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, fused: bool = True):
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, fused: bool = True, qkv_bias: bool = True):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, num_heads, fused)
+        self.attn = Attention(dim, num_heads, fused, qkv_bias)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
@@ -141,10 +141,7 @@ class VisionTransformer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise as the original does: truncated normal of std 0.02 for linear layers and the position table."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        self.apply(initialise_linear)
         nn.init.normal_(self.cls_token, std=1e-6)
         if self.pos_embed.requires_grad:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -165,6 +162,14 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.forward_features(images)[:, 0])
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Truncated normal of std 0.02 and no bias, where `module` is a linear layer: a function for `nn.Module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _require_sizes(image_size: int, patch_size: int, dim: int, num_heads: int, depth: int, embedding: str) -> None:

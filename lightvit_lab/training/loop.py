@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 import torch
@@ -53,7 +53,8 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     The number of steps is `steps`, or `epochs * len(data) / batch_size` rounded up. With `validation` the model is
     scored there `checks` times, evenly spread. `augment` takes any of "flip", "crop", "mixup", "cutmix" (a mirrored
     digit is no digit: we leave the choice to the caller). `optimizer` is "adamw" or "muon", `schedule` "cosine" or
-    "linear"; gradients are clipped to the norm `clip`. An `objective(model, batch)` returns a loss, or a loss and logits.
+    "linear"; gradients are clipped to the norm `clip`. An `objective(model, batch)` returns a loss, or a loss and logits;
+    write it as a dataclass if it has parameters, and a checkpoint will know them.
 
     `threads=None`, `precision="auto"` and `attention="auto"` are tried for under two seconds on a copy of the model;
     threads and attention are set back at the end. With a `checkpoint` path the run is saved every `save_every` steps
@@ -199,10 +200,12 @@ def _open(path: str | os.PathLike | None, save_every: int | None, model: nn.Modu
 
 
 def _name(objective: Objective | None, label_smoothing: float) -> str:
-    """The name under which a checkpoint knows the objective."""
+    """The name under which a checkpoint knows the objective; a dataclass is known with its parameters."""
     if objective is None:
         return "labels"
     if label_smoothing:
         raise LabError(f"fit: label_smoothing={label_smoothing} belongs to the built-in objective, and another "
                        "is given; smooth inside it: training.label_loss(logits, batch, label_smoothing)")
+    if is_dataclass(objective):
+        return repr(objective)
     return getattr(objective, "__qualname__", type(objective).__qualname__)

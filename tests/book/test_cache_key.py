@@ -56,8 +56,9 @@ def test_the_choice_of_data_or_device_changes_the_key(checkout, name):
     assert cache_key.cache_key(checkout, {name: "other"}) != cache_key.cache_key(checkout, {})
 
 
-def test_a_data_file_that_grew_changes_the_key(checkout):
-    assert changed(checkout, {"LIGHTVIT_DATA": str(checkout / "data")},
+@pytest.mark.parametrize("name", ["LIGHTVIT_DATA", "LIGHTVIT_DATASET"])
+def test_a_data_file_that_grew_changes_the_key(checkout, name):
+    assert changed(checkout, {name: str(checkout / "data")},
                    after=lambda: (checkout / "data" / "a.gz").write_text("longer"))
 
 

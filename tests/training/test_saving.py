@@ -177,6 +177,19 @@ def test_another_model_is_refused_with_its_shapes(tmp_path):
         training.fit(_model(width=5), _pictures(), objective=_Objective(), checkpoint=tmp_path / "run.pt", **RUN)
 
 
+def test_an_objective_with_other_parameters_is_refused(tmp_path):
+    @dataclasses.dataclass
+    class Scaled:
+        factor: float
+
+        def __call__(self, model, batch):
+            return self.factor * training.label_loss(model(batch.inputs), batch)
+
+    training.fit(_model(), _pictures(), objective=Scaled(1.0), checkpoint=tmp_path / "run.pt", **RUN)
+    with pytest.raises(LabError, match=r"objective.*factor=1.0.*factor=2.0"):
+        training.fit(_model(), _pictures(), objective=Scaled(2.0), checkpoint=tmp_path / "run.pt", **RUN)
+
+
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "web page", "another torch file"])
 def test_damaged_files_are_named(tmp_path, damage):
     path = tmp_path / "run.pt"
