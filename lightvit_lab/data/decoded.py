@@ -45,7 +45,7 @@ _TENSORS = ("train_pixels", "train_labels", "test_pixels", "test_labels", "mean"
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a set and the function that reads them; a set without files needs no decoded copy."""
+    """The files of a set and the function that reads them."""
 
     name: str
     files: tuple[Path, ...]
@@ -78,8 +78,6 @@ def read(source: Source, stamp: str) -> Parts:
     Where the cache cannot be written, they are decoded at every start, and a warning says why. Raises LabError on
     files that cannot be read.
     """
-    if not source.files:
-        return _checked(source)
     path = cache() / "decoded" / f"{source.name}-{stamp}.safetensors"
     return _open(path) or _make(path, source)
 

@@ -5,6 +5,9 @@ Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Lear
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import torch
 
 from ..errors import LabError
@@ -12,8 +15,14 @@ from .decoded import Parts, Source
 
 
 def find() -> Source:
-    """They need no file."""
-    return Source("digits", (), _read)
+    """scikit-learn's package stands for the file in it, which is read once: importing it takes longer than all the rest.
+
+    Raises LabError if it is not installed.
+    """
+    package = find_spec("sklearn")
+    if package is None:
+        raise LabError('data.load("digits"): the digits come with scikit-learn; pip install scikit-learn')
+    return Source("digits", (Path(package.origin),), _read)
 
 
 def _read() -> Parts:
@@ -21,10 +30,7 @@ def _read() -> Parts:
 
     The same 13 people wrote both parts, so the figures say nothing about new hands.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise LabError('data.load("digits"): the digits come with scikit-learn; pip install scikit-learn') from error
+    from sklearn.datasets import load_digits
     found = load_digits()
     pixels = torch.from_numpy(found.images * (255 / 16)).round().byte().unsqueeze(1)
     labels = torch.from_numpy(found.target).long()
