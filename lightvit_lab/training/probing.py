@@ -14,12 +14,14 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .randomness import random_states, restore_random_states
 
 PRECISIONS, ATTENTIONS = ("auto", "float32", "bfloat16"), ("auto", "fused", "written")
-PROBE_SECONDS = 1.2      # for all trials together; a step under way is not cut off
+PROBE_SECONDS = 1.0      # for all trials of steps together; a step under way is not cut off
+PASS_SECONDS = 0.3       # before them, for what threads are worth at all
 STEP_SECONDS = 0.02      # the sub-batch is cut so that one trial step takes about so long
 GAIN = 1.1               # what a choice must gain to be preferred to the plain one
 
@@ -28,13 +30,14 @@ def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precisi
            attention: str = "auto", seconds: float = PROBE_SECONDS) -> dict[str, Any]:
     """`{"threads", "precision", "attention"}` for training `model` on `inputs` (B, 3, H, W); the rest is tried.
 
-    `model` and the global random states stay as they are. After `seconds` what is untried keeps its default: all
-    threads, float32, fused. A CUDA device is not probed: bfloat16 where it has it, fused. Attention is None for models
+    `model` and the global random states stay as they are. After `seconds` what is untried keeps its default: float32,
+    fused, and all threads if short passes over memory gained by them. A CUDA device is not probed: bfloat16 where it has it, fused. Attention is None for models
     that have no such switch.
     """
     on_cpu, switched = inputs.device.type == "cpu", any(attention_switches(model))
     half_by_default = inputs.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    choices = {"threads": threads or torch.get_num_threads(),
+    most = torch.get_num_threads()
+    choices = {"threads": threads or (1 if on_cpu and most > 1 and not _threads_gain(most) else most),
                "precision": ("bfloat16" if half_by_default else "float32") if precision == "auto" else precision,
                "attention": None if not switched else "fused" if attention == "auto" else attention}
     trials = [("threads", 1, 1 / GAIN)] if threads is None and choices["threads"] > 1 else []
@@ -71,6 +74,24 @@ def cast(precision: str, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
+def _threads_gain(threads: int) -> bool:
+    """Whether passes over a megabyte gain by `threads`. Beside a busy neighbour they lose far more than a model could
+    win, since each pass waits for the slowest thread; one step of a model has hundreds, so we look before we try one."""
+    values, seconds = torch.ones(2**18), {1: 0.0, threads: 0.0}
+    end = time.perf_counter() + PASS_SECONDS
+    for _ in range(20):
+        for count in seconds:
+            torch.set_num_threads(count)
+            start = time.perf_counter()
+            for _ in range(5):
+                F.gelu(values)
+            seconds[count] += time.perf_counter() - start
+        if time.perf_counter() > end:
+            break
+    torch.set_num_threads(threads)
+    return seconds[1] >= GAIN * seconds[threads]
+
+
 def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any], trials: list[tuple[str, Any, float]],
          seconds: float) -> dict[str, Any]:
     """Try one change after the other, each against the best so far, and keep those that gain enough."""
@@ -90,7 +111,9 @@ def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any], trials: list
 
 def _sub_batch(model: nn.Module, inputs: Tensor, choices: dict[str, Any], end: float) -> Tensor:
     """As many pictures as make a step of about STEP_SECONDS; at least 2, for batch norm."""
-    once = min(_seconds_of_step(model, inputs[:2], choices) for _ in range(2) if time.perf_counter() < end)
+    once = _seconds_of_step(model, inputs[:2], choices)          # this one also prepares kernels
+    if time.perf_counter() < end:
+        once = min(once, _seconds_of_step(model, inputs[:2], choices))
     return inputs[: min(128, max(2, round(2 * STEP_SECONDS / once)))]
 
 

@@ -28,6 +28,17 @@ def test_the_table_of_difficulty_is_that_of_the_stored_run():
             assert cell == f"{100 * value:.1f} %", (key, level)
 
 
+def test_steps_pictures_and_parameters_below_the_table_are_those_of_the_stored_run():
+    text = " ".join((BOOK / "data_sets.md").read_text(encoding="utf-8").split())
+    standard = results.load("shapes_standard").data
+    steps = {label: standard[label]["runs"][0]["validation"][-1][0] for label in ("CNN", "ViT")}
+    params = standard["CNN"]["runs"][0]["params"]
+    seen = [f"{steps[label] * standard['batch_size']:,}" for label in ("CNN", "ViT")]
+    for phrase in (f"a CNN of {round(params, -3):,} parameters, {steps['CNN']:,} steps", f"`lab_vit`, {steps['ViT']:,} steps",
+                   f"batches of {standard['batch_size']} with mirrored copies, {seen[0]} and {seen[1]} pictures in all"):
+        assert phrase in text, phrase
+
+
 def test_standard_separates_as_the_design_of_the_shapes_demands():
     standard = results.load("shapes_standard").data
     assert standard["linear"] < 0.2 and standard["statistics"] < 0.4

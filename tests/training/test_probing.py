@@ -50,9 +50,32 @@ def test_half_precision_is_chosen_only_where_it_gains(monkeypatch):
 def test_two_threads_are_chosen_only_where_they_gain(monkeypatch):
     monkeypatch.setattr(probing, "_seconds_of_step", lambda model, inputs, choices: cost if choices["threads"] > 1 else 1.0)
     monkeypatch.setattr(probing.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(probing, "_threads_gain", lambda threads: True)
     monkeypatch.setattr(probing.time, "perf_counter", lambda: 0.0)
     for cost, threads in ((16.0, 1), (0.97, 1), (0.6, 2)):
         assert probing.choose(_model(), torch.randn(8, 3, 8, 8), None, "float32", seconds=1e3)["threads"] == threads
+
+
+def test_no_step_of_the_model_is_tried_with_threads_that_lose_on_short_passes(monkeypatch):
+    tried = []
+    monkeypatch.setattr(probing, "_seconds_of_step", lambda model, inputs, choices: tried.append(choices["threads"]) or 1.0)
+    monkeypatch.setattr(probing.torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(probing, "_threads_gain", lambda threads: False)
+    assert probing.choose(_model(), torch.randn(8, 3, 8, 8))["threads"] == 1
+    assert set(tried) == {1}
+
+
+@pytest.mark.parametrize("cost, gains", [(16.0, False), (0.97, False), (0.6, True)])
+def test_threads_gain_where_passes_take_less_time(monkeypatch, cost, gains):
+    clock, threads = [0.0], [2]
+    monkeypatch.setattr(probing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(probing.torch, "set_num_threads", lambda count: threads.append(count))
+
+    def work(values):
+        clock[0] += 1e-3 * (cost if threads[-1] > 1 else 1)
+    monkeypatch.setattr(probing.F, "gelu", work)
+    assert probing._threads_gain(2) is gains
+    assert threads[-1] == 2 and clock[0] < 0.6
 
 
 def test_probing_touches_neither_weights_nor_statistics_nor_gradients_nor_random_states():
@@ -86,6 +109,11 @@ def test_a_model_of_slow_steps_is_not_probed_beyond_the_deadline():
     start = time.perf_counter()
     probing.choose(Sleepy("fused"), torch.randn(64, 3, 8, 8), seconds=0.5)
     assert time.perf_counter() - start < 2.0
+
+
+def test_a_model_whose_copy_takes_all_the_time_keeps_the_defaults(monkeypatch):
+    choices = probing.choose(_model(), torch.randn(8, 3, 8, 8), 1, seconds=0.0)
+    assert choices == {"threads": 1, "precision": "float32", "attention": None}
 
 
 @pytest.mark.parametrize("kind", [list, tuple, dict])
