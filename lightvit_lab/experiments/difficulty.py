@@ -17,7 +17,7 @@ from .. import data, models, training
 
 TRAINED = {   # label: model, its arguments, the arguments of `fit`; steps are fixed, seconds are measured
     "CNN": ("lab_cnn", {"widths": (16, 32, 64), "stem_stride": 2}, {"steps": 1250, "lr": 4e-3}),
-    "ViT": ("lab_vit", {}, {"steps": 640, "lr": 4e-3, "optimizer": "muon"}),
+    "ViT": ("lab_vit", {}, {"steps": 640, "lr": 8e-3, "optimizer": "muon", "schedule": "linear"}),
 }
 SEEDS_OF = {"easy": (0,), "standard": (0, 1), "hard": (0, 1)}
 CHECKS = 4
