@@ -8,29 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
 
 
 @contextmanager
-def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Yield a list that fills, at each forward, with one (batch, heads, tokens, tokens) tensor per block, first block first.
+def record_attention(model: nn.Module) -> Iterator[list[Tensor | dict[str, Tensor]]]:
+    """Yield a list that fills, at each forward, with what `weights` of each block's attention says, first block first.
 
-    The list is emptied when a new forward reaches the first block. Rows sum to 1. Raises LabError if the model has no
-    attention that can be read, or if nothing was recorded when the `with` block ends without an exception.
+    That is one (batch, heads, tokens, tokens) tensor for a ViT, and a dict of three for LightViT: "window",
+    "aggregation", "broadcast". The list is emptied when a new forward reaches the first block. Rows sum to 1. Raises
+    LabError if the model has no attention that can be read, or if nothing was recorded when the `with` block ends
+    without an exception.
     """
     modules = [module for module in model.modules() if callable(getattr(module, "weights", None))]
     if not modules:
         raise LabError(f"record_attention: {type(model).__name__} has no attention module with a `weights` method; "
                        'models.create_model("lab_vit") has')
-    maps: list[Tensor] = []
+    maps: list[Tensor | dict[str, Tensor]] = []
 
-    def look(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    @torch.no_grad()
+    def look(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         if module is modules[0]:
             maps.clear()
-        maps.append(module.weights(arguments[0]).detach())
+        maps.append(module.weights(*arguments))
 
     handles = [module.register_forward_pre_hook(look) for module in modules]
     try:
