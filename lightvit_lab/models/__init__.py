@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from timm.models import register_model  # noqa: E402
 
 from .cnn import ResidualNetwork  # noqa: E402
 from .compact_transformer import CompactTransformer  # noqa: E402
+from .lightvit import LightViT  # noqa: E402
 from .vision_transformer import VisionTransformer  # noqa: E402
 
 _BUILDERS: dict[str, partial] = {
@@ -26,7 +28,14 @@ _BUILDERS: dict[str, partial] = {
     "cct_2_3x2": partial(CompactTransformer, stem=0, residual=False, batch_norm=False, num_heads=2, mlp_ratio=1.0,
                          qkv_bias=False),   # the shape of the paper's smallest; its blocks and dropout differ in detail
     "lab_cnn": partial(ResidualNetwork, widths=(32, 64, 128), blocks=1),
+    "lab_lightvit": partial(LightViT, patch_size=2, embed_dims=(32, 64, 96), num_layers=(1, 2, 1), num_heads=(2, 4, 6),
+                            mlp_ratios=(4, 4, 4), num_tokens=4, window_size=4, neck_dim=256, num_classes=10),
+    "lightvit_tiny": partial(LightViT, embed_dims=(64, 128, 256), num_heads=(2, 4, 8), num_tokens=8),
+    "lightvit_small": partial(LightViT, embed_dims=(96, 192, 384), num_heads=(3, 6, 12), num_tokens=16),
+    "lightvit_base": partial(LightViT, embed_dims=(128, 256, 512), num_layers=(3, 8, 6), num_heads=(4, 8, 16),
+                             num_tokens=24),
 }
+PUBLISHED = ("lightvit_tiny", "lightvit_small", "lightvit_base")   # with the weights' names and shapes of their authors
 _TIMM_ONLY = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
 
@@ -43,17 +52,32 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     if name not in _BUILDERS:
         require_choice("create_model", "name", name, [*_BUILDERS, *timm.list_models(), *timm.list_pretrained()])
     try:
-        return _BUILDERS[name](**kwargs) if name in _BUILDERS else timm.create_model(name, **kwargs)
+        return _build(name, **kwargs) if name in _BUILDERS else timm.create_model(name, **kwargs)
     except TypeError as error:
         raise LabError(f"create_model({name!r}): {error}; given were {sorted(kwargs)}") from error
+
+
+def _build(name: str, pretrained: bool = False, features_only: bool = False,
+           out_indices: int | Sequence[int] | None = None, **kwargs: Any) -> nn.Module:
+    """The lab's model; with `features_only` timm's wrapper around it, that returns the maps of stages `out_indices`."""
+    if pretrained:
+        mend = "; give the file that the authors publish to checkpoint.import_official" if name in PUBLISHED else ""
+        raise LabError(f"{name}: no weights are published through timm; build it with pretrained=False{mend}")
+    model = _BUILDERS[name](**kwargs)
+    if not features_only:
+        return model
+    if not hasattr(model, "forward_intermediates"):
+        raise LabError(f"{name}: features_only=True needs a model of stages; give lightvit_tiny, or resnet18 and many "
+                       "more of timm's")
+    from timm.models._features import FeatureGetterNet
+
+    return FeatureGetterNet(model, range(len(model.feature_info)) if out_indices is None else out_indices)
 
 
 def _register(name: str) -> None:
     """Make `timm.create_model(name)` build the lab's model; timm asks for a function of that name in this module."""
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        if pretrained:
-            raise LabError(f"{name}: no weights are published through timm; build it with pretrained=False")
-        return _BUILDERS[name](**{key: value for key, value in kwargs.items() if key not in _TIMM_ONLY})
+        return _build(name, pretrained, **{key: value for key, value in kwargs.items() if key not in _TIMM_ONLY})
 
     build.__name__, build.__module__ = name, __name__
     globals()[name] = register_model(build)

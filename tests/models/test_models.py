@@ -9,7 +9,7 @@ from lightvit_lab.errors import LabError
 @pytest.mark.parametrize("name", models.names())
 def test_every_lab_model_runs_and_is_registered_with_timm(name):
     pictures = torch.zeros(2, 3, 32, 32)
-    assert models.create_model(name)(pictures).shape == (2, 10)
+    assert models.create_model(name)(pictures).shape == (2, 1000 if name in models.PUBLISHED else 10)
     assert timm.is_model(name)
     assert timm.create_model(name, num_classes=7)(pictures).shape == (2, 7)
 
@@ -31,3 +31,5 @@ def test_unknown_arguments_are_named():
 def test_weights_that_do_not_exist_are_not_silently_left_out():
     with pytest.raises(LabError, match="no weights are published"):
         timm.create_model("lab_vit", pretrained=True)
+    with pytest.raises(LabError, match="give the file that the authors publish to checkpoint.import_official"):
+        models.create_model("lightvit_tiny", pretrained=True)
