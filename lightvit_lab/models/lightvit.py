@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import LabError, require_choice, require_images, require_multiple, require_range
 
 Grid = tuple[int, int]   # rows and columns of image tokens
+FEW_KEYS = 32
 
 
 class Windows(NamedTuple):
@@ -52,7 +53,7 @@ class Windows(NamedTuple):
     def join(self, windows: Tensor) -> Tensor:
         """The reverse of `cut`: (B * count, area, C) -> (B, N, C)."""
         tokens = windows.reshape(-1, self.count * self.area, windows.shape[-1])
-        return tokens[:, self.slots] if self.padded else tokens
+        return tokens.index_select(1, self.slots) if self.padded else tokens
 
     def mask(self, bias: Tensor) -> Tensor:
         """-inf for empty places, 0 for tokens, in the type of `bias`: (count, 1, 1, area), to be added to scores."""
@@ -104,40 +105,42 @@ class LightViTAttention(nn.Module):
 
     def position_bias(self, windows: Windows, batch: int) -> Tensor:
         """What is added to the scores in windows, (1 or B * count, heads, area, area); -inf where a key is missing."""
-        bias = self.relative_position_bias_table[self.relative_position_index]
-        bias = bias.view(1, windows.area, windows.area, -1).permute(0, 3, 1, 2)
+        bias = self.relative_position_bias_table.T.index_select(1, self.relative_position_index)
+        bias = bias.view(1, self.num_heads, windows.area, windows.area)
         return (bias + windows.mask(bias)).repeat(batch, 1, 1, 1) if windows.padded else bias
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The values, averaged for each query, heads side by side again: (B, queries, dim)."""
-        if self.fused:
+        """The values, averaged for each query, heads side by side again: (B, queries, dim).
+
+        For a handful of keys, as in the broadcast, the fused attention of a CPU is the slower one.
+        """
+        if self.fused and (query.is_cuda or key.shape[2] > FEW_KEYS):
             mixed = F.scaled_dot_product_attention(query, key, value, bias)
         else:
             mixed = attention_weights(query, key, bias) @ value
         return mixed.transpose(1, 2).flatten(2)  # (B, queries, D)
 
     def forward(self, tokens: Tensor, windows: Windows) -> Tensor:
-        qkv = self.qkv(tokens)
-        of_global, of_image = qkv[:, : self.num_tokens], qkv[:, self.num_tokens :]
+        qkv, count = self.qkv(tokens), self.num_tokens
         bias = self.position_bias(windows, tokens.shape[0])
-        local = windows.join(self.attend(*self.split_heads(windows.cut(of_image), 3), bias))
-        query, key, value = self.split_heads(of_image, 3)
-        aggregated = self.attend(self.split_heads(of_global, 3)[0], key, value)
-        broadcast = self.attend(query, *self.split_heads(self.kv_global(aggregated), 2))
+        local = windows.join(self.attend(*self.split_heads(windows.cut(qkv[:, count:]), 3), bias))
+        query, key, value = self.split_heads(qkv, 3)
+        aggregated = self.attend(query[:, :, :count], key[:, :, count:], value[:, :, count:])
+        broadcast = self.attend(query[:, :, count:], *self.split_heads(self.kv_global(aggregated), 2))
         return self.proj(torch.cat([aggregated, local + broadcast], dim=1))
 
     def weights(self, tokens: Tensor, windows: Windows) -> dict[str, Tensor]:
         """Where tokens look, rows summing to 1: "window" (B, count, heads, area, area), where empty places get no weight,
         "aggregation" (B, heads, T, N) and "broadcast" (B, heads, N, T), with the image tokens in reading order.
         """
-        qkv, batch = self.qkv(tokens), tokens.shape[0]
-        of_image = qkv[:, self.num_tokens :]
-        local = attention_weights(*self.split_heads(windows.cut(of_image), 3)[:2], self.position_bias(windows, batch))
-        query, key, value = self.split_heads(of_image, 3)
-        aggregation = attention_weights(self.split_heads(qkv[:, : self.num_tokens], 3)[0], key)
-        aggregated = (aggregation @ value).transpose(1, 2).flatten(2)
-        broadcast = attention_weights(query, self.split_heads(self.kv_global(aggregated), 2)[0])
-        reading = windows.inverse[self.num_tokens :] - self.num_tokens
+        qkv, count, batch = self.qkv(tokens), self.num_tokens, tokens.shape[0]
+        in_windows = self.split_heads(windows.cut(qkv[:, count:]), 3)
+        local = attention_weights(*in_windows[:2], self.position_bias(windows, batch))
+        query, key, value = self.split_heads(qkv, 3)
+        aggregation = attention_weights(query[:, :, :count], key[:, :, count:])
+        aggregated = (aggregation @ value[:, :, count:]).transpose(1, 2).flatten(2)
+        broadcast = attention_weights(query[:, :, count:], self.split_heads(self.kv_global(aggregated), 2)[0])
+        reading = windows.inverse[count:] - count
         return {"window": local.unflatten(0, (batch, windows.count)),
                 "aggregation": aggregation[..., reading], "broadcast": broadcast[:, :, reading]}
 
@@ -273,13 +276,13 @@ class Stage(nn.ModuleList):
         if isinstance(blocks[0], ResidualMergePatch):
             tokens, grid = blocks.pop(0)(tokens, grid)
         windows = sort_into_windows(grid, self.window_size, self.num_tokens, tokens.device)
-        tokens = tokens[:, windows.order]
+        tokens = tokens.index_select(1, windows.order)
         for block in blocks:
             if self.grad_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, windows, use_reentrant=False)
             else:
                 tokens = block(tokens, windows)
-        return tokens[:, windows.inverse], grid
+        return tokens.index_select(1, windows.inverse), grid
 
 
 class LightViT(nn.Module):

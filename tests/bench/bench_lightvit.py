@@ -1,13 +1,26 @@
 """LightViT-Tiny beside its formulas taken literally, and beside timm's models of its class, taking turns.
 
 `make bench` prints the ratios of times with their intervals (above 1: the rival is slower) and the time by part.
+LIGHTVIT_BENCH_THREADS sets the threads, as in the other benchmarks; the type is an argument, for a GPU.
 """
+
+import argparse
+import os
+import statistics
+import time
+from collections import defaultdict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightvit_lab.models.lightvit import BiAttn, LightViT, LightViTAttention, ResidualMergePatch
+from lightvit_lab import models, profiling
+from lightvit_lab.models.inference import for_inference
+from lightvit_lab.models.lightvit import BiAttn, BiAttnMlp, LightViT, LightViTAttention, ResidualMergePatch
+from lightvit_lab.runtime import device
+
+RIVALS = ("pvt_v2_b0", "deit_tiny_patch16_224", "levit_128s")
+TOLERANCE = 1e-5    # of logits, in float32
 
 
 class LiteralLightViT(nn.Module):
@@ -88,3 +101,102 @@ def merge(layer: ResidualMergePatch, tokens: Tensor, height: int, width: int) ->
     image = layer.reduction(layer.norm(four)) + layer.res_proj(largest)
     tokens = torch.cat([layer.proj(layer.norm2(of_global)), image.flatten(1, 2)], dim=1)
     return tokens, (height // 2, width // 2)
+
+
+def candidates(dtype: torch.dtype, compiled: bool) -> dict[str, nn.Module]:
+    """The lab's model as it is and made ready, the literal form, and rivals; the first four have the same weights."""
+    torch.manual_seed(0)
+    model = models.create_model("lightvit_tiny").to(device(), dtype).eval()
+    randomize(model)
+    found = {"lightvit_tiny": model, "for_inference": for_inference(model), "literal": LiteralLightViT(model)}
+    if compiled:
+        found |= {"literal, compiled": torch.compile(found["literal"]), "lightvit_tiny, compiled": torch.compile(model)}
+    return found | {name: models.create_model(name).to(device(), dtype).eval() for name in RIVALS}
+
+
+@torch.no_grad()
+def randomize(model: nn.Module) -> None:
+    """Draw what a fresh model has at zero or one, so that equal logits mean something."""
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if name.endswith(("bias", "table", "running_mean")):
+            value.normal_(std=0.1)
+        elif name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+
+
+@torch.inference_mode()
+def require_equal(found: dict[str, nn.Module], images: Tensor) -> None:
+    """Stop if a form of the model gives other logits than the literal one; rivals have weights of their own."""
+    expected = found["literal"](images)
+    for label, model in found.items():
+        if label not in RIVALS:
+            worst = (model(images) - expected).abs().max().item()
+            print(f"    {label}: logits within {worst:.1e} of the literal form's")
+            if images.dtype == torch.float32 and worst > TOLERANCE:
+                raise SystemExit(f"{label} computes something else")
+
+
+@torch.inference_mode()
+def shares(model: LightViT, images: Tensor, rounds: int = 9) -> dict[str, float]:
+    """Share of each kind of part in the time of a forward, median over rounds; "the rest" is in no part."""
+    kinds = {LightViTAttention: "attention", BiAttnMlp: "MLP with gates", ResidualMergePatch: "merging"}
+    parts = [(module, kinds[type(module)]) for module in model.modules() if type(module) in kinds]
+    parts += [(model.patch_embed, "stem"), (model.neck, "neck and head"), (model.head, "neck and head")]
+    spent: dict[str, float] = defaultdict(float)
+    handles = []
+    for module, kind in parts:
+        handles.append(module.register_forward_pre_hook(lambda *_, kind=kind: _clock(spent, kind, -1)))
+        handles.append(module.register_forward_hook(lambda *_, kind=kind: _clock(spent, kind, 1)))
+    found = []
+    for _ in range(rounds):
+        spent.clear()
+        _clock(spent, "all", -1)
+        model(images)
+        _clock(spent, "all", 1)
+        found.append({kind: seconds / spent["all"] for kind, seconds in spent.items() if kind != "all"})
+    for handle in handles:
+        handle.remove()
+    medians = {kind: statistics.median(one[kind] for one in found) for kind in found[0]}
+    return medians | {"the rest": 1 - sum(medians.values())}
+
+
+def _clock(spent: dict[str, float], kind: str, sign: int) -> None:
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+    spent[kind] += sign * time.perf_counter()
+
+
+def compare(found: dict[str, nn.Module], images: Tensor, budget_s: float) -> None:
+    """Print times, the ratios of each rival to both forms of ours, and where ours spend it."""
+    times = profiling.measure(found, images, budget_s=budget_s)
+    fast = times["for_inference"]
+    print(f"batch {len(images)} ({fast.rounds} rounds; {fast.machine})")
+    for label, one in times.items():
+        ratios = [f"/ {ours}: {one.latency_ms / times[ours].latency_ms:.2f} "
+                  f"({one.interval_ms[0] / times[ours].interval_ms[1]:.2f} to "
+                  f"{one.interval_ms[1] / times[ours].interval_ms[0]:.2f})" for ours in ("lightvit_tiny", "for_inference")]
+        print(f"    {label}: {one.latency_ms:.1f} ms; {'; '.join(ratios)}", flush=True)
+    for label in ("lightvit_tiny", "for_inference"):
+        parts = ", ".join(f"{kind} {share:.0%}" for kind, share in shares(found[label], images).items())
+        print(f"    {label} by part: {parts}", flush=True)
+
+
+def main() -> None:
+    """Print one block per batch size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("batches", nargs="*", type=int, default=[1, 8, 64])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--seconds", type=float, default=30, help="for each batch size")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which needs a C++ compiler")
+    given = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("LIGHTVIT_BENCH_THREADS", "1")))
+    dtype = getattr(torch, given.dtype)
+    found = candidates(dtype, not given.no_compile)
+    for batch in given.batches:
+        images = torch.randn(batch, 3, 224, 224).to(device(), dtype)
+        require_equal(found, images)
+        compare(found, images, given.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""LightViT made ready to answer: the same function in fewer passes over memory, no longer to be trained."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..errors import LabError
+from .lightvit import BiAttnMlp, Grid, LightViT
+
+
+class PackedHidden(nn.Module):
+    """Linear, GELU, linear. Where oneDNN can, it reorders the weights once, here, and applies the GELU as it computes.
+
+    These are the operators that `torch.compile` calls when it freezes weights; elsewhere the plain layers do it.
+    """
+
+    def __init__(self, fc1: nn.Linear, fc2: nn.Linear):
+        super().__init__()
+        self.fc1, self.fc2 = fc1, fc2
+        self.packed = can_pack(fc1.weight)
+        if self.packed:
+            self.weights = [torch.ops.mkldnn._reorder_linear_weight(layer.weight) for layer in (fc1, fc2)]
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        if not self.packed:
+            return self.fc2(F.gelu(self.fc1(tokens)))
+        linear, (wide, narrow) = torch.ops.mkldnn._linear_pointwise, self.weights
+        hidden = linear(tokens, wide, self.fc1.bias, "gelu", [], "none")
+        return linear(hidden, narrow, self.fc2.bias, "none", [], "")
+
+
+class ImageByImage(nn.Module):
+    """The stem, run on one image after the other.
+
+    Its maps are the largest of the model. Those of one image stay in memory that is already held; for those of a batch
+    the system is asked anew in each layer, and clears every page.
+    """
+
+    def __init__(self, stem: nn.Module):
+        super().__init__()
+        self.stem = stem
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Grid]:
+        outputs = [self.stem(image) for image in images.split(1)]
+        return torch.cat([tokens for tokens, _ in outputs]), outputs[0][1]
+
+
+def can_pack(weight: Tensor) -> bool:
+    """True for float32 on a CPU whose torch has oneDNN's operators."""
+    return (weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+            and hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"))
+
+
+def for_inference(model: LightViT) -> LightViT:
+    """A copy in eval mode whose logits are those of `model` to rounding; `model` is left untouched.
+
+    Batch norm is folded into the stem's convolutions, which then work channels last; the MLPs are `PackedHidden`.
+    Move `model` to its device and type before: a packed copy can be neither moved nor copied. Raises LabError if it is no LightViT.
+    """
+    if not isinstance(model, LightViT):
+        raise LabError(f"for_inference: {type(model).__name__} is no LightViT; create_model('lightvit_tiny') is")
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    stem = model.patch_embed.stem
+    for index, layer in enumerate(stem):
+        if isinstance(layer, nn.BatchNorm2d):
+            stem[index - 1], stem[index] = fuse_conv_bn_eval(stem[index - 1], layer), nn.Identity()
+    model.patch_embed.to(memory_format=torch.channels_last)
+    for mlp in model.modules():
+        if isinstance(mlp, BiAttnMlp):
+            mlp.fc1, mlp.act, mlp.fc2 = PackedHidden(mlp.fc1, mlp.fc2), nn.Identity(), nn.Identity()
+    if next(model.parameters()).device.type == "cpu":
+        model.patch_embed = ImageByImage(model.patch_embed)
+    return model
