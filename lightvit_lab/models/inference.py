@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import LabError
-from .lightvit import BiAttnMlp, Grid, LightViT
+from .lightvit import BiAttnMlp, Grid, LightViT, LightViTAttention
 
 
 class PackedHidden(nn.Module):
@@ -59,20 +59,29 @@ def can_pack(weight: Tensor) -> bool:
 def for_inference(model: LightViT) -> LightViT:
     """A copy in eval mode whose logits are those of `model` to rounding; `model` is left untouched.
 
-    Batch norm is folded into the stem's convolutions, which then work channels last; the MLPs are `PackedHidden`.
-    Move `model` to its device and type before: a packed copy can be neither moved nor copied. Raises LabError if it is no LightViT.
+    Batch norm is folded into the stem's convolutions, which then work channels last; position biases are looked up
+    once; the MLPs are `PackedHidden`. Move `model` to its device and type before: a packed copy can be neither moved
+    nor copied. Raises LabError if it is no LightViT.
     """
     if not isinstance(model, LightViT):
         raise LabError(f"for_inference: {type(model).__name__} is no LightViT; create_model('lightvit_tiny') is")
     model = copy.deepcopy(model).eval().requires_grad_(False)
-    stem = model.patch_embed.stem
-    for index, layer in enumerate(stem):
-        if isinstance(layer, nn.BatchNorm2d):
-            stem[index - 1], stem[index] = fuse_conv_bn_eval(stem[index - 1], layer), nn.Identity()
+    _fold_batch_norm(model.patch_embed.stem)
     model.patch_embed.to(memory_format=torch.channels_last)
-    for mlp in model.modules():
-        if isinstance(mlp, BiAttnMlp):
-            mlp.fc1, mlp.act, mlp.fc2 = PackedHidden(mlp.fc1, mlp.fc2), nn.Identity(), nn.Identity()
-    if next(model.parameters()).device.type == "cpu":
+    for module in list(model.modules()):
+        if isinstance(module, nn.Linear):   # its transpose, which is what is multiplied by, then lies in one piece
+            module.weight = nn.Parameter(module.weight.t().contiguous().t(), requires_grad=False)
+        elif isinstance(module, LightViTAttention):
+            module.fixed_bias = module.look_up_bias(module.window_size**2)
+        elif isinstance(module, BiAttnMlp):
+            module.fc1, module.act, module.fc2 = PackedHidden(module.fc1, module.fc2), nn.Identity(), nn.Identity()
+    if model.global_token.device.type == "cpu":
         model.patch_embed = ImageByImage(model.patch_embed)
     return model
+
+
+def _fold_batch_norm(layers: nn.Sequential) -> None:
+    """Scale the convolution before each batch norm instead of what comes out of it."""
+    for index, layer in enumerate(layers):
+        if isinstance(layer, nn.BatchNorm2d):
+            layers[index - 1], layers[index] = fuse_conv_bn_eval(layers[index - 1], layer), nn.Identity()

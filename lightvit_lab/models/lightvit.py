@@ -92,9 +92,10 @@ class LightViTAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, num_tokens: int, window_size: int = 7, fused: bool = True):
         super().__init__()
-        self.num_heads, self.num_tokens, self.fused = num_heads, num_tokens, fused
+        self.num_heads, self.num_tokens, self.window_size, self.fused = num_heads, num_tokens, window_size, fused
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window_size))
+        self.register_buffer("fixed_bias", None, persistent=False)   # what is looked up, once it no longer changes
         self.qkv = nn.Linear(dim, 3 * dim)
         self.kv_global = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -103,10 +104,14 @@ class LightViTAttention(nn.Module):
         """(B, N, parts * dim) -> `parts` tensors (B, heads, N, dim / heads)."""
         return tokens.unflatten(-1, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
+    def look_up_bias(self, area: int) -> Tensor:
+        """The position table's entry for each pair of places, (1, heads, area, area)."""
+        bias = self.relative_position_bias_table.T.index_select(1, self.relative_position_index)
+        return bias.view(1, self.num_heads, area, area)
+
     def position_bias(self, windows: Windows, batch: int) -> Tensor:
         """What is added to the scores in windows, (1 or B * count, heads, area, area); -inf where a key is missing."""
-        bias = self.relative_position_bias_table.T.index_select(1, self.relative_position_index)
-        bias = bias.view(1, self.num_heads, windows.area, windows.area)
+        bias = self.look_up_bias(windows.area) if self.fixed_bias is None else self.fixed_bias
         return (bias + windows.mask(bias)).repeat(batch, 1, 1, 1) if windows.padded else bias
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -130,7 +135,7 @@ class LightViTAttention(nn.Module):
         return self.proj(torch.cat([aggregated, local + broadcast], dim=1))
 
     def weights(self, tokens: Tensor, windows: Windows) -> dict[str, Tensor]:
-        """Where tokens look, rows summing to 1: "window" (B, count, heads, area, area), where empty places get no weight,
+        """Where tokens look, rows summing to 1: "window" (B, count, heads, area, area), empty places getting no weight,
         "aggregation" (B, heads, T, N) and "broadcast" (B, heads, N, T), with the image tokens in reading order.
         """
         qkv, count, batch = self.qkv(tokens), self.num_tokens, tokens.shape[0]

@@ -19,6 +19,7 @@ from lightvit_lab.models.inference import for_inference
 from lightvit_lab.models.lightvit import BiAttn, BiAttnMlp, LightViT, LightViTAttention, ResidualMergePatch
 from lightvit_lab.runtime import device
 
+OURS = ("lightvit_tiny", "for_inference")
 RIVALS = ("pvt_v2_b0", "deit_tiny_patch16_224", "levit_128s")
 TOLERANCE = 1e-5    # of logits, in float32
 
@@ -174,9 +175,9 @@ def compare(found: dict[str, nn.Module], images: Tensor, budget_s: float) -> Non
     for label, one in times.items():
         ratios = [f"/ {ours}: {one.latency_ms / times[ours].latency_ms:.2f} "
                   f"({one.interval_ms[0] / times[ours].interval_ms[1]:.2f} to "
-                  f"{one.interval_ms[1] / times[ours].interval_ms[0]:.2f})" for ours in ("lightvit_tiny", "for_inference")]
+                  f"{one.interval_ms[1] / times[ours].interval_ms[0]:.2f})" for ours in OURS]
         print(f"    {label}: {one.latency_ms:.1f} ms; {'; '.join(ratios)}", flush=True)
-    for label in ("lightvit_tiny", "for_inference"):
+    for label in OURS:
         parts = ", ".join(f"{kind} {share:.0%}" for kind, share in shares(found[label], images).items())
         print(f"    {label} by part: {parts}", flush=True)
 
