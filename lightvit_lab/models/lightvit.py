@@ -97,7 +97,7 @@ class LightViTAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_position_index(window_size))
         self.register_buffer("fixed_bias", None, persistent=False)   # what is looked up, once it no longer changes
         self.qkv = nn.Linear(dim, 3 * dim)
-        self.kv_global = nn.Linear(dim, 2 * dim)
+        self.kv_global = nn.Linear(dim, 2 * dim) if num_tokens else None
         self.proj = nn.Linear(dim, dim)
 
     def split_heads(self, tokens: Tensor, parts: int) -> tuple[Tensor, ...]:
@@ -129,6 +129,8 @@ class LightViTAttention(nn.Module):
         qkv, count = self.qkv(tokens), self.num_tokens
         bias = self.position_bias(windows, tokens.shape[0])
         local = windows.join(self.attend(*self.split_heads(windows.cut(qkv[:, count:]), 3), bias))
+        if not count:
+            return self.proj(local)
         query, key, value = self.split_heads(qkv, 3)
         aggregated = self.attend(query[:, :, :count], key[:, :, count:], value[:, :, count:])
         broadcast = self.attend(query[:, :, count:], *self.split_heads(self.kv_global(aggregated), 2))
@@ -141,6 +143,8 @@ class LightViTAttention(nn.Module):
         qkv, count, batch = self.qkv(tokens), self.num_tokens, tokens.shape[0]
         in_windows = self.split_heads(windows.cut(qkv[:, count:]), 3)
         local = attention_weights(*in_windows[:2], self.position_bias(windows, batch))
+        if not count:
+            return {"window": local.unflatten(0, (batch, windows.count))}
         query, key, value = self.split_heads(qkv, 3)
         aggregation = attention_weights(query[:, :, :count], key[:, :, count:])
         aggregated = (aggregation @ value[:, :, count:]).transpose(1, 2).flatten(2)
@@ -183,12 +187,12 @@ class BiAttn(nn.Module):
 class BiAttnMlp(nn.Module):
     """Two linear layers with a GELU between, on every token alone; then the two gates, which see all tokens."""
 
-    def __init__(self, dim: int, hidden_dim: int):
+    def __init__(self, dim: int, hidden_dim: int, gates: bool = True):
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
-        self.attn = BiAttn(dim)
+        self.attn = BiAttn(dim) if gates else nn.Identity()
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.attn(self.fc2(self.act(self.fc1(tokens))))
@@ -198,12 +202,12 @@ class Block(nn.Module):
     """Attention, then the MLP with gates; each sees normalised tokens and adds to what came in."""
 
     def __init__(self, dim: int, num_heads: int, num_tokens: int, window_size: int = 7, mlp_ratio: float = 4.0,
-                 drop_path: float = 0.0, fused: bool = True):
+                 drop_path: float = 0.0, fused: bool = True, gates: bool = True):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = LightViTAttention(dim, num_heads, num_tokens, window_size, fused)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = BiAttnMlp(dim, int(dim * mlp_ratio))
+        self.mlp = BiAttnMlp(dim, int(dim * mlp_ratio), gates)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor, windows: Windows) -> Tensor:
@@ -242,9 +246,10 @@ class ResidualMergePatch(nn.Module):
     maximum then is that of the tokens that are there.
     """
 
-    def __init__(self, dim: int, out_dim: int, num_tokens: int):
+    def __init__(self, dim: int, out_dim: int, num_tokens: int, pooling: str = "max"):
         super().__init__()
         self.num_tokens = num_tokens
+        self.pool = {"max": Tensor.amax, "mean": Tensor.mean}[pooling]
         self.norm = nn.LayerNorm(4 * dim)
         self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
         self.norm2 = nn.LayerNorm(dim)
@@ -255,7 +260,7 @@ class ResidualMergePatch(nn.Module):
         maps = _even(tokens[:, self.num_tokens :].unflatten(1, grid))
         top, bottom = maps[:, ::2], maps[:, 1::2]
         four = torch.stack([top[:, :, ::2], bottom[:, :, ::2], top[:, :, 1::2], bottom[:, :, 1::2]], dim=3)
-        image = self.reduction(self.norm(four.flatten(3))) + self.res_proj(four.amax(dim=3))
+        image = self.reduction(self.norm(four.flatten(3))) + self.res_proj(self.pool(four, dim=3))
         of_global = self.proj(self.norm2(tokens[:, : self.num_tokens]))
         return torch.cat([of_global, image.flatten(1, 2)], dim=1), (image.shape[1], image.shape[2])
 
@@ -295,15 +300,17 @@ class LightViT(nn.Module):
 
     Any height and width from `least_size` pixels up; published at 224. Stages, their widths, blocks and heads are as
     long as `embed_dims`. `drop_path_rate` is the last block's chance to be skipped in training; the paper's recipe has
-    0.1, for the base model 0.3. Raises LabError on sizes that make no model.
+    0.1, for the base model 0.3. `num_tokens=0`, `gates=False` and `pooling="mean"` take out a part each, for the page that
+    asks what it brings. Raises LabError on sizes that make no model.
     """
 
     def __init__(self, patch_size: int = 8, embed_dims: Sequence[int] = (64, 128, 256),
                  num_layers: Sequence[int] = (2, 6, 6), num_heads: Sequence[int] = (2, 4, 8),
                  mlp_ratios: Sequence[float] = (8, 4, 4), num_tokens: int = 8, window_size: int = 7,
                  neck_dim: int = 1280, in_channels: int = 3, num_classes: int = 1000, drop_path_rate: float = 0.0,
-                 fused: bool = True):
+                 fused: bool = True, gates: bool = True, pooling: str = "max"):
         super().__init__()
+        require_choice("LightViT", "pooling", pooling, ["max", "mean"])
         _require_sizes(patch_size, embed_dims, num_layers, num_heads, mlp_ratios, num_tokens, window_size)
         self.in_channels, self.num_classes, self.num_tokens = in_channels, num_classes, num_tokens
         self.least_size = patch_size * 2 ** (len(embed_dims) - 1)   # one token is left in the last stage
@@ -315,8 +322,9 @@ class LightViT(nn.Module):
         chances = (drop_path_rate * block / max(sum(num_layers) - 1, 1) for block in range(sum(num_layers)))
         self.stages = nn.ModuleList()
         for stage, (dim, depth, heads, ratio) in enumerate(zip(embed_dims, num_layers, num_heads, mlp_ratios)):
-            merge = [ResidualMergePatch(embed_dims[stage - 1], dim, num_tokens)] if stage else []
-            blocks = [Block(dim, heads, num_tokens, window_size, ratio, next(chances), fused) for _ in range(depth)]
+            merge = [ResidualMergePatch(embed_dims[stage - 1], dim, num_tokens, pooling)] if stage else []
+            blocks = [Block(dim, heads, num_tokens, window_size, ratio, next(chances), fused, gates)
+                      for _ in range(depth)]
             self.stages.append(Stage(merge + blocks, num_tokens, window_size))
         self.norm = nn.LayerNorm(embed_dims[-1], eps=1e-6)
         self.neck = nn.Sequential(nn.Linear(embed_dims[-1], neck_dim), nn.LayerNorm(neck_dim), nn.GELU())
@@ -429,5 +437,5 @@ def _require_sizes(patch_size: int, embed_dims: Sequence[int], num_layers: Seque
         require_multiple(caller, "embed_dims", dim, heads, f"each of {heads} heads takes an equal share")
         require_multiple(caller, "embed_dims", dim, 4, "the gates work on a quarter of it")
         require_range(caller, "num_layers", depth, 1)
-    require_range(caller, "num_tokens", num_tokens, 1)
+    require_range(caller, "num_tokens", num_tokens, 0)
     require_range(caller, "window_size", window_size, 1)

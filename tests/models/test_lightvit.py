@@ -366,6 +366,36 @@ def test_lab_lightvit_fits_32_px_with_whole_windows_and_is_about_as_large_as_its
     assert 0.8 * min(sizes["lab_vit"], sizes["lab_cnn"]) < sizes["lab_lightvit"] < 1.2 * sizes["lab_vit"]
 
 
+def test_without_global_tokens_no_window_hears_of_another():
+    torch.manual_seed(0)
+    images, heard = torch.randn(1, 3, 32, 32), {}
+    elsewhere = images.clone()
+    elsewhere[..., 20:, 20:] += 1                      # far from the first window, beyond the reach of the stem's filters
+    for count in (0, 3):
+        model = LightViT(patch_size=4, embed_dims=(16,), num_layers=(3,), num_heads=(2,), mlp_ratios=(2,), window_size=2,
+                         num_tokens=count, gates=False).eval()
+        with torch.no_grad():
+            (before, grid), (after, _) = (model.run_stages(x)[0] for x in (images, elsewhere))
+        maps = (before - after)[0, count:].unflatten(0, grid).abs().amax(-1)
+        heard[count] = maps[:2, :2].max().item()
+    assert heard[0] == 0 < heard[3]
+
+
+def test_without_gates_the_mlp_of_one_token_knows_of_no_other():
+    layer, tokens = fill(Block(8, 2, 1, 2, gates=False)).mlp, torch.randn(1, 5, 8)
+    changed = tokens.clone()
+    changed[0, 4] += 1
+    assert torch.equal(layer(tokens)[0, :4], layer(changed)[0, :4])
+
+
+def test_merging_by_the_mean_takes_the_mean():
+    layer = fill(ResidualMergePatch(4, 6, num_tokens=0, pooling="mean"))
+    maps = torch.randn(1, 2, 2, 4)
+    layer.reduction.weight.data.zero_()
+    merged, _ = layer(maps.flatten(1, 2), (2, 2))
+    assert torch.allclose(merged[0, 0], maps.flatten(1, 2).mean(dim=1)[0] @ layer.res_proj.weight.T, atol=1e-6)
+
+
 @pytest.mark.parametrize("images, words", [
     (torch.zeros(1, 3, 31, 64), "31 x 64 pixels; give 32 x 32 or more.*size=.32, 64"),
     (torch.zeros(1, 1, 32, 32), "1 channels, the model takes 3.*expand"),
@@ -385,7 +415,8 @@ def test_wrong_pictures_end_in_a_sentence(images, words):
     (dict(embed_dims=(16, 32, 66)), "66 is no multiple of 4"),
     (dict(num_heads=(3, 2, 4)), "each of 3 heads"),
     (dict(num_layers=(1, 0, 1)), "1 <= num_layers"),
-    (dict(num_tokens=0), "1 <= num_tokens"),
+    (dict(num_tokens=-1), "0 <= num_tokens"),
+    (dict(pooling="average"), "Give one of: max, mean"),
     (dict(window_size=0), "1 <= window_size"),
 ])
 def test_sizes_that_make_no_model_are_refused(arguments, words):
