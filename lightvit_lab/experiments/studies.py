@@ -12,7 +12,7 @@ import torch
 
 from .. import data, models, profiling, training
 from ..errors import require_choice
-from . import difficulty, faults, results
+from . import difficulty, faults, lightvit_parts, results
 
 SEEDS = (0, 1, 2)
 
@@ -97,6 +97,7 @@ def _means(values: list[float], count: int = 60) -> list[float]:
 
 
 STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
+    **{f"lightvit_parts_{dataset}": partial(lightvit_parts.lightvit_parts, dataset) for dataset in ("shapes",)},
     **{f"shapes_{level}": partial(difficulty.shapes_difficulty, level) for level in difficulty.SEEDS_OF},
     "vision_transformer_digits": vision_transformer_digits,
     "vision_transformer_fashion_mnist": vision_transformer_fashion_mnist,
