@@ -51,25 +51,31 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step on every parameter that has a gradient."""
+        """One step on every parameter that has a gradient, those of one shape together: blocks are alike."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for value in (value for value in group["params"] if value.grad is not None):
                 mean = self.state[value].setdefault("momentum", torch.zeros_like(value))
                 mean.lerp_(value.grad, 1 - group["momentum"])
                 ahead = value.grad.lerp(mean, group["momentum"]).flatten(1)      # Nesterov's look ahead
-                scale = 0.2 * math.sqrt(max(ahead.shape))
-                value.mul_(1 - group["lr"] * group["weight_decay"])
-                value.add_(orthogonalize(ahead).view_as(value), alpha=-group["lr"] * scale)
+                alike.setdefault(ahead.shape, []).append((value, ahead))
+            for shape, pairs in alike.items():
+                scale = 0.2 * math.sqrt(max(shape))
+                for (value, _), turned in zip(pairs, orthogonalize(torch.stack([ahead for _, ahead in pairs]))):
+                    value.mul_(1 - group["lr"] * group["weight_decay"])
+                    value.add_(turned.view_as(value), alpha=-group["lr"] * scale)
 
 
-def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """(m, n) -> a matrix of the same singular vectors with all singular values near 1 (0.7 to 1.2), by Newton-Schulz."""
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    wide = wide / (wide.norm() + 1e-7)
+def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """(k, m, n) -> k matrices of the same singular vectors, with all singular values near 1 (0.7 to 1.2): Newton-Schulz."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if tall else matrices
+    wide = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(iterations):      # an odd polynomial of the singular values, with the coefficients of Jordan et al.
-        gram = wide @ wide.T
-        wide = 3.4445 * wide + (2.0315 * gram @ gram - 4.7750 * gram) @ wide
-    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+        gram = wide @ wide.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        wide = torch.baddbmm(wide, polynomial, wide, beta=3.4445)
+    return wide.mT if tall else wide
 
 
 def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:

@@ -38,11 +38,27 @@ def test_muon_takes_hidden_matrices_and_leaves_the_rest_and_both_ends_to_adamw()
 def test_orthogonalized_matrices_keep_their_directions_and_lose_their_stretch():
     torch.manual_seed(0)
     for shape in ((16, 40), (40, 16), (16, 16)):
-        matrix = torch.randn(*shape)
-        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-        turned = left.T @ orthogonalize(matrix) @ right.T          # diagonal if the singular vectors are the same
-        assert (turned - turned.diag().diag()).abs().max() < 1e-3
-        assert 0.6 < turned.diag().min() and turned.diag().max() < 1.3
+        matrices = torch.stack([torch.randn(*shape), 1e3 * torch.randn(*shape)])     # one shall not scale the other
+        for matrix, result in zip(matrices, orthogonalize(matrices)):
+            left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+            turned = left.T @ result @ right.T                     # diagonal if the singular vectors are the same
+            assert (turned - turned.diag().diag()).abs().max() < 1e-3
+            assert 0.6 < turned.diag().min() and turned.diag().max() < 1.3
+
+
+def test_matrices_of_one_shape_are_stepped_as_if_alone():
+    torch.manual_seed(0)
+    together = [nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(6, 2, 2)), nn.Parameter(torch.randn(4, 6))]
+    alone = [nn.Parameter(value.detach().clone()) for value in together]
+    optimizers = [Muon(together, 0.1, 0.1), *(Muon([value], 0.1, 0.1) for value in alone)]
+    for _ in range(3):
+        for value, other in zip(together, alone):
+            value.grad = torch.randn_like(value)
+            other.grad = value.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for value, other in zip(together, alone):
+        assert torch.allclose(value, other, atol=1e-6)
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
