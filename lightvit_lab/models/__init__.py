@@ -28,8 +28,8 @@ _BUILDERS: dict[str, partial] = {
     "cct_2_3x2": partial(CompactTransformer, stem=0, residual=False, batch_norm=False, num_heads=2, mlp_ratio=1.0,
                          qkv_bias=False),   # the shape of the paper's smallest; its blocks and dropout differ in detail
     "lab_cnn": partial(ResidualNetwork, widths=(32, 64, 128), blocks=1),
-    "lab_lightvit": partial(LightViT, patch_size=2, embed_dims=(32, 64, 96), num_layers=(1, 2, 1), num_heads=(2, 4, 6),
-                            mlp_ratios=(4, 4, 4), num_tokens=4, window_size=4, neck_dim=256, num_classes=10),
+    "lab_lightvit": partial(LightViT, patch_size=4, embed_dims=(64, 96), num_layers=(3, 1), num_heads=(4, 6),
+                            mlp_ratios=(4, 4), num_tokens=4, window_size=4, neck_dim=256, num_classes=10),
     "lightvit_tiny": partial(LightViT, embed_dims=(64, 128, 256), num_heads=(2, 4, 8), num_tokens=8),
     "lightvit_small": partial(LightViT, embed_dims=(96, 192, 384), num_heads=(3, 6, 12), num_tokens=16),
     "lightvit_base": partial(LightViT, embed_dims=(128, 256, 512), num_layers=(3, 8, 6), num_heads=(4, 8, 16),
