@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from .randomness import random_states, restore_random_states
 
 PRECISIONS, ATTENTIONS = ("auto", "float32", "bfloat16"), ("auto", "fused", "written")
-PROBE_SECONDS = 1.0      # for all trials of steps together; a step under way is not cut off
+PROBE_SECONDS = 1.3      # for all trials of steps together; a step under way is not cut off
 PASS_SECONDS = 0.3       # before them, for what threads are worth at all
-STEP_SECONDS = 0.02      # the sub-batch is cut so that one trial step takes about so long
+STEP_SECONDS = 0.06      # the sub-batch is cut so that one trial step takes about so long; threads pay on larger ones
 GAIN = 1.1               # what a choice must gain to be preferred to the plain one
 
 
@@ -31,13 +31,13 @@ def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precisi
     """`{"threads", "precision", "attention"}` for training `model` on `inputs` (B, 3, H, W); the rest is tried.
 
     `model` and the global random states stay as they are. After `seconds` what is untried keeps its default: float32,
-    fused, and all threads if short passes over memory gained by them. A CUDA device is not probed: bfloat16 where it has it, fused. Attention is None for models
+    fused, and all threads unless short passes over memory lose by them. A CUDA device is not probed: bfloat16 where it has it, fused. Attention is None for models
     that have no such switch.
     """
     on_cpu, switched = inputs.device.type == "cpu", any(attention_switches(model))
     half_by_default = inputs.device.type == "cuda" and torch.cuda.is_bf16_supported()
     most = torch.get_num_threads()
-    choices = {"threads": threads or (1 if on_cpu and most > 1 and not _threads_gain(most) else most),
+    choices = {"threads": threads or (1 if on_cpu and most > 1 and _threads_lose(most) else most),
                "precision": ("bfloat16" if half_by_default else "float32") if precision == "auto" else precision,
                "attention": None if not switched else "fused" if attention == "auto" else attention}
     trials = [("threads", 1, 1 / GAIN)] if threads is None and choices["threads"] > 1 else []
@@ -74,9 +74,9 @@ def cast(precision: str, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
-def _threads_gain(threads: int) -> bool:
-    """Whether passes over a megabyte gain by `threads`. Beside a busy neighbour they lose far more than a model could
-    win, since each pass waits for the slowest thread; one step of a model has hundreds, so we look before we try one."""
+def _threads_lose(threads: int) -> bool:
+    """Whether passes over a megabyte take much longer with `threads` than with one. Beside a busy neighbour each pass waits
+    for the slowest thread, ten times as long; one step of a model has hundreds, so we look before we try one."""
     values, seconds = torch.ones(2**18), {1: 0.0, threads: 0.0}
     end = time.perf_counter() + PASS_SECONDS
     for _ in range(20):
@@ -89,7 +89,7 @@ def _threads_gain(threads: int) -> bool:
         if time.perf_counter() > end:
             break
     torch.set_num_threads(threads)
-    return seconds[1] >= GAIN * seconds[threads]
+    return seconds[threads] > 1.5 * seconds[1]
 
 
 def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any], trials: list[tuple[str, Any, float]],

@@ -50,7 +50,7 @@ def test_half_precision_is_chosen_only_where_it_gains(monkeypatch):
 def test_two_threads_are_chosen_only_where_they_gain(monkeypatch):
     monkeypatch.setattr(probing, "_seconds_of_step", lambda model, inputs, choices: cost if choices["threads"] > 1 else 1.0)
     monkeypatch.setattr(probing.torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(probing, "_threads_gain", lambda threads: True)
+    monkeypatch.setattr(probing, "_threads_lose", lambda threads: False)
     monkeypatch.setattr(probing.time, "perf_counter", lambda: 0.0)
     for cost, threads in ((16.0, 1), (0.97, 1), (0.6, 2)):
         assert probing.choose(_model(), torch.randn(8, 3, 8, 8), None, "float32", seconds=1e3)["threads"] == threads
@@ -60,13 +60,13 @@ def test_no_step_of_the_model_is_tried_with_threads_that_lose_on_short_passes(mo
     tried = []
     monkeypatch.setattr(probing, "_seconds_of_step", lambda model, inputs, choices: tried.append(choices["threads"]) or 1.0)
     monkeypatch.setattr(probing.torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(probing, "_threads_gain", lambda threads: False)
+    monkeypatch.setattr(probing, "_threads_lose", lambda threads: True)
     assert probing.choose(_model(), torch.randn(8, 3, 8, 8))["threads"] == 1
     assert set(tried) == {1}
 
 
-@pytest.mark.parametrize("cost, gains", [(16.0, False), (0.97, False), (0.6, True)])
-def test_threads_gain_where_passes_take_less_time(monkeypatch, cost, gains):
+@pytest.mark.parametrize("cost, loses", [(16.0, True), (1.1, False), (0.6, False)])
+def test_threads_lose_where_passes_take_much_longer(monkeypatch, cost, loses):
     clock, threads = [0.0], [2]
     monkeypatch.setattr(probing.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(probing.torch, "set_num_threads", lambda count: threads.append(count))
@@ -74,7 +74,7 @@ def test_threads_gain_where_passes_take_less_time(monkeypatch, cost, gains):
     def work(values):
         clock[0] += 1e-3 * (cost if threads[-1] > 1 else 1)
     monkeypatch.setattr(probing.F, "gelu", work)
-    assert probing._threads_gain(2) is gains
+    assert probing._threads_lose(2) is loses
     assert threads[-1] == 2 and clock[0] < 0.6
 
 
