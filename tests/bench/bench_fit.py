@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightvit_lab import data, models, training
 from lightvit_lab.runtime import device_name, ensure_torchvision
 from lightvit_lab.training.augment import batch_order
+from lightvit_lab.training.probing import choose
 
 ensure_torchvision()
 from torchvision import transforms  # noqa: E402
@@ -96,15 +97,27 @@ def checkpoint_cost(pictures: data.Pictures, steps: int = 150) -> None:
           f"of CPU time (two runs without differ by {seconds['without again'] / seconds['without'] - 1:+.1%})")
 
 
+def probe_cost(pictures: data.Pictures) -> None:
+    """Print how long `fit` takes to try threads, precision and attention (goal: under 2 s), and what it finds."""
+    for name, size in (("lab_vit", 32), ("lab_cct", 32), ("vit_tiny_patch16_224", 224)):
+        inputs = F.interpolate(pictures.inputs[:64], size=size)
+        start = time.perf_counter()
+        choices = choose(models.create_model(name), inputs)
+        print(f"probe of {name} at {size} px: {time.perf_counter() - start:.1f} s, the model's making counted; {choices}")
+
+
 def main() -> None:
-    """Print one line per model, and one for checkpoints."""
+    """Print one line per model, one for checkpoints, and one for each probe, these with all threads to choose from."""
     torch.manual_seed(0)
+    all_threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     print(device_name())
     pictures = data.load("shapes", count=BATCH * STEPS)
     for label, (name, arguments) in MODELS.items():
         compare(label, name, arguments, pictures)
     checkpoint_cost(pictures)
+    torch.set_num_threads(all_threads)
+    probe_cost(pictures)
 
 
 if __name__ == "__main__":

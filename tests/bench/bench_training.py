@@ -18,7 +18,7 @@ from lightvit_lab import data, models, training
 from lightvit_lab.runtime import device_name
 
 CCT = {"lab_cct": {}, "cct_2_3x2": {}}
-PHOTOGRAPHS = {"batch_size": 128, "lr": 6e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.2,
+PHOTOGRAPHS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.2,
                "label_smoothing": 0.1}
 
 
@@ -39,10 +39,10 @@ class Goal:
 GOALS = {
     "shapes_95": Goal("shapes", 0.95, 1, 1000, {"lab_cnn": {"widths": (16, 32, 64), "stem_stride": 2}},
                       fit={"batch_size": 64, "lr": 4e-3}),
-    "shapes_90": Goal("shapes", 0.90, 2, 520, {"lab_vit": {}},
-                      fit={"batch_size": 64, "lr": 8e-3, "optimizer": "muon", "schedule": "linear"}),
-    "fashion_mnist_90": Goal("fashion_mnist", 0.90, 2, 800, image_size=28),
-    "cifar10_80": Goal("cifar10", 0.80, 3, 1050),
+    "shapes_90": Goal("shapes", 0.90, 2, 480, {"lab_vit": {}},
+                      fit={"batch_size": 64, "lr": 1.2e-2, "optimizer": "muon", "schedule": "linear"}),
+    "fashion_mnist_90": Goal("fashion_mnist", 0.90, 2, 600, image_size=28),
+    "cifar10_80": Goal("cifar10", 0.80, 3, 1040),
     "cifar10_86": Goal("cifar10", 0.86, 10, 3500, augment=("flip", "crop")),
 }
 
