@@ -60,7 +60,7 @@ def test_what_is_missing_unexpected_and_of_another_shape_is_named(tiny):
 def test_weights_of_another_model_say_which_are_possible():
     with pytest.raises(LabError, match="no global_token, but .*none of lightvit_tiny, lightvit_small, lightvit_base"):
         import_official(models.create_model("lab_cnn").state_dict())
-    with pytest.raises(LabError, match=r"global_token of shape \(1, 4, 32\)"):
+    with pytest.raises(LabError, match=r"global_token of shape \(1, 4, 64\)"):
         import_official(models.create_model("lab_lightvit").state_dict())
 
 
