@@ -124,3 +124,25 @@ def _add_slider(figure: go.Figure, maps: Sequence[Tensor], side: int, patch: flo
                   args=[[str(token)], dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))])
              for token in range(side * side)]
     figure.update_layout(sliders=[dict(active=0, currentvalue=dict(prefix="looking patch: "), pad=dict(t=10), steps=steps)])
+
+
+def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[str], unit: str) -> go.Figure:
+    """Pictures (N, 3, H, W) in [0, 1], one to a row, and beside each its maps, (N, rows, columns) each; brighter is more.
+
+    All maps share one scale, named by `unit`; `titles` stand above the maps.
+    """
+    figure = make_subplots(len(images), 1 + len(maps), horizontal_spacing=0.015, vertical_spacing=0.08 / len(images),
+                           subplot_titles=["picture", *(title.replace(" ", "<br>") for title in titles)])
+    for row, image in enumerate(images, start=1):
+        figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"), row, 1)
+        for column, values in enumerate(maps, start=2):
+            cells = values[row - 1].round(decimals=3).tolist()
+            figure.add_trace(go.Heatmap(z=cells, coloraxis="coloraxis", hovertemplate="%{z:.2f}<extra></extra>"), row, column)
+            name = figure.get_subplot(row, column).xaxis.plotly_name.replace("axis", "")
+            figure.update_yaxes(scaleanchor=name, autorange="reversed", row=row, col=column)
+    figure.update_xaxes(**_BARE, constrain="domain").update_yaxes(**_BARE, constrain="domain").update_annotations(font_size=11)
+    lines = max(title.count(" ") for title in titles)
+    greatest = max(values.max().item() for values in maps)
+    scale = dict(colorscale="Cividis", cmin=0, cmax=greatest, colorbar=dict(title=unit, len=0.9, thickness=12))
+    return figure.update_layout(height=125 * len(images) + 60 + 14 * lines, coloraxis=scale,
+                                margin=dict(l=5, r=5, t=40 + 14 * lines, b=10))

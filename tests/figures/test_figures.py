@@ -95,3 +95,15 @@ def test_pixels_are_blown_up_not_blurred():
 def test_axes_carry_units():
     figure = figures.cost_over_tokens([1, 10], {"a": [1, 10]}, {"b": [1, 10]}, unit="MACs")
     assert figure.layout.yaxis.title.text == "MACs" and figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
+
+
+def test_maps_stand_beside_their_own_picture_on_one_scale_and_upright():
+    images = torch.rand(2, 3, 8, 8)
+    maps = [torch.arange(8.0).view(2, 2, 2), torch.full((2, 4, 4), 3.0)]
+    figure = figures.pictures_and_maps(images, maps, ["one", "two three"], unit="weight")
+    heat = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert [len(trace.z) for trace in heat] == [2, 4, 2, 4]                # one row of maps per picture
+    assert [list(row) for row in heat[2].z] == [[4, 5], [6, 7]]            # those of the second picture
+    assert {trace.coloraxis for trace in heat} == {"coloraxis"} and figure.layout.coloraxis.cmax == 7
+    for trace in heat:
+        assert figure.layout["yaxis" + trace.yaxis[1:]].autorange == "reversed"     # row 0 on top, as in a picture
