@@ -143,6 +143,6 @@ def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[s
     figure.update_xaxes(**_BARE, constrain="domain").update_yaxes(**_BARE, constrain="domain").update_annotations(font_size=11)
     lines = max(title.count(" ") for title in titles)
     greatest = max(values.max().item() for values in maps)
-    scale = dict(colorscale="Cividis", cmin=0, cmax=greatest, colorbar=dict(title=unit, len=0.9, thickness=12))
-    return figure.update_layout(height=125 * len(images) + 60 + 14 * lines, coloraxis=scale,
-                                margin=dict(l=5, r=5, t=40 + 14 * lines, b=10))
+    bar = dict(title=dict(text=unit, side="top"), orientation="h", len=0.6, thickness=10, y=0, yanchor="top")
+    return figure.update_layout(height=120 * len(images) + 110 + 14 * lines, margin=dict(l=5, r=5, t=40 + 14 * lines, b=70),
+                                coloraxis=dict(colorscale="Cividis", cmin=0, cmax=greatest, colorbar=bar))
