@@ -6,16 +6,16 @@ a pace that can be watched.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import data, models, training
+from .. import data
+from .comparison import Candidate, compare
 
-TRAINED = {   # label: model, its arguments, the arguments of `fit`; steps are fixed, seconds are measured
+TRAINED: dict[str, Candidate] = {
     "CNN": ("lab_cnn", {"widths": (16, 32, 64), "stem_stride": 2}, {"steps": 1250, "lr": 4e-3}),
     "ViT": ("lab_vit", {}, {"steps": 640, "lr": 8e-3, "optimizer": "muon", "schedule": "linear"}),
 }
@@ -30,24 +30,8 @@ def shapes_difficulty(level: str) -> dict[str, Any]:
                              "linear": round(linear_accuracy(splits["train"], splits["test"]), 4),
                              "statistics": round(statistics_accuracy(splits["train"], splits["test"]), 4)}
     print(f"{level}: {found}", flush=True)
-    for label in TRAINED:
-        found[label] = {"runs": [_run(label, splits, seed) for seed in SEEDS_OF[level]]}
-    return found
-
-
-def _run(label: str, splits: dict[str, data.Pictures], seed: int) -> dict[str, Any]:
-    name, arguments, settings = TRAINED[label]
-    torch.manual_seed(seed)
-    model = models.create_model(name, **arguments)
-    start = time.process_time()     # of one thread: a run beside busy neighbours costs what it costs alone, or nearly
-    history = training.fit(model, splits["train"], batch_size=64, augment=("flip",), seed=seed, validation=splits["val"],
-                           checks=CHECKS, threads=1, precision="float32", attention="fused", **settings)
-    cpu_seconds = time.process_time() - start
-    score = training.evaluate(model, splits["test"])
-    print(f"    {label}, seed {seed}: {cpu_seconds:.0f} CPU s, test {score}", flush=True)
-    return {"seed": seed, "params": sum(value.numel() for value in model.parameters()),
-            "cpu_seconds": round(cpu_seconds, 1), "test": round(score.accuracy, 4),
-            "validation": [[step, round(check.accuracy, 4)] for step, check in history.scores]}
+    trained = compare(TRAINED, splits, SEEDS_OF[level], batch_size=64, augment=("flip",), checks=CHECKS, threads=1)
+    return found | trained
 
 
 def linear_accuracy(train: data.Pictures, test: data.Pictures) -> float:

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from .. import data, models, profiling, training
+from .. import data, models, training
 from ..errors import require_choice
 from . import difficulty, faults, lightvit_parts, results
+from .comparison import compare
 
 SEEDS = (0, 1, 2)
 
@@ -23,20 +24,13 @@ def vision_transformer_fashion_mnist(epochs: float = 2.5) -> dict[str, Any]:
     The same pictures, in the same order, with the same optimizer and number of steps for all; no augmentation.
     """
     candidates = {
-        "ViT, plain patches": ("lab_vit_student", {"patch_size": 8, "embedding": "patch"}),
-        "ViT, convolutional stem": ("lab_vit_student", {"patch_size": 8, "embedding": "conv_stem"}),
-        "CNN": ("lab_cnn", {"widths": (26, 52, 104), "blocks": 1, "stem_stride": 2}),
+        "ViT, plain patches": ("lab_vit_student", {"patch_size": 8, "embedding": "patch"}, {}),
+        "ViT, convolutional stem": ("lab_vit_student", {"patch_size": 8, "embedding": "conv_stem"}, {}),
+        "CNN": ("lab_cnn", {"widths": (26, 52, 104), "blocks": 1, "stem_stride": 2}, {}),
     }
     splits = {split: data.load("fashion_mnist", split) for split in data.SPLITS}
-    rows = {label: {"model": name, "arguments": arguments, "runs": []} for label, (name, arguments) in candidates.items()}
-    for seed in SEEDS:
-        for label, (name, arguments) in candidates.items():
-            torch.manual_seed(seed)
-            model = models.create_model(name, **arguments)
-            cost = profiling.count(model, (3, 32, 32))
-            rows[label] |= {"params": cost.params, "macs": cost.macs}
-            rows[label]["runs"].append(_run(model, splits, epochs, seed))
-            print(f"{label}, seed {seed}: test {rows[label]['runs'][-1]['test']}", flush=True)
+    rows = compare(candidates, splits, SEEDS, epochs=epochs, lr=2e-3, batch_size=128, checks=6,
+                   threads=torch.get_num_threads())
     return {"epochs": epochs, "train_pictures": len(splits["train"]), "image_size": 32, "models": rows}
 
 
@@ -71,22 +65,6 @@ def vision_transformer_faults(steps: int = 480) -> dict[str, Any]:
             rows[letter]["runs"].append({"seed": seed, "loss": _means(history.loss), "symptoms": found})
             print(f"patient {letter}, seed {seed}: {found}", flush=True)
     return {"dataset": "digits", "steps": steps, "patients": rows}
-
-
-def _run(model: torch.nn.Module, splits: dict[str, data.Pictures], epochs: float, seed: int) -> dict[str, Any]:
-    """One run: scores on the validation pictures on the way, the score on the test pictures once, at the end."""
-    start = time.process_time()      # CPU time: a run beside busy neighbours costs what it costs alone
-    history = training.fit(model, splits["train"], epochs=epochs, lr=2e-3, batch_size=128, seed=seed,
-                           validation=splits["val"], checks=6, precision="float32",
-                           threads=torch.get_num_threads())
-    cpu_seconds = time.process_time() - start
-    score = training.evaluate(model, splits["test"])
-    return {
-        "seed": seed, "seconds": round(history.seconds, 1), "cpu_seconds": round(cpu_seconds, 1),
-        "test": round(score.accuracy, 4), "test_low": round(score.low, 4), "test_high": round(score.high, 4),
-        "validation": [[step, round(check.accuracy, 4)] for step, check in history.scores],
-        "loss": _means(history.loss),
-    }
 
 
 def _means(values: list[float], count: int = 60) -> list[float]:

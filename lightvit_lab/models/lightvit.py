@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import LabError, require_choice, require_images, require_multiple, require_range
+from .vision_transformer import initialise_linear
 
 Grid = tuple[int, int]   # rows and columns of image tokens
 FEW_KEYS = 32
@@ -334,11 +335,8 @@ class LightViT(nn.Module):
     def reset_parameters(self) -> None:
         """Truncated normal of std 0.02 for linear layers, global tokens and position tables, as in the paper's code."""
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, LightViTAttention):
+            initialise_linear(module)
+            if isinstance(module, LightViTAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
         nn.init.trunc_normal_(self.global_token, std=0.02)
 

@@ -79,16 +79,18 @@ def _threads_lose(threads: int) -> bool:
     for the slowest thread, ten times as long; one step of a model has hundreds, so we look before we try one."""
     values, seconds = torch.ones(2**18), {1: 0.0, threads: 0.0}
     end = time.perf_counter() + PASS_SECONDS
-    for _ in range(20):
-        for count in seconds:
-            torch.set_num_threads(count)
-            start = time.perf_counter()
-            for _ in range(5):
-                F.gelu(values)
-            seconds[count] += time.perf_counter() - start
-        if time.perf_counter() > end:
-            break
-    torch.set_num_threads(threads)
+    try:
+        for _ in range(20):
+            for count in seconds:
+                torch.set_num_threads(count)
+                start = time.perf_counter()
+                for _ in range(5):
+                    F.gelu(values)
+                seconds[count] += time.perf_counter() - start
+            if time.perf_counter() > end:
+                break
+    finally:
+        torch.set_num_threads(threads)
     return seconds[threads] > 1.5 * seconds[1]
 
 

@@ -1,7 +1,6 @@
 import importlib.util
 import json
 import math
-import zlib
 from pathlib import Path
 
 import numpy
@@ -9,6 +8,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from drawn_weights import fill, pictures
 from torch import nn
 
 from lightvit_lab import models, profiling
@@ -21,29 +21,6 @@ REFERENCE = json.loads((Path(__file__).parent / "lightvit_reference.json").read_
 CASES = REFERENCE["cases"]
 SMALL = dict(embed_dims=(16, 32, 64), num_layers=(1, 2, 1), num_heads=(2, 2, 4), mlp_ratios=(2, 2, 2), num_tokens=3,
              neck_dim=48, num_classes=5)
-
-
-def fill(model: nn.Module) -> nn.Module:
-    """Weights by a rule of names and shapes alone, so that any implementation with these names can be compared."""
-    state = {}
-    for key, tensor in model.state_dict().items():
-        z = numpy.random.RandomState(zlib.crc32(key.encode())).standard_normal(tensor.shape)
-        leaf = key.rsplit(".", 1)[-1]
-        if leaf == "running_var":
-            z = 1 + abs(0.1 * z)
-        elif leaf == "weight" and tensor.ndim == 1:
-            z = 1 + 0.1 * z
-        elif leaf == "weight":
-            z = z * math.sqrt(2 / math.prod(tensor.shape[1:]))
-        else:
-            z = 0.1 * z
-        state[key] = torch.from_numpy(numpy.asarray(z)).float() if tensor.is_floating_point() else tensor
-    model.load_state_dict(state)
-    return model.eval()
-
-
-def pictures(seed: int, *shape: int) -> torch.Tensor:
-    return torch.from_numpy(numpy.random.RandomState(seed).standard_normal(shape).astype("float32"))
 
 
 def pictures_of(case: dict) -> torch.Tensor:

@@ -1,10 +1,9 @@
 import json
-import math
-import zlib
 
 import numpy
 import pytest
 import torch
+from drawn_weights import fill, pictures
 from torch import nn
 
 from lightvit_lab import models
@@ -18,26 +17,6 @@ TIMM_DEIT_TINY_LOGITS = [
 ]
 
 
-def _fill(model: nn.Module) -> None:
-    """Weights by a rule of names and shapes alone, so that any implementation with these names can be compared."""
-    state = {}
-    for key, tensor in model.state_dict().items():
-        z = numpy.random.RandomState(zlib.crc32(key.encode())).standard_normal(tensor.shape)
-        leaf = key.rsplit(".", 1)[-1]
-        if leaf == "weight" and tensor.ndim == 1:
-            z = 1 + 0.1 * z
-        elif leaf == "weight":
-            z = z * math.sqrt(2 / math.prod(tensor.shape[1:]))
-        else:
-            z = 0.1 * z
-        state[key] = torch.from_numpy(z).float()
-    model.load_state_dict(state)
-
-
-def _pictures(seed: int, *shape: int) -> torch.Tensor:
-    return torch.from_numpy(numpy.random.RandomState(seed).standard_normal(shape).astype("float32"))
-
-
 def _deit_tiny(**kwargs) -> VisionTransformer:
     return VisionTransformer(image_size=224, patch_size=16, num_classes=1000, dim=192, depth=12, num_heads=3,
                              embedding="patch", **kwargs).eval()
@@ -48,18 +27,18 @@ def _deit_tiny(**kwargs) -> VisionTransformer:
 def test_same_weights_give_timms_logits(fused):
     """Stored numbers, so that it is checked for everybody, whatever timm is installed."""
     model = _deit_tiny(fused=fused)
-    _fill(model)
-    logits = model(_pictures(0, 2, 3, 224, 224))[:, :10]
+    fill(model)
+    logits = model(pictures(0, 2, 3, 224, 224))[:, :10]
     assert torch.allclose(logits, torch.tensor(TIMM_DEIT_TINY_LOGITS), atol=2e-5)
 
 
 @torch.inference_mode()
 def test_logits_of_the_whole_fixture(parity):
     model, case = _deit_tiny(), json.loads((parity / "timm_deit" / "deit_tiny_seed0.json").read_text())
-    _fill(model)
+    fill(model)
     assert [[key, list(value.shape)] for key, value in model.state_dict().items()] == [row[:2] for row in case["state_dict"]]
     stored = numpy.load(parity / "timm_deit" / "deit_tiny_seed0.npz")["logits"]
-    assert numpy.abs(model(_pictures(0, 2, 3, 224, 224)).numpy() - stored).max() < 2e-5
+    assert numpy.abs(model(pictures(0, 2, 3, 224, 224)).numpy() - stored).max() < 2e-5
 
 
 @torch.inference_mode()
@@ -68,16 +47,16 @@ def test_weights_of_the_installed_timm_load_strictly_and_give_the_same_logits():
 
     reference = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=48, depth=3, num_heads=3,
                                   num_classes=7).eval()
-    _fill(reference)
+    fill(reference)
     ours = VisionTransformer(patch_size=8, dim=48, depth=3, num_heads=3, num_classes=7, embedding="patch").eval()
     ours.load_state_dict(reference.state_dict())
-    pictures = _pictures(1, 4, 3, 32, 32)
+    pictures = pictures(1, 4, 3, 32, 32)
     assert torch.allclose(ours(pictures), reference(pictures), atol=1e-5)
 
 
 @torch.inference_mode()
 def test_fused_and_explicit_attention_agree_and_rows_sum_to_one():
-    fused, tokens = Attention(32, 4), _pictures(2, 2, 9, 32)
+    fused, tokens = Attention(32, 4), pictures(2, 2, 9, 32)
     explicit = Attention(32, 4, fused=False)
     explicit.load_state_dict(fused.state_dict())
     assert torch.allclose(fused(tokens), explicit(tokens), atol=1e-6)
@@ -87,7 +66,7 @@ def test_fused_and_explicit_attention_agree_and_rows_sum_to_one():
 @torch.inference_mode()
 def test_attention_with_zero_queries_is_the_mean_of_the_values():
     """Worked by hand: all weights equal 1 / N, so every token takes home the mean value."""
-    attention, tokens = Attention(8, 2), _pictures(3, 1, 5, 8)
+    attention, tokens = Attention(8, 2), pictures(3, 1, 5, 8)
     for layer in (attention.qkv, attention.proj):
         nn.init.zeros_(layer.bias)
     attention.qkv.weight[:16] = 0
@@ -119,7 +98,7 @@ def test_a_deeper_stem_has_more_convolutions_at_the_same_resolutions():
 
 @torch.inference_mode()
 def test_without_positions_the_order_of_patches_does_not_matter_and_with_them_it_does():
-    pictures = _pictures(4, 2, 3, 32, 32)
+    pictures = pictures(4, 2, 3, 32, 32)
     swapped = pictures.roll(8, dims=3)
     for position, same in ((False, True), (True, False)):
         torch.manual_seed(0)
@@ -129,7 +108,7 @@ def test_without_positions_the_order_of_patches_does_not_matter_and_with_them_it
 
 
 def test_a_block_adds_to_what_came_in():
-    block, tokens = Block(16, 2), _pictures(5, 1, 4, 16)
+    block, tokens = Block(16, 2), pictures(5, 1, 4, 16)
     for layer in (block.attn.proj, block.mlp.fc2):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -146,7 +125,7 @@ def test_lab_vit_is_as_described():
 def test_it_exports():
     model = models.create_model("lab_vit_student").eval()
     exported = torch.export.export(model, (torch.zeros(1, 3, 32, 32),)).module()
-    pictures = _pictures(6, 1, 3, 32, 32)
+    pictures = pictures(6, 1, 3, 32, 32)
     assert torch.allclose(exported(pictures), model(pictures), atol=1e-5)
 
 
