@@ -1,55 +1,198 @@
-"""Parameters and multiply-accumulates of a model, exact for matrix products and convolutions.
+"""Parameters, multiply-accumulates and bytes of a model, exact for matrix products and convolutions.
 
-The model runs once on torch's meta device, where tensors have shapes and no values: nothing is computed, and fused
-attention falls apart into the two matrix products it consists of, which torch's own counter then sees. (On a CPU
-that counter misses fused attention altogether.)
+The model runs once on one image under torch's own counter, with formulas for what that lacks (`formulas.py`): on the
+meta device, where tensors have shapes and no values and nothing is computed, or, if the model cannot go there (packed
+or quantized weights, decisions that hang on values), where it is.
 """
 
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import LabError
+from .formulas import Spared, may_multiply
 
 
 @dataclass(frozen=True)
 class Count:
-    """Cost of one image. `macs` counts multiply-accumulates of matrix products and convolutions; `flops` is twice that."""
+    """Cost of one image. A multiply-accumulate (MAC) is two floating-point operations (FLOPs).
+
+    macs: executed in matrix products, convolutions, attention and, in their customary equivalent, Fourier transforms
+    dense_macs: the same had every sparse weight been dense
+    bytes_by_dtype: what the weights and buffers of a checkpoint take, by type of number
+    activation_bytes: results written by the forward pass, views not counted
+    by_module: MACs by the module's name; "" is the whole
+    moved_by_module: bytes that its operators read and write, one after the other as eager PyTorch runs them
+    uncounted: operators that may multiply and have no formula, with their share of all bytes moved; empty is good
+    """
 
     params: int
     macs: int
-    weight_bytes: int
+    dense_macs: int
+    bytes_by_dtype: dict[str, int]
+    activation_bytes: int
     by_module: dict[str, int]
+    moved_by_module: dict[str, int]
+    uncounted: dict[str, float]
 
     @property
     def flops(self) -> int:
         """Floating-point operations: a multiply-accumulate is two."""
         return 2 * self.macs
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all stored weights and buffers."""
+        return sum(self.bytes_by_dtype.values())
+
+    def table(self, depth: int = 1) -> str:
+        """MACs, their share and bytes moved of each module down to `depth`, and what was not counted."""
+        lines = [f"{'module':40} {'MACs':>15} {'share':>7} {'MiB moved':>10}"]
+        for name, macs in self.by_module.items():
+            if name.count(".") < depth:
+                moved = self.moved_by_module[name] / 2**20
+                lines.append(f"{name or 'whole':40} {macs:15,} {macs / max(self.macs, 1):7.1%} {moved:10.2f}")
+        for name, share in self.uncounted.items():
+            lines.append(f"NOT counted: {name}, {share:.1%} of all bytes moved")
+        return "\n".join(lines)
+
 
 def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> Count:
     """Count `model` on one image of `input_size` = (channels, height, width), in eval mode; the model is left untouched.
 
-    Norms, activations, softmax and additions are not counted: by convention, MACs are those of matrix products.
-    Raises LabError if the model does not take such an image.
+    Norms, activations, softmax and additions are not counted: by convention, MACs are those of products. A model whose
+    work depends on the image is counted on one of noise. Raises LabError if the model does not take such an image.
     """
-    ghost = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
-    counter = FlopCounterMode(display=False)
+    model = getattr(model, "_orig_mod", model)       # of torch.compile
     try:
-        with counter:
-            ghost(torch.empty(1, *input_size, device="meta"))
-    except (RuntimeError, ValueError) as error:
-        raise LabError(f"count: the model does not take an image of {tuple(input_size)}: {error}") from error
-    by_module = {name: sum(flops.values()) // 2 for name, flops in counter.get_flop_counts().items() if name != "Global"}
-    tensors = [*model.parameters(), *model.buffers()]
+        counter, traffic, spared = _run(_on_meta(model), input_size, torch.device("meta"))
+    except Exception:      # noqa: BLE001  whatever the meta device cannot do, the model's own can, or says why not
+        try:
+            counter, traffic, spared = _run(model, input_size, _device_of(model))
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            raise LabError(f"count: the model does not take an image of {tuple(input_size)}: {error}") from error
+    macs = counter.get_total_flops() // 2
+    by_module = {_short(name): sum(flops.values()) // 2 for name, flops in counter.get_flop_counts().items()}
+    moved = {"": 0} | {_short(name): value for name, value in traffic.moved.items()}
     return Count(
-        params=sum(parameter.numel() for parameter in model.parameters()),
-        macs=counter.get_total_flops() // 2,
-        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
-        by_module=by_module,
+        params=_params(model), macs=macs, dense_macs=macs + spared.flops // 2,
+        bytes_by_dtype=_bytes_by_dtype(model), activation_bytes=traffic.written,
+        by_module={"": macs} | {name: by_module.get(name, 0) for name in moved}, moved_by_module=moved,
+        uncounted={name: size / moved[""] for name, size in traffic.unknown.items()},
     )
+
+
+def _run(model: nn.Module, input_size: tuple[int, int, int], device: torch.device) -> tuple[FlopCounterMode, _Traffic, Spared]:
+    dtype = next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), torch.float32)
+    image = torch.rand(1, *input_size, device=device).to(dtype)
+    spared = Spared()
+    counter = FlopCounterMode(display=False, custom_mapping=spared.mapping())
+    # In inference mode fused attention arrives whole, not as two products. It leaves marks on what a model keeps for the
+    # next call, so a model that is no copy runs without it.
+    quiet = torch.inference_mode if device.type == "meta" else torch.no_grad
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with quiet(), _Traffic(counter) as traffic, counter:
+            model.eval()(image)
+    finally:
+        for module, training in modes:
+            module.training = training
+    return counter, traffic, spared
+
+
+class _Traffic(TorchDispatchMode):
+    """Sees what the counter runs: bytes read and written, by module, and operators that have no formula."""
+
+    def __init__(self, counter: FlopCounterMode):
+        super().__init__()
+        self.counter = counter
+        self.moved: dict[str, int] = defaultdict(int)
+        self.unknown: dict[str, int] = defaultdict(int)
+        self.written = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.is_view or func._opname == "_unsafe_view":
+            return result
+        read, written = (sum(_size(leaf) for leaf in tree_leaves(tree)) for tree in ((args, kwargs), result))
+        for module in set(self.counter.mod_tracker.parents):
+            self.moved[module] += read + written
+        self.written += 0 if func._schema.is_mutable else written
+        if func._overloadpacket not in self.counter.flop_registry and may_multiply(func):
+            self.unknown[str(func._overloadpacket)] += read + written
+        return result
+
+
+def _size(leaf: Any) -> int:
+    return sum(value.numel() * value.element_size() for value in _plain(leaf)) if isinstance(leaf, Tensor) else 0
+
+
+def _plain(tensor: Tensor) -> Iterator[Tensor]:
+    """The ordinary tensors that hold a quantized, sparse or wrapped one."""
+    if is_traceable_wrapper_subclass(tensor):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from _plain(getattr(tensor, name))
+    elif tensor.layout == torch.sparse_coo:
+        yield from (tensor._indices(), tensor._values())
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        yield from (tensor.crow_indices(), tensor.col_indices(), tensor.values())
+    else:
+        yield tensor
+        if tensor.is_quantized and tensor.qscheme() in (torch.per_channel_affine, torch.per_channel_symmetric):
+            yield from (tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points())
+
+
+def _short(name: str) -> str:
+    """Name of a module below the root, whose own name is its class: `blocks.0.attn`."""
+    return name.partition(".")[2]
+
+
+def _on_meta(model: nn.Module) -> nn.Module:
+    """A copy whose tensors have shapes and no values; no weight is copied on the way."""
+    known: dict[int, Any] = {}
+    for tensor in _tensors(model):
+        if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or tensor.layout != torch.strided:
+            raise NotImplementedError(f"a {type(tensor).__name__} has values that matter")
+        ghost = torch.empty_like(tensor, device="meta")
+        known[id(tensor)] = nn.Parameter(ghost, requires_grad=False) if isinstance(tensor, nn.Parameter) else ghost
+    return copy.deepcopy(model, known)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in _tensors(model)), torch.device("cpu"))
+
+
+def _stored(model: nn.Module) -> Iterator[tuple[Tensor, bool]]:
+    """Each tensor of the state once, and whether it is a parameter or packed in the place of one."""
+    seen = set()
+    for value in model.state_dict(keep_vars=True).values():
+        for leaf in tree_leaves(value):
+            if isinstance(leaf, Tensor) and id(leaf) not in seen:
+                seen.add(id(leaf))
+                yield leaf, isinstance(leaf, nn.Parameter) or not isinstance(value, Tensor)
+
+
+def _params(model: nn.Module) -> int:
+    return sum(tensor.numel() for tensor, is_parameter in _stored(model) if is_parameter)
+
+
+def _bytes_by_dtype(model: nn.Module) -> dict[str, int]:
+    found: dict[str, int] = defaultdict(int)
+    for tensor, _ in _stored(model):
+        for part in _plain(tensor):
+            found[str(part.dtype).removeprefix("torch.")] += part.numel() * part.element_size()
+    return dict(found)
