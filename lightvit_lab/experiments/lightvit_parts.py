@@ -1,8 +1,8 @@
 """What each part of LightViT brings: `lab_lightvit` whole and with one part taken out, beside a ViT and a CNN of its size.
 
 `chapters/components/lightvit` shows what this study stores. All candidates see the same pictures in the same order, for
-the same steps, with the same optimizer. The rates of the three families were the better of two or three on validation
-pictures, with one seed; nothing was chosen on the test pictures.
+the same steps, with the same optimizer. The rates of the three families were the better of two or three on shapes held
+out for validation, with one seed; nothing was chosen on the test pictures.
 """
 
 from __future__ import annotations

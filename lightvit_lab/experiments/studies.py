@@ -75,7 +75,7 @@ def _means(values: list[float], count: int = 60) -> list[float]:
 
 
 STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
-    **{f"lightvit_parts_{dataset}": partial(lightvit_parts.lightvit_parts, dataset) for dataset in ("shapes",)},
+    **{f"lightvit_parts_{dataset}": partial(lightvit_parts.lightvit_parts, dataset) for dataset in ("shapes", "fashion_mnist")},
     **{f"shapes_{level}": partial(difficulty.shapes_difficulty, level) for level in difficulty.SEEDS_OF},
     "vision_transformer_digits": vision_transformer_digits,
     "vision_transformer_fashion_mnist": vision_transformer_fashion_mnist,
