@@ -1,81 +1,235 @@
-"""How long it takes: candidates in turns, medians with intervals, never one after the other.
+"""How long it takes: candidates in turns, medians with intervals, ratios from pairs, never one after the other.
 
-On a shared machine a neighbour's work moves every number of a run by a factor; taking turns moves all candidates alike.
+On a shared machine a neighbour's work moves every number of a run by a factor. Taking turns moves all candidates alike,
+and a ratio of two calls of one round hardly notices. (Shown by tests/bench/bench_measure.py.)
 """
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from ..runtime import device, device_name
+from ..runtime import device, device_name, versions
+from .resources import attention_backend, joules_per_image, peak_memory_mib
+
+WARM_UP = 3              # rounds that are not counted
+LEAST_ROUNDS = 6         # fewer give no interval of 95 %: the two extremes of 5 miss the median in 6 of 100 cases
+PRECISE = 0.02           # half of an interval, as a share of its median, that ends a measurement
+NOISY = 1.5              # upper end of a ratio's interval over its lower end, from where there is no ratio to speak of
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Median time of one call in milliseconds, the 95 % interval of that median, and where it was measured."""
+    """One candidate: median (p50) of one call in milliseconds with its 95 % interval, p90, images/s, memory.
+
+    `peak_memory_mib`: its weights and what a call adds at most, None where the system does not tell; `energy_j` per
+    image where NVML does and it was asked for. `seconds` are all calls, in the order of the rounds.
+    """
 
     latency_ms: float
     interval_ms: tuple[float, float]
+    p90_ms: float
     throughput_img_s: float
+    peak_memory_mib: float | None
     rounds: int
     machine: str
+    energy_j: float | None = None
+    seconds: tuple[float, ...] = field(default=(), repr=False)
 
 
-@torch.inference_mode()
-def measure(models: dict[str, nn.Module], inputs: Tensor | dict[str, Tensor], budget_s: float = 5.0,
-            max_rounds: int = 200) -> dict[str, Timing]:
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long one candidate takes as another, with a 95 % interval; no value where it is too wide."""
+
+    value: float | None
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"no ratio: this machine is too noisy just now (between {self.low:.2f} and {self.high:.2f})"
+        return f"{self.value:.2f}x ({self.low:.2f} to {self.high:.2f})"
+
+
+class Timings(dict[str, Timing]):
+    """What `measure` found, by label; `stopped` says why it ended, `conditions` where and how it was measured."""
+
+    def __init__(self, timings: Mapping[str, Timing], stopped: str, conditions: dict[str, Any]):
+        super().__init__(timings)
+        self.stopped, self.conditions = stopped, conditions
+
+    def ratio(self, label: str, base: str) -> Ratio:
+        """Time of `label` over time of `base`: the median over the rounds, in each of which both had their turn."""
+        pairs = sorted(one / two for one, two in zip(self[label].seconds, self[base].seconds))
+        low, high = _interval(pairs)
+        return Ratio(None if high > NOISY * low else median(pairs), low, high)
+
+    def table(self, base: str | None = None) -> str:
+        """Lines of text: latency with interval, p90, images/s, memory, and the ratio to `base` where one is given."""
+        lines = [f"{'':24} {'ms (95 % interval)':>24} {'p90':>8} {'images/s':>9} {'peak MiB':>9}"]
+        for label, one in self.items():
+            interval = f"{one.latency_ms:.2f} ({one.interval_ms[0]:.2f} to {one.interval_ms[1]:.2f})"
+            memory = "?" if one.peak_memory_mib is None else f"{one.peak_memory_mib:.0f}"
+            ratio = "" if base in (None, label) else f"   {self.ratio(label, base)}"
+            lines.append(f"{label:24} {interval:>24} {one.p90_ms:8.2f} {one.throughput_img_s:9.1f} {memory:>9}{ratio}")
+        rounds = max(one.rounds for one in self.values())
+        return "\n".join([*lines, f"{self.conditions['machine']}, {self.conditions['dtype']}; {rounds} rounds; {self.stopped}"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and text, ready for JSON."""
+        return {"candidates": {label: asdict(one) for label, one in self.items()}, "stopped": self.stopped, **self.conditions}
+
+
+def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tensor], budget_s: float = 5.0,
+            max_rounds: int = 500, threads: int | None = None, energy: bool = False) -> Timings:
     """Time each model's forward on `inputs` (one batch for all, or one per label), in rounds that take turns.
 
-    Two rounds warm up; then rounds go on until `budget_s` seconds are spent or `max_rounds` are done, at least 5.
-    Models are put into eval mode on `runtime.device()`. Raises LabError when there is nothing to time.
+    Rounds go on until the 95 % interval of every median is within 2 % of it, or `budget_s` seconds or `max_rounds` are
+    spent, at least 6. Models run in eval mode on `runtime.device()` and are left as they were. On a CPU as many threads
+    as pay are used, one or all (tried on the first model), or `threads`. Raises LabError when there is nothing to time,
+    or a model does not take its inputs.
     """
     if not models:
         raise LabError('measure: no models were given; give {"label": model}')
     require_range("measure", "budget_s", budget_s, 0.0)
-    calls = {label: (model.to(device()).eval(), _batch(inputs, label)) for label, model in models.items()}
-    seconds: dict[str, list[float]] = {label: [] for label in models}
-    for _ in range(2):
-        _round(calls, {label: [] for label in models})
-    start, rounds = time.perf_counter(), 0
-    while rounds < 5 or (rounds < max_rounds and time.perf_counter() - start < budget_s):
-        _round(calls, seconds)
-        rounds += 1
-    return {label: _summary(seconds[label], len(batch)) for label, (_, batch) in calls.items()}
+    with torch.inference_mode(), ExitStack() as stack:
+        calls = {label: (stack.enter_context(visiting(model)), _batch(inputs, label)) for label, model in models.items()}
+        for label, (model, batch) in calls.items():
+            _try(label, model, batch)
+        tried = stack.enter_context(_threads(threads, *next(iter(calls.values()))))
+        seconds, stopped = _rounds(calls, budget_s, max_rounds)
+        extra = {label: {"peak_memory_mib": peak_memory_mib(model, batch),
+                         "energy_j": joules_per_image(model, batch) if energy else None} for label, (model, batch) in calls.items()}
+        conditions = _conditions(calls, tried)
+    timings = {label: summary(seconds[label], len(batch), **extra[label]) for label, (_, batch) in calls.items()}
+    return Timings(timings, stopped, conditions)
 
 
-def _batch(inputs: Tensor | dict[str, Tensor], label: str) -> Tensor:
-    if isinstance(inputs, dict):
-        if label not in inputs:
-            raise LabError(f"measure: inputs hold no batch for {label!r}; they hold {sorted(inputs)}")
-        inputs = inputs[label]
-    return inputs.to(device())
+def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_rounds: int) -> tuple[dict[str, list[float]], str]:
+    """Seconds of each candidate's calls. Every other round runs backwards, so that nobody always comes after the same."""
+    seconds: dict[str, list[float]] = {label: [] for label in calls}
+    for _ in range(WARM_UP):
+        for model, batch in calls.values():
+            model(batch)
+    synchronize()
+    start, done, order = time.perf_counter(), 0, list(calls)
+    while True:
+        for label in order:
+            seconds[label].append(timed(*calls[label]))
+        order.reverse()
+        done += 1
+        if done >= LEAST_ROUNDS:
+            if all(_is_precise(found) for found in seconds.values()):
+                return seconds, f"every interval is within {PRECISE:.0%} of its median"
+            if done >= max_rounds or time.perf_counter() - start >= budget_s:
+                return seconds, f"stopped after {time.perf_counter() - start:.1f} s, before every interval was within {PRECISE:.0%}"
 
 
-def _round(calls: dict[str, tuple[nn.Module, Tensor]], seconds: dict[str, list[float]]) -> None:
-    for label, (model, batch) in calls.items():
-        _synchronize()
-        start = time.perf_counter()
-        model(batch)
-        _synchronize()
-        seconds[label].append(time.perf_counter() - start)
+def timed(model: nn.Module, batch: Tensor) -> float:
+    """Seconds of one call, with everything done that it started."""
+    synchronize()
+    start = time.perf_counter()
+    model(batch)
+    synchronize()
+    return time.perf_counter() - start
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
     if device().type == "cuda":
         torch.cuda.synchronize()
 
 
-def _summary(seconds: list[float], batch_size: int) -> Timing:
+@contextmanager
+def visiting(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode on the device in use; afterwards as and where it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    home = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), device())
+    try:
+        yield model.to(device()).eval()
+    finally:
+        model.to(home)
+        for module, training in modes:
+            module.training = training
+
+
+def _batch(inputs: Tensor | Mapping[str, Tensor], label: str) -> Tensor:
+    if not isinstance(inputs, Tensor):
+        if label not in inputs:
+            raise LabError(f"measure: inputs hold no batch for {label!r}; they hold {sorted(inputs)}")
+        inputs = inputs[label]
+    if len(inputs) == 0:
+        raise LabError(f"measure: the batch for {label!r} holds no image; give one at least")
+    return inputs.to(device())
+
+
+def _try(label: str, model: nn.Module, batch: Tensor) -> None:
+    try:
+        model(batch)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        raise LabError(f"measure: {label!r} does not take inputs of shape {tuple(batch.shape)}: {error}") from error
+
+
+@contextmanager
+def _threads(wanted: int | None, model: nn.Module, batch: Tensor) -> Iterator[dict[int, float]]:
+    """Set the number of threads for a while: the wanted, or the faster of one and all. Yields milliseconds tried."""
+    before, tried = torch.get_num_threads(), {}
+    try:
+        if wanted is None and device().type == "cpu" and before > 1:
+            tried = _try_threads((1, before), model, batch)
+            wanted = min(tried, key=lambda count: tried[count])
+        torch.set_num_threads(wanted or before)
+        yield tried
+    finally:
+        torch.set_num_threads(before)
+
+
+def _try_threads(counts: Sequence[int], model: nn.Module, batch: Tensor, rounds: int = 5) -> dict[int, float]:
+    """Median milliseconds by number of threads, taking turns. The first call after a change starts threads: not counted."""
+    found: dict[int, list[float]] = {count: [] for count in counts}
+    for _ in range(rounds):
+        for count in counts:
+            torch.set_num_threads(count)
+            model(batch)
+            found[count].append(timed(model, batch))
+    return {count: 1e3 * median(seconds) for count, seconds in found.items()}
+
+
+def _conditions(calls: Mapping[str, tuple[nn.Module, Tensor]], tried: dict[int, float]) -> dict[str, Any]:
+    dtypes = {str(batch.dtype).removeprefix("torch.") for _, batch in calls.values()}
+    return {"machine": device_name(), "threads": torch.get_num_threads(), "threads_tried_ms": tried,
+            "dtype": " and ".join(sorted(dtypes)), "attention": attention_backend(), "versions": versions()}
+
+
+def summary(seconds: Sequence[float], batch_size: int, **extra: Any) -> Timing:
+    """Median, interval and p90 of the seconds of single calls."""
     ordered = sorted(seconds)
+    low, high = _interval(ordered)
+    middle = median(ordered)
+    p90 = ordered[min(len(ordered) - 1, math.ceil(0.9 * len(ordered)) - 1)]
+    return Timing(latency_ms=middle * 1e3, interval_ms=(low * 1e3, high * 1e3), p90_ms=p90 * 1e3,
+                  throughput_img_s=batch_size / middle, rounds=len(ordered), machine=device_name(),
+                  seconds=tuple(seconds), **{"peak_memory_mib": None} | extra)
+
+
+def _is_precise(seconds: Sequence[float]) -> bool:
+    ordered = sorted(seconds)
+    low, high = _interval(ordered)
+    return (high - low) / 2 <= PRECISE * median(ordered)
+
+
+def _interval(ordered: Sequence[float]) -> tuple[float, float]:
     low, high = median_ranks(len(ordered))
-    median = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return Timing(median * 1e3, (ordered[low] * 1e3, ordered[high] * 1e3), batch_size / median, len(ordered), device_name())
+    return ordered[low], ordered[high]
 
 
 def median_ranks(count: int) -> tuple[int, int]:

@@ -1,3 +1,4 @@
+import json
 import time
 from math import comb
 
@@ -7,35 +8,122 @@ from torch import nn
 
 from lightvit_lab import profiling
 from lightvit_lab.errors import LabError
-from lightvit_lab.profiling.timing import median_ranks
+from lightvit_lab.profiling import timing
+from lightvit_lab.profiling.timing import Timings, median_ranks, summary
 
 
-class _Sleeper(nn.Module):
-    def __init__(self, seconds, log):
+class Sleeper(nn.Module):
+    """Takes as long as it is told, call by call, and writes down that it was called."""
+
+    def __init__(self, seconds, log=None):
         super().__init__()
-        self.seconds, self.log = seconds, log
+        self.seconds, self.log = seconds, [] if log is None else log
 
     def forward(self, inputs):
-        self.log.append(self.seconds)
-        time.sleep(self.seconds)
+        self.log.append(self)
+        time.sleep(self.seconds(len(self.log)) if callable(self.seconds) else self.seconds)
         return inputs
 
 
-def test_candidates_take_turns_and_known_times_are_read():
+def timings(**seconds):
+    return Timings({label: summary(values, batch_size=1) for label, values in seconds.items()}, "", {"machine": "", "dtype": ""})
+
+
+def test_candidates_take_turns_and_every_other_round_runs_backwards():
     log = []
-    times = profiling.measure({"short": _Sleeper(0.002, log), "long": _Sleeper(0.02, log)}, torch.zeros(4, 1), budget_s=0.3)
-    assert log == [0.002, 0.02] * (len(log) // 2)
-    assert 2 <= times["short"].latency_ms < 20 <= times["long"].latency_ms
-    assert times["long"].throughput_img_s == pytest.approx(4e3 / times["long"].latency_ms)
-    assert times["long"].interval_ms[0] <= times["long"].latency_ms <= times["long"].interval_ms[1]
+    short, long = Sleeper(0.001, log), Sleeper(0.01, log)
+    profiling.measure({"short": short, "long": long}, torch.zeros(1, 1), budget_s=0, threads=1)
+    assert log[:8] == [short, long] * 4                                # tried, then three rounds to warm up
+    assert log[8:20] == [short, long, long, short] * 3                 # six rounds
+
+
+def test_known_times_are_read():
+    found = profiling.measure({"short": Sleeper(0.002), "long": Sleeper(0.02)}, torch.zeros(4, 1), budget_s=0.3, threads=1)
+    short, long = found["short"], found["long"]
+    assert 2 <= short.latency_ms < 20 <= long.latency_ms
+    assert long.throughput_img_s == pytest.approx(4e3 / long.latency_ms)
+    assert long.interval_ms[0] <= long.latency_ms <= long.interval_ms[1]
+    assert long.latency_ms <= long.p90_ms and len(long.seconds) == long.rounds
+    assert found.ratio("long", "short").low > 1
+
+
+def test_it_ends_when_precise_and_says_so():
+    found = profiling.measure({"steady": Sleeper(0.02)}, torch.zeros(1), budget_s=30, threads=1)
+    assert found["steady"].rounds < 500 and found.stopped == "every interval is within 2% of its median"
+
+
+def test_it_ends_with_the_budget_and_says_so():
+    uneven = Sleeper(lambda call: 0.001 + 0.02 * (call % 2))
+    found = profiling.measure({"uneven": uneven}, torch.zeros(1), budget_s=0.2, threads=1)
+    assert "before every interval was within 2%" in found.stopped and found["uneven"].rounds >= 6
+
+
+def test_p90_and_median_are_those_of_the_samples():
+    one = summary([value / 1e3 for value in range(1, 101)], batch_size=8)
+    assert (one.latency_ms, one.p90_ms, one.throughput_img_s) == pytest.approx((50.5, 90, 8 / 0.0505))
+
+
+def test_a_ratio_is_taken_within_rounds_so_a_drift_does_not_widen_it():
+    drift = [1.5**turn for turn in range(12)]                      # the machine slows down by half in every round
+    ratio = timings(slow=[2 * value for value in drift], fast=drift).ratio("slow", "fast")
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2, 2, 2)) and str(ratio) == "2.00x (2.00 to 2.00)"
+
+
+def test_too_noisy_a_machine_gives_no_ratio():
+    ratio = timings(one=[1, 5, 1, 5, 1, 5, 1, 5], two=[5, 1, 5, 1, 5, 1, 5, 1]).ratio("one", "two")
+    assert ratio.value is None and str(ratio).startswith("no ratio: this machine is too noisy")
+
+
+def test_the_table_names_every_candidate_the_machine_and_why_it_ended():
+    found = profiling.measure({"a": nn.Identity(), "b": nn.Linear(3, 3)}, torch.zeros(2, 3), budget_s=0.1, threads=1)
+    lines = found.table(base="a").splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["a", "b"] and "x (" in lines[2] or "no ratio" in lines[2]
+    assert found["a"].machine in lines[3] and found.stopped in lines[3] and "float32" in lines[3]
+    assert json.loads(json.dumps(found.as_dict()))["threads"] == 1
 
 
 def test_each_label_may_have_a_batch_of_its_own():
     seen = []
     model = nn.Identity()
     model.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
-    profiling.measure({"a": model, "b": model}, {"a": torch.zeros(2), "b": torch.zeros(3)}, budget_s=0, max_rounds=5)
+    profiling.measure({"a": model, "b": model}, {"a": torch.zeros(2), "b": torch.zeros(3)}, budget_s=0)
     assert set(seen) == {2, 3}
+
+
+def test_the_faster_number_of_threads_is_taken_named_and_set_back(monkeypatch):
+    now = [2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now[-1])
+    monkeypatch.setattr(torch, "set_num_threads", now.append)
+    model = Sleeper(lambda _: 0.002 if now[-1] == 1 else 0.01)        # beside a busy neighbour: one thread is faster
+    found = profiling.measure({"model": model}, torch.zeros(1), budget_s=0)
+    tried = found.conditions["threads_tried_ms"]
+    assert found.conditions["threads"] == 1 and tried[1] < tried[2] and now[-1] == 2
+
+
+def test_models_are_left_as_they_were_also_after_an_exception():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout())
+    model[0].eval()
+    for inputs in (torch.zeros(1, 3), torch.zeros(1, 4)):
+        try:
+            profiling.measure({"model": model}, inputs, budget_s=0)
+        except LabError as error:
+            assert "'model' does not take inputs of shape (1, 4)" in str(error)
+        assert [module.training for module in model.modules()] == [True, False, True]
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+def test_a_model_on_another_device_is_fetched_and_brought_home(monkeypatch):
+    class Traveller(nn.Linear):
+        places = []
+
+        def to(self, place):
+            self.places.append(str(place))
+            return self
+
+    monkeypatch.setattr(timing, "device", lambda: torch.device("cuda"))
+    with timing.visiting(Traveller(3, 3)) as model:
+        assert model.places == ["cuda"] and not model.training
+    assert model.places == ["cuda", "cpu"] and model.training
 
 
 @pytest.mark.parametrize("count", [6, 10, 25, 100])
@@ -52,3 +140,5 @@ def test_nothing_to_time_is_refused():
         profiling.measure({}, torch.zeros(1))
     with pytest.raises(LabError, match="no batch for 'b'"):
         profiling.measure({"b": nn.Identity()}, {"a": torch.zeros(1)})
+    with pytest.raises(LabError, match="'a' holds no image"):
+        profiling.measure({"a": nn.Identity()}, torch.zeros(0, 3, 32, 32))

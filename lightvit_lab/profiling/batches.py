@@ -1,0 +1,75 @@
+"""Which batch gives the most images a second: doubled until it no longer pays, or memory ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import LabError, require_range
+from ..runtime import device
+from .timing import timed, visiting
+
+PAYS = 1.03      # a doubled batch has to bring 3 %; two in a row that do not end the search
+
+
+@dataclass(frozen=True)
+class BatchSearch:
+    """The best batch, its images/s, images/s of every batch tried, and why the search ended."""
+
+    batch: int
+    throughput_img_s: float
+    tried: dict[int, float]
+    stopped: str
+
+
+def best_batch(model: nn.Module, image: Tensor, largest: int = 1024, budget_s: float = 20.0, rounds: int = 5) -> BatchSearch:
+    """Time batches of 1, 2, 4, ... copies of `image` (1, channels, height, width), the median of `rounds` calls each.
+
+    Ends at `largest`, after `budget_s` seconds, when memory runs out, or when doubling has twice brought less than 3 %.
+    Raises LabError unless `image` is a single one.
+    """
+    if image.ndim != 4 or len(image) != 1:
+        raise LabError(f"best_batch: image has shape {tuple(image.shape)}; give one image, (1, channels, height, width)")
+    require_range("best_batch", "largest", largest, 1)
+    with torch.inference_mode(), visiting(model):
+        return _search(lambda batch: _images_per_second(model, image, batch, rounds), largest, budget_s)
+
+
+def _search(speed: Callable[[int], float], largest: int, budget_s: float) -> BatchSearch:
+    tried: dict[int, float] = {}
+    batch, start, stopped, idle = 1, time.perf_counter(), "the largest batch was reached", 0
+    while batch <= largest:
+        try:
+            tried[batch] = speed(batch)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not tried or not _is_out_of_memory(error):
+                raise
+            stopped = f"memory ended at a batch of {batch}"
+            break
+        before = max((value for size, value in tried.items() if size < batch), default=0.0)
+        idle = 0 if tried[batch] > PAYS * before else idle + 1
+        if idle == 2:
+            stopped = "doubling no longer pays"
+            break
+        if time.perf_counter() - start > budget_s:
+            stopped = f"{budget_s:g} s were spent"
+            break
+        batch *= 2
+    best = max(tried, key=lambda size: tried[size])
+    return BatchSearch(best, tried[best], tried, stopped)
+
+
+def _images_per_second(model: nn.Module, image: Tensor, batch: int, rounds: int) -> float:
+    images = image.to(device()).repeat(batch, 1, 1, 1)
+    model(images)
+    return batch / median(timed(model, images) for _ in range(rounds))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CUDA has an error of its own; a CPU's allocator raises a plain RuntimeError that says so."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

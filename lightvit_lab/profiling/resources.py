@@ -1,0 +1,98 @@
+"""What a call takes beside time: memory, energy; and the attention kernels that torch may choose from."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..runtime import device
+
+MIB = 2**20
+
+
+def peak_memory_mib(model: nn.Module, batch: Tensor) -> float | None:
+    """MiB of the model's weights and of what one call adds at most: CUDA's allocator, or on Linux the resident set.
+
+    None on other systems.
+    """
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])
+    watch = _added_on_cuda if device().type == "cuda" else _added_to_resident_set
+    added = watch(lambda: model(batch))
+    return None if added is None else (weights + added) / MIB
+
+
+def _added_on_cuda(call: Callable[[], object]) -> int:
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _added_to_resident_set(call: Callable[[], object]) -> int | None:
+    """The kernel's high-water mark, set back before the call. Memory that was freed but kept is given back first."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except (OSError, AttributeError):        # a C library without it (musl), or a container that forbids it
+        return None
+    before = _status("VmRSS")
+    call()
+    return max(0, _status("VmHWM") - before)
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) * 1024
+
+
+def joules_per_image(model: nn.Module, batch: Tensor, seconds: float = 2.0) -> float | None:
+    """Energy of the whole GPU for one image, over at least `seconds` (NVML's counter moves in steps of 0.1 s).
+
+    None without a GPU or without NVML's Python package (`pip install nvidia-ml-py`).
+    """
+    meter = _nvml_meter()
+    return None if meter is None else _joules(lambda: model(batch), meter, seconds) / len(batch)
+
+
+def _joules(call: Callable[[], object], meter: Callable[[], float], seconds: float) -> float:
+    """Joules of one call: the meter's difference over as many calls as `seconds` take."""
+    calls, before, start = 0, meter(), time.perf_counter()
+    while time.perf_counter() - start < seconds or calls == 0:
+        call()
+        calls += 1
+        if device().type == "cuda":
+            torch.cuda.synchronize()
+    return (meter() - before) / calls
+
+
+def _nvml_meter() -> Callable[[], float] | None:
+    """Joules that the GPU in use has taken since its driver was loaded."""
+    if device().type != "cuda":
+        return None
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except Exception:      # noqa: BLE001  not installed, no driver, or a GPU without the counter: there is no meter
+        return None
+    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+
+
+def attention_backend() -> str:
+    """The kernels that `scaled_dot_product_attention` may choose from, as they are switched on."""
+    if device().type != "cuda":
+        return "fused on CPU"
+    switches = {"flash": torch.backends.cuda.flash_sdp_enabled(), "memory-efficient": torch.backends.cuda.mem_efficient_sdp_enabled(),
+                "cudnn": torch.backends.cuda.cudnn_sdp_enabled(), "math": torch.backends.cuda.math_sdp_enabled()}
+    return "one of " + ", ".join(name for name, on in switches.items() if on)

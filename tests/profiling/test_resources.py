@@ -1,0 +1,54 @@
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from lightvit_lab import profiling
+from lightvit_lab.profiling import resources
+
+
+class Takes(nn.Module):
+    """Holds `held` MiB of weights and fills `added` MiB more in a call, in two pieces of which one goes at once."""
+
+    def __init__(self, held, added):
+        super().__init__()
+        self.weights, self.added = nn.Parameter(torch.zeros(held, 2**18)), added
+
+    def forward(self, inputs):
+        for _ in range(2):
+            kept = torch.ones(self.added, 2**18)
+        return kept.sum()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the resident set is read on Linux")
+def test_peak_memory_is_the_weights_and_what_a_call_adds_at_most():
+    found = resources.peak_memory_mib(Takes(held=16, added=64), torch.zeros(1))
+    if found is None:
+        pytest.skip("this container does not let a process set back its own high-water mark")
+    assert 16 + 120 <= found <= 16 + 140             # the second piece is made while the first still stands
+
+
+def test_where_the_system_does_not_tell_there_is_no_number(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert resources.peak_memory_mib(nn.Identity(), torch.zeros(1)) is None
+    found = profiling.measure({"a": nn.Identity()}, torch.zeros(1), budget_s=0)
+    assert found["a"].peak_memory_mib is None and found.table().splitlines()[1].endswith(" ?")
+
+
+def test_energy_is_the_meters_difference_per_call():
+    calls = []
+    meter = lambda: 100.0 + 2.5 * len(calls)      # noqa: E731  joules: two and a half each call
+    assert resources._joules(lambda: calls.append(1), meter, seconds=0.01) == pytest.approx(2.5)
+    assert len(calls) > 1
+
+
+def test_without_a_gpu_there_is_no_energy(monkeypatch):
+    monkeypatch.setattr(resources, "device", lambda: torch.device("cpu"))
+    assert resources.joules_per_image(nn.Identity(), torch.zeros(1)) is None
+
+
+def test_the_attention_kernels_of_a_gpu_are_named_by_their_switches(monkeypatch):
+    monkeypatch.setattr(resources, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: False)
+    assert "flash" not in resources.attention_backend() and "math" in resources.attention_backend()
