@@ -173,9 +173,7 @@ def compare(found: dict[str, nn.Module], images: Tensor, budget_s: float) -> Non
     fast = times["for_inference"]
     print(f"batch {len(images)} ({fast.rounds} rounds; {fast.machine})")
     for label, one in times.items():
-        ratios = [f"/ {ours}: {one.latency_ms / times[ours].latency_ms:.2f} "
-                  f"({one.interval_ms[0] / times[ours].interval_ms[1]:.2f} to "
-                  f"{one.interval_ms[1] / times[ours].interval_ms[0]:.2f})" for ours in OURS]
+        ratios = [f"/ {ours}: {times.ratio(label, ours)}" for ours in OURS]
         print(f"    {label}: {one.latency_ms:.1f} ms; {'; '.join(ratios)}", flush=True)
     for label in OURS:
         parts = ", ".join(f"{kind} {share:.0%}" for kind, share in shares(found[label], images).items())

@@ -27,13 +27,7 @@ def main() -> None:
     models = candidates()
     for batch in (1, 8, 64):
         times = profiling.measure(models, torch.randn(batch, 3, 224, 224), budget_s=20)
-        fused = times["fused"]
-        print(f"batch {batch}: fused {fused.latency_ms:.1f} ms ({fused.rounds} rounds; {fused.machine})")
-        for label in ("written out", "timm"):
-            low = times[label].interval_ms[0] / fused.interval_ms[1]
-            high = times[label].interval_ms[1] / fused.interval_ms[0]
-            ratio = times[label].latency_ms / fused.latency_ms
-            print(f"    {label} / fused: {ratio:.2f} (interval {low:.2f} to {high:.2f})")
+        print(f"batch {batch}\n{times.table(base='fused')}")
 
 
 if __name__ == "__main__":
