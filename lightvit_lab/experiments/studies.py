@@ -12,7 +12,7 @@ import torch
 
 from .. import data, models, training
 from ..errors import require_choice
-from . import difficulty, faults, lightvit_parts, results
+from . import difficulty, faults, light_models, lightvit_parts, results
 from .comparison import compare
 
 SEEDS = (0, 1, 2)
@@ -75,6 +75,7 @@ def _means(values: list[float], count: int = 60) -> list[float]:
 
 
 STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
+    "light_models": light_models.light_models,
     **{f"lightvit_parts_{dataset}": partial(lightvit_parts.lightvit_parts, dataset) for dataset in ("shapes", "fashion_mnist")},
     **{f"shapes_{level}": partial(difficulty.shapes_difficulty, level) for level in difficulty.SEEDS_OF},
     "vision_transformer_digits": vision_transformer_digits,
@@ -84,7 +85,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def _seeds(name: str) -> list[int]:
-    return list(difficulty.SEEDS_OF.get(name.removeprefix("shapes_"), SEEDS))
+    return [0] if name == "light_models" else list(difficulty.SEEDS_OF.get(name.removeprefix("shapes_"), SEEDS))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,5 +1,6 @@
-"""What the surveys of the field list: their taxonomy, each leaf with its page and the methods seen under it."""
+"""What the surveys of the field list: their taxonomy, each leaf with its page and methods; numbers that were published."""
 
 from lightvit_lab.survey.leaves import Leaf, Method, taxonomy, unplaced
+from lightvit_lab.survey.numbers import Published, published
 
-__all__ = ["Leaf", "Method", "taxonomy", "unplaced"]
+__all__ = ["Leaf", "Method", "Published", "published", "taxonomy", "unplaced"]

@@ -43,13 +43,13 @@ class Leaf:
 
 def taxonomy() -> list[Leaf]:
     """Every leaf in the survey's order, each with the methods that stand under it (possibly none)."""
-    return [_leaf(row) for row in _rows("taxonomy.csv")]
+    return [_leaf(row) for row in read_rows("taxonomy.csv")]
 
 
 def unplaced() -> dict[str, tuple[Method, ...]]:
     """Methods of which a source states only the group or the branch, by that group's or branch's name."""
     found: dict[str, tuple[Method, ...]] = {}
-    for row in _rows("methods.csv"):
+    for row in read_rows("methods.csv"):
         if not row["leaf"]:
             place = row["group"] or row["branch"]
             found[place] = found.get(place, ()) + (_method(row),)
@@ -58,7 +58,7 @@ def unplaced() -> dict[str, tuple[Method, ...]]:
 
 def _leaf(row: dict[str, str]) -> Leaf:
     place = ("branch", "group", "leaf")
-    here = [_method(other) for other in _rows("methods.csv") if all(other[key] == row[key] for key in place)]
+    here = [_method(other) for other in read_rows("methods.csv") if all(other[key] == row[key] for key in place)]
     return Leaf(row["branch"], row["group"], row["leaf"], row["page"], tuple(here), tuple(row["sources"].split()))
 
 
@@ -68,7 +68,7 @@ def _method(row: dict[str, str]) -> Method:
 
 
 @cache
-def _rows(name: str) -> tuple[dict[str, str], ...]:
+def read_rows(name: str) -> tuple[dict[str, str], ...]:
     """Rows of a table beside this file."""
     with resources.files(__package__).joinpath(name).open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))

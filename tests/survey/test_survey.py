@@ -88,7 +88,7 @@ def test_methods_without_a_stated_leaf_stay_at_their_group_and_say_so():
 def test_no_method_of_the_table_falls_between_the_leaves_because_of_a_misspelt_group():
     from lightvit_lab.survey import leaves
 
-    assert len(_all_methods()) == len(leaves._rows("methods.csv"))
+    assert len(_all_methods()) == len(leaves.read_rows("methods.csv"))
     parents = {leaf.group for leaf in survey.taxonomy()} | {leaf.branch for leaf in survey.taxonomy()}
     assert set(survey.unplaced()) <= parents | {"Efficient Token Update"}
 

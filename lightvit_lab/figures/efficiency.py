@@ -1,0 +1,91 @@
+"""Figures of cost: times with intervals, MACs beside milliseconds, the roofline, what counters miss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import plotly.graph_objects as go
+
+from .display import style
+
+PATTERNS = ("", "/", "x", ".", "-")
+
+
+class HasLatency(Protocol):
+    """What a timing needs to be drawn: milliseconds, and the two ends of their interval."""
+
+    latency_ms: float
+    interval_ms: tuple[float, float]
+
+
+def times_by_model(times: Mapping[str, HasLatency]) -> go.Figure:
+    """Median milliseconds per candidate as bars, each with its 95 % interval."""
+    figure = go.Figure()
+    for index, (label, one) in enumerate(times.items()):
+        low, high = one.interval_ms
+        figure.add_trace(go.Bar(
+            x=[one.latency_ms], y=[label], orientation="h", showlegend=False, marker=dict(color=style(index)["marker"]["color"]),
+            error_x=dict(type="data", symmetric=False, array=[high - one.latency_ms], arrayminus=[one.latency_ms - low]),
+            hovertemplate="%{x:.2f} ms<extra></extra>"))
+    figure.update_xaxes(title="milliseconds, with 95 % interval", rangemode="tozero").update_yaxes(autorange="reversed")
+    return figure.update_layout(height=120 + 40 * len(times))
+
+
+def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
+    """Error of each counter (a pattern each) on each model, as a share of the true count: bars, with the number beside."""
+    figure = go.Figure()
+    for index, (counter, by_model) in enumerate(errors.items()):
+        percent = [100 * value for value in by_model.values()]
+        figure.add_trace(go.Bar(
+            x=percent, y=list(by_model), name=counter, orientation="h", text=[f"{value:+.1f} %" for value in percent],
+            textposition="auto", hovertemplate="%{x:+.1f} %<extra></extra>",
+            marker=dict(color=style(index)["marker"]["color"], pattern=dict(shape=PATTERNS[index % len(PATTERNS)]))))
+    figure.update_xaxes(title="error of the count (%)").update_yaxes(autorange="reversed")
+    rows = max(len(by_model) for by_model in errors.values())
+    return figure.update_layout(height=140 + 34 * rows * len(errors), legend=dict(traceorder="normal"))
+
+
+def macs_and_time(points: Mapping[str, tuple[float, float]], families: Mapping[str, str] | None = None) -> go.Figure:
+    """A named point per model: MACs of one image and milliseconds, both logarithmic; a marker for each family."""
+    families = families or dict.fromkeys(points, "")
+    figure = go.Figure()
+    for index, family in enumerate(dict.fromkeys(families.values())):
+        names = [name for name in points if families[name] == family]
+        figure.add_trace(go.Scatter(
+            x=[points[name][0] / 1e9 for name in names], y=[points[name][1] for name in names], text=names, name=family,
+            mode="markers+text", textposition="top center", textfont=dict(size=10), marker=style(index)["marker"],
+            showlegend=len(set(families.values())) > 1, hovertemplate="%{text}: %{x:.2f} GMACs, %{y:.1f} ms<extra></extra>"))
+    _logarithmic(figure, [x / 1e9 for x, _ in points.values()], [y for _, y in points.values()])
+    figure.update_xaxes(title="GMACs for one picture").update_yaxes(title="milliseconds")
+    return figure.update_layout(height=460)
+
+
+def roofline(peak_flops: float, bandwidth: float, layers: Mapping[str, Sequence[tuple[str, float, float]]]) -> go.Figure:
+    """The roof, the smaller of peak and intensity times bandwidth, and each model's layers below it.
+
+    `peak_flops` in FLOP/s, `bandwidth` in bytes/s; a layer is (name, FLOPs per byte, FLOP/s reached).
+    """
+    intensities = [intensity for rows in layers.values() for _, intensity, _ in rows]
+    ridge = peak_flops / bandwidth
+    ends = (min([*intensities, ridge]) / 2, max([*intensities, ridge]) * 2)
+    figure = go.Figure(go.Scatter(x=[ends[0], ridge, ends[1]], y=[min(peak_flops, x * bandwidth) / 1e9 for x in (ends[0], ridge, ends[1])],
+                                  mode="lines", name="attainable", line=dict(color="gray", width=3), hoverinfo="skip"))
+    for index, (label, rows) in enumerate(layers.items()):
+        names, x, y = zip(*rows)
+        figure.add_trace(go.Scatter(x=x, y=[value / 1e9 for value in y], text=names, name=label, mode="markers",
+                                    marker=style(index)["marker"] | {"size": 8, "opacity": 0.8},
+                                    hovertemplate="%{text}: %{x:.1f} FLOP/byte, %{y:.1f} GFLOP/s<extra></extra>"))
+    reached = [value / 1e9 for rows in layers.values() for *_, value in rows]
+    _logarithmic(figure, list(ends), [*reached, peak_flops / 1e9])
+    figure.update_xaxes(title="intensity (FLOPs for each byte moved)").update_yaxes(title="GFLOP/s")
+    return figure
+
+
+def _logarithmic(figure: go.Figure, xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Logarithmic axes with room around the points, and plain numbers at 1, 2 and 5."""
+    for update, values in ((figure.update_xaxes, xs), (figure.update_yaxes, ys)):
+        low, high = math.log10(min(values)) - 0.15, math.log10(max(values)) + 0.15
+        ticks = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in (1, 2, 5)]
+        update(type="log", range=[low, high], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
