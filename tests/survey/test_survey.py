@@ -121,3 +121,11 @@ def test_the_taxonomy_is_read_without_torch():
 def test_a_callers_change_to_the_list_does_not_reach_the_next_caller():
     survey.taxonomy().clear()
     assert len(survey.taxonomy()) == 25
+
+
+def test_published_figures_name_their_source_and_no_model_stands_twice():
+    rows = survey.published()
+    assert len(rows) >= 12 and len({row.model for row in rows}) == len(rows)
+    for row in rows:
+        assert row.source and 0 < row.macs_g < 20 and 50 < row.top1 < 90 and row.params_m > 0, row.model
+        assert (row.throughput_img_s is None) == (not row.device), row.model
