@@ -1,10 +1,14 @@
-"""Device, seeds, threads, and the guard that lets timm be imported next to a CPU-only torch. Imports torch only inside."""
+"""Device, seeds, threads, the user's cache, and the guard that lets timm be imported next to a CPU-only torch.
+
+Imports torch only inside.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,14 +27,23 @@ def device() -> "torch.device":
 
 def device_name() -> str:
     """The device in words, as it is written beside every measured number."""
+    import torch
+
+    if device().type == "cuda":
+        return hardware_name()
+    threads = torch.get_num_threads()
+    return f"{hardware_name()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def hardware_name() -> str:
+    """The GPU or the processor that `device()` stands for, whatever the number of threads."""
     import platform
 
     import torch
 
     if device().type == "cuda":
         return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"{cpu_name() or platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
+    return cpu_name() or platform.processor() or platform.machine()
 
 
 def cpu_name() -> str:
@@ -41,6 +54,12 @@ def cpu_name() -> str:
     except OSError:
         return ""
     return names[0] if names else ""
+
+
+def cache() -> Path:
+    """The user's cache, absolute: `LIGHTVIT_CACHE`, else `~/.cache/lightvit_lab`."""
+    folder = os.environ.get("LIGHTVIT_CACHE") or Path.home() / ".cache" / "lightvit_lab"
+    return Path(folder).expanduser().absolute()
 
 
 def seed_everything(seed: int) -> None:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
@@ -72,3 +73,22 @@ def test_device_follows_the_environment(monkeypatch):
 def test_versions_name_torch_and_python():
     assert runtime.versions()["torch"] == torch.__version__
     assert runtime.versions()["python"] == sys.version.split()[0]
+
+
+def test_the_cache_is_absolute_and_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("LIGHTVIT_CACHE", str(tmp_path / "mine"))
+    assert runtime.cache() == tmp_path / "mine"
+    monkeypatch.setenv("LIGHTVIT_CACHE", "here")
+    assert runtime.cache() == Path.cwd() / "here"
+    monkeypatch.delenv("LIGHTVIT_CACHE")
+    assert runtime.cache() == Path.home() / ".cache" / "lightvit_lab"
+
+
+def test_the_hardware_keeps_its_name_whatever_the_threads(monkeypatch):
+    monkeypatch.setenv("LIGHTVIT_DEVICE", "cpu")
+    names = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        names.append((runtime.hardware_name(), runtime.device_name()))
+    assert names[0][0] == names[1][0]
+    assert [name for _, name in names] == [f"{names[0][0]}, 1 thread", f"{names[0][0]}, 3 threads"]

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from ..errors import LabError, require_choice, require_range
+from ..runtime import cache
 from . import cifar10, decoded, digits, fashion_mnist, flowers, folder, shapes
 from .pictures import Pictures, resize
-from .places import cache, root
+from .places import root
 
 __all__ = ["SPLITS", "Pictures", "cache", "chosen", "load", "names", "root"]
 

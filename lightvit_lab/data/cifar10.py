@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from ..errors import LabError
+from ..runtime import cache
 from .decoded import Parts, Source
 from .download import Remote, fetch, verify
 from .images import decode
-from .places import cache, find as find_place
+from .places import find as find_place
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = Remote(

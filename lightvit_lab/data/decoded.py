@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import LabError
-from .places import acquire, cache
+from ..runtime import cache
+from .places import acquire
 
 
 class Parts(NamedTuple):

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ..errors import LabError
+from ..runtime import cache
 from .decoded import Parts, Source
 from .download import Remote, fetch
-from .places import cache, find as find_place
+from .places import find as find_place
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _FOLDERS = ("fashion_mnist", "FashionMNIST/raw")   # the layout of LIGHTVIT_DATA, and torchvision's

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from ..errors import LabError
+from ..runtime import cache
 from . import folder
 from .decoded import Parts, Source
 from .download import Remote, fetch, verify
 from .images import decode
-from .places import cache, find as find_place
+from .places import find as find_place
 
 CLASS_NAMES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 SIZE = 128

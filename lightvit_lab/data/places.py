@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import LabError
+from ..runtime import cache
 
 NO_DOWNLOAD = 'data.load("shapes") needs no download'
 
@@ -24,12 +25,6 @@ def root() -> Path | None:
         raise LabError(f"LIGHTVIT_DATA={folder} is no folder (resolved: {path}); point it at the folder that holds the "
                        f"data sets, or unset it; {NO_DOWNLOAD}")
     return path
-
-
-def cache() -> Path:
-    """The user's cache of data sets, absolute: `LIGHTVIT_CACHE`, else `~/.cache/lightvit_lab`."""
-    folder = os.environ.get("LIGHTVIT_CACHE") or Path.home() / ".cache" / "lightvit_lab"
-    return Path(folder).expanduser().absolute()
 
 
 def find(*names: str) -> Path | None:
