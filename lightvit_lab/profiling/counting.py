@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import LabError
 from .formulas import Spared, may_multiply
+from .splitting import evaluating, splitting
 
 
 @dataclass(frozen=True)
@@ -74,48 +75,77 @@ def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) ->
     work depends on the image is counted on one of noise. Raises LabError if the model does not take such an image.
     """
     model = getattr(model, "_orig_mod", model)       # of torch.compile
-    try:
-        counter, traffic, spared = _run(_on_meta(model), input_size, torch.device("meta"))
-    except Exception:      # noqa: BLE001  whatever the meta device cannot do, the model's own can, or says why not
-        try:
-            counter, traffic, spared = _run(model, input_size, _device_of(model))
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            raise LabError(f"count: the model does not take an image of {tuple(input_size)}: {error}") from error
-    macs = counter.get_total_flops() // 2
-    by_module = {_short(name): sum(flops.values()) // 2 for name, flops in counter.get_flop_counts().items()}
+    traffic = _anywhere(_run, model, lambda device: torch.rand(1, *input_size, device=device),
+                        f"count: the model does not take an image of {tuple(input_size)}")
+    macs = traffic.counter.get_total_flops() // 2
+    by_module = {_short(name): sum(flops.values()) // 2 for name, flops in traffic.counter.get_flop_counts().items()}
     moved = {"": 0} | {_short(name): value for name, value in traffic.moved.items()}
     return Count(
-        params=_params(model), macs=macs, dense_macs=macs + spared.flops // 2,
+        params=_params(model), macs=macs, dense_macs=macs + traffic.spared.flops // 2,
         bytes_by_dtype=_bytes_by_dtype(model), activation_bytes=traffic.written,
         by_module={"": macs} | {name: by_module.get(name, 0) for name in moved}, moved_by_module=moved,
-        uncounted={name: size / moved[""] for name, size in traffic.unknown.items()},
+        uncounted=traffic.unknown_shares(),
     )
 
 
-def _run(model: nn.Module, input_size: tuple[int, int, int], device: torch.device) -> tuple[FlopCounterMode, _Traffic, Spared]:
-    dtype = next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), torch.float32)
-    image = torch.rand(1, *input_size, device=device).to(dtype)
-    spared = Spared()
-    counter = FlopCounterMode(display=False, custom_mapping=spared.mapping())
+@dataclass(frozen=True)
+class OwnCosts:
+    """Cost of one batch by the module's name, each module's less its children's; "" is what the model itself does."""
+
+    macs: dict[str, int]
+    moved: dict[str, int]
+    uncounted: dict[str, float]
+
+
+def own_costs(model: nn.Module, inputs: Tensor, caller: str) -> OwnCosts:
+    """Count `model` on a whole batch, as `count` does on one image: weights are then read once, whatever the batch.
+
+    Raises LabError, in the name of `caller`, if the model does not take such inputs.
+    """
+    return _anywhere(_run_split, model, inputs.to, f"{caller}: the model does not take inputs of {tuple(inputs.shape)}")
+
+
+def float_dtype(model: nn.Module) -> torch.dtype:
+    """The type of the first floating-point weight, which inputs should have; float32 where there is none."""
+    return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), torch.float32)
+
+
+def _anywhere(run: Callable[..., Any], model: nn.Module, inputs: Callable[[torch.device], Tensor], refusal: str) -> Any:
+    """`run(model, inputs)` on the meta device or, where that cannot be, on the model's own."""
+    try:
+        return run(_on_meta(model), inputs(torch.device("meta")))
+    except Exception:      # noqa: BLE001  whatever the meta device cannot do, the model's own can, or says why not
+        try:
+            return run(model, inputs(_device_of(model)))
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            raise LabError(f"{refusal}: {error}") from error
+
+
+def _run(model: nn.Module, inputs: Tensor, traffic: _Traffic | None = None) -> _Traffic:
+    traffic = traffic or _Traffic()
     # In inference mode fused attention arrives whole, not as two products. It leaves marks on what a model keeps for the
     # next call, so a model that is no copy runs without it.
-    quiet = torch.inference_mode if device.type == "meta" else torch.no_grad
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        with quiet(), _Traffic(counter) as traffic, counter:
-            model.eval()(image)
-    finally:
-        for module, training in modes:
-            module.training = training
-    return counter, traffic, spared
+    quiet = torch.inference_mode if inputs.device.type == "meta" else torch.no_grad
+    with quiet(), traffic, traffic.counter, evaluating(model):
+        model(inputs.to(float_dtype(model)))
+    return traffic
+
+
+def _run_split(model: nn.Module, inputs: Tensor) -> OwnCosts:
+    traffic = _Traffic()
+    with splitting(model, traffic.counter.get_total_flops) as flops, splitting(model, traffic.moved_in_all) as moved:
+        _run(model, inputs, traffic)
+    return OwnCosts({name: round(value) // 2 for name, value in flops.items()},
+                    {name: round(value) for name, value in moved.items()}, traffic.unknown_shares())
 
 
 class _Traffic(TorchDispatchMode):
-    """Sees what the counter runs: bytes read and written, by module, and operators that have no formula."""
+    """Sees what its counter runs: bytes read and written, by module, and operators that have no formula."""
 
-    def __init__(self, counter: FlopCounterMode):
+    def __init__(self) -> None:
         super().__init__()
-        self.counter = counter
+        self.spared = Spared()
+        self.counter = FlopCounterMode(display=False, custom_mapping=self.spared.mapping())
         self.moved: dict[str, int] = defaultdict(int)
         self.unknown: dict[str, int] = defaultdict(int)
         self.written = 0
@@ -131,6 +161,13 @@ class _Traffic(TorchDispatchMode):
         if func._overloadpacket not in self.counter.flop_registry and may_multiply(func):
             self.unknown[str(func._overloadpacket)] += read + written
         return result
+
+    def moved_in_all(self) -> int:
+        return self.moved["Global"]           # the counter's name of what holds every module
+
+    def unknown_shares(self) -> dict[str, float]:
+        """Operators without a formula, with their share of all bytes moved."""
+        return {name: size / self.moved_in_all() for name, size in self.unknown.items()}
 
 
 def _size(leaf: Any) -> int:

@@ -1,0 +1,63 @@
+"""What a meter (a clock, a counter) advances during a forward pass, split among the modules that it passes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode; every module gets its own mode back, also after an exception."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield model.eval()
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def splitting(model: nn.Module, read: Callable[[], float]) -> Iterator[dict[str, float]]:
+    """A dict that fills with each module's own share of what `read()` advances: its own less its children's, by name.
+
+    A child is whatever runs inside a module's call, so that modules in several places and calls that reach past a
+    module are split right. What the hooks themselves take belongs to no one. They are removed at the end.
+    """
+    own: dict[str, float] = defaultdict(float)
+    nested = _Nested(read, own)
+    handles = []
+    try:
+        for name, module in model.named_modules():
+            # The last before and the first after the module's own work, so that hooks of others are left out.
+            handles.append(module.register_forward_pre_hook(nested.enter))
+            handles.append(module.register_forward_hook(nested.leave(name), prepend=True))
+        yield own
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Nested:
+    """The calls that are under way, each with the reading at its start and what its children have taken."""
+
+    def __init__(self, read: Callable[[], float], own: dict[str, float]):
+        self.read, self.own = read, own
+        self.calls: list[list[float]] = []      # reading before the hook, reading after it, taken by children
+
+    def enter(self, *_: Any) -> None:
+        self.calls.append([self.read(), 0.0, 0.0])
+        self.calls[-1][1] = self.read()
+
+    def leave(self, name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            now = self.read()
+            before, start, inside = self.calls.pop()
+            self.own[name] += now - start - inside
+            if self.calls:
+                self.calls[-1][2] += self.read() - before
+        return hook
