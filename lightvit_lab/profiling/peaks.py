@@ -1,0 +1,189 @@
+"""What this machine does at most: matrix products per second, bytes per second, and a card of both that is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import LabError, require_range
+from ..runtime import cache, device, hardware_name, versions
+
+_SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}     # of the square matrices
+_COPIED = {"cpu": 2**28, "cuda": 2**30}                             # bytes, far more than any cache holds
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Best measured rates: `flops_s` of a square matrix product in FLOP/s, `bytes_s` of a copy, read and written.
+
+    A share of these is a share of what torch reaches here, not of what the maker of the chip promises. The copy counts
+    two bytes for each one copied, as STREAM does; a processor that first reads what it overwrites moves more.
+    """
+
+    flops_s: float
+    bytes_s: float
+    dtype: str
+    threads: int
+    device: str
+
+    @property
+    def ridge(self) -> float:
+        """FLOPs per byte from which the products, and no longer the memory, set the limit."""
+        return self.flops_s / self.bytes_s
+
+    def attainable(self, intensity: float) -> float:
+        """FLOP/s that work of `intensity` FLOPs per byte can reach (Williams et al., 2009: the roofline)."""
+        return min(self.flops_s, intensity * self.bytes_s)
+
+
+def device_clock() -> Callable[[], float]:
+    """A clock in seconds that is read once the device has done all that it was given.
+
+    The device is looked up here and not at each reading: that takes longer than many a module.
+    """
+    return _waiting_clock if device().type == "cuda" else time.perf_counter
+
+
+def _waiting_clock() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@torch.inference_mode()
+def machine_peaks(dtype: torch.dtype = torch.float32, seconds: float = 2.0) -> Peaks:
+    """Measure `runtime.device()` at the current number of threads, for about `seconds` in all.
+
+    Products are measured in `dtype` as torch is set to run them (on a GPU, TF32 only where it was allowed); the best of
+    all repetitions counts, since neighbours can only slow a machine down. Raises LabError on types it cannot multiply.
+    """
+    require_range("machine_peaks", "seconds", seconds, 0)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise LabError(f"machine_peaks: dtype={dtype!r}; give a floating-point type, e.g. torch.float32 or "
+                       "torch.bfloat16")
+    try:
+        flops_s = _matrix_peak(dtype, seconds / 2)
+    except RuntimeError as error:
+        raise LabError(f"machine_peaks: {hardware_name()} multiplies no matrices of dtype={dtype} here ({error}); "
+                       "torch.float32 always works") from error
+    return Peaks(flops_s, _copy_peak(seconds / 2), str(dtype).removeprefix("torch."), torch.get_num_threads(),
+                 hardware_name())
+
+
+def _matrix_peak(dtype: torch.dtype, seconds: float) -> float:
+    best = 0.0
+    sizes = _SIZES[_kind()]
+    for size in sizes:
+        flops = 2 * size**3
+        if best and flops / best > seconds / len(sizes):      # too slow a machine, or type, for a matrix of this size
+            break
+        best = max(best, flops / _product_seconds(size, dtype, seconds / len(sizes)))
+    return best
+
+
+def _product_seconds(size: int, dtype: torch.dtype, budget_s: float) -> float:
+    left, right = (torch.rand(size, size, device=device()).to(dtype) for _ in range(2))
+    return _least_seconds(lambda: left @ right, budget_s)
+
+
+def _copy_peak(seconds: float) -> float:
+    # Ones, not zeros: pages that were never written to are all the same page, which stays in the cache.
+    source, target = (torch.ones(_COPIED[_kind()] // 4, device=device()) for _ in range(2))
+    return 2 * source.nbytes / _least_seconds(lambda: target.copy_(source), seconds)
+
+
+def _kind() -> str:
+    return "cuda" if device().type == "cuda" else "cpu"
+
+
+def _least_seconds(call: Callable[[], Any], budget_s: float) -> float:
+    call()
+    clock = device_clock()
+    least, end = float("inf"), clock() + budget_s
+    while True:
+        start = clock()
+        call()
+        now = clock()
+        least = min(least, now - start)
+        if now >= end:
+            return least
+
+
+def machine_card(refresh: bool = False) -> dict[str, Any]:
+    """Peaks of this machine in float32 and, where it can, bfloat16, at one thread and at all; with date and versions.
+
+    `peaks` holds one dict per measurement; `Peaks(**card["peaks"][0])` makes a Peaks of it. Measuring takes about ten
+    seconds, once: the card is kept in `runtime.cache()` and read back while device, processors and torch are the same.
+    `refresh=True` measures anew. A cache that cannot be written costs a warning, and the time at each start.
+    """
+    path = cache() / f"machine_{device().type}.json"
+    card = None if refresh else _read(path)
+    if card is None:
+        card = _measured_card()
+        _write(path, card)
+    return card
+
+
+def _measured_card() -> dict[str, Any]:
+    peaks = []
+    for threads in (torch.get_num_threads(),) if _kind() == "cuda" else sorted({1, _processors()}):
+        with _threads(threads):
+            for dtype in (torch.float32, torch.bfloat16):
+                with suppress(LabError):       # a type that is not multiplied here
+                    peaks.append(asdict(machine_peaks(dtype)))
+    return _identity() | {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "versions": versions(),
+                          "peaks": peaks}
+
+
+def _identity() -> dict[str, Any]:
+    return {"device": hardware_name(), "processors": _processors()}
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The card, if there is one, whole and of this machine."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        ours = {name: card[name] for name in _identity()} == _identity()
+        ours = ours and card["versions"]["torch"] == versions()["torch"]
+        whole = card["date"] and card["peaks"] and all(Peaks(**peaks).ridge > 0 for peaks in card["peaks"])
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
+        return None
+    return card if ours and whole else None
+
+
+def _write(path: Path, card: dict[str, Any]) -> None:
+    """Write under another name first, so that a kill leaves no half card and two processes do not mix theirs."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        warnings.warn(f"the card of this machine cannot be kept in {path.parent} ({error}), so the next start measures "
+                      "again; set LIGHTVIT_CACHE to a folder that can be written", stacklevel=3)
