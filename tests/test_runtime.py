@@ -88,7 +88,7 @@ def test_the_hardware_keeps_its_name_whatever_the_threads(monkeypatch):
     monkeypatch.setenv("LIGHTVIT_DEVICE", "cpu")
     names = []
     for threads in (1, 3):
-        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         names.append((runtime.hardware_name(), runtime.device_name()))
     assert names[0][0] == names[1][0]
     assert [name for _, name in names] == [f"{names[0][0]}, 1 thread", f"{names[0][0]}, 3 threads"]

@@ -123,8 +123,8 @@ def _anywhere(run: Callable[..., Any], model: nn.Module, inputs: Callable[[torch
 
 def _run(model: nn.Module, inputs: Tensor, traffic: _Traffic | None = None) -> _Traffic:
     traffic = traffic or _Traffic()
-    # In inference mode fused attention arrives whole, not as two products. It leaves marks on what a model keeps for the
-    # next call, so a model that is no copy runs without it.
+    # In inference mode fused attention arrives whole, not as two products. It leaves marks on what a model keeps for
+    # the next call, so a model that is no copy runs without it.
     quiet = torch.inference_mode if inputs.device.type == "meta" else torch.no_grad
     with quiet(), traffic, traffic.counter, evaluating(model):
         model(inputs.to(float_dtype(model)))
