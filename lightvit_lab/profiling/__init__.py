@@ -1,7 +1,11 @@
-"""What a model costs: counted (`count`), measured (`measure`, `best_batch`)."""
+"""What a model costs: counted (`count`), measured (`measure`, `best_batch`), beside what the machine can do (`roofline`)."""
 
 from .batches import BatchSearch, best_batch
 from .counting import Count, count
+from .efficiency import efficient_error_rate
+from .peaks import Peaks, machine_card, machine_peaks
+from .roofline import Roofline, Work, realisation, roofline
 from .timing import Ratio, Timing, Timings, measure
 
-__all__ = ["BatchSearch", "Count", "Ratio", "Timing", "Timings", "best_batch", "count", "measure"]
+__all__ = ["BatchSearch", "Count", "Peaks", "Ratio", "Roofline", "Timing", "Timings", "Work", "best_batch", "count",
+           "efficient_error_rate", "machine_card", "machine_peaks", "measure", "realisation", "roofline"]
