@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import LabError, require_range
 from ..runtime import device, device_name, versions
 from .resources import attention_backend, joules_per_image, peak_memory_mib
+from .splitting import evaluating
 
 WARM_UP = 3              # rounds that are not counted
 LEAST_ROUNDS = 6         # fewer give no interval of 95 %: the two extremes of 5 miss the median in 6 of 100 cases
@@ -75,12 +76,12 @@ class Timings(dict[str, Timing]):
 
     def table(self, base: str | None = None) -> str:
         """Lines of text: latency with interval, p90, images/s, memory, and the ratio to `base` where one is given."""
-        lines = [f"{'':24} {'ms (95 % interval)':>24} {'p90':>8} {'images/s':>9} {'peak MiB':>9}"]
+        lines = [f"{'':24} {'ms (95 % interval)':>28} {'p90':>8} {'images/s':>9} {'peak MiB':>9}"]
         for label, one in self.items():
             interval = f"{one.latency_ms:.2f} ({one.interval_ms[0]:.2f} to {one.interval_ms[1]:.2f})"
             memory = "?" if one.peak_memory_mib is None else f"{one.peak_memory_mib:.0f}"
             ratio = "" if base in (None, label) else f"   {self.ratio(label, base)}"
-            lines.append(f"{label:24} {interval:>24} {one.p90_ms:8.2f} {one.throughput_img_s:9.1f} {memory:>9}{ratio}")
+            lines.append(f"{label:24} {interval:>28} {one.p90_ms:8.2f} {one.throughput_img_s:9.1f} {memory:>9}{ratio}")
         rounds = max(one.rounds for one in self.values())
         return "\n".join([*lines, f"{self.conditions['machine']}, {self.conditions['dtype']}; {rounds} rounds; {self.stopped}"])
 
@@ -152,14 +153,12 @@ def synchronize() -> None:
 @contextmanager
 def visiting(model: nn.Module) -> Iterator[nn.Module]:
     """The model in eval mode on the device in use; afterwards as and where it was."""
-    modes = [(module, module.training) for module in model.modules()]
     home = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), device())
     try:
-        yield model.to(device()).eval()
+        with evaluating(model.to(device())):
+            yield model
     finally:
         model.to(home)
-        for module, training in modes:
-            module.training = training
 
 
 def _batch(inputs: Tensor | Mapping[str, Tensor], label: str) -> Tensor:

@@ -148,11 +148,11 @@ EXERCISES = (
             Mistake("ratio of means", _ratio_of_means, "A few stumbles of the machine rule your means.",
                     "Take the ratio in each round first, then the median of these ratios."),
             Mistake("ratio of medians", _ratio_of_medians, "Better than means. But the machine slowed down meanwhile, and the two "
-                    "medians may come from different rounds.", "Divide within each round, then take the median."),
+                    "medians may come from different rounds.", "Swap the two steps: first divide, round by round, then take one median."),
             Mistake("mean of ratios", _mean_of_ratios, "Ratios within rounds are right. One stumble still moves their mean as far as "
-                    "it likes.", "Take their median."),
+                    "it likes.", "Use the middle one of the sorted ratios."),
             Mistake("ratio of the best", _ratio_of_best, "The best calls may lie far apart in time, when the machine was not the same.",
-                    "Divide within each round, then take the median."),
+                    "Compare only what was measured in the same round, and let the middle of those ratios speak."),
         )),
     Exercise(
         id="measuring_efficiency.attainable", prompt="FLOP/s that a layer can reach on a machine", solution=_attainable,
