@@ -7,7 +7,6 @@ multiply-accumulate. Zeros of a sparse weight are not multiplied: what they woul
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 

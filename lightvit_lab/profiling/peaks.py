@@ -123,7 +123,8 @@ def machine_card(refresh: bool = False) -> dict[str, Any]:
 
     `peaks` holds one dict per measurement; `Peaks(**card["peaks"][0])` makes a Peaks of it. Measuring takes about ten
     seconds, once: the card is kept in `runtime.cache()` and read back while device, processors and torch are the same.
-    `refresh=True` measures anew. A cache that cannot be written costs a warning, and the time at each start.
+    `refresh=True` measures anew, which a card made beside other work needs: where all threads reach no more than one,
+    neighbours had the other processors. A cache that cannot be written costs a warning, and the time at each start.
     """
     path = cache() / f"machine_{device().type}.json"
     card = None if refresh else _read(path)
