@@ -26,7 +26,8 @@ def times_by_model(times: Mapping[str, HasLatency]) -> go.Figure:
     for index, (label, one) in enumerate(times.items()):
         low, high = one.interval_ms
         figure.add_trace(go.Bar(
-            x=[one.latency_ms], y=[label], orientation="h", showlegend=False, marker=dict(color=style(index)["marker"]["color"]),
+            x=[one.latency_ms], y=[label], orientation="h", showlegend=False,
+            marker=dict(color=style(index)["marker"]["color"]),
             error_x=dict(type="data", symmetric=False, array=[high - one.latency_ms], arrayminus=[one.latency_ms - low]),
             hovertemplate="%{x:.2f} ms<extra></extra>"))
     figure.update_xaxes(title="milliseconds, with 95 % interval", rangemode="tozero").update_yaxes(autorange="reversed")
@@ -70,8 +71,9 @@ def roofline(peak_flops: float, bandwidth: float, layers: Mapping[str, Sequence[
     intensities = [intensity for rows in layers.values() for _, intensity, _ in rows]
     ridge = peak_flops / bandwidth
     ends = (min([*intensities, ridge]) / 2, max([*intensities, ridge]) * 2)
-    figure = go.Figure(go.Scatter(x=[ends[0], ridge, ends[1]], y=[min(peak_flops, x * bandwidth) / 1e9 for x in (ends[0], ridge, ends[1])],
-                                  mode="lines", name="attainable", line=dict(color="gray", width=3), hoverinfo="skip"))
+    corners = [ends[0], ridge, ends[1]]
+    figure = go.Figure(go.Scatter(x=corners, y=[min(peak_flops, x * bandwidth) / 1e9 for x in corners], mode="lines",
+                                  name="attainable", line=dict(color="gray", width=3), hoverinfo="skip"))
     for index, (label, rows) in enumerate(layers.items()):
         names, x, y = zip(*rows)
         figure.add_trace(go.Scatter(x=x, y=[value / 1e9 for value in y], text=names, name=label, mode="markers",

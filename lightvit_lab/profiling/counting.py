@@ -163,6 +163,7 @@ class _Traffic(TorchDispatchMode):
         return result
 
     def moved_in_all(self) -> int:
+        """Bytes read and written so far."""
         return self.moved["Global"]           # the counter's name of what holds every module
 
     def unknown_shares(self) -> dict[str, float]:

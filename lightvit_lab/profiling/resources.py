@@ -93,6 +93,7 @@ def attention_backend() -> str:
     """The kernels that `scaled_dot_product_attention` may choose from, as they are switched on."""
     if device().type != "cuda":
         return "fused on CPU"
-    switches = {"flash": torch.backends.cuda.flash_sdp_enabled(), "memory-efficient": torch.backends.cuda.mem_efficient_sdp_enabled(),
-                "cudnn": torch.backends.cuda.cudnn_sdp_enabled(), "math": torch.backends.cuda.math_sdp_enabled()}
+    cuda = torch.backends.cuda
+    switches = {"flash": cuda.flash_sdp_enabled(), "memory-efficient": cuda.mem_efficient_sdp_enabled(),
+                "cudnn": cuda.cudnn_sdp_enabled(), "math": cuda.math_sdp_enabled()}
     return "one of " + ", ".join(name for name, on in switches.items() if on)

@@ -50,10 +50,12 @@ class _Nested:
         self.calls: list[list[float]] = []      # reading before the hook, reading after it, taken by children
 
     def enter(self, *_: Any) -> None:
+        """A hook for the start of a module's call."""
         self.calls.append([self.read(), 0.0, 0.0])
         self.calls[-1][1] = self.read()
 
     def leave(self, name: str) -> Callable[..., None]:
+        """A hook for the end of the call of the module `name`."""
         def hook(*_: Any) -> None:
             now = self.read()
             before, start, inside = self.calls.pop()

@@ -83,11 +83,13 @@ class Timings(dict[str, Timing]):
             ratio = "" if base in (None, label) else f"   {self.ratio(label, base)}"
             lines.append(f"{label:24} {interval:>28} {one.p90_ms:8.2f} {one.throughput_img_s:9.1f} {memory:>9}{ratio}")
         rounds = max(one.rounds for one in self.values())
-        return "\n".join([*lines, f"{self.conditions['machine']}, {self.conditions['dtype']}; {rounds} rounds; {self.stopped}"])
+        lines.append(f"{self.conditions['machine']}, {self.conditions['dtype']}; {rounds} rounds; {self.stopped}")
+        return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and text, ready for JSON."""
-        return {"candidates": {label: asdict(one) for label, one in self.items()}, "stopped": self.stopped, **self.conditions}
+        candidates = {label: asdict(one) for label, one in self.items()}
+        return {"candidates": candidates, "stopped": self.stopped, **self.conditions}
 
 
 def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tensor], budget_s: float = 5.0,
@@ -108,14 +110,15 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
             _try(label, model, batch)
         tried = stack.enter_context(_threads(threads, *next(iter(calls.values()))))
         seconds, stopped = _rounds(calls, budget_s, max_rounds)
-        extra = {label: {"peak_memory_mib": peak_memory_mib(model, batch),
-                         "energy_j": joules_per_image(model, batch) if energy else None} for label, (model, batch) in calls.items()}
+        extra = {label: {"peak_memory_mib": peak_memory_mib(*call), "energy_j": joules_per_image(*call) if energy else None}
+                 for label, call in calls.items()}
         conditions = _conditions(calls, tried)
     timings = {label: summary(seconds[label], len(batch), **extra[label]) for label, (_, batch) in calls.items()}
     return Timings(timings, stopped, conditions)
 
 
-def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_rounds: int) -> tuple[dict[str, list[float]], str]:
+def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float,
+            max_rounds: int) -> tuple[dict[str, list[float]], str]:
     """Seconds of each candidate's calls. Every other round runs backwards, so that nobody always comes after the same."""
     seconds: dict[str, list[float]] = {label: [] for label in calls}
     for _ in range(WARM_UP):
@@ -131,8 +134,9 @@ def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_
         if done >= LEAST_ROUNDS:
             if all(_is_precise(found) for found in seconds.values()):
                 return seconds, f"every interval is within {PRECISE:.0%} of its median"
-            if done >= max_rounds or time.perf_counter() - start >= budget_s:
-                return seconds, f"stopped after {time.perf_counter() - start:.1f} s, before every interval was within {PRECISE:.0%}"
+            spent = time.perf_counter() - start
+            if done >= max_rounds or spent >= budget_s:
+                return seconds, f"stopped after {spent:.1f} s, before every interval was within {PRECISE:.0%}"
 
 
 def timed(model: nn.Module, batch: Tensor) -> float:

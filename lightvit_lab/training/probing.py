@@ -31,7 +31,8 @@ def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precisi
     """`{"threads", "precision", "attention"}` for training `model` on `inputs` (B, 3, H, W); the rest is tried.
 
     `model` and the global random states stay as they are. After `seconds` what is untried keeps its default: float32,
-    fused, and all threads unless short passes over memory lose by them. A CUDA device is not probed: bfloat16 where it has it, fused. Attention is None for models
+    fused, and all threads unless short passes over memory lose by them. A CUDA device is not probed: bfloat16 where it
+    has it, fused. Attention is None for models
     that have no such switch.
     """
     on_cpu, switched = inputs.device.type == "cpu", any(attention_switches(model))
