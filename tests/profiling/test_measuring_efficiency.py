@@ -26,7 +26,7 @@ def test_counters_without_the_formula_miss_a_seventh_of_deit_tiny():
         assert by_operators(models.create_model("deit_tiny_patch16_224").eval()) == TRUE - PRODUCTS
 
 
-def test_of_a_quantized_model_they_find_about_a_hundredth_and_count_finds_all():
+def test_of_a_quantized_model_they_find_next_to_nothing_and_count_finds_all():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantized = torch.ao.quantization.quantize_dynamic(models.create_model("deit_tiny_patch16_224").eval(), {nn.Linear}, torch.qint8)
