@@ -32,8 +32,7 @@ def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precisi
 
     `model` and the global random states stay as they are. After `seconds` what is untried keeps its default: float32,
     fused, and all threads unless short passes over memory lose by them. A CUDA device is not probed: bfloat16 where it
-    has it, fused. Attention is None for models
-    that have no such switch.
+    has it, fused. Attention is None for models that have no such switch.
     """
     on_cpu, switched = inputs.device.type == "cpu", any(attention_switches(model))
     half_by_default = inputs.device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -78,7 +77,7 @@ def cast(precision: str, device: torch.device) -> AbstractContextManager:
 def _threads_lose(threads: int) -> bool:
     """Whether passes over a megabyte take much longer with `threads` than with one. Beside a busy neighbour each pass waits
     for the slowest thread, ten times as long; one step of a model has hundreds, so we look before we try one."""
-    values, seconds = torch.ones(2**18), {1: 0.0, threads: 0.0}
+    values, seconds = torch.ones(2**18), {1: [], threads: []}
     end = time.perf_counter() + PASS_SECONDS
     try:
         for _ in range(20):
@@ -87,12 +86,12 @@ def _threads_lose(threads: int) -> bool:
                 start = time.perf_counter()
                 for _ in range(5):
                     F.gelu(values)
-                seconds[count] += time.perf_counter() - start
+                seconds[count].append(time.perf_counter() - start)
             if time.perf_counter() > end:
                 break
     finally:
         torch.set_num_threads(threads)
-    return seconds[threads] > 1.5 * seconds[1]
+    return median(seconds[threads]) > 1.5 * median(seconds[1])        # not the sums: one stumble would decide
 
 
 def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any], trials: list[tuple[str, Any, float]],
