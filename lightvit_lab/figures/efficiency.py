@@ -41,23 +41,31 @@ def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
         percent = [100 * value for value in by_model.values()]
         figure.add_trace(go.Bar(
             x=percent, y=list(by_model), name=counter, orientation="h", text=[f"{value:+.1f} %" for value in percent],
-            textposition="auto", hovertemplate="%{x:+.1f} %<extra></extra>",
+            textposition="outside", cliponaxis=False, hovertemplate="%{x:+.1f} %<extra></extra>",
             marker=dict(color=style(index)["marker"]["color"], pattern=dict(shape=PATTERNS[index % len(PATTERNS)]))))
-    figure.update_xaxes(title="error of the count (%)").update_yaxes(autorange="reversed")
+    percents = [100 * value for by_model in errors.values() for value in by_model.values()]
+    room = 0.15 * (max([0, *percents]) - min([0, *percents]) or 1)      # for the numbers beside the bars
+    figure.update_xaxes(title="error of the count (%)", range=[min([0, *percents]) - room, max([0, *percents]) + room])
+    figure.update_yaxes(autorange="reversed")
     rows = max(len(by_model) for by_model in errors.values())
     return figure.update_layout(height=140 + 34 * rows * len(errors), legend=dict(traceorder="normal"))
 
 
 def macs_and_time(points: Mapping[str, tuple[float, float]], families: Mapping[str, str] | None = None) -> go.Figure:
-    """A named point per model: MACs of one image and milliseconds, both logarithmic; a marker for each family."""
+    """A point per model: MACs of one image and milliseconds, both logarithmic; a marker for each family.
+
+    Points are numbered from 1 in the given order, since names would lie on top of each other; hovering shows the name.
+    """
     families = families or dict.fromkeys(points, "")
+    numbers = {name: number for number, name in enumerate(points, start=1)}
     figure = go.Figure()
     for index, family in enumerate(dict.fromkeys(families.values())):
         names = [name for name in points if families[name] == family]
         figure.add_trace(go.Scatter(
-            x=[points[name][0] / 1e9 for name in names], y=[points[name][1] for name in names], text=names, name=family,
-            mode="markers+text", textposition="top center", textfont=dict(size=10), marker=style(index)["marker"],
-            showlegend=len(set(families.values())) > 1, hovertemplate="%{text}: %{x:.2f} GMACs, %{y:.1f} ms<extra></extra>"))
+            x=[points[name][0] / 1e9 for name in names], y=[points[name][1] for name in names], name=family,
+            text=[str(numbers[name]) for name in names], customdata=names, mode="markers+text", textposition="top center",
+            textfont=dict(size=12), marker=style(index)["marker"], showlegend=len(set(families.values())) > 1,
+            hovertemplate="%{customdata}: %{x:.2f} GMACs, %{y:.1f} ms<extra></extra>"))
     _logarithmic(figure, [x / 1e9 for x, _ in points.values()], [y for _, y in points.values()])
     figure.update_xaxes(title="GMACs for one picture").update_yaxes(title="milliseconds")
     return figure.update_layout(height=460)
@@ -86,8 +94,9 @@ def roofline(peak_flops: float, bandwidth: float, layers: Mapping[str, Sequence[
 
 
 def _logarithmic(figure: go.Figure, xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Logarithmic axes with room around the points, and plain numbers at 1, 2 and 5."""
+    """Logarithmic axes with room around the points, and plain numbers: at 1, 2 and 5, or over many decades at 1 alone."""
     for update, values in ((figure.update_xaxes, xs), (figure.update_yaxes, ys)):
         low, high = math.log10(min(values)) - 0.15, math.log10(max(values)) + 0.15
-        ticks = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in (1, 2, 5)]
+        steps = (1, 2, 5) if high - low < 2 else (1,)
+        ticks = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in steps]
         update(type="log", range=[low, high], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])

@@ -80,10 +80,11 @@ class Timings(dict[str, Timing]):
         for label, one in self.items():
             interval = f"{one.latency_ms:.2f} ({one.interval_ms[0]:.2f} to {one.interval_ms[1]:.2f})"
             memory = "?" if one.peak_memory_mib is None else f"{one.peak_memory_mib:.0f}"
-            ratio = "" if base in (None, label) else f"   {self.ratio(label, base)}"
-            lines.append(f"{label:24} {interval:>28} {one.p90_ms:8.2f} {one.throughput_img_s:9.1f} {memory:>9}{ratio}")
+            lines.append(f"{label:24} {interval:>28} {one.p90_ms:8.2f} {one.throughput_img_s:9.1f} {memory:>9}")
+        if base is not None:
+            lines += [f"{label} / {base}: {self.ratio(label, base)}" for label in self if label != base]
         rounds = max(one.rounds for one in self.values())
-        lines.append(f"{self.conditions['machine']}, {self.conditions['dtype']}; {rounds} rounds; {self.stopped}")
+        lines += [f"{self.conditions['machine']}, {self.conditions['dtype']}; {rounds} rounds;", self.stopped]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:

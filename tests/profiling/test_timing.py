@@ -77,8 +77,8 @@ def test_too_noisy_a_machine_gives_no_ratio():
 def test_the_table_names_every_candidate_the_machine_and_why_it_ended():
     found = profiling.measure({"a": nn.Identity(), "b": nn.Linear(3, 3)}, torch.zeros(2, 3), budget_s=0.1, threads=1)
     lines = found.table(base="a").splitlines()
-    assert [line.split()[0] for line in lines[1:3]] == ["a", "b"] and "x (" in lines[2] or "no ratio" in lines[2]
-    assert found["a"].machine in lines[3] and found.stopped in lines[3] and "float32" in lines[3]
+    assert [line.split()[0] for line in lines[1:3]] == ["a", "b"] and lines[3] == f"b / a: {found.ratio('b', 'a')}"
+    assert found["a"].machine in lines[4] and "float32" in lines[4] and lines[5] == found.stopped
     assert json.loads(json.dumps(found.as_dict()))["threads"] == 1
 
 
