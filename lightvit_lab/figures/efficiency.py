@@ -89,7 +89,7 @@ def roofline(peak_flops: float, bandwidth: float, layers: Mapping[str, Sequence[
                                     hovertemplate="%{text}: %{x:.1f} FLOP/byte, %{y:.1f} GFLOP/s<extra></extra>"))
     reached = [value / 1e9 for rows in layers.values() for *_, value in rows]
     _logarithmic(figure, list(ends), [*reached, peak_flops / 1e9])
-    figure.update_xaxes(title="intensity (FLOPs for each byte moved)").update_yaxes(title="GFLOP/s")
+    figure.update_xaxes(title="FLOPs for each byte moved").update_yaxes(title="GFLOP/s")
     return figure
 
 
