@@ -10,7 +10,7 @@ from lightvit_lab import models
 from lightvit_lab.errors import LabError
 from lightvit_lab.models.vision_transformer import Attention, Block, ConvStem, PatchEmbedding, VisionTransformer
 
-# First logits of timm 1.0.31's deit_tiny_patch16_224 with weights and input by the rules in `_fill` and `_pictures`.
+# First logits of timm 1.0.31's deit_tiny_patch16_224 with weights and input by the rules in `drawn_weights.py`.
 TIMM_DEIT_TINY_LOGITS = [
     [0.900090, -0.023686, -2.579158, 1.532221, -1.644321, -1.244722, 0.329893, 2.325988, 0.587437, 3.143500],
     [1.630979, 1.137319, -2.180396, 2.099916, -0.923609, -1.951637, -0.790799, 2.134587, 0.158262, 3.128525],
@@ -50,8 +50,8 @@ def test_weights_of_the_installed_timm_load_strictly_and_give_the_same_logits():
     fill(reference)
     ours = VisionTransformer(patch_size=8, dim=48, depth=3, num_heads=3, num_classes=7, embedding="patch").eval()
     ours.load_state_dict(reference.state_dict())
-    pictures = pictures(1, 4, 3, 32, 32)
-    assert torch.allclose(ours(pictures), reference(pictures), atol=1e-5)
+    drawn = pictures(1, 4, 3, 32, 32)
+    assert torch.allclose(ours(drawn), reference(drawn), atol=1e-5)
 
 
 @torch.inference_mode()
@@ -98,13 +98,13 @@ def test_a_deeper_stem_has_more_convolutions_at_the_same_resolutions():
 
 @torch.inference_mode()
 def test_without_positions_the_order_of_patches_does_not_matter_and_with_them_it_does():
-    pictures = pictures(4, 2, 3, 32, 32)
-    swapped = pictures.roll(8, dims=3)
+    drawn = pictures(4, 2, 3, 32, 32)
+    swapped = drawn.roll(8, dims=3)
     for position, same in ((False, True), (True, False)):
         torch.manual_seed(0)
         model = VisionTransformer(patch_size=8, dim=32, depth=2, num_heads=2, embedding="patch", position=position).eval()
         nn.init.normal_(model.head.weight)
-        assert torch.allclose(model(pictures), model(swapped), atol=1e-5) == same
+        assert torch.allclose(model(drawn), model(swapped), atol=1e-5) == same
 
 
 def test_a_block_adds_to_what_came_in():
@@ -125,8 +125,8 @@ def test_lab_vit_is_as_described():
 def test_it_exports():
     model = models.create_model("lab_vit_student").eval()
     exported = torch.export.export(model, (torch.zeros(1, 3, 32, 32),)).module()
-    pictures = pictures(6, 1, 3, 32, 32)
-    assert torch.allclose(exported(pictures), model(pictures), atol=1e-5)
+    drawn = pictures(6, 1, 3, 32, 32)
+    assert torch.allclose(exported(drawn), model(drawn), atol=1e-5)
 
 
 @pytest.mark.parametrize("arguments, words", [
