@@ -44,8 +44,10 @@ notebooks: $(VENV)/.book ## derive the notebooks that Colab opens from their pag
 bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench; done
 
-reference: $(VENV)/.book ## make the stored results anew (two hours on one core; needs LIGHTVIT_DATA)
+reference: $(VENV)/.book ## make the stored results anew (hours on one core; needs LIGHTVIT_DATA); on a GPU, time LightViT in bfloat16
 	$(BIN)/python -m lightvit_lab.experiments.studies
+	if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \
+		$(BIN)/python tests/bench/bench_lightvit.py --dtype bfloat16; fi
 
 zoo: ## train the zoo's models (the chapter on distillation brings it)
 	@echo "zoo: no models yet; they come with the chapters on distillation" >&2; exit 1

@@ -42,8 +42,8 @@ GOALS = {
     "shapes_90": Goal("shapes", 0.90, 2, 480, {"lab_vit": {}},
                       fit={"batch_size": 64, "lr": 1.2e-2, "optimizer": "muon", "schedule": "linear"}),
     "fashion_mnist_90": Goal("fashion_mnist", 0.90, 2, 600, image_size=28),
-    "cifar10_80": Goal("cifar10", 0.80, 3, 1040),
-    "cifar10_86": Goal("cifar10", 0.86, 10, 3500, augment=("flip", "crop")),
+    "cifar10_80": Goal("cifar10", 0.80, 3, 960),
+    "cifar10_86": Goal("cifar10", 0.86, 10, 3000, augment=("flip", "crop")),
 }
 
 
