@@ -82,7 +82,7 @@ def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) ->
     moved = {"": 0} | {_short(name): value for name, value in traffic.moved.items()}
     return Count(
         params=_params(model), macs=macs, dense_macs=macs + traffic.spared.flops // 2,
-        bytes_by_dtype=_bytes_by_dtype(model), activation_bytes=traffic.written,
+        bytes_by_dtype=bytes_by_dtype(model), activation_bytes=traffic.written,
         by_module={"": macs} | {name: by_module.get(name, 0) for name in moved}, moved_by_module=moved,
         uncounted=traffic.unknown_shares(),
     )
@@ -228,7 +228,8 @@ def _params(model: nn.Module) -> int:
     return sum(tensor.numel() for tensor, is_parameter in _stored(model) if is_parameter)
 
 
-def _bytes_by_dtype(model: nn.Module) -> dict[str, int]:
+def bytes_by_dtype(model: nn.Module) -> dict[str, int]:
+    """Bytes that weights and buffers take in a checkpoint, packed and quantized ones too, by type of number."""
     found: dict[str, int] = defaultdict(int)
     for tensor, _ in _stored(model):
         for part in _plain(tensor):

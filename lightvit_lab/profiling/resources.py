@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime import device
+from .counting import bytes_by_dtype
 
 MIB = 2**20
 
@@ -21,10 +22,9 @@ def peak_memory_mib(model: nn.Module, batch: Tensor) -> float | None:
 
     None on other systems.
     """
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])
     watch = _added_on_cuda if device().type == "cuda" else _added_to_resident_set
     added = watch(lambda: model(batch))
-    return None if added is None else (weights + added) / MIB
+    return None if added is None else (sum(bytes_by_dtype(model).values()) + added) / MIB
 
 
 def _added_on_cuda(call: Callable[[], object]) -> int:

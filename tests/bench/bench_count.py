@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightvit_lab import models, profiling
+from lightvit_lab.experiments.light_models import layers_alone
 
 warnings.filterwarnings("ignore")
 logging.disable(logging.ERROR)
@@ -67,16 +68,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 def by_hooks(model: nn.Module, image: torch.Tensor) -> float:
     """What thop does: a hook on each linear layer and convolution. What happens between them is not seen."""
-    total = []
-
-    def hook(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        total.append(output.numel() * layer.weight[0].numel())
-
-    handles = [layer.register_forward_hook(hook) for layer in model.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
-    model(image)
-    for handle in handles:
-        handle.remove()
-    return sum(total)
+    return layers_alone(model, image.shape[-1])
 
 
 def by_torch(model: nn.Module, image: torch.Tensor) -> float:

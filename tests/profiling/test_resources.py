@@ -1,4 +1,5 @@
 import sys
+import warnings
 
 import pytest
 import torch
@@ -27,6 +28,14 @@ def test_peak_memory_is_the_weights_and_what_a_call_adds_at_most():
     if found is None:
         pytest.skip("this container does not let a process set back its own high-water mark")
     assert 16 + 120 <= found <= 16 + 140             # the second piece is made while the first still stands
+
+
+def test_packed_weights_are_weights_too(monkeypatch):
+    monkeypatch.setattr(resources, "_added_to_resident_set", lambda call: 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        packed = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(1024, 1024)), {nn.Linear}, torch.qint8)
+    assert 1 <= resources.peak_memory_mib(packed, torch.zeros(1, 1024)) < 1.02      # a byte for each weight
 
 
 def test_where_the_system_does_not_tell_there_is_no_number(monkeypatch):
