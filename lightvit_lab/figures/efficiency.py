@@ -51,22 +51,21 @@ def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
     return figure.update_layout(height=140 + 34 * rows * len(errors), legend=dict(traceorder="normal"))
 
 
-def macs_and_time(points: Mapping[str, tuple[float, float]], families: Mapping[str, str] | None = None) -> go.Figure:
-    """A point per model: MACs of one image and milliseconds, both logarithmic; a marker for each family.
+def macs_and_time(points: Mapping[str, tuple[float, float]], here: Mapping[str, float] | None = None) -> go.Figure:
+    """A point per model: MACs of one image and milliseconds, both logarithmic; `here`, milliseconds on this machine.
 
     Points are numbered from 1 in the given order, since names would lie on top of each other; hovering shows the name.
     """
-    families = families or dict.fromkeys(points, "")
     numbers = {name: number for number, name in enumerate(points, start=1)}
+    series = {"stored run": {name: ms for name, (_, ms) in points.items()}} | ({"your machine": dict(here)} if here else {})
     figure = go.Figure()
-    for index, family in enumerate(dict.fromkeys(families.values())):
-        names = [name for name in points if families[name] == family]
+    for index, (label, times) in enumerate(series.items()):
         figure.add_trace(go.Scatter(
-            x=[points[name][0] / 1e9 for name in names], y=[points[name][1] for name in names], name=family,
-            text=[str(numbers[name]) for name in names], customdata=names, mode="markers+text", textposition="top center",
-            textfont=dict(size=12), marker=style(index)["marker"], showlegend=len(set(families.values())) > 1,
+            x=[points[name][0] / 1e9 for name in times], y=list(times.values()), name=label, customdata=list(times),
+            text=[str(numbers[name]) for name in times], mode="markers+text", textfont=dict(size=12),
+            textposition=("top center", "bottom center")[index], marker=style(index)["marker"], showlegend=bool(here),
             hovertemplate="%{customdata}: %{x:.2f} GMACs, %{y:.1f} ms<extra></extra>"))
-    _logarithmic(figure, [x / 1e9 for x, _ in points.values()], [y for _, y in points.values()])
+    _logarithmic(figure, [x / 1e9 for x, _ in points.values()], [ms for times in series.values() for ms in times.values()])
     figure.update_xaxes(title="GMACs for one picture").update_yaxes(title="milliseconds")
     return figure.update_layout(height=460)
 

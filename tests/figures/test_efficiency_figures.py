@@ -20,11 +20,13 @@ def test_errors_carry_their_numbers_and_a_pattern_for_each_counter():
     assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape
 
 
-def test_models_are_numbered_points_in_giga_and_every_family_has_its_marker():
-    figure = figures.macs_and_time({"a": (5e8, 10), "b": (2e9, 40)}, {"a": "ViT", "b": "CNN"})
-    assert [(trace.x[0], trace.y[0], trace.text[0], trace.customdata[0]) for trace in figure.data] == [
-        (0.5, 10, "1", "a"), (2.0, 40, "2", "b")]
-    assert figure.data[0].marker.symbol != figure.data[1].marker.symbol and figure.data[0].showlegend
+def test_models_are_numbered_points_in_giga_and_your_machine_has_its_own_marker_and_the_same_numbers():
+    figure = figures.macs_and_time({"a": (5e8, 10), "b": (2e9, 40)}, {"b": 90})
+    stored, here = figure.data
+    assert (stored.x, stored.y, stored.text, stored.customdata) == ((0.5, 2.0), (10, 40), ("1", "2"), ("a", "b"))
+    assert (here.x, here.y, here.text, here.name) == ((2.0,), (90,), ("2",), "your machine")
+    assert stored.marker.symbol != here.marker.symbol and figure.layout.yaxis.range[1] > log10(90)
+    assert len(figures.macs_and_time({"a": (5e8, 10)}).data) == 1
     low, high = figure.layout.xaxis.range
     assert low < log10(0.5) and high > log10(2)
 
