@@ -14,30 +14,28 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
+from ..models import adapter
 
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[list[Tensor | dict[str, Tensor]]]:
-    """Yield a list that fills, at each forward, with what `weights` of each block's attention says, first block first.
+    """Yield a list that fills, at each forward, with the attention weights of each block, first block first.
 
-    That is one (batch, heads, tokens, tokens) tensor for a ViT, and a dict of three for LightViT: "window",
-    "aggregation", "broadcast". The list is emptied when a new forward reaches the first block. Rows sum to 1. Raises
-    LabError if the model has no attention that can be read, or if nothing was recorded when the `with` block ends
-    without an exception.
+    That is one (batch, heads, tokens, tokens) tensor for a ViT, the lab's or timm's, and a dict of three for LightViT:
+    "window", "aggregation", "broadcast". Float32, on the model's device; rows sum to 1. The list is emptied when a new
+    forward reaches the first block. Raises LabError if the model has no attention that can be read, or if nothing was
+    recorded when the `with` block ends without an exception.
     """
-    modules = [module for module in model.modules() if callable(getattr(module, "weights", None))]
-    if not modules:
-        raise LabError(f"record_attention: {type(model).__name__} has no attention module with a `weights` method; "
-                       'models.create_model("lab_vit") has')
+    modules = list(adapter.attention_modules(model).values())
     maps: list[Tensor | dict[str, Tensor]] = []
 
     @torch.no_grad()
-    def look(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def look(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         if module is modules[0]:
             maps.clear()
-        maps.append(module.weights(*arguments))
+        maps.append(adapter.attention_weights(module, *arguments, **keywords))
 
-    handles = [module.register_forward_pre_hook(look) for module in modules]
+    handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in modules]
     try:
         yield maps
     finally:

@@ -74,12 +74,12 @@ class SequencePool(nn.Module):
         super().__init__()
         self.score = nn.Linear(dim, 1)
 
-    def weights(self, tokens: Tensor) -> Tensor:
+    def shares(self, tokens: Tensor) -> Tensor:
         """Share of each token in the mean, (batch, tokens, 1); the shares of an image sum to 1."""
         return self.score(tokens).softmax(dim=1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return (self.weights(tokens).transpose(1, 2) @ tokens).squeeze(1)
+        return (self.shares(tokens).transpose(1, 2) @ tokens).squeeze(1)
 
 
 class CompactTransformer(nn.Module):
@@ -88,6 +88,8 @@ class CompactTransformer(nn.Module):
     `widths`, `stem`, `residual` and `batch_norm` shape the `Tokenizer`; the last of `widths` is the width of the
     tokens. Raises LabError on sizes that make no model.
     """
+
+    num_prefix_tokens = 0   # no class token
 
     def __init__(self, image_size: int = 32, in_channels: int = 3, num_classes: int = 10,
                  widths: Sequence[int] = (64, 128), stem: int = 32, residual: bool = True, batch_norm: bool = True,

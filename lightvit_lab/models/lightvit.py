@@ -80,9 +80,9 @@ def relative_position_index(size: int) -> Tensor:
 
 
 def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(query key^T / sqrt(d) + bias), (..., queries, keys); rows sum to 1."""
+    """softmax(query key^T / sqrt(d) + bias), (..., queries, keys), in float32; rows sum to 1."""
     scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    return (scores if bias is None else scores + bias).softmax(dim=-1)
+    return (scores if bias is None else scores + bias).softmax(dim=-1, dtype=torch.float32)
 
 
 class LightViTAttention(nn.Module):
@@ -123,7 +123,7 @@ class LightViTAttention(nn.Module):
         if self.fused and (query.is_cuda or key.shape[2] > FEW_KEYS):
             mixed = F.scaled_dot_product_attention(query, key, value, bias)
         else:
-            mixed = attention_weights(query, key, bias) @ value
+            mixed = attention_weights(query, key, bias).to(value) @ value
         return mixed.transpose(1, 2).flatten(2)  # (B, queries, D)
 
     def forward(self, tokens: Tensor, windows: Windows) -> Tensor:
@@ -148,7 +148,7 @@ class LightViTAttention(nn.Module):
             return {"window": local.unflatten(0, (batch, windows.count))}
         query, key, value = self.split_heads(qkv, 3)
         aggregation = attention_weights(query[:, :, :count], key[:, :, count:])
-        aggregated = (aggregation @ value[:, :, count:]).transpose(1, 2).flatten(2)
+        aggregated = (aggregation.to(value) @ value[:, :, count:]).transpose(1, 2).flatten(2)
         broadcast = attention_weights(query[:, :, count:], self.split_heads(self.kv_global(aggregated), 2)[0])
         reading = windows.inverse[count:] - count
         return {"window": local.unflatten(0, (batch, windows.count)),

@@ -72,9 +72,12 @@ class Attention(nn.Module):
         return query, key, value
 
     def weights(self, tokens: Tensor) -> Tensor:
-        """The attention weights, (batch, heads, tokens, tokens); rows sum to 1: row i says where token i looks."""
+        """The attention weights, (batch, heads, tokens, tokens); rows sum to 1: row i says where token i looks.
+
+        In float32, as the fused kernel computes its softmax, whatever the type of the tokens.
+        """
         query, key, _ = self.split_heads(tokens)
-        return (query @ key.transpose(-2, -1) * self.scale).softmax(dim=-1)
+        return (query.float() @ key.float().transpose(-2, -1) * self.scale).softmax(dim=-1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         query, key, value = self.split_heads(tokens)

@@ -41,7 +41,7 @@ def test_sequence_pool_is_the_mean_weighted_by_the_softmax_of_the_scores():
     pool.score.weight.copy_(torch.tensor([[1.0, 0.0]]))
     tokens = torch.tensor([[[torch.log(torch.tensor(3.0)), 8.0], [0.0, 4.0]]])
     assert torch.allclose(pool(tokens)[0, 1], torch.tensor(7.0))
-    assert torch.allclose(pool.weights(torch.randn(3, 5, 2)).sum(dim=1), torch.ones(3, 1))
+    assert torch.allclose(pool.shares(torch.randn(3, 5, 2)).sum(dim=1), torch.ones(3, 1))
 
 
 @pytest.mark.parametrize("image_size, in_channels, tokens", [(32, 3, 16), (64, 3, 64), (28, 1, 16)])
