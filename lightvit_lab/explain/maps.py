@@ -31,9 +31,9 @@ def rollout_map(model: nn.Module, inputs: Tensor, target: Target = None, **setti
     return image_part(model, inputs, rollout(_recorded(model, inputs), **settings))
 
 
-def relevance_map(model: nn.Module, inputs: Tensor, target: Target = None) -> Tensor:
+def relevance_map(model: nn.Module, inputs: Tensor, target: Target = None, rule: str = "attention") -> Tensor:
     """The relevance of each patch to the class `target`, by `relevance`: (batch, rows, columns)."""
-    return image_part(model, inputs, relevance(model, inputs, target))
+    return image_part(model, inputs, relevance(model, inputs, target, rule))
 
 
 def image_part(model: nn.Module, inputs: Tensor, token_map: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Relevance: attention weighted by its gradient, head by head, so that a map is about one class.
 
 Chefer, Gur and Wolf, Generic Attention-model Explainability, arXiv 2103.15679, equations 5 and 6 (self-attention); the
-earlier form of the same authors, arXiv 2012.09838, has layer-wise relevance in place of the attention. Derived in
-`chapters/practice/reading_attention`.
+earlier form of the same authors, arXiv 2012.09838, has the attention's layer-wise relevance in place of the attention.
+Derived in `chapters/practice/reading_attention`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError
+from ..errors import LabError, require_choice
 from ..models import adapter
 from ..profiling.splitting import evaluating
+from .layerwise import attention_relevance
+
+RULES = ("attention", "layerwise")
 
 
 class _Passage(NamedTuple):
@@ -27,16 +30,19 @@ class _Passage(NamedTuple):
     mixed: Tensor     # (B, N, heads * head_dim), part of the graph
 
 
-def relevance(model: nn.Module, inputs: Tensor, target: Tensor | Sequence[int] | int | None = None) -> Tensor:
+def relevance(model: nn.Module, inputs: Tensor, target: Tensor | Sequence[int] | int | None = None,
+              rule: str = "attention") -> Tensor:
     """How much each first token bears on each last one, for the class `target`; (batch, N, N), row 0 for the class token.
 
     `target` is a class for all pictures, one for each, or None: the class that the model predicts. Through the blocks,
-    R <- R + mean over heads of (gradient * attention, where positive) @ R, from the identity. The model runs in eval mode
-    with its fused attention on; its parameters get no gradient. Raises LabError for targets out of range and for models
-    whose attention is not one square of weights a head.
+    R <- R + mean over heads of (gradient * attention, where positive) @ R, from the identity; with rule="layerwise",
+    gradient * relevance of the attention (`layerwise.attention_relevance`; the lab's ViT alone). The model runs in eval
+    mode with its fused attention on; its parameters get no gradient. Raises LabError for targets out of range, unknown
+    rules, and models whose attention is not one square of weights a head.
     """
-    weights, gradients = attention_gradients(model, inputs, target)
-    return propagate(weights, gradients)
+    require_choice("relevance", "rule", rule, RULES)
+    weights, gradients, classes = attention_gradients(model, inputs, target)
+    return propagate(attention_relevance(model, inputs, classes) if rule == "layerwise" else weights, gradients)
 
 
 def propagate(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
@@ -48,19 +54,21 @@ def propagate(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
 
 
 def attention_gradients(model: nn.Module, inputs: Tensor, target: Tensor | Sequence[int] | int | None = None,
-                        ) -> tuple[list[Tensor], list[Tensor]]:
-    """Attention weights of every block and the gradients of the target's logit by them, (batch, heads, N, N) each.
+                        ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Attention weights of every block, the gradients of the target's logit by them, (batch, heads, N, N) each, and the
+    target itself, (batch,).
 
     Fused attention never forms the weights, but mixed = weights @ values, so their gradient is that of `mixed`, which is
     formed, times the values.
     """
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model), _passages(model) as passages:
         logits = model(inputs.detach().clone().requires_grad_())
-        score = logits.gather(1, require_target("relevance", target, logits)[:, None]).sum()
+        classes = require_target("relevance", target, logits)
+        score = logits.gather(1, classes[:, None]).sum()
         slopes = torch.autograd.grad(score, [passage.mixed for passage in passages])
     gradients = [slope.unflatten(-1, (passage.values.shape[1], -1)).transpose(1, 2) @ passage.values.transpose(-2, -1)
                  for slope, passage in zip(slopes, passages)]
-    return [passage.weights for passage in passages], [gradient.float() for gradient in gradients]
+    return [passage.weights for passage in passages], [gradient.float() for gradient in gradients], classes
 
 
 @contextmanager
