@@ -2,7 +2,8 @@
 
 Chefer, Gur and Wolf, Transformer Interpretability Beyond Attention Visualization, arXiv 2012.09838, with alpha = 1. Each
 layer hands the relevance of its outputs to its inputs in proportion to what they contributed. There is no rule for GELU,
-softmax and LayerNorm, nor for positions: relevance passes them unchanged, which is a convention and no derivation.
+softmax and LayerNorm, nor for positions: relevance passes them unchanged, which is a convention and no derivation. Where
+a sum is near zero, shares of it explode: a change of 1e-6 in a picture can change its relevance by a third.
 """
 
 from __future__ import annotations
