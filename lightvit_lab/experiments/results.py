@@ -1,16 +1,23 @@
-"""Stored results: one JSON file a run, in `book/results/`, with the device, date, seeds, versions and command that made it."""
+"""Stored results: one JSON file a run, in `book/results/`, with the device, date, seeds, versions and command that made it.
+
+A run may leave the weights of a model beside its file: float16 tensors alone, and their sha256 in the file.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import runtime
 from ..errors import LabError, require_choice
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "schema": int, "name": str, "device": str, "date": str, "seeds": list, "versions": dict,
@@ -73,6 +80,34 @@ def save(name: str, data: dict[str, Any], seeds: list[int], command: str, second
     temporary.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def save_weights(name: str, model: nn.Module) -> dict[str, str]:
+    """Write the weights of `model` in float16 beside the result `name`; their sha256, to be stored with it."""
+    from safetensors.torch import save
+
+    halves = {key: (value.half() if value.is_floating_point() else value).contiguous().cpu()
+              for key, value in model.state_dict().items()}
+    content = save(halves)
+    (folder() / f"{name}.safetensors").write_bytes(content)
+    return {"weights_sha256": hashlib.sha256(content).hexdigest()}
+
+
+def load_weights(name: str, model: nn.Module) -> nn.Module:
+    """`model` with the weights beside the stored result `name`. Raises LabError if they are not those the run left."""
+    from safetensors.torch import load as read
+
+    path = folder() / f"{name}.safetensors"
+    expected = load(name).data.get("weights_sha256")
+    if expected is None or not path.is_file():
+        raise LabError(f"results.load_weights: the result {name!r} has no weights at {path}; "
+                       f"`python -m lightvit_lab.experiments.studies {name}` makes them")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise LabError(f"results.load_weights: {path} is damaged, or of another run than {name}.json; fetch both anew, or run "
+                       f"`python -m lightvit_lab.experiments.studies {name}`")
+    model.load_state_dict(read(content))     # float16 into the model's own type
+    return model
 
 
 def _require_fields(path: Path, fields: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from .. import data, models, training
 from ..errors import require_choice
-from . import difficulty, faults, light_models, lightvit_parts, results
+from . import difficulty, faults, light_models, lightvit_parts, reading_attention, results
 from .comparison import compare
 
 SEEDS = (0, 1, 2)
@@ -77,6 +77,7 @@ def _means(values: list[float], count: int = 60) -> list[float]:
 STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     "light_models": light_models.light_models,
     **{f"lightvit_parts_{dataset}": partial(lightvit_parts.lightvit_parts, dataset) for dataset in ("shapes", "fashion_mnist")},
+    reading_attention.NAME: reading_attention.reading_attention,
     **{f"shapes_{level}": partial(difficulty.shapes_difficulty, level) for level in difficulty.SEEDS_OF},
     "vision_transformer_digits": vision_transformer_digits,
     "vision_transformer_fashion_mnist": vision_transformer_fashion_mnist,

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+import torch
+from torch import nn
 
 from lightvit_lab.errors import LabError
 from lightvit_lab.experiments import results, studies
@@ -59,3 +61,21 @@ def test_every_stored_result_of_the_book_is_whole_and_has_a_study_that_makes_it(
 
 def test_there_are_stored_results_to_check():
     assert set(studies.STUDIES) == set(results.names())
+
+
+def test_weights_come_back_in_half_precision_and_are_those_of_their_run(folder):
+    model, other = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    model(torch.randn(8, 3))
+    results.save("trial", results.save_weights("trial", model), [0], "c", 1.0)
+    results.load_weights("trial", other)
+    assert torch.equal(other.running_mean, model.running_mean.half().float()) and other.num_batches_tracked == 1
+
+
+def test_weights_that_are_missing_damaged_or_of_another_run_are_refused_with_the_command_that_makes_them(folder):
+    results.save("trial", {}, [0], "c", 1.0)
+    with pytest.raises(LabError, match="has no weights at .*studies trial"):
+        results.load_weights("trial", nn.Linear(2, 2))
+    results.save("trial", results.save_weights("trial", nn.Linear(2, 2)), [0], "c", 1.0)
+    results.save_weights("trial", nn.Linear(2, 2))
+    with pytest.raises(LabError, match="of another run than trial.json.*studies trial"):
+        results.load_weights("trial", nn.Linear(2, 2))
