@@ -1,0 +1,54 @@
+"""Maps that know nothing of the model, to compare with: an explainer that does not beat them has explained nothing.
+
+Each is an explainer, (model, inputs, target) -> (batch, rows, columns), that uses neither the model nor the target.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import require_images, require_range
+from .maps import Target
+
+
+def random_map(seed: int = 0, patch_size: int = 4) -> Callable[..., Tensor]:
+    """An explainer that draws a number in [0, 1) for each patch: (batch, height / patch_size, width / patch_size).
+
+    The numbers follow from `seed` and the picture's own values, whatever its batch.
+    """
+    require_range("random_map", "patch_size", patch_size, 1)
+
+    def random_map(model: nn.Module | None, inputs: Tensor, target: Target = None) -> Tensor:
+        require_images("random_map", inputs)
+        grid = [max(1, side // patch_size) for side in inputs.shape[-2:]]
+        seeds = [zlib.crc32(picture.tobytes(), seed) for picture in inputs.detach().float().cpu().numpy()]
+        maps = [torch.rand(grid, generator=torch.Generator().manual_seed(number)) for number in seeds]
+        return torch.stack(maps).to(inputs.device)
+
+    return random_map
+
+
+def centre_map(model: nn.Module | None, inputs: Tensor, target: Target = None) -> Tensor:
+    """A hill in the middle of every picture, a Gaussian of a quarter of its sides: (batch, height, width)."""
+    require_images("centre_map", inputs)
+    down, across = (torch.exp(-8 * ((torch.arange(side, device=inputs.device) + 0.5) / side - 0.5) ** 2)
+                    for side in inputs.shape[-2:])
+    return (down[:, None] * across).expand(len(inputs), -1, -1).clone()
+
+
+def edge_map(model: nn.Module | None, inputs: Tensor, target: Target = None) -> Tensor:
+    """How steep the grey picture is (Sobel), the mean over 3 x 3 pixels: (batch, height, width).
+
+    Adebayo et al., arXiv 1810.03292, found maps in use that hardly differ from an edge detector's.
+    """
+    require_images("edge_map", inputs)
+    slope = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=inputs.device) / 8
+    grey = F.pad(inputs.detach().float().mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    across, down = F.conv2d(grey, torch.stack([slope, slope.T])[:, None]).unbind(1)
+    steep = (across**2 + down**2).sqrt()[:, None]
+    return F.avg_pool2d(F.pad(steep, (1, 1, 1, 1), mode="replicate"), 3, stride=1)[:, 0]
