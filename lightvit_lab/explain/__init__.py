@@ -1,4 +1,4 @@
-"""What a model looks at. `record_attention` reads attention weights without rebuilding the model; maps of several methods."""
+"""What a model looks at: attention weights read beside its own forward, maps of several methods, and their scores."""
 
 from .attribution import completeness_gap, deep_lift, grad_cam, integrated_gradients, kernel_shap, occlusion
 from .curves import Curves, insertion_deletion
@@ -12,8 +12,8 @@ from .sanity import Sanity, sanity_check
 from .scoring import at_resolution, best_iou, energy_in_mask, pointing_game
 
 __all__ = [
-    "Curves", "Localization", "Sanity", "at_resolution", "best_iou", "centre_map", "class_attention", "completeness_gap",
-    "deep_lift", "edge_map", "energy_in_mask", "grad_cam", "insertion_deletion", "integrated_gradients", "kernel_shap",
-    "localize", "occlusion", "pointing_game", "random_map", "record_attention", "relevance", "relevance_map", "rollout",
-    "rollout_map", "sanity_check",
+    "Curves", "Localization", "Sanity", "at_resolution", "best_iou", "centre_map", "class_attention",
+    "completeness_gap", "deep_lift", "edge_map", "energy_in_mask", "grad_cam", "insertion_deletion",
+    "integrated_gradients", "kernel_shap", "localize", "occlusion", "pointing_game", "random_map", "record_attention",
+    "relevance", "relevance_map", "rollout", "rollout_map", "sanity_check",
 ]

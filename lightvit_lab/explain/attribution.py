@@ -103,11 +103,11 @@ def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_s
                 seed: int = 0, baseline: float = 0.0, progress: bool = True) -> Tensor:
     """Shapley values of patches, from `samples` random coalitions, signed.
 
-    One value a patch: (batch, height / patch_size, width / patch_size). A map sums to f(x) - f(baseline), f the target's
-    logit, and with few samples its values are noisy; `samples` must exceed the number of patches. The coalitions follow
-    from `seed` and are the same for every picture, so that a map does not depend on the rest of its batch; the global
-    random state stays as it is. Lundberg and Lee, arXiv 1705.07874. Raises LabError on patches that do not divide the
-    picture, too few samples and targets out of range.
+    One value a patch: (batch, height / patch_size, width / patch_size). A map sums to f(x) - f(baseline), f the logit
+    of the target, and with few samples its values are noisy; `samples` must exceed the number of patches. Coalitions
+    follow from `seed` and are the same for every picture, so that a map does not depend on the rest of its batch; the
+    global random state stays as it is. Lundberg and Lee, arXiv 1705.07874. Raises LabError on patches that do not
+    divide the picture, too few samples and targets out of range.
     """
     _require_patches("kernel_shap", inputs, patch_size)
     rows, columns = inputs.shape[-2] // patch_size, inputs.shape[-1] // patch_size

@@ -22,7 +22,7 @@ BASELINES = ("mean", "blur")
 
 @dataclass(frozen=True)
 class Curves:
-    """The target's probability as pixels come (`insertion`) or go (`deletion`), (batch, steps + 1) each, from none to all."""
+    """The probability of the target as pixels come (`insertion`) or go (`deletion`), (batch, steps + 1) each."""
 
     insertion: Tensor
     deletion: Tensor
@@ -65,7 +65,7 @@ def insertion_deletion(model: nn.Module, inputs: Tensor, maps: Tensor, target: T
 
 
 def ranks(maps: Tensor, seed: int = 0) -> Tensor:
-    """The place of each pixel in the order of falling importance, 0 first; (batch, height, width). Ties as `seed` says."""
+    """Each pixel's place in the order of falling importance, from 0; (batch, height, width). Ties as `seed` says."""
     flat = maps.flatten(1)
     shuffle = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed)).to(flat.device)
     order = shuffle[flat[:, shuffle].argsort(dim=1, descending=True, stable=True)]
@@ -73,7 +73,7 @@ def ranks(maps: Tensor, seed: int = 0) -> Tensor:
 
 
 def blurred(inputs: Tensor) -> Tensor:
-    """Pictures (batch, channels, height, width) after two means over a window of about a third of their shorter side."""
+    """Pictures (batch, channels, height, width) after two means over windows of about a third of their shorter side."""
     reach = max(1, min(inputs.shape[-2:]) // 6)
     for _ in range(2):
         inputs = F.avg_pool2d(inputs, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)

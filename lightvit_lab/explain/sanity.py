@@ -24,7 +24,7 @@ Explainer = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Sanity:
-    """Stage -> mean rank correlation, in [0, 1], of the maps with the original ones; stages in the order of the cascade.
+    """Stage -> mean rank correlation, in [0, 1], of the maps with the original ones, in the order of the cascade.
 
     A stage is named by the part whose weights were drawn anew there, beside those of all stages before it.
     """
@@ -50,14 +50,14 @@ def sanity_check(explainer: Explainer, model: nn.Module, inputs: Tensor, target:
 
     The comparison is the absolute rank correlation (Spearman) of each picture's two maps. The target, None for what the
     original predicts, stays the same throughout. `limit` is the mean correlation at the end above which a map counts as
-    unchanged. Layers draw by their own `reset_parameters`, other parameters from a normal of their own mean and standard
-    deviation. The model and the global random state stay as they are. Raises LabError on what `explainer` refuses, and
-    if it returns no maps.
+    unchanged. Layers draw by their own `reset_parameters`, other parameters from a normal of their own mean and
+    standard deviation. The model and the global random state stay as they are. Raises LabError on what `explainer`
+    refuses, and if it returns no maps.
     """
     require_range("sanity_check", "limit", limit, 0, 1)
     if not callable(explainer):
-        raise LabError(f"sanity_check: explainer is {type(explainer).__name__}; give a function (model, inputs, target) "
-                       "-> (batch, rows, columns), as explain.relevance_map")
+        raise LabError(f"sanity_check: explainer is {type(explainer).__name__}; give a function (model, inputs, "
+                       "target) -> (batch, rows, columns), as explain.relevance_map")
     with explaining("sanity_check", model, inputs, target, slopes=False) as (inputs, classes):
         pass
     name = getattr(explainer, "__name__", None) or getattr(getattr(explainer, "func", None), "__name__", "explainer")

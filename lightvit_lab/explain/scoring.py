@@ -1,4 +1,4 @@
-"""Scores of maps against masks: does a map point at the object? All in [0, 1], larger is better; chance is the mask's area.
+"""Scores of maps against masks: does a map point at the object? All are in [0, 1], and larger is better.
 
 A coarse map is never smoothed on its way to the mask's pixels: bilinear interpolation would invent a slope between two
 cells, and carry weight out of the object or into it. Derived in `chapters/practice/reading_attention`.
@@ -18,14 +18,14 @@ MEND_MASKS = 'give masks (batch, height, width), as data.load("shapes", "test").
 
 
 def at_resolution(maps: Tensor, rows: int, columns: int) -> Tensor:
-    """Maps (batch, r, c) on a grid of `rows` x `columns`: every pixel takes the value of the cell that its centre is in.
+    """Maps (batch, r, c) on a grid of `rows` x `columns`: every pixel takes the value of the cell its centre is in.
 
     Where the map is the finer one, a pixel takes the mean of the map's cells. Raises LabError on what is no map.
     """
     require_maps("at_resolution", maps)
     finer = (min(rows, maps.shape[1]), min(columns, maps.shape[2]))
     if finer != tuple(maps.shape[1:]):
-        maps = F.adaptive_avg_pool2d(maps.double(), finer).to(maps.dtype)      # in double, so that equal cells stay equal
+        maps = F.adaptive_avg_pool2d(maps.double(), finer).to(maps.dtype)   # double, so that ties stay ties
     for axis, size in ((1, rows), (2, columns)):
         if size != maps.shape[axis]:
             centres = (torch.arange(size, device=maps.device) + 0.5) * maps.shape[axis] / size
@@ -60,9 +60,10 @@ def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
 def best_iou(maps: Tensor, masks: Tensor, levels: int = 100) -> tuple[Tensor, float]:
     """Overlap of {map >= threshold} with the mask, intersection over union, (batch,), and the threshold.
 
-    Each map is scaled to [0, 1]. ONE threshold serves all pictures: of `levels` in [0, 1), the one with the highest mean,
-    chosen on these very pictures. That is kind to every map alike; a threshold for each picture would be kind beyond use.
-    A constant map is 0 everywhere. Choe et al., arXiv 2007.04178. Raises LabError as `pointing_game` does.
+    Each map is scaled to [0, 1], a constant one to 0. ONE threshold serves all pictures: of `levels` in [0, 1), the one
+    with the highest mean, chosen on these very pictures. That is kind to every explainer alike; a threshold of its own
+    for each picture would be kinder than any use. Threshold 0 takes the whole picture for the object, so that the mean
+    area of the masks is the least that can come out. Choe et al., arXiv 2007.04178. Raises LabError as `pointing_game`.
     """
     require_range("best_iou", "levels", levels, 1)
     maps, masks = _fitted("best_iou", maps, masks)
@@ -82,7 +83,7 @@ def require_maps(caller: str, maps: Any) -> None:
     shape = tuple(getattr(maps, "shape", ()))
     if not isinstance(maps, Tensor) or maps.ndim != 3 or not maps.is_floating_point() or 0 in shape:
         kind = f"{maps.dtype} of shape {shape}" if isinstance(maps, Tensor) else type(maps).__name__
-        raise LabError(f"{caller}: maps are {kind}; give floats (batch, rows, columns), as every explainer returns them")
+        raise LabError(f"{caller}: maps are {kind}; give floats (batch, rows, columns), as all explainers return them")
     finite = maps.isfinite().flatten(1).all(dim=1)
     if not finite.all():
         raise LabError(f"{caller}: map {int(finite.logical_not().nonzero()[0])} holds values that are not finite; "
@@ -99,8 +100,8 @@ def require_masks(caller: str, masks: Any, count: int) -> None:
         raise LabError(f"{caller}: {count} maps or pictures, but {len(masks)} masks; give one mask each")
     filled = masks.flatten(1).any(dim=1)
     if not filled.all():
-        raise LabError(f"{caller}: the mask of picture {int(filled.logical_not().nonzero()[0])} is empty, and nothing can "
-                       "point at it; leave such pictures out, with the index masks.flatten(1).any(1)")
+        raise LabError(f"{caller}: the mask of picture {int(filled.logical_not().nonzero()[0])} is empty, and nothing "
+                       "can point at it; leave such pictures out, with the index masks.flatten(1).any(1)")
 
 
 def _fitted(caller: str, maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
