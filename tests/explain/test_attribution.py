@@ -146,7 +146,8 @@ def test_integrated_gradients_are_complete_on_a_vision_transformer_and_deep_lift
 def test_completeness_gap_of_hand_worked_maps():
     model, pictures, target, shares = linear_model()
     half, none = 0.5 * shares, torch.zeros(2, 2, 2)
-    assert torch.allclose(attribution.completeness_gap(model, pictures, half, target), torch.tensor([0.5, 0.5]), atol=1e-4)
+    gap = attribution.completeness_gap(model, pictures, half, target)
+    assert torch.allclose(gap, torch.tensor([0.5, 0.5]), atol=1e-4)
     assert torch.allclose(attribution.completeness_gap(model, pictures, none, target), torch.ones(2))
 
 
@@ -191,7 +192,7 @@ def test_targets_out_of_range_are_refused(method):
     (lambda model, x: attribution.kernel_shap(model, x, patch_size=4, samples=64), "65 <= samples"),
     (lambda model, x: attribution.occlusion(model, x[0]), r"images\[None\]"),
     (lambda model, x: attribution.integrated_gradients(model, x[:0]), "at least one"),
-    (lambda model, x: attribution.grad_cam(models.create_model("lab_cnn"), x), "ResidualNetwork has no blocks of tokens"),
+    (lambda model, x: attribution.grad_cam(models.create_model("lab_cnn"), x), "ResidualNetwork has no blocks"),
     (lambda model, x: attribution.grad_cam(model, x, layer=nn.Linear(2, 2)), "Linear was not reached"),
     (lambda model, x: attribution.grad_cam(model, x, layer=model.head), r"Linear gives \(1, 10\)"),
     (lambda model, x: attribution.completeness_gap(model, x, torch.zeros(2, 8, 8)), "2 maps for 1 pictures"),
