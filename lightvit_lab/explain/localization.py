@@ -45,7 +45,7 @@ class Localization:
     def table(self) -> str:
         """Lines of at most 80 characters: a row an explainer, in per cent, mean and interval."""
         head = f"{self.count} pictures; per cent, with 95 % intervals. Deletion: less is better."
-        rows = [f"{name if len(name) <= 19 else name[:17] + '..':<20}"
+        rows = [f"{name if len(name) <= 20 else name[:18] + '..':<20}"
                 + "".join(_cell(*values[measure]) for measure in MEASURES) for name, values in self.scores.items()]
         chance = f"{'(mean area of masks)':<20}" + 2 * f"{100 * self.chance:>4.0f}        "
         return "\n".join(line.rstrip() for line in

@@ -64,7 +64,7 @@ def test_table_fits_a_page_and_the_dict_is_json():
     names = {"edges": edge_map, "an explainer of a very long name": centre_map}
     found = localize(student(), data.load("shapes", "test", count=4), names, steps=2)
     lines = found.table().splitlines()
-    assert len(lines) == 5 and max(map(len, lines)) <= 80 and "an explainer of a.." in lines[3]
+    assert len(lines) == 5 and max(map(len, lines)) <= 80 and "an explainer of a .." in lines[3]
     assert all(measure in lines[1] for measure in MEASURES)
     stored = json.loads(json.dumps(found.as_dict()))
     mean, low, high = found.scores["edges"]["energy"]
