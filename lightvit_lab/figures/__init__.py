@@ -3,8 +3,9 @@
 from .curves import cost_over_tokens, loss_curves, scores_by_model, training_curves
 from .display import show
 from .efficiency import errors_by_counter, macs_and_time, roofline, times_by_model
+from .explorer import Explorer, explorer
 from .pictures import gallery, patch_sequence, pictures_and_maps, where_patches_look
 
-__all__ = ["cost_over_tokens", "errors_by_counter", "gallery", "loss_curves", "macs_and_time", "patch_sequence",
+__all__ = ["Explorer", "cost_over_tokens", "errors_by_counter", "explorer", "gallery", "loss_curves", "macs_and_time", "patch_sequence",
            "pictures_and_maps", "roofline", "scores_by_model", "show", "times_by_model", "training_curves",
            "where_patches_look"]

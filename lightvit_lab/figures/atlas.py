@@ -1,0 +1,113 @@
+"""An `Atlas`: the maps of some pictures by several methods, looked up by method, block, head and looking token.
+
+Rows, columns, blocks and heads count from 0, as the tensors do. `gather.atlas` makes one and checks what it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import require_choice
+from .overlay import limits, shown, shown_times
+
+SHARES = {"fair": "a fair share", "mean": "the mean patch"}     # what a value is compared with, in words
+
+
+class Maps(NamedTuple):
+    """What one method says of all pictures. `kind` is "heads", "flow" or "grid"; a grid has one query, the picture."""
+
+    kind: str
+    values: Tensor     # (pictures, blocks, heads, queries, h, w): patches, or pixels of a grid as fine as the picture
+    prefix: Tensor     # (pictures, blocks, heads, queries, tokens in front of the patches)
+    share: str         # of SHARES, or "" where values lie below zero and are compared with nothing
+
+
+class Place(NamedTuple):
+    """What is looked up: `head` None is the mean of all heads, `query` the token that looks, those in front first."""
+
+    picture: int
+    method: str
+    block: int = 0
+    head: int | None = None
+    query: int = 0
+
+
+class Look(NamedTuple):
+    """One map: as drawn, by patch, what goes to the tokens in front, and what a value is compared with (0: nothing)."""
+
+    cells: Tensor      # (h, w)
+    patches: Tensor    # (rows, columns)
+    prefix: Tensor     # (tokens in front,)
+    share: float
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Pictures (P, 3, H, W) in [0, 1] with captions, and by name the maps of each method."""
+
+    images: Tensor
+    captions: tuple[str, ...]
+    methods: dict[str, Maps]
+    prefix: int
+    grid: tuple[int, int]
+
+    def start(self) -> Place:
+        """The first picture and method, the last block, heads averaged; the class token, or the middle patch, looks."""
+        rows, columns = self.grid
+        middle = 0 if self.prefix else rows // 2 * columns + columns // 2
+        method, maps = next(iter(self.methods.items()))
+        return Place(0, method, maps.values.shape[1] - 1, None, middle)
+
+    def look(self, place: Place) -> Look:
+        """The map at `place`. Block, head and query are passed over where a method has none."""
+        require_choice("look", "method", place.method, self.methods)
+        maps = self.methods[place.method]
+        block, query = (place.block if maps.kind == "heads" else 0), (0 if maps.kind == "grid" else place.query)
+        heads = slice(None) if place.head is None or maps.kind != "heads" else slice(place.head, place.head + 1)
+        cells, prefix = (part[place.picture, block, heads, query].mean(dim=0) for part in (maps.values, maps.prefix))
+        patches = F.adaptive_avg_pool2d(cells[None], self.grid)[0]
+        tokens = self.prefix + self.grid[0] * self.grid[1]
+        return Look(cells, patches, prefix, {"fair": 1 / tokens, "mean": patches.mean().item(), "": 0.0}[maps.share])
+
+    def frame(self, place: Place) -> tuple[int, int, int, int] | None:
+        """Left, top, right and bottom of the looking patch in pixels; None where no patch looks."""
+        if place.query < self.prefix:
+            return None
+        (rows, columns), (height, width) = self.grid, self.images.shape[-2:]
+        row, column = divmod(place.query - self.prefix, columns)
+        return column * width // columns, row * height // rows, (column + 1) * width // columns, (row + 1) * height // rows
+
+    def sentence(self, place: Place) -> str:
+        """What there is to see at `place`, in words and numbers; `explorer.js` says the same in the browser."""
+        look, maps = self.look(place), self.methods[place.method]
+        best, here = int(look.patches.argmax()), place.query - self.prefix
+        most = f"{self.patch(best)}: {self.amount(place, best)}"
+        if maps.kind == "grid":
+            rest = f" Here, at {self.patch(here)}: {self.amount(place, here)}." if here >= 0 else ""
+            return f"{place.method} is highest at {most}.{rest}"
+        heads = "mean of heads" if place.head is None else f"head {place.head}"
+        where = f", block {place.block}, {heads}" if maps.kind == "heads" else ""
+        verb = "looks most at" if maps.kind == "heads" else "rests most on"
+        rest = f" The class token gets {shown(look.prefix[0].item(), limits(look.patches)[1])}." if self.prefix else ""
+        return f"{place.method}{where}: {self.token(place.query)} {verb} {most}.{rest}"
+
+    def amount(self, place: Place, patch: int) -> str:
+        """The value of one patch in the map at `place`, and how many times a fair share, or the mean, that is."""
+        look, share = self.look(place), self.methods[place.method].share
+        value = look.patches.flatten()[patch].item()
+        text = shown(value, limits(look.patches)[1])
+        return f"{text}, {shown_times(value / look.share)} times {SHARES[share]}" if look.share > 0 else text
+
+    def token(self, query: int) -> str:
+        """The name of a token: the class token is the first of those in front."""
+        if query >= self.prefix:
+            return f"the patch at {self.patch(query - self.prefix)}"
+        return "the class token" if query == 0 else f"extra token {query}"
+
+    def patch(self, index: int) -> str:
+        """The place of a patch in words."""
+        return "row {}, column {}".format(*divmod(index, self.grid[1]))

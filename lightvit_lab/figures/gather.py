@@ -1,0 +1,103 @@
+"""From attention, flows and grids as the library computes them to an `Atlas`, with every check on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import LabError, require_images, require_range
+from .atlas import Atlas, Maps
+
+
+def atlas(images: Tensor, captions: Sequence[str], attention: Sequence[Tensor] = (),
+          flows: Mapping[str, Tensor] | None = None, grids: Mapping[str, Tensor] | None = None, prefix: int = 1,
+          grid: tuple[int, int] | None = None, caller: str = "atlas") -> Atlas:
+    """Pictures (P, 3, H, W) in [0, 1] with their maps; the arguments, and what is refused, are those of `explorer`."""
+    require_images(caller, images, channels=3)
+    flows, grids = dict(flows or {}), dict(grids or {})
+    if len(captions) != len(images) or len(images) == 0:
+        raise LabError(f"{caller}: {len(images)} pictures, {len(captions)} captions; give one caption a picture, at least one")
+    if not (len(attention) or flows or grids):
+        raise LabError(f"{caller}: no maps; give attention=maps of record_attention, flows={{'rollout': rollout(maps)}}, or "
+                       "grids={'name': explainer(model, inputs, target)}")
+    require_range(caller, "prefix", prefix, 0)
+    if len(attention) or flows:
+        _require_tokens(caller, attention, flows, len(images))
+    tokens = attention[0].shape[-1] if len(attention) else next(iter(flows.values())).shape[-1] if flows else None
+    grid = _grid(caller, grid, tokens, prefix, grids)
+    found = {"attention": _from_tokens("heads", torch.stack(list(attention), 1), prefix, grid)} if len(attention) else {}
+    found |= {name: _from_tokens("flow", flow[:, None, None], prefix, grid) for name, flow in flows.items()}
+    found |= {name: _from_grid(caller, name, values, images, grid) for name, values in grids.items()}
+    return Atlas(images, tuple(map(str, captions)), found, prefix if tokens else 0, grid)
+
+
+def _require_tokens(caller: str, attention: Sequence[Any], flows: Mapping[str, Any], pictures: int) -> None:
+    """Raise LabError unless all maps among tokens are square, of the same tokens, of every picture, and finite."""
+    named = {f"attention of block {block}": part for block, part in enumerate(attention)} | flows
+    first = next(iter(named.values()))
+    for name, part in named.items():
+        if isinstance(part, dict):
+            raise LabError(f"{caller}: {name} is a dict of {', '.join(part)}, not one square map; show it as grids, which "
+                           "have no looking patch, or by figures.global_tokens")
+        heads = ("heads",) if name not in flows else ()
+        shape = tuple(getattr(part, "shape", ()))
+        if len(shape) != 3 + len(heads) or shape[0] != pictures or shape[-1] != shape[-2]:
+            given = shape if shape else type(part).__name__
+            raise LabError(f"{caller}: {name} has shape {given}; give ({', '.join((str(pictures), *heads, 'N', 'N'))}), for "
+                           f"{pictures} pictures")
+        if shape[-1] != first.shape[-1] or (heads and shape != tuple(attention[0].shape)):
+            raise LabError(f"{caller}: {name} has shape {shape}, the first map {tuple(first.shape)}; give maps of the same "
+                           "heads and tokens, or each stage its own explorer")
+        _require_finite(caller, name, part)
+
+
+def _require_finite(caller: str, name: str, values: Tensor) -> None:
+    wrong = (~values.isfinite()).sum().item()
+    if wrong:
+        raise LabError(f"{caller}: {name} has {wrong} values that are no finite numbers; maps.isfinite().all() finds where "
+                       "they come from")
+
+
+def _grid(caller: str, grid: tuple[int, int] | None, tokens: int | None, prefix: int, grids: Mapping[str, Any]
+          ) -> tuple[int, int]:
+    """Rows and columns of patches: as given, or a square of the image tokens, or those of the first grid."""
+    if grid is not None:
+        if len(grid) != 2 or (tokens is not None and grid[0] * grid[1] != tokens - prefix):
+            raise LabError(f"{caller}: grid={tuple(grid)} with {prefix} tokens in front is not what {tokens} tokens form; give "
+                           "(rows, columns) with rows * columns + prefix = tokens")
+        for axis, size in zip(("rows", "columns"), grid):
+            require_range(caller, f"grid's {axis}", size, 1)
+        return int(grid[0]), int(grid[1])
+    if tokens is None:
+        rows, columns = getattr(next(iter(grids.values())), "shape", (0, 0, 0))[-2:]
+        return rows, columns
+    side = math.isqrt(max(tokens - prefix, 0))
+    if side == 0 or side * side != tokens - prefix:
+        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form no square; give grid=(rows, columns), or "
+                       "another prefix")
+    return side, side
+
+
+def _from_tokens(kind: str, weights: Tensor, prefix: int, grid: tuple[int, int]) -> Maps:
+    """Weights (P, blocks, heads, N, N) as `Maps`."""
+    weights = weights.detach().float().cpu()
+    sums_to_one = bool(((weights.sum(-1) - 1).abs() < 1e-2).all())
+    share = "fair" if sums_to_one else "mean" if weights.min() >= 0 else ""
+    return Maps(kind, weights[..., prefix:].unflatten(-1, grid), weights[..., :prefix], share)
+
+
+def _from_grid(caller: str, name: str, values: Any, images: Tensor, grid: tuple[int, int]) -> Maps:
+    """A map a picture, (P, h, w), as `Maps`. Raises LabError unless it is as coarse as the patches or as fine as pixels."""
+    size, shape = tuple(images.shape[-2:]), tuple(getattr(values, "shape", ()))
+    fine = shape[1:] == size and size[0] % grid[0] == size[1] % grid[1] == 0
+    if shape[:1] != (len(images),) or not (shape[1:] == grid or fine):
+        raise LabError(f"{caller}: {name} has shape {shape or type(values).__name__}; give ({len(images)}, {grid[0]}, {grid[1]}), "
+                       f"one value a patch, or ({len(images)}, {size[0]}, {size[1]}), one a pixel")
+    _require_finite(caller, name, values)
+    values = values.detach().float().cpu()
+    return Maps("grid", values[:, None, None, None], values.new_zeros(len(values), 1, 1, 1, 0),
+                "mean" if values.min() >= 0 else "")

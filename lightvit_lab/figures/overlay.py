@@ -1,0 +1,90 @@
+"""A map laid over its picture: colours, numbers and drawing, the same for explorers in pages and in live notebooks.
+
+`explorer.js` does the same arithmetic in the browser.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+import numpy
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from plotly.colors import sequential
+from torch import Tensor
+
+from .pictures import to_bytes
+
+SCALE = [[int(colour[i:i + 2], 16) for i in (1, 3, 5)] for colour in sequential.Cividis]   # low to high, RGB
+OPACITY = 0.7                   # of the map above the picture, which is turned grey so that all colour is the map's
+QUERY = "#D55E00"               # frames the patch that looks
+_GREY = (0.299, 0.587, 0.114)   # brightness of red, green and blue (ITU-R BT.601)
+
+
+def limits(cells: Tensor) -> tuple[float, float]:
+    """Ends of a map's colour scale: zero, or its lowest value if that is below, and its highest value."""
+    return min(0.0, cells.min().item()), cells.max().item()
+
+
+def shown(value: float, top: float) -> str:
+    """`value` with as many digits as a map up to `top` is told apart by, which is 255 steps."""
+    digits = math.floor(math.log10(255 / top)) if top > 0 else 0
+    text = f"{value:.{min(max(digits, 0), 12)}f}"
+    return "0" if value == 0 else text.removeprefix("-") if float(text) == 0 else text
+
+
+def shown_times(value: float) -> str:
+    """A factor with one digit behind the point below 10, with none from there on."""
+    return f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
+
+
+def blend(image: Tensor, cells: Tensor) -> NDArray[numpy.uint8]:
+    """A map (h, w) laid over its picture (3, H, W) in [0, 1], on the scale of `limits`: bytes (H, W, 3)."""
+    low, high = limits(cells)
+    across = (cells.double().cpu().numpy() - low) / ((high - low) or 1)
+    rows = numpy.arange(image.shape[-2]) * cells.shape[0] // image.shape[-2]
+    columns = numpy.arange(image.shape[-1]) * cells.shape[1] // image.shape[-1]
+    return _over(across[rows][:, columns], (to_bytes(image) * _GREY).sum(-1, keepdims=True))
+
+
+def _over(across: NDArray, grey: NDArray | float) -> NDArray[numpy.uint8]:
+    """Colours of places on the scale, 0 to 1, (...), above grey of 0 to 255, (..., 1): bytes (..., 3)."""
+    stops = numpy.linspace(0, 1, len(SCALE))
+    colour = numpy.stack([numpy.interp(across, stops, channel) for channel in zip(*SCALE)], axis=-1)
+    return numpy.floor(OPACITY * colour + (1 - OPACITY) * grey + 0.5).astype(numpy.uint8)
+
+
+def gradient() -> str:
+    """The colour scale as it looks above medium grey, for CSS."""
+    stops = _over(numpy.linspace(0, 1, len(SCALE)), 128.0)
+    return f"linear-gradient(to right, {', '.join('#%02x%02x%02x' % tuple(map(int, stop)) for stop in stops)})"
+
+
+def beside(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None = None, height: int = 256) -> str:
+    """Picture (3, H, W) on the left, the map over it on the right, as a PNG in a data URI; about `height` pixels high.
+
+    `frame` is the looking patch's left, top, right and bottom in pixels of the picture; None frames nothing.
+    """
+    times = max(1, round(height / image.shape[-2]))
+    panels = [Image.fromarray(pixels.repeat(times, 0).repeat(times, 1)) for pixels in (to_bytes(image), blend(image, cells))]
+    width, gap = panels[0].width, max(4, panels[0].width // 16)
+    sheet = Image.new("RGB", (2 * width + gap, panels[0].height), "white")
+    for index, panel in enumerate(panels):
+        if frame:
+            ImageDraw.Draw(panel).rectangle([times * frame[0], times * frame[1], times * frame[2] - 1, times * frame[3] - 1],
+                                            outline=QUERY, width=3)
+        sheet.paste(panel, (index * (width + gap), 0))
+    return _data_uri(sheet)
+
+
+def picture_uri(image: Tensor) -> str:
+    """A picture (3, H, W) in [0, 1] as a PNG in a data URI, pixel for pixel."""
+    return _data_uri(Image.fromarray(to_bytes(image)))
+
+
+def _data_uri(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
