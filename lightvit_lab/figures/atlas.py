@@ -102,6 +102,13 @@ class Atlas:
         text = shown(value, limits(look.patches)[1])
         return f"{text}, {shown_times(value / look.share)} times {SHARES[share]}" if look.share > 0 else text
 
+    def ends(self, place: Place) -> tuple[str, str, str]:
+        """What stands under the colour bar: the low end, the middle, and the high end, compared with the share too."""
+        look, share = self.look(place), self.methods[place.method].share
+        low, high = limits(look.cells)
+        times = f" ({shown_times(high / look.share)} x {share})" if look.share > 0 else ""
+        return shown(low, high), shown((low + high) / 2, high), shown(high, high) + times
+
     def token(self, query: int) -> str:
         """The name of a token: the class token is the first of those in front."""
         if query >= self.prefix:

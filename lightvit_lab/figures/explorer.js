@@ -94,13 +94,9 @@ function setUp(root) {
     canvases[0].getContext("2d").putImageData(pixels[now.picture], 0, 0);
     paint(canvases[1], pixels[now.picture].data, look);
   }
-  function drawEnds(look) {                    // numbers under the colour bar
-    var low = Math.min.apply(null, [0].concat(look.patches)), top = look.patches[highest(look.patches)];
-    if (look.cells !== look.patches) {         // pixels are drawn: the ends of their scale
-      low = look.cells.reduce(function (least, value) { return Math.min(least, value); }, 0);
-      top = look.cells[highest(look.cells)];
-    }
-    var times = look.share > 0 ? " (" + shownTimes(top / look.share) + (look.method.share === "fair" ? " x fair)" : " x mean)") : "";
+  function drawEnds(look) {                    // numbers under the colour bar, as Atlas.ends
+    var low = lowest(look.cells), top = look.cells[highest(look.cells)];
+    var times = look.share > 0 ? " (" + shownTimes(top / look.share) + " x " + look.method.share + ")" : "";
     [shown(low, top), shown((low + top) / 2, top), shown(top, top) + times].forEach(function (text, i) {
       find(".lab-explorer-ends").children[i].textContent = text;
     });

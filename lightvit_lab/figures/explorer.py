@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from ..errors import LabError
-from .atlas import Atlas, Maps
+from .atlas import Atlas, Maps, Place
 from .gather import atlas
 from .overlay import OPACITY, QUERY, SCALE, beside, gradient, limits, picture_uri, shown
 
 _STAGE = ("Picture, cut into patches. Arrow keys move the patch that looks, Home chooses the class token; the sentence "
           "below says where it looks")
+
+_CAPTION = "The map above, one value a patch: rows by columns"
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,7 +49,8 @@ class Explorer:
                 f'<img class="lab-explorer-still" src="{still}" '
                 f'alt="The picture {escape(self.atlas.captions[0])}, and its map: {said}">'
                 f'<p class="lab-explorer-said" role="status" aria-live="polite">{said}</p>'
-                f'<p class="lab-explorer-finding">{escape(self.finding)}</p>{_table(self.atlas)}'
+                f'<p class="lab-explorer-finding">{escape(self.finding)}</p>'
+                f'<details class="lab-explorer-data"><summary>Data table</summary>{table(self.atlas, start)}</details>'
                 f'<script type="application/json">{data}</script></div><script>{_script()}</script>')
 
 
@@ -114,16 +117,15 @@ def _stage() -> str:
             '<div class="lab-explorer-ends"><span></span><span></span><span></span></div></div></div>')
 
 
-def _table(maps: Atlas) -> str:
-    """The map that is shown first, patch by patch; the script fills in the one that is chosen."""
-    patches = maps.look(maps.start()).patches
+def table(maps: Atlas, place: Place) -> str:
+    """The map at `place` as an HTML table, patch by patch."""
+    patches = maps.look(place).patches
     top = limits(patches)[1]
     head = "".join(f'<th scope="col">{column}</th>' for column in range(maps.grid[1]))
     body = "".join(f'<tr><th scope="row">{index}</th>' + "".join(f"<td>{shown(value, top)}</td>" for value in row) + "</tr>"
                    for index, row in enumerate(patches.tolist()))
-    return ('<details class="lab-explorer-data"><summary>Data table</summary><div tabindex="0" role="region" '
-            'aria-label="Values of the map"><table><caption>The map above, one value a patch: rows by columns</caption>'
-            f'<thead><tr><th scope="col">row</th>{head}</tr></thead><tbody>{body}</tbody></table></div></details>')
+    return (f'<div tabindex="0" role="region" aria-label="Values of the map"><table><caption>{_CAPTION}</caption>'
+            f'<thead><tr><th scope="col">row</th>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
 
 _CONTROLS = '<div class="lab-explorer-controls" hidden>' + "".join(

@@ -11,6 +11,7 @@ function shown(value, top) {                 // as overlay.shown
 }
 function shownTimes(value) { return value.toFixed(Math.abs(value) < 9.95 ? 1 : 0); }
 function highest(values) { return values.reduce(function (best, value, i) { return value > values[best] ? i : best; }, 0); }
+function lowest(values) { return values.reduce(function (least, value) { return Math.min(least, value); }, 0); }   // or zero
 function average(values) { return values.reduce(function (sum, value) { return sum + value; }, 0) / values.length; }
 
 function reader(data) {                      // looks maps up, as Atlas.look
@@ -100,8 +101,7 @@ function painter(data) {                     // lays a map over grey, as overlay
     return data.scale[stop][channel] * (1 - rest) + data.scale[stop + 1][channel] * rest;
   }
   return function (canvas, pixels, look) {
-    var low = look.cells.reduce(function (least, value) { return Math.min(least, value); }, 0);
-    var high = look.cells[highest(look.cells)];
+    var low = lowest(look.cells), high = look.cells[highest(look.cells)];
     var painted = new ImageData(data.width, data.height);
     for (var i = 0; i < data.width * data.height; i += 1) {
       var y = Math.floor(Math.floor(i / data.width) * look.method.height / data.height);

@@ -64,7 +64,7 @@ def _require_finite(caller: str, name: str, values: Tensor) -> None:
 
 def _grid(caller: str, grid: tuple[int, int] | None, tokens: int | None, prefix: int, grids: Mapping[str, Any]
           ) -> tuple[int, int]:
-    """Rows and columns of patches: as given, or a square of the image tokens, or those of the first grid."""
+    """Rows and columns of patches: as given, or a square of the image tokens, or those of the first grid, 16 at most."""
     if grid is not None:
         if len(grid) != 2 or (tokens is not None and grid[0] * grid[1] != tokens - prefix):
             raise LabError(f"{caller}: grid={tuple(grid)} with {prefix} tokens in front is not what {tokens} tokens form; give "
@@ -73,8 +73,8 @@ def _grid(caller: str, grid: tuple[int, int] | None, tokens: int | None, prefix:
             require_range(caller, f"grid's {axis}", size, 1)
         return int(grid[0]), int(grid[1])
     if tokens is None:
-        rows, columns = getattr(next(iter(grids.values())), "shape", (0, 0, 0))[-2:]
-        return rows, columns
+        return tuple(max(count for count in range(1, 17) if size % count == 0) if size > 16 else size
+                     for size in getattr(next(iter(grids.values())), "shape", (0, 0, 0))[-2:])
     side = math.isqrt(max(tokens - prefix, 0))
     if side == 0 or side * side != tokens - prefix:
         raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form no square; give grid=(rows, columns), or "

@@ -1,0 +1,132 @@
+"""What the attention box shows: pictures, a model's answers about them, and its maps, each computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Pictures
+from ..data.images import decode
+from ..errors import LabError
+from ..explain import record_attention, relevance, rollout
+from ..figures.atlas import Atlas
+from ..figures.gather import atlas
+from ..models import adapter
+from ..profiling.splitting import evaluating
+
+Explainer = Callable[[nn.Module, Tensor, Any], Tensor]
+TOKENS = ("attention", "rollout", "relevance")
+
+
+class Recorded(NamedTuple):
+    """One run of the model: probabilities (B, classes), attention per block, flows, and how the tokens lie."""
+
+    probabilities: Tensor
+    attention: list[Tensor]
+    flows: dict[str, Tensor]
+    prefix: int
+    grid: tuple[int, int] | None
+
+
+def record(model: nn.Module, inputs: Tensor) -> Recorded:
+    """Run `model` on inputs (B, 3, H, W); attention and flows stay empty where its attention is not one square map a head."""
+    with torch.no_grad(), evaluating(model):
+        maps, logits = _attention(model, inputs)
+    if not maps or any(isinstance(part, dict) or part.shape != maps[0].shape for part in maps):
+        return Recorded(logits.softmax(-1), [], {}, 0, None)
+    prefix, *grid = adapter.layout(model, inputs, maps[0].shape[-1])
+    flows = {"rollout": rollout(maps)}
+    try:
+        flows["relevance"] = relevance(model, inputs)
+    except LabError:        # attention that can be read, but whose gradients cannot
+        pass
+    return Recorded(logits.softmax(-1), list(maps), flows, prefix, tuple(grid))
+
+
+def _attention(model: nn.Module, inputs: Tensor) -> tuple[list[Any], Tensor]:
+    try:
+        adapter.attention_modules(model)
+    except LabError:
+        return [], model(inputs)
+    with record_attention(model) as maps:
+        logits = model(inputs)
+    return maps, logits
+
+
+class Reading:
+    """Pictures that grow by what readers bring, and per picture the model's answer and maps, computed at the first look."""
+
+    def __init__(self, model: nn.Module, pictures: Pictures, explainers: Mapping[str, Explainer],
+                 class_names: tuple[str, ...]) -> None:
+        self.model, self.pictures, self.explainers, self.class_names = model, pictures, explainers, class_names
+        self.images = pictures.images
+        self.captions = [f"{index}: {self.name(int(label))}" for index, label in enumerate(pictures.labels)]
+        self._recorded: dict[int, Recorded] = {}
+        self._atlases: dict[tuple[int, str], Atlas] = {}
+        first = self.recorded(0)
+        self.methods = (("attention",) if first.attention else ()) + (*first.flows, *explainers)
+        if not self.methods:
+            raise LabError(f"attention_explorer: the attention of {type(model).__name__} is not one square map a head; give "
+                           "explainers={'name': function of (model, inputs, target) -> (batch, rows, columns)}")
+
+    def name(self, label: int) -> str:
+        """The name of a class; its number where there are fewer names."""
+        return self.class_names[label] if label < len(self.class_names) else str(label)
+
+    def add(self, name: str, content: bytes) -> int:
+        """Add the picture in a file's bytes, its centre cut and resized as the others are; its number. Raises LabError."""
+        size = self.images.shape[-1]
+        try:
+            pixels = decode([(name, content)], 1, size)
+        except LabError as error:
+            raise LabError(f"{name} cannot be read as a picture ({error.__cause__}); choose a whole PNG, JPEG or WebP "
+                           "file") from error
+        self.images = torch.cat([self.images, pixels.float() / 255])
+        self.captions.append(f"{len(self.captions)}: {name}")
+        return len(self.captions) - 1
+
+    def recorded(self, picture: int) -> Recorded:
+        """The model's run on one picture."""
+        if picture not in self._recorded:
+            self._recorded[picture] = record(self.model, self._inputs(slice(picture, picture + 1)))
+        return self._recorded[picture]
+
+    def atlas(self, picture: int, method: str) -> Atlas:
+        """One method's maps of one picture."""
+        if (picture, method) not in self._atlases:
+            self._atlases[picture, method] = self._compute(picture, method)
+        return self._atlases[picture, method]
+
+    def answer(self, picture: int) -> str:
+        """The predicted class of one picture and its probability, in words."""
+        probability, label = self.recorded(picture).probabilities[0].max(dim=0)
+        return f"The model says {self.name(int(label))}, with probability {probability.item():.0%}."
+
+    def together(self, count: int) -> dict[str, Any]:
+        """The first `count` pictures with all their maps, as the arguments of `figures.explorer`."""
+        inputs = self._inputs(slice(count))
+        run = record(self.model, inputs)
+        target = run.probabilities.argmax(-1)
+        grids = {name: explain(self.model, inputs, target) for name, explain in self.explainers.items()}
+        return dict(images=self.images[:count], captions=self.captions[:count], attention=run.attention, flows=run.flows,
+                    grids=grids, prefix=run.prefix, grid=run.grid)
+
+    def _inputs(self, which: slice) -> Tensor:
+        """Some of the pictures as the model takes them, where the model is."""
+        place = next(self.model.parameters(), self.images).device
+        return self.pictures.normalize(self.images[which]).to(place)
+
+    def _compute(self, picture: int, method: str) -> Atlas:
+        run, this = self.recorded(picture), slice(picture, picture + 1)
+        image, caption = self.images[this], self.captions[this]
+        layout: dict[str, Any] = dict(prefix=run.prefix, grid=run.grid, caller="attention_explorer")
+        if method == "attention":
+            return atlas(image, caption, attention=run.attention, **layout)
+        if method in run.flows:
+            return atlas(image, caption, flows={method: run.flows[method]}, **layout)
+        found = self.explainers[method](self.model, self._inputs(this), run.probabilities.argmax(-1))
+        own = tuple(found.shape[1:]) not in (run.grid, tuple(image.shape[-2:]))
+        return atlas(image, caption, grids={method: found}, **layout | ({"grid": None} if own else {}))
