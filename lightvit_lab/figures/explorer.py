@@ -124,7 +124,7 @@ def table(maps: Atlas, place: Place) -> str:
     head = "".join(f'<th scope="col">{column}</th>' for column in range(maps.grid[1]))
     body = "".join(f'<tr><th scope="row">{index}</th>' + "".join(f"<td>{shown(value, top)}</td>" for value in row) + "</tr>"
                    for index, row in enumerate(patches.tolist()))
-    return (f'<div tabindex="0" role="region" aria-label="Values of the map"><table><caption>{_CAPTION}</caption>'
+    return (f'<div tabindex="0" role="region" aria-label="Values of the map" style="overflow-x:auto"><table><caption>{_CAPTION}</caption>'
             f'<thead><tr><th scope="col">row</th>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
 

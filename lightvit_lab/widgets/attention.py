@@ -16,6 +16,7 @@ from ..figures.explorer import Explorer, explorer, table
 from ..figures.overlay import beside, gradient
 from .reading import TOKENS, Explainer, Reading
 
+_CARD = "display:inline-block;max-width:100%;background:#fff;color:#1f2328;padding:6px"
 _WIDE = {"description_width": "initial"}
 
 
@@ -122,9 +123,8 @@ class AttentionExplorer(ipywidgets.VBox):
         place = place._replace(query=-1) if kind == "grid" else place      # a grid has no looking patch
         sentence = maps.sentence(place)
         still = beside(maps.images[0], maps.look(place).cells, maps.frame(place))
-        self.drawing.value = (f'<div style="max-width:560px;background:#fff;color:#1f2328;padding:6px"><img src="{still}" '
-                              f'alt="Picture, and its map: {escape(sentence)}" style="max-width:100%">{_bar(maps.ends(place))}'
-                              "</div>")
+        self.drawing.value = (f'<div style="{_CARD}"><img src="{still}" alt="Picture, and its map: {escape(sentence)}" '
+                              f'style="max-width:100%">{_bar(maps.ends(place))}</div>')
         self.said.value = f'<p role="status">{escape(self.reading.answer(self.picture.value))} {escape(sentence)}</p>'
         self.values.value = table(maps, place) if self.table.value else ""
 
@@ -135,6 +135,7 @@ def _choice(description: str, options: list) -> ipywidgets.Dropdown:
 
 def _bar(ends: Sequence[str]) -> str:
     """The colour bar below the map, the right half of the drawing."""
-    numbers = "".join(f"<span>{escape(text)}</span>" for text in ends)
+    low, middle, high = map(escape, ends)
     return (f'<div style="margin-left:51.5%"><div style="height:12px;border:1px solid #6b727b;background:{gradient()}"></div>'
-            f'<div style="display:flex;justify-content:space-between;font-size:.85em">{numbers}</div></div>')
+            '<div style="display:grid;grid-template-columns:1fr auto 1fr;gap:.5em;font-size:.85em;line-height:1.4">'
+            f'<span>{low}</span><span>{middle}</span><span style="text-align:right">{high}</span></div></div>')

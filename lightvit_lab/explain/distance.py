@@ -1,0 +1,57 @@
+"""Attention distance: how far, in patches, each head looks.
+
+Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929, figure 7 (there in pixels); Raghu et al., Do Vision
+Transformers See Like Convolutional Neural Networks?, arXiv 2108.08810. Used in `chapters/practice/reading_attention`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import LabError, require_range
+from .rollout import _require_maps
+
+
+def attention_distance(maps: Sequence[Tensor], prefix: int = 1, grid: tuple[int, int] | None = None) -> Tensor:
+    """Mean distance in patches between a looking patch and those it looks at, weighted by attention: (blocks, heads).
+
+    `maps` holds (batch, heads, N, N) per block, as `record_attention` gives them. The first `prefix` tokens, the class
+    token among them, are left out and rows divided by what remains of their sum; the mean is over patches and pictures.
+    Distances are Euclidean between the centres of patches on a `grid` of (rows, columns), None for a square; times the
+    patch size, they are pixels. Raises LabError on maps that are no such list, and on a grid that tokens do not form.
+    """
+    _require_maps("attention_distance", maps)
+    heads = {block_map.shape[1] for block_map in maps}
+    if len(heads) > 1:
+        raise LabError(f"attention_distance: blocks have {', '.join(map(str, sorted(heads)))} heads; give blocks of as many "
+                       "heads at a time")
+    rows, columns = _grid(maps[0].shape[-1], prefix, grid)
+    apart = _distances(rows, columns).to(maps[0].device)
+    return torch.stack([_of_block(block_map.float()[..., prefix:, prefix:], apart) for block_map in maps])
+
+
+def _of_block(weights: Tensor, apart: Tensor) -> Tensor:
+    """Weights (B, heads, patches, patches) and distances (patches, patches) -> (heads,)."""
+    sums = weights.sum(dim=-1).clamp_min(1e-12)        # a patch may look at no patch at all
+    return ((weights * apart).sum(dim=-1) / sums).mean(dim=(0, 2))
+
+
+def _distances(rows: int, columns: int) -> Tensor:
+    """Between the centres of all patches in reading order, (patches, patches), in patches."""
+    places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
+    return (places[:, None] - places[None]).norm(dim=-1)
+
+
+def _grid(tokens: int, prefix: int, grid: tuple[int, int] | None) -> tuple[int, int]:
+    require_range("attention_distance", "prefix", prefix, 0, tokens - 1)
+    side = math.isqrt(tokens - prefix)
+    rows, columns = (side, side) if grid is None else grid
+    if rows * columns != tokens - prefix:
+        formed = "no square" if grid is None else f"no grid of {rows} x {columns}"
+        raise LabError(f"attention_distance: {tokens} tokens, {prefix} of them in front, form {formed}; give grid=(rows, "
+                       "columns), or another prefix")
+    return rows, columns
