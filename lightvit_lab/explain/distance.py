@@ -27,8 +27,8 @@ def attention_distance(maps: Sequence[Tensor], prefix: int = 1, grid: tuple[int,
     _require_maps("attention_distance", maps)
     heads = {block_map.shape[1] for block_map in maps}
     if len(heads) > 1:
-        raise LabError(f"attention_distance: blocks have {', '.join(map(str, sorted(heads)))} heads; give blocks of as many "
-                       "heads at a time")
+        raise LabError(f"attention_distance: blocks have {', '.join(map(str, sorted(heads)))} heads; give blocks of as "
+                       "many heads at a time")
     rows, columns = _grid(maps[0].shape[-1], prefix, grid)
     apart = _distances(rows, columns).to(maps[0].device)
     return torch.stack([_of_block(block_map.float()[..., prefix:, prefix:], apart) for block_map in maps])
@@ -52,6 +52,6 @@ def _grid(tokens: int, prefix: int, grid: tuple[int, int] | None) -> tuple[int, 
     rows, columns = (side, side) if grid is None else grid
     if rows * columns != tokens - prefix:
         formed = "no square" if grid is None else f"no grid of {rows} x {columns}"
-        raise LabError(f"attention_distance: {tokens} tokens, {prefix} of them in front, form {formed}; give grid=(rows, "
-                       "columns), or another prefix")
+        raise LabError(f"attention_distance: {tokens} tokens, {prefix} of them in front, form {formed}; give "
+                       "grid=(rows, columns), or another prefix")
     return rows, columns

@@ -79,7 +79,9 @@ class Atlas:
             return None
         (rows, columns), (height, width) = self.grid, self.images.shape[-2:]
         row, column = divmod(place.query - self.prefix, columns)
-        return column * width // columns, row * height // rows, (column + 1) * width // columns, (row + 1) * height // rows
+        left, right = (index * width // columns for index in (column, column + 1))
+        top, bottom = (index * height // rows for index in (row, row + 1))
+        return left, top, right, bottom
 
     def sentence(self, place: Place) -> str:
         """What there is to see at `place`, in words and numbers; `explorer.js` says the same in the browser."""

@@ -25,23 +25,24 @@ def rollout_by_depth(image: Tensor, flows_by_depth: Sequence[Tensor], prefix: in
                      grid: tuple[int, int] | None = None) -> go.Figure:
     """Of what the class token is made after 1, 2, ... blocks: one small map a block, on one scale, in fair shares.
 
-    `image` is (3, H, W) in [0, 1]; `flows_by_depth` holds (N, N) per depth, such as `rollout(maps[:depth])[picture]`. The
-    first `prefix` tokens are no patches; without any, the mean over all looking patches is drawn. `grid` is (rows,
+    `image` is (3, H, W) in [0, 1]; `flows_by_depth` holds (N, N) per depth, such as `rollout(maps[:depth])[picture]`.
+    The first `prefix` tokens are no patches; without any, the mean over all looking patches is drawn. `grid` is (rows,
     columns) of the patches, None for a square. Raises LabError on flows that are none, or of another grid.
     """
     _require("rollout_by_depth", image, flows_by_depth, 2, "(N, N)")
     rows, columns = _grid("rollout_by_depth", flows_by_depth[0].shape[-1], prefix, grid)
     found = [_looking_row(flow, prefix).reshape(rows, columns).cpu() for flow in flows_by_depth]
-    places = [(index // 3 + 1, index % 3 + 1) for index in range(1 + len(found))]      # three to a row: legible on a phone
+    places = [(index // 3 + 1, index % 3 + 1) for index in range(1 + len(found))]   # three to a row, for phones
     lines = places[-1][0]
     figure = make_subplots(lines, 3, horizontal_spacing=0.02, vertical_spacing=0.2 / lines,
                            subplot_titles=("picture", *(f"block {block}" for block in range(len(found)))))
     figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"), *places[0])
     for values, place in zip(found, places[1:]):
-        figure.add_trace(go.Heatmap(z=_rounded(values), coloraxis="coloraxis", hovertemplate=f"%{{z:.2f}} {_UNIT}<extra></extra>"),
-                         *place)
+        figure.add_trace(go.Heatmap(z=_rounded(values), coloraxis="coloraxis",
+                                    hovertemplate=f"%{{z:.2f}} {_UNIT}<extra></extra>"), *place)
         _upright(figure, *place)
-    figure.update_xaxes(**_BARE, constrain="domain").update_yaxes(**_BARE, constrain="domain").update_annotations(font_size=12)
+    figure.update_xaxes(**_BARE, constrain="domain").update_yaxes(**_BARE, constrain="domain")
+    figure.update_annotations(font_size=12)
     return figure.update_layout(height=160 * lines + 90, margin=dict(l=5, r=5, t=30, b=70), coloraxis=_scale(found))
 
 
@@ -58,10 +59,12 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
     rows, columns = _grid("head_gallery", block_maps[0].shape[-1], prefix, grid)
     found = [[_looking_row(weights, prefix).reshape(rows, columns).cpu() for weights in heads] for heads in block_maps]
     heads = len(found[0])
-    figure = make_subplots(1, 2, column_widths=[0.22, 0.78], horizontal_spacing=0.08, subplot_titles=("picture", "head"))
+    figure = make_subplots(1, 2, column_widths=[0.22, 0.78], horizontal_spacing=0.08,
+                           subplot_titles=("picture", "head"))
     figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"), 1, 1)
     figure.add_trace(_sheet(found), 1, 2)
-    figure.update_xaxes(**_BARE, row=1, col=1).update_yaxes(**_BARE, constrain="domain", constraintoward="top", row=1, col=1)
+    figure.update_xaxes(**_BARE, row=1, col=1)
+    figure.update_yaxes(**_BARE, constrain="domain", constraintoward="top", row=1, col=1)
     _upright(figure, 1, 2)
     figure.update_xaxes(**_middles(heads, columns), side="top", constrain="domain", row=1, col=2)
     figure.update_yaxes(**_middles(len(found), rows), title=dict(text="block", standoff=4), constrain="domain",
@@ -78,7 +81,8 @@ def _sheet(found: Sequence[Sequence[Tensor]]) -> go.Heatmap:
     names = numpy.full((*values.shape, 4), -1)
     for block, heads in enumerate(found):
         for head, part in enumerate(heads):
-            place = (slice(block * (rows + 1), block * (rows + 1) + rows), slice(head * (columns + 1), head * (columns + 1) + columns))
+            top, left = block * (rows + 1), head * (columns + 1)
+            place = slice(top, top + rows), slice(left, left + columns)
             values[place] = part.double().numpy()
             names[place] = numpy.stack(numpy.broadcast_arrays(block, head, *numpy.indices(part.shape)), axis=-1)
     cells = [[None if math.isnan(value) else round(value, 3) for value in row] for row in values.tolist()]
@@ -89,8 +93,8 @@ def _sheet(found: Sequence[Sequence[Tensor]]) -> go.Heatmap:
 
 def _middles(count: int, size: int) -> dict:
     """Ticks in the middle of each map of a sheet."""
-    return dict(tickvals=[index * (size + 1) + (size - 1) / 2 for index in range(count)], ticktext=list(map(str, range(count))),
-                ticks="", showgrid=False, showline=False)
+    return dict(tickvals=[index * (size + 1) + (size - 1) / 2 for index in range(count)],
+                ticktext=list(map(str, range(count))), ticks="", showgrid=False, showline=False)
 
 
 def attention_distance(distances: Tensor, unit: str = "patches") -> go.Figure:
@@ -99,46 +103,50 @@ def attention_distance(distances: Tensor, unit: str = "patches") -> go.Figure:
         raise LabError(f"attention_distance: distances={_shape(distances)}; give finite ones, (blocks, heads), as "
                        "explain.attention_distance(maps)")
     blocks, heads = distances.shape
-    means = style(0) | {"name": "mean of heads", "mode": "lines+markers", "hovertemplate": "block %{x}: %{y:.2f}<extra></extra>"}
+    means = go.Scatter(x=list(range(blocks)), y=_rounded(distances.mean(dim=1)), name="mean of heads",
+                       mode="lines+markers", hovertemplate="block %{x}: %{y:.2f}<extra></extra>", **style(0))
     points = go.Scatter(x=[block for block in range(blocks) for _ in range(heads)], y=_rounded(distances.flatten()),
-                        text=[f"head {head}" for _ in range(blocks) for head in range(heads)], name="one head", mode="markers",
-                        marker=dict(symbol="diamond-open", size=10, color=COLOURS[1], line_width=2),
+                        text=[f"head {head}" for _ in range(blocks) for head in range(heads)], name="one head",
+                        mode="markers", marker=dict(symbol="diamond-open", size=10, color=COLOURS[1], line_width=2),
                         hovertemplate="block %{x}, %{text}: %{y:.2f}<extra></extra>")
-    figure = go.Figure([points, go.Scatter(x=list(range(blocks)), y=_rounded(distances.mean(dim=1)), **means)])
+    figure = go.Figure([points, means])
     figure.update_xaxes(title="block", dtick=1, range=[-0.4, blocks - 0.6])
     return figure.update_yaxes(title=f"mean attention distance ({unit})", rangemode="tozero")
 
 
-def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor, grid: tuple[int, int] | None = None) -> go.Figure:
+def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor,
+                  grid: tuple[int, int] | None = None) -> go.Figure:
     """What each global token of LightViT takes from where, and where it is handed back to: two rows a picture.
 
-    `images` (B, 3, H, W) in [0, 1]; `aggregation` (B, heads, T, N) and `broadcast` (B, heads, N, T) as `record_attention`
-    gives them for one block, heads averaged here. N patches form `grid`, None for a square. Values are in fair shares: of
-    N patches where a token takes, of T tokens where it is handed back. Raises LabError on maps that do not fit.
+    `images` (B, 3, H, W) in [0, 1]; `aggregation` (B, heads, T, N) and `broadcast` (B, heads, N, T) as
+    `record_attention` gives them for one block, heads averaged here. N patches form `grid`, None for a square. Values
+    are in fair shares: of N patches where a token takes, of T tokens where it is handed back. Raises LabError on maps
+    that do not fit.
     """
     require_images("global_tokens", images, channels=3)
     pictures = len(images)
     for name, part, asked in (("aggregation", aggregation, "T, N"), ("broadcast", broadcast, "N, T")):
         if not isinstance(part, Tensor) or part.ndim != 4 or len(part) != pictures or not part.isfinite().all():
-            raise LabError(f"global_tokens: {name}={_shape(part)}; give finite ({pictures}, heads, {asked}), one block of what "
-                           "record_attention gives for LightViT")
+            raise LabError(f"global_tokens: {name}={_shape(part)}; give finite ({pictures}, heads, {asked}), one block "
+                           "of what record_attention gives for LightViT")
     if aggregation.shape[-2:] != broadcast.shape[:-3:-1]:
-        raise LabError(f"global_tokens: aggregation has shape {tuple(aggregation.shape)}, broadcast {tuple(broadcast.shape)}; give "
-                       "(B, heads, T, N) and (B, heads, N, T) of the same block")
+        raise LabError(f"global_tokens: aggregation has shape {_shape(aggregation)}, broadcast {_shape(broadcast)}; "
+                       "give (B, heads, T, N) and (B, heads, N, T) of the same block")
     tokens, patches = aggregation.shape[-2:]
-    rows, columns = _grid("global_tokens", patches, 0, grid)
+    grid = _grid("global_tokens", patches, 0, grid)
     taken = aggregation.float().mean(dim=1) * patches                             # (B, T, N)
     handed = broadcast.float().mean(dim=1).transpose(1, 2) * tokens
-    both = torch.stack([part.unflatten(-1, (rows, columns)).cpu() for part in (taken, handed)], dim=1).flatten(0, 1)
+    both = torch.stack([taken, handed], dim=1).flatten(0, 1).cpu().unflatten(-1, grid)     # (2B, T, rows, columns)
     titles = [f"token {token}" for token in range(tokens)]
-    figure = pictures_and_maps(images.repeat_interleave(2, dim=0), both.unbind(dim=1), titles, _UNIT)     # (2B, T, rows, columns)
+    figure = pictures_and_maps(images.repeat_interleave(2, dim=0), both.unbind(dim=1), titles, _UNIT)
     for row in range(2 * pictures):
-        figure.update_yaxes(title=dict(text="hands back" if row % 2 else "takes", font_size=11, standoff=2), row=row + 1, col=1)
+        title = dict(text="hands back" if row % 2 else "takes", font_size=11, standoff=2)
+        figure.update_yaxes(title=title, row=row + 1, col=1)
     return figure
 
 
 def _looking_row(weights: Tensor, prefix: int) -> Tensor:
-    """Where the class token looks among the patches, or the mean patch without one, in fair shares: (N, N) -> (patches,)."""
+    """Where the class token looks, or the mean patch without one, in fair shares: (N, N) -> (patches,)."""
     row = weights[0] if prefix else weights.mean(dim=0)
     return row[prefix:].float() * len(weights)
 
@@ -166,14 +174,15 @@ def _shape(value: object) -> object:
 def _require(caller: str, image: Tensor, maps: Sequence[Tensor], ndim: int, asked: str) -> None:
     """Raise LabError unless there is one picture, and at least one map, all of one shape, square and finite."""
     if not isinstance(image, Tensor) or image.ndim != 3 or len(image) != 3:
-        raise LabError(f"{caller}: image={_shape(image)}; give one picture (3, height, width) in [0, 1], such as images[0]")
+        raise LabError(f"{caller}: image={_shape(image)}; give one picture (3, height, width) in [0, 1], such as "
+                       "images[0]")
     if len(maps) == 0:
         raise LabError(f"{caller}: no maps; give a list of {asked}, one a block")
     for block, part in enumerate(maps):
         same = isinstance(part, Tensor) and part.ndim == ndim and part.shape == maps[0].shape
         if not same or part.shape[-1] != part.shape[-2] or not part.isfinite().all():
-            raise LabError(f"{caller}: the map of block {block} is {_shape(part)}; give finite {asked} of one size for every "
-                           "block, for one picture, such as [part[0] for part in maps]")
+            raise LabError(f"{caller}: the map of block {block} is {_shape(part)}; give finite {asked} of one size for "
+                           "every block, for one picture, such as [part[0] for part in maps]")
 
 
 def _grid(caller: str, tokens: int, prefix: int, grid: tuple[int, int] | None) -> tuple[int, int]:
@@ -181,6 +190,6 @@ def _grid(caller: str, tokens: int, prefix: int, grid: tuple[int, int] | None) -
     side = math.isqrt(tokens - prefix)
     rows, columns = (side, side) if grid is None else grid
     if rows * columns != tokens - prefix:
-        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form no grid of {rows} x {columns}; give "
-                       "grid=(rows, columns), or another prefix")
+        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form no grid of {rows} x {columns}; "
+                       "give grid=(rows, columns), or another prefix")
     return rows, columns

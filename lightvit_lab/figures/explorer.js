@@ -16,7 +16,7 @@ function fillChoices(root, data, state, refresh) {   // native selects; gives a 
   fill("method", data.methods.map(function (method) { return method.name; }), 0);
   var heads = data.methods.find(function (method) { return method.kind === "heads"; });
   fill("block", numbers(heads ? heads.blocks : 0), 0);
-  fill("head", heads ? ["mean of heads"].concat(numbers(heads.heads)) : [], -1);
+  fill("head", heads ? ["mean"].concat(numbers(heads.heads)) : [], -1);
   fill("from", numbers(data.prefix + data.rows * data.columns).map(function (_, i) {
     return say.token(i).replace(/^the (patch at )?/, "");
   }), 0);

@@ -1,7 +1,7 @@
-"""Where a model looks, to be explored in a page: picture, method, block, head and looking patch chosen without a kernel.
+"""Where a model looks, explored in a page: picture, method, block, head and looking patch chosen without a kernel.
 
-One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request. Without JavaScript a
-picture with its map, and its table, stand there.
+One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request. Without
+JavaScript a picture with its map, and its table, stand there.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .overlay import OPACITY, QUERY, SCALE, beside, gradient, limits, picture_ur
 _STAGE = ("Picture, cut into patches. Arrow keys move the patch that looks, Home chooses the class token; the sentence "
           "below says where it looks")
 
-_CAPTION = "The map above, one value a patch: rows by columns"
+_CAPTION = "One value a patch, rows by columns"
 
 
 @dataclass(frozen=True, repr=False)
 class Explorer:
-    """Pictures with their maps and the finding to read there; made by `explorer`. HTML in notebooks, text in terminals."""
+    """Pictures with their maps and what is to be found there; made by `explorer`. In terminals, a line of text."""
 
     atlas: Atlas
     finding: str
@@ -61,10 +61,10 @@ def explorer(images: Tensor, captions: Sequence[str], finding: str, *, attention
 
     `attention` holds (P, heads, N, N) per block, as `record_attention` gives it; `flows` by name token-to-token maps
     (P, N, N), such as `rollout` and `relevance`; `grids` by name maps of the whole picture, (P, rows, columns) or one
-    value a pixel. The first `prefix` of the N tokens are no patches, the class token first; `grid` is (rows, columns) of
-    the patches, None for a square. `finding` says in one sentence what to see. Maps are stored in 255 steps from zero, or
-    the method's lowest value, to each row's maximum. Raises LabError on maps that do not fit the pictures, the grid or
-    each other, on values that are not finite, and without a finding.
+    value a pixel. The first `prefix` of the N tokens are no patches, the class token first; `grid` is (rows, columns)
+    of the patches, None for a square. `finding` says in one sentence what to see. Maps are stored in 255 steps from
+    zero, or the method's lowest value, to each row's maximum. Raises LabError on maps that do not fit the pictures, the
+    grid or each other, on values that are not finite, and without a finding.
     """
     if not isinstance(finding, str) or len(finding.split()) < 4:
         raise LabError(f"explorer: finding={finding!r}; say in one sentence what there is to see in the maps")
@@ -95,7 +95,7 @@ def _low(maps: Maps) -> float:
 
 
 def _pack(maps: Maps) -> tuple[Tensor, Tensor]:
-    """A method's maps as bytes (rows, h * w), and per row its maximum and what goes to the tokens in front, in float32."""
+    """A method's maps as bytes (rows, h * w); per row, its maximum and what goes to the tokens in front, float32."""
     rows, low = maps.values.flatten(4).flatten(0, 3), _low(maps)
     high = rows.amax(dim=-1, keepdim=True)
     steps = ((rows - low) / (high - low).clamp_min(1e-30) * 255).round().clamp(0, 255).byte()
@@ -110,8 +110,9 @@ def _stage() -> str:
     """Picture and map, filled and shown by the script."""
     mark = f'<div class="lab-explorer-mark" style="border-color:{QUERY}"></div>'
     return ('<div class="lab-explorer-stage" hidden><div><div class="lab-explorer-title">from: picture</div>'
-            f'<div class="lab-explorer-from" tabindex="0" role="application" aria-label="{_STAGE}"><canvas></canvas>{mark}'
-            '</div></div><div><div class="lab-explorer-title">to: map over the picture</div><div class="lab-explorer-to">'
+            f'<div class="lab-explorer-from" tabindex="0" role="application" aria-label="{_STAGE}"><canvas></canvas>'
+            f'{mark}</div></div><div><div class="lab-explorer-title">to: map over the picture</div>'
+            '<div class="lab-explorer-to">'
             f'<canvas role="img" aria-label="Map over the picture; the data table has its values"></canvas>{mark}</div>'
             f'<div class="lab-explorer-bar" style="background:{gradient()}"></div>'
             '<div class="lab-explorer-ends"><span></span><span></span><span></span></div></div></div>')
@@ -122,10 +123,11 @@ def table(maps: Atlas, place: Place) -> str:
     patches = maps.look(place).patches
     top = limits(patches)[1]
     head = "".join(f'<th scope="col">{column}</th>' for column in range(maps.grid[1]))
-    body = "".join(f'<tr><th scope="row">{index}</th>' + "".join(f"<td>{shown(value, top)}</td>" for value in row) + "</tr>"
-                   for index, row in enumerate(patches.tolist()))
-    return (f'<div tabindex="0" role="region" aria-label="Values of the map" style="overflow-x:auto"><table><caption>{_CAPTION}</caption>'
-            f'<thead><tr><th scope="col">row</th>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    rows = [f'<tr><th scope="row">{index}</th>' + "".join(f"<td>{shown(value, top)}</td>" for value in row) + "</tr>"
+            for index, row in enumerate(patches.tolist())]
+    return ('<div tabindex="0" role="region" aria-label="Values of the map" style="overflow-x:auto"><table>'
+            f'<caption>{_CAPTION}</caption><thead><tr><th scope="col">row</th>{head}</tr></thead>'
+            f'<tbody>{"".join(rows)}</tbody></table></div>')
 
 
 _CONTROLS = '<div class="lab-explorer-controls" hidden>' + "".join(

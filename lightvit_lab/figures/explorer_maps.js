@@ -1,5 +1,6 @@
-// What an explorer's script stands on: maps looked up, said in words and painted. explorer.py puts it before explorer.js,
-// in one function of their own. `data` is what explorer.py's _data makes, `state` what the reader chose; head -1 is the mean.
+// What an explorer's script stands on: maps looked up, said in words and painted. explorer.py puts it before
+// explorer.js, in one function of their own. `data` is what explorer.py's _data makes, `state` what the reader chose;
+// head -1 is the mean of heads.
 
 function decode(text) {                      // base64 -> bytes
   return Uint8Array.from(window.atob(text), function (letter) { return letter.charCodeAt(0); });
@@ -10,8 +11,12 @@ function shown(value, top) {                 // as overlay.shown
   return value === 0 ? "0" : Number(text) === 0 ? text.replace("-", "") : text;
 }
 function shownTimes(value) { return value.toFixed(Math.abs(value) < 9.95 ? 1 : 0); }
-function highest(values) { return values.reduce(function (best, value, i) { return value > values[best] ? i : best; }, 0); }
-function lowest(values) { return values.reduce(function (least, value) { return Math.min(least, value); }, 0); }   // or zero
+function highest(values) {                     // where
+  return values.reduce(function (best, value, i) { return value > values[best] ? i : best; }, 0);
+}
+function lowest(values) {                      // how low, zero at most
+  return values.reduce(function (least, value) { return Math.min(least, value); }, 0);
+}
 function average(values) { return values.reduce(function (sum, value) { return sum + value; }, 0) / values.length; }
 
 function reader(data) {                      // looks maps up, as Atlas.look
@@ -109,7 +114,8 @@ function painter(data) {                     // lays a map over grey, as overlay
       var across = (look.cells[y * look.method.width + x] - low) / (high - low || 1);
       var grey = 0.299 * pixels[4 * i] + 0.587 * pixels[4 * i + 1] + 0.114 * pixels[4 * i + 2];
       for (var channel = 0; channel < 3; channel += 1) {
-        painted.data[4 * i + channel] = Math.floor(data.opacity * colour(across, channel) + (1 - data.opacity) * grey + 0.5);
+        var mixed = data.opacity * colour(across, channel) + (1 - data.opacity) * grey;
+        painted.data[4 * i + channel] = Math.floor(mixed + 0.5);
       }
       painted.data[4 * i + 3] = 255;
     }

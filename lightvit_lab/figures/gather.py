@@ -17,69 +17,87 @@ def atlas(images: Tensor, captions: Sequence[str], attention: Sequence[Tensor] =
           flows: Mapping[str, Tensor] | None = None, grids: Mapping[str, Tensor] | None = None, prefix: int = 1,
           grid: tuple[int, int] | None = None, caller: str = "atlas") -> Atlas:
     """Pictures (P, 3, H, W) in [0, 1] with their maps; the arguments, and what is refused, are those of `explorer`."""
-    require_images(caller, images, channels=3)
-    flows, grids = dict(flows or {}), dict(grids or {})
-    if len(captions) != len(images) or len(images) == 0:
-        raise LabError(f"{caller}: {len(images)} pictures, {len(captions)} captions; give one caption a picture, at least one")
-    if not (len(attention) or flows or grids):
-        raise LabError(f"{caller}: no maps; give attention=maps of record_attention, flows={{'rollout': rollout(maps)}}, or "
-                       "grids={'name': explainer(model, inputs, target)}")
+    attention, flows, grids = list(attention), dict(flows or {}), dict(grids or {})
+    _require_pictures(caller, images, captions)
+    _require_names(caller, attention, flows, grids)
+    _require_tokens(caller, attention, flows, len(images))
     require_range(caller, "prefix", prefix, 0)
-    if len(attention) or flows:
-        _require_tokens(caller, attention, flows, len(images))
-    tokens = attention[0].shape[-1] if len(attention) else next(iter(flows.values())).shape[-1] if flows else None
-    grid = _grid(caller, grid, tokens, prefix, grids)
-    found = {"attention": _from_tokens("heads", torch.stack(list(attention), 1), prefix, grid)} if len(attention) else {}
+    tokens = next((part.shape[-1] for part in (*attention, *flows.values())), None)
+    grid = _grid(caller, grid, tokens, prefix) if grid or tokens else _grid_of(images, next(iter(grids.values())))
+    found = {"attention": _from_tokens("heads", torch.stack(attention, dim=1), prefix, grid)} if attention else {}
     found |= {name: _from_tokens("flow", flow[:, None, None], prefix, grid) for name, flow in flows.items()}
     found |= {name: _from_grid(caller, name, values, images, grid) for name, values in grids.items()}
     return Atlas(images, tuple(map(str, captions)), found, prefix if tokens else 0, grid)
 
 
+def _require_pictures(caller: str, images: Any, captions: Sequence[str]) -> None:
+    require_images(caller, images, channels=3)
+    if len(captions) != len(images) or len(images) == 0:
+        raise LabError(f"{caller}: {len(images)} pictures, {len(captions)} captions; give one caption a picture, and at "
+                       "least one picture")
+
+
+def _require_names(caller: str, attention: Sequence[Any], flows: Mapping[str, Any], grids: Mapping[str, Any]) -> None:
+    """Raise LabError unless there is a map at all, and no name is given twice."""
+    if not (attention or flows or grids):
+        raise LabError(f"{caller}: no maps; give attention=maps of record_attention, flows={{'rollout': rollout(maps)}}, "
+                       "or grids={'name': explainer(model, inputs, target)}")
+    twice = (flows.keys() & grids.keys()) | ({"attention"} & (flows.keys() | grids.keys()))
+    if twice:
+        raise LabError(f"{caller}: the name {', '.join(sorted(twice))} is taken; give flows and grids names of their own")
+
+
 def _require_tokens(caller: str, attention: Sequence[Any], flows: Mapping[str, Any], pictures: int) -> None:
     """Raise LabError unless all maps among tokens are square, of the same tokens, of every picture, and finite."""
     named = {f"attention of block {block}": part for block, part in enumerate(attention)} | flows
-    first = next(iter(named.values()))
     for name, part in named.items():
         if isinstance(part, dict):
-            raise LabError(f"{caller}: {name} is a dict of {', '.join(part)}, not one square map; show it as grids, which "
-                           "have no looking patch, or by figures.global_tokens")
+            raise LabError(f"{caller}: {name} is a dict of {', '.join(part)}, not one square map; show it as grids, "
+                           "which have no looking patch, or by figures.global_tokens")
         heads = ("heads",) if name not in flows else ()
-        shape = tuple(getattr(part, "shape", ()))
+        shape = _shape(part)
         if len(shape) != 3 + len(heads) or shape[0] != pictures or shape[-1] != shape[-2]:
-            given = shape if shape else type(part).__name__
-            raise LabError(f"{caller}: {name} has shape {given}; give ({', '.join((str(pictures), *heads, 'N', 'N'))}), for "
-                           f"{pictures} pictures")
-        if shape[-1] != first.shape[-1] or (heads and shape != tuple(attention[0].shape)):
-            raise LabError(f"{caller}: {name} has shape {shape}, the first map {tuple(first.shape)}; give maps of the same "
-                           "heads and tokens, or each stage its own explorer")
+            asked = ", ".join((str(pictures), *heads, "N", "N"))
+            raise LabError(f"{caller}: {name} has shape {shape or type(part).__name__}; give ({asked}), for {pictures} "
+                           "pictures")
+        first = _shape(next(iter(named.values())))
+        if shape[-1] != first[-1] or (heads and shape != first):
+            raise LabError(f"{caller}: {name} has shape {shape}, the first map {first}; give maps of the "
+                           "same heads and tokens, or each stage its own explorer")
         _require_finite(caller, name, part)
 
 
 def _require_finite(caller: str, name: str, values: Tensor) -> None:
     wrong = (~values.isfinite()).sum().item()
     if wrong:
-        raise LabError(f"{caller}: {name} has {wrong} values that are no finite numbers; maps.isfinite().all() finds where "
-                       "they come from")
+        raise LabError(f"{caller}: {name} has {wrong} values that are no finite numbers; maps.isfinite().all() "
+                       "finds where they come from")
 
 
-def _grid(caller: str, grid: tuple[int, int] | None, tokens: int | None, prefix: int, grids: Mapping[str, Any]
-          ) -> tuple[int, int]:
-    """Rows and columns of patches: as given, or a square of the image tokens, or those of the first grid, 16 at most."""
+def _grid(caller: str, grid: tuple[int, int] | None, tokens: int | None, prefix: int) -> tuple[int, int]:
+    """Rows and columns of patches: as given, else a square of tokens."""
     if grid is not None:
         if len(grid) != 2 or (tokens is not None and grid[0] * grid[1] != tokens - prefix):
-            raise LabError(f"{caller}: grid={tuple(grid)} with {prefix} tokens in front is not what {tokens} tokens form; give "
-                           "(rows, columns) with rows * columns + prefix = tokens")
+            raise LabError(f"{caller}: grid={tuple(grid)} with {prefix} tokens in front is not what {tokens} tokens "
+                           "form; give (rows, columns) with rows * columns + prefix = tokens")
         for axis, size in zip(("rows", "columns"), grid):
             require_range(caller, f"grid's {axis}", size, 1)
         return int(grid[0]), int(grid[1])
-    if tokens is None:
-        return tuple(max(count for count in range(1, 17) if size % count == 0) if size > 16 else size
-                     for size in getattr(next(iter(grids.values())), "shape", (0, 0, 0))[-2:])
     side = math.isqrt(max(tokens - prefix, 0))
     if side == 0 or side * side != tokens - prefix:
-        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form no square; give grid=(rows, columns), or "
-                       "another prefix")
+        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form no square; give grid=(rows, "
+                       "columns), or another prefix")
     return side, side
+
+
+def _grid_of(images: Tensor, values: Any) -> tuple[int, int]:
+    """That of a map without tokens; one as fine as pixels is read by at most 16 x 16 patches."""
+    shape, size = _shape(values)[-2:], tuple(images.shape[-2:])
+    return tuple(max(count for count in range(1, 17) if side % count == 0) for side in size) if shape == size else shape
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    return tuple(values.shape) if isinstance(values, Tensor) else ()
 
 
 def _from_tokens(kind: str, weights: Tensor, prefix: int, grid: tuple[int, int]) -> Maps:
@@ -91,12 +109,13 @@ def _from_tokens(kind: str, weights: Tensor, prefix: int, grid: tuple[int, int])
 
 
 def _from_grid(caller: str, name: str, values: Any, images: Tensor, grid: tuple[int, int]) -> Maps:
-    """A map a picture, (P, h, w), as `Maps`. Raises LabError unless it is as coarse as the patches or as fine as pixels."""
-    size, shape = tuple(images.shape[-2:]), tuple(getattr(values, "shape", ()))
+    """Maps of whole pictures, (P, h, w). Raises LabError unless they are as coarse as patches or as fine as pixels."""
+    size, shape = tuple(images.shape[-2:]), _shape(values)
     fine = shape[1:] == size and size[0] % grid[0] == size[1] % grid[1] == 0
     if shape[:1] != (len(images),) or not (shape[1:] == grid or fine):
-        raise LabError(f"{caller}: {name} has shape {shape or type(values).__name__}; give ({len(images)}, {grid[0]}, {grid[1]}), "
-                       f"one value a patch, or ({len(images)}, {size[0]}, {size[1]}), one a pixel")
+        given, asked = shape or type(values).__name__, (len(images), *grid)
+        raise LabError(f"{caller}: {name} has shape {given}; give a tensor {asked}, one value a patch, or "
+                       f"{(len(images), *size)}, one a pixel")
     _require_finite(caller, name, values)
     values = values.detach().float().cpu()
     return Maps("grid", values[:, None, None, None], values.new_zeros(len(values), 1, 1, 1, 0),

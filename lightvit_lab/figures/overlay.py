@@ -68,13 +68,14 @@ def beside(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None
     `frame` is the looking patch's left, top, right and bottom in pixels of the picture; None frames nothing.
     """
     times = max(1, round(height / image.shape[-2]))
-    panels = [Image.fromarray(pixels.repeat(times, 0).repeat(times, 1)) for pixels in (to_bytes(image), blend(image, cells))]
+    panels = [Image.fromarray(pixels.repeat(times, 0).repeat(times, 1))
+              for pixels in (to_bytes(image), blend(image, cells))]
     width, gap = panels[0].width, max(4, panels[0].width // 16)
     sheet = Image.new("RGB", (2 * width + gap, panels[0].height), "white")
     for index, panel in enumerate(panels):
         if frame:
-            ImageDraw.Draw(panel).rectangle([times * frame[0], times * frame[1], times * frame[2] - 1, times * frame[3] - 1],
-                                            outline=QUERY, width=3)
+            left, top, right, bottom = (times * edge for edge in frame)
+            ImageDraw.Draw(panel).rectangle([left, top, right - 1, bottom - 1], outline=QUERY, width=3)
         sheet.paste(panel, (index * (width + gap), 0))
     return _data_uri(sheet)
 

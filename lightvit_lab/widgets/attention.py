@@ -31,16 +31,18 @@ def attention_explorer(model: nn.Module, pictures: Pictures, explainers: Mapping
     """
     if not isinstance(pictures, Pictures) or len(pictures) == 0:
         given = "no pictures" if isinstance(pictures, Pictures) else f"pictures={type(pictures).__name__}"
-        raise LabError(f'attention_explorer: {given}; give some that data.load made, as data.load("shapes", "test", count=8)')
+        raise LabError(f"attention_explorer: {given}; give some that data.load made, as "
+                       'data.load("shapes", "test", count=8)')
     wrong = {name: part for name, part in (explainers or {}).items() if not callable(part) or name in TOKENS}
     if wrong:
-        raise LabError(f"attention_explorer: explainers {', '.join(wrong)}: give functions (model, inputs, target) -> (batch, "
-                       f"rows, columns), by names other than {', '.join(TOKENS)}")
-    return AttentionExplorer(Reading(model, pictures, dict(explainers or {}), tuple(class_names or pictures.class_names)))
+        raise LabError(f"attention_explorer: explainers {', '.join(wrong)}: give functions (model, inputs, target) -> "
+                       f"(batch, rows, columns), by names other than {', '.join(TOKENS)}")
+    names = tuple(class_names or pictures.class_names)
+    return AttentionExplorer(Reading(model, pictures, dict(explainers or {}), names))
 
 
 class AttentionExplorer(ipywidgets.VBox):
-    """The box; made by `attention_explorer`. Its parts are attributes: `.picture`, `.method`, `.block`, `.head`, `.row`, ..."""
+    """The box; made by `attention_explorer`. Its parts are attributes: `.picture`, `.method`, `.block`, `.head`, ..."""
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
@@ -49,10 +51,10 @@ class AttentionExplorer(ipywidgets.VBox):
                                             layout={"width": "auto"})
         self.table = ipywidgets.ToggleButton(False, description="data table")
         self.drawing, self.said, self.message, self.values = (ipywidgets.HTML() for _ in range(4))
-        choices = [self.picture, self.upload, self.method, self.block, self.head, self.class_token, self.row, self.column]
-        rows = ipywidgets.HBox(choices, layout={"flex_flow": "row wrap"})
-        super().__init__([rows, self.message, self.drawing, self.said, self.table, self.values])
-        for part in (self.picture, self.method, self.block, self.head, self.class_token, self.row, self.column, self.table):
+        choices = [self.picture, self.method, self.block, self.head, self.class_token, self.row, self.column]
+        top = ipywidgets.HBox([*choices, self.upload], layout={"flex_flow": "row wrap"})
+        super().__init__([top, self.message, self.drawing, self.said, self.table, self.values])
+        for part in (*choices, self.table):
             part.observe(self._refresh, "value")
         self.upload.observe(self._receive, "value")
         self._refresh()
@@ -68,14 +70,16 @@ class AttentionExplorer(ipywidgets.VBox):
         self.head = _choice("head", [("mean of heads", -1), *((str(head), head) for head in range(heads))])
         self.class_token = ipywidgets.Checkbox(run.prefix > 0, description="from the class token", indent=False,
                                                disabled=run.prefix == 0, layout={"width": "auto"})
-        self.row, self.column = (ipywidgets.IntSlider(count // 2, 0, max(count - 1, 0), description=f"patch {name}",
-                                                      style=_WIDE) for name, count in (("row", rows), ("column", columns)))
+        self.row, self.column = (
+            ipywidgets.IntSlider(count // 2, 0, count - 1, description=f"patch {name}", style=_WIDE)
+            for name, count in (("row", rows), ("column", columns)))
 
     def place(self) -> Place:
         """What is chosen, in the atlas of its one picture."""
         prefix, grid = self.reading.recorded(self.picture.value)[3:]
         query = 0 if self.class_token.value or not grid else prefix + self.row.value * grid[1] + self.column.value
-        return Place(0, self.method.value, self.block.value or 0, None if self.head.value < 0 else self.head.value, query)
+        head = None if self.head.value < 0 else self.head.value
+        return Place(0, self.method.value, self.block.value or 0, head, query)
 
     def static(self, finding: str, count: int | None = None) -> Explorer:
         """The twin for a page without a kernel: the first `count` pictures (None: at most 6), and what to see in them.
@@ -136,6 +140,7 @@ def _choice(description: str, options: list) -> ipywidgets.Dropdown:
 def _bar(ends: Sequence[str]) -> str:
     """The colour bar below the map, the right half of the drawing."""
     low, middle, high = map(escape, ends)
-    return (f'<div style="margin-left:51.5%"><div style="height:12px;border:1px solid #6b727b;background:{gradient()}"></div>'
+    return (f'<div style="margin-left:51.5%"><div style="height:12px;border:1px solid #6b727b;background:{gradient()}">'
+            '</div>'
             '<div style="display:grid;grid-template-columns:1fr auto 1fr;gap:.5em;font-size:.85em;line-height:1.4">'
             f'<span>{low}</span><span>{middle}</span><span style="text-align:right">{high}</span></div></div>')

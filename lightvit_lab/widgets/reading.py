@@ -32,7 +32,7 @@ class Recorded(NamedTuple):
 
 
 def record(model: nn.Module, inputs: Tensor) -> Recorded:
-    """Run `model` on inputs (B, 3, H, W); attention and flows stay empty where its attention is not one square map a head."""
+    """Run `model` on inputs (B, 3, H, W); no attention and no flows where it has not one square map a head."""
     with torch.no_grad(), evaluating(model):
         maps, logits = _attention(model, inputs)
     if not maps or any(isinstance(part, dict) or part.shape != maps[0].shape for part in maps):
@@ -57,7 +57,7 @@ def _attention(model: nn.Module, inputs: Tensor) -> tuple[list[Any], Tensor]:
 
 
 class Reading:
-    """Pictures that grow by what readers bring, and per picture the model's answer and maps, computed at the first look."""
+    """Pictures, those that readers bring too, and for each the model's answer and maps, computed at the first look."""
 
     def __init__(self, model: nn.Module, pictures: Pictures, explainers: Mapping[str, Explainer],
                  class_names: tuple[str, ...]) -> None:
@@ -69,15 +69,15 @@ class Reading:
         first = self.recorded(0)
         self.methods = (("attention",) if first.attention else ()) + (*first.flows, *explainers)
         if not self.methods:
-            raise LabError(f"attention_explorer: the attention of {type(model).__name__} is not one square map a head; give "
-                           "explainers={'name': function of (model, inputs, target) -> (batch, rows, columns)}")
+            raise LabError(f"attention_explorer: the attention of {type(model).__name__} is not one square map a head; "
+                           "give explainers={'name': function of (model, inputs, target) -> (batch, rows, columns)}")
 
     def name(self, label: int) -> str:
         """The name of a class; its number where there are fewer names."""
         return self.class_names[label] if label < len(self.class_names) else str(label)
 
     def add(self, name: str, content: bytes) -> int:
-        """Add the picture in a file's bytes, its centre cut and resized as the others are; its number. Raises LabError."""
+        """Add the picture in a file's bytes, cut and resized as the others are; gives its number. Raises LabError."""
         size = self.images.shape[-1]
         try:
             pixels = decode([(name, content)], 1, size)
@@ -111,8 +111,8 @@ class Reading:
         run = record(self.model, inputs)
         target = run.probabilities.argmax(-1)
         grids = {name: explain(self.model, inputs, target) for name, explain in self.explainers.items()}
-        return dict(images=self.images[:count], captions=self.captions[:count], attention=run.attention, flows=run.flows,
-                    grids=grids, prefix=run.prefix, grid=run.grid)
+        return dict(images=self.images[:count], captions=self.captions[:count], attention=run.attention,
+                    flows=run.flows, grids=grids, prefix=run.prefix, grid=run.grid)
 
     def _inputs(self, which: slice) -> Tensor:
         """Some of the pictures as the model takes them, where the model is."""

@@ -35,7 +35,8 @@ def test_blocks_and_heads_keep_their_places_and_pictures_are_averaged():
     near, far = torch.eye(4), torch.eye(4).flip(0)            # far: 0 with 3 and 1 with 2, on the diagonals
     block = torch.stack([torch.stack([near, far]), torch.stack([far, far])])       # 2 pictures, 2 heads
     found = attention_distance([block, block.flip(1)], prefix=0)
-    assert found.tolist() == [pytest.approx([math.sqrt(0.5), math.sqrt(2)]), pytest.approx([math.sqrt(2), math.sqrt(0.5)])]
+    mixed, diagonal = math.sqrt(0.5), math.sqrt(2)
+    assert found.tolist() == [pytest.approx([mixed, diagonal]), pytest.approx([diagonal, mixed])]
 
 
 def test_a_patch_that_looks_at_the_class_token_alone_adds_nothing_and_makes_no_nan():

@@ -45,7 +45,8 @@ def test_without_a_class_token_the_mean_looking_patch_is_drawn_on_a_grid_that_ne
 
 
 def test_the_gallery_puts_block_and_head_where_its_axes_and_its_hover_say():
-    maps = [torch.stack([looks(0, 1, 0, 0, 0), looks(0, 0, 1, 0, 0)]), torch.stack([looks(0, 0, 0, 1, 0), looks(0, 0, 0, 0, 1)])]
+    maps = [torch.stack([looks(0, 1, 0, 0, 0), looks(0, 0, 1, 0, 0)]),
+            torch.stack([looks(0, 0, 0, 1, 0), looks(0, 0, 0, 0, 1)])]
     figure = figures.head_gallery(IMAGE, maps)
     (sheet,) = heats(figure)
     assert [list(row) for row in sheet.z] == [[5, 0, None, 0, 5], [0, 0, None, 0, 0], [None] * 5,

@@ -44,7 +44,7 @@ def test_the_sentence_names_the_highest_patch_its_weight_and_how_many_fair_share
     row[..., 3] = 0.5                                   # patch 2 of 4: row 1, column 0
     row[..., 0], row[..., 1] = 0.375, 0.125
     said = repr(figures.explorer(drawn(1, 3, 8, 8), ["one"], FINDING, attention=[row]))
-    assert "block 0, mean of heads: the class token looks most at row 1, column 0: 0.50, 2.5 times a fair share." in said
+    assert "block 0, mean of heads: the class token looks most at row 1, column 0: 0.50, 2.5 times a fair share" in said
     assert "The class token gets 0.38." in said or "The class token gets 0.37." in said
 
 
@@ -61,6 +61,12 @@ def test_a_map_as_fine_as_pixels_is_read_as_the_mean_of_each_patch():
     fine[0, :2, 2:] = torch.tensor([[4.0, 0.0], [0.0, 4.0]])
     made = figures.explorer(drawn(1, 3, 4, 4), ["one"], FINDING, grids={"fine": fine}, grid=(2, 2))
     assert "fine is highest at row 0, column 1: 2.00, 4.0 times the mean patch." in repr(made)
+
+
+def test_a_map_of_pixels_alone_is_read_by_sixteen_patches_a_side_and_a_coarse_one_by_its_own():
+    images = drawn(1, 3, 64, 48)
+    assert figures.explorer(images, ["one"], FINDING, grids={"fine": drawn(1, 64, 48)}).atlas.grid == (16, 16)
+    assert figures.explorer(images, ["one"], FINDING, grids={"coarse": drawn(1, 20, 5)}).atlas.grid == (20, 5)
 
 
 def test_a_page_with_the_labs_own_sizes_stays_far_under_three_megabytes():
@@ -81,18 +87,20 @@ def test_the_html_is_self_contained_escaped_and_says_all_without_javascript():
 # --- what is refused
 
 @pytest.mark.parametrize("changes, expected", [
-    ({"attention": [BLOCKS[0][:1], BLOCKS[1]]}, r"attention of block 0 has shape \(1, 3, 13, 13\); give \(2, heads, N, N\)"),
+    ({"attention": [BLOCKS[0][:1], BLOCKS[1]]}, r"block 0 has shape \(1, 3, 13, 13\); give \(2, heads, N, N\)"),
     ({"attention": [BLOCKS[0], BLOCKS[1][..., :9, :9]]}, "attention of block 1 .* the same heads and tokens"),
     ({"attention": [{"window": BLOCKS[0]}]}, "dict of window"),
     ({"flows": {"rollout": FLOW[:, :9, :9]}}, "rollout has shape .* the first map"),
     ({"flows": {"rollout": FLOW[0]}}, "rollout has shape"),
-    ({"grids": {"coarse": drawn(2, 4, 3)}}, r"coarse has shape \(2, 4, 3\); give \(2, 3, 4\).*\(2, 24, 32\)"),
+    ({"grids": {"coarse": drawn(2, 4, 3)}}, r"coarse has shape \(2, 4, 3\); give a tensor \(2, 3, 4\).*\(2, 24, 32\)"),
     ({"grids": {"few": drawn(1, 3, 4)}}, "few has shape"),
     ({"grid": (4, 4)}, r"grid=\(4, 4\) with 1 tokens in front is not what 13 tokens form"),
     ({"grid": None}, "13 tokens, 1 of them in front, form no square"),
-    ({"flows": {"rollout": FLOW.index_fill(2, torch.tensor(3), float("nan"))}}, "rollout has 26 values that are no finite"),
+    ({"flows": {"rollout": FLOW.index_fill(2, torch.tensor(3), float("nan"))}}, "rollout has 26 values that are"),
     ({"attention": (), "flows": None, "grids": None}, "no maps"),
     ({"prefix": -1}, "prefix"),
+    ({"flows": {"attention": FLOW}}, "the name attention is taken"),
+    ({"grids": {"array": GRID.numpy()}}, "array has shape ndarray; give a tensor"),
 ])
 def test_maps_that_do_not_fit_are_refused_in_words(changes, expected):
     with pytest.raises(LabError, match=expected):
@@ -209,7 +217,8 @@ def test_the_keyboard_alone_reaches_every_choice(tab):
     seen = []
     for _ in range(6):
         page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.dataset.choice || document.activeElement.getAttribute('role')"))
+        focused = page.locator(":focus")
+        seen.append(focused.get_attribute("data-choice") or focused.get_attribute("role"))
     assert seen == ["picture", "method", "block", "head", "from", "application"]
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
@@ -231,7 +240,8 @@ def test_methods_without_heads_or_without_a_looking_patch_say_what_they_have(tab
     assert said(tab).startswith(f"rollout: the class token rests most on {place}: ")
     choose(tab, method="signed")
     best = int(GRID[0].argmax())
-    assert said(tab).startswith(f"signed is highest at row {best // 4}, column {best % 4}: ") and "times" not in said(tab)
+    assert said(tab).startswith(f"signed is highest at row {best // 4}, column {best % 4}: ")
+    assert "times" not in said(tab)
     tab.page.mouse.move(*over(tab, ".lab-explorer-from", 0, 0))
     here = float(re.search(r"Here, at row 0, column 0: (-?[\d.]+)\.$", said(tab))[1])
     assert here == pytest.approx(GRID[0, 0, 0].item(), abs=0.01)
@@ -245,9 +255,9 @@ def test_the_page_says_and_paints_what_python_does(tab):
         tab.page.locator("select[data-choice=from]").first.select_option(str(place.query))
         tab.page.wait_for_timeout(100)
         assert said(tab) == made.sentence(place)
-        painted = tab.page.evaluate("() => Array.from(document.querySelector('.lab-explorer-to canvas').getContext('2d')"
-                                    ".getImageData(0, 0, 32, 24).data)")
-        painted = torch.tensor(painted).view(24, 32, 4)[..., :3]
+        canvas = tab.page.locator(".lab-explorer-to canvas").first
+        painted = torch.tensor(canvas.evaluate("it => Array.from(it.getContext('2d').getImageData(0, 0, 32, 24).data)"))
+        painted = painted.view(24, 32, 4)[..., :3]
         python = torch.from_numpy(figures.overlay.blend(made.images[place.picture], made.look(place).cells).copy())
         assert (painted - python.int()).abs().max() <= 3
 

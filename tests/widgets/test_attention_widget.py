@@ -56,8 +56,8 @@ def test_the_box_says_weight_and_place_as_recorded_for_what_is_chosen(model, box
     box.class_token.value, box.row.value, box.column.value = False, 6, 1
     row = recorded(model, 1)[0][2][0, 3, 1 + 6 * 8 + 1]
     best = int(row[1:].argmax())
-    found = re.search(r"block 2, head 3: the patch at row 6, column 1 looks most at row (\d), column (\d): ([\d.]+), ([\d.]+) "
-                      "times a fair share", box.said.value)
+    found = re.search(r"block 2, head 3: the patch at row 6, column 1 looks most at row (\d), column (\d): ([\d.]+), "
+                      r"([\d.]+) times a fair share", box.said.value)
     assert found and (int(found[1]), int(found[2])) == divmod(best, 8), box.said.value
     assert float(found[3]) == pytest.approx(row[1 + best].item(), abs=0.006)
     assert float(found[4]) == pytest.approx(65 * row[1 + best].item(), rel=0.02, abs=0.06)
@@ -101,7 +101,7 @@ def test_choices_that_a_method_does_not_have_are_switched_off(box):
 
 
 def test_an_own_picture_is_turned_upright_cut_to_its_centre_and_normalised(model, box):
-    wide = Image.new("RGB", (300, 100), "blue")                     # its middle third: red on the left, green on the right
+    wide = Image.new("RGB", (300, 100), "blue")                 # its middle third: red on the left, green on the right
     wide.paste("red", (100, 0, 150, 100))
     wide.paste("lime", (150, 0, 200, 100))
     exif = Image.Exif()
@@ -159,8 +159,10 @@ def test_models_without_one_square_map_a_head_need_explainers_and_work_with_them
     light = models.create_model("lab_lightvit").eval()
     with pytest.raises(LabError, match="give explainers"):
         attention_explorer(light, PICTURES)
-    box = attention_explorer(models.create_model("lab_cnn").eval(), PICTURES, {"bright": lambda _, inputs, __: inputs.mean(1)})
-    assert box.method.options == ("bright",) and "bright is highest at row" in box.said.value and box.message.value == ""
+    net = models.create_model("lab_cnn").eval()
+    box = attention_explorer(net, PICTURES, {"bright": lambda _, inputs, __: inputs.mean(1)})
+    assert box.method.options == ("bright",) and box.message.value == ""
+    assert "bright is highest at row" in box.said.value
 
 
 def test_a_model_without_class_token_starts_from_its_middle_patch():
