@@ -25,6 +25,7 @@ from .overlay import OPACITY, QUERY, SCALE, beside, gradient, limits, picture_ur
 _STAGE = ("Picture, cut into patches. Arrow keys move the patch that looks, Home chooses the class token; the sentence "
           "below says where it looks")
 
+_LIMIT = 16     # megabytes of maps that a browser takes at once; six pictures of the lab's ViT are 0.6
 _CAPTION = "One value a patch, rows by columns"
 
 
@@ -64,11 +65,16 @@ def explorer(images: Tensor, captions: Sequence[str], finding: str, *, attention
     value a pixel. The first `prefix` of the N tokens are no patches, the class token first; `grid` is (rows, columns)
     of the patches, None for a square. `finding` says in one sentence what to see. Maps are stored in 255 steps from
     zero, or the method's lowest value, to each row's maximum. Raises LabError on maps that do not fit the pictures, the
-    grid or each other, on values that are not finite, and without a finding.
+    grid or each other, on values that are not finite, on more than 16 megabytes of maps, and without a finding.
     """
     if not isinstance(finding, str) or len(finding.split()) < 4:
         raise LabError(f"explorer: finding={finding!r}; say in one sentence what there is to see in the maps")
-    return Explorer(atlas(images, captions, attention, flows, grids, prefix, grid, caller="explorer"), finding)
+    maps = atlas(images, captions, attention, flows, grids, prefix, grid, caller="explorer")
+    size = sum(part.values.numel() for part in maps.methods.values()) / 1e6
+    if size > _LIMIT:
+        raise LabError(f"explorer: {size:.1f} megabytes of maps, a page takes {_LIMIT}; give fewer pictures (images[:4] and "
+                       "their maps), or fewer blocks")
+    return Explorer(maps, finding)
 
 
 def _data(maps: Atlas) -> dict:

@@ -33,18 +33,19 @@ def atlas(images: Tensor, captions: Sequence[str], attention: Sequence[Tensor] =
 def _require_pictures(caller: str, images: Any, captions: Sequence[str]) -> None:
     require_images(caller, images, channels=3)
     if len(captions) != len(images) or len(images) == 0:
-        raise LabError(f"{caller}: {len(images)} pictures, {len(captions)} captions; give one caption a picture, and at "
-                       "least one picture")
+        raise LabError(f"{caller}: {len(images)} pictures, {len(captions)} captions; give one caption a picture, and "
+                       "at least one picture")
 
 
 def _require_names(caller: str, attention: Sequence[Any], flows: Mapping[str, Any], grids: Mapping[str, Any]) -> None:
     """Raise LabError unless there is a map at all, and no name is given twice."""
     if not (attention or flows or grids):
-        raise LabError(f"{caller}: no maps; give attention=maps of record_attention, flows={{'rollout': rollout(maps)}}, "
-                       "or grids={'name': explainer(model, inputs, target)}")
+        raise LabError(f"{caller}: no maps; give attention=maps of record_attention, flows={{'rollout': "
+                       "rollout(maps)}, or grids={'name': explainer(model, inputs, target)}")
     twice = (flows.keys() & grids.keys()) | ({"attention"} & (flows.keys() | grids.keys()))
     if twice:
-        raise LabError(f"{caller}: the name {', '.join(sorted(twice))} is taken; give flows and grids names of their own")
+        raise LabError(f"{caller}: the name {', '.join(sorted(twice))} is taken; give flows and grids names of "
+                       "their own")
 
 
 def _require_tokens(caller: str, attention: Sequence[Any], flows: Mapping[str, Any], pictures: int) -> None:

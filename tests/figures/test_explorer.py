@@ -107,6 +107,12 @@ def test_maps_that_do_not_fit_are_refused_in_words(changes, expected):
         small(**changes)
 
 
+def test_more_maps_than_a_browser_takes_are_refused_before_they_are_packed():
+    with pytest.raises(LabError, match="17.4 megabytes of maps, a page takes 16; give fewer pictures"):
+        figures.explorer(drawn(50, 3, 8, 8), ["one"] * 50, FINDING,
+                         attention=[torch.full((1, 1, 1, 1), 1 / 197).expand(50, 9, 197, 197)])
+
+
 @pytest.mark.parametrize("finding", ["", "too few words", None])
 def test_an_explorer_without_a_finding_is_refused(finding):
     with pytest.raises(LabError, match="say in one sentence"):
