@@ -72,8 +72,8 @@ def explorer(images: Tensor, captions: Sequence[str], finding: str, *, attention
     maps = atlas(images, captions, attention, flows, grids, prefix, grid, caller="explorer")
     size = sum(part.values.numel() for part in maps.methods.values()) / 1e6
     if size > _LIMIT:
-        raise LabError(f"explorer: {size:.1f} megabytes of maps, a page takes {_LIMIT}; give fewer pictures (images[:4] and "
-                       "their maps), or fewer blocks")
+        raise LabError(f"explorer: {size:.1f} megabytes of maps, a page takes {_LIMIT}; give fewer pictures "
+                       "(images[:4] and their maps), or fewer blocks")
     return Explorer(maps, finding)
 
 
