@@ -94,7 +94,8 @@ class Atlas:
         heads = "mean of heads" if place.head is None else f"head {place.head}"
         where = f", block {place.block}, {heads}" if maps.kind == "heads" else ""
         verb = "looks most at" if maps.kind == "heads" else "rests most on"
-        rest = f" The class token gets {shown(look.prefix[0].item(), limits(look.patches)[1])}." if self.prefix else ""
+        first = look.prefix[0].item() if self.prefix else 0.0
+        rest = f" The class token gets {shown(first, max(first, limits(look.patches)[1]))}." if self.prefix else ""
         return f"{place.method}{where}: {self.token(place.query)} {verb} {most}.{rest}"
 
     def amount(self, place: Place, patch: int) -> str:

@@ -5,12 +5,17 @@
 function decode(text) {                      // base64 -> bytes
   return Uint8Array.from(window.atob(text), function (letter) { return letter.charCodeAt(0); });
 }
-function shown(value, top) {                 // as overlay.shown
-  var digits = top > 0 ? Math.floor(Math.log10(255 / top)) : 0;
-  var text = value.toFixed(Math.min(Math.max(digits, 0), 12));
-  return value === 0 ? "0" : Number(text) === 0 ? text.replace("-", "") : text;
+function shown(value, top) {                   // as overlay.shown
+  var digits = top > 0 ? Math.max(0, Math.floor(Math.log10(255 / top))) : 0;
+  if (value === 0 || digits > 5) { return small(value); }
+  var text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text;
 }
-function shownTimes(value) { return value.toFixed(Math.abs(value) < 9.95 ? 1 : 0); }
+function shownTimes(value) {                   // as overlay.shown_times
+  var size = Math.abs(value);
+  return size < 0.01 ? small(value) : value.toFixed(size >= 9.95 ? 0 : size >= 0.095 ? 1 : 2);
+}
+function small(value) { return value === 0 ? "0" : value.toExponential(1).replace("e+", "e"); }
 function highest(values) {                     // where
   return values.reduce(function (best, value, i) { return value > values[best] ? i : best; }, 0);
 }
@@ -88,7 +93,7 @@ function writer(data) {                      // says what there is to see, as At
       return look.method.name + " is highest at " + most + rest;
     }
     var verb = look.method.kind === "heads" ? " looks most at " : " rests most on ";
-    var top = Math.max.apply(null, look.patches);
+    var top = Math.max(look.front[0], look.patches[highest(look.patches)]);
     var front = data.prefix ? " The class token gets " + shown(look.front[0], top) + "." : "";
     return start(look, state) + ": " + token(state.query) + verb + most + front;
   }

@@ -29,15 +29,23 @@ def limits(cells: Tensor) -> tuple[float, float]:
 
 
 def shown(value: float, top: float) -> str:
-    """`value` with as many digits as a map up to `top` is told apart by, which is 255 steps."""
-    digits = math.floor(math.log10(255 / top)) if top > 0 else 0
-    text = f"{value:.{min(max(digits, 0), 12)}f}"
-    return "0" if value == 0 else text.removeprefix("-") if float(text) == 0 else text
+    """`value` with as many digits as a map up to `top` is told apart by, which is 255 steps; small ones as 1.5e-7."""
+    digits = max(0, math.floor(math.log10(255 / top))) if top > 0 else 0
+    if value == 0 or digits > 5:
+        return _small(value)
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def shown_times(value: float) -> str:
-    """A factor with one digit behind the point below 10, with none from there on."""
-    return f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
+    """A factor with no digit behind the point from 10 on, one below that, more where it would be lost."""
+    size = abs(value)
+    return _small(value) if size < 0.01 else f"{value:.{0 if size >= 9.95 else 1 if size >= 0.095 else 2}f}"
+
+
+def _small(value: float) -> str:
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}" if value else "0"
 
 
 def blend(image: Tensor, cells: Tensor) -> NDArray[numpy.uint8]:

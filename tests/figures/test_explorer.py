@@ -28,6 +28,7 @@ def weights(*shape, seed=0):
 
 
 BLOCKS = [weights(2, 3, 13, 13, seed=block) for block in range(2)]       # class token and 3 x 4 patches
+BLOCKS[0][1, 2, 3] = torch.tensor([1.0] + [3e-9 * patch for patch in range(12)])     # all to the class token, or nearly
 FLOW, GRID = weights(2, 13, 13, seed=7), drawn(2, 3, 4, seed=8) - 0.5
 IMAGES = drawn(2, 3, 24, 32, seed=9)
 SMALL = dict(attention=BLOCKS, flows={"rollout": FLOW}, grids={"signed": GRID}, grid=(3, 4))
@@ -255,7 +256,9 @@ def test_methods_without_heads_or_without_a_looking_patch_say_what_they_have(tab
 
 def test_the_page_says_and_paints_what_python_does(tab):
     made = small().atlas
-    for place in (made.start(), made.start()._replace(picture=1, block=0, head=1, query=6)):
+    start = made.start()
+    for place in (start, start._replace(picture=1, block=0, head=1, query=6),
+                  start._replace(picture=1, block=0, head=2, query=3)):
         choose(tab, picture=made.captions[place.picture], block=str(place.block))
         tab.page.locator("select[data-choice=head]").first.select_option(str(-1 if place.head is None else place.head))
         tab.page.locator("select[data-choice=from]").first.select_option(str(place.query))

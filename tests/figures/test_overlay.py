@@ -29,7 +29,8 @@ def test_a_map_is_seven_tenths_plotlys_cividis_and_three_tenths_the_grey_picture
 
 
 def test_values_below_zero_stretch_the_scale_and_a_map_of_zeros_is_dark_all_over():
-    assert overlay.limits(torch.tensor([[-2.0, 1.0]])) == (-2.0, 1.0) and overlay.limits(torch.tensor([[0.5, 1.0]]))[0] == 0
+    assert overlay.limits(torch.tensor([[-2.0, 1.0]])) == (-2.0, 1.0)
+    assert overlay.limits(torch.tensor([[0.5, 1.0]])) == (0.0, 1.0)
     painted = overlay.blend(torch.zeros(3, 1, 1), torch.zeros(2, 2))
     assert numpy.abs(painted[0, 0] - 0.7 * plotlys(0)).max() <= 1
 
@@ -52,11 +53,13 @@ def test_a_picture_is_kept_pixel_for_pixel():
 
 
 @pytest.mark.parametrize("value, top, expected", [
-    (0.12, 0.12, "0.120"), (0.0312, 0.12, "0.031"), (0.5, 0.5, "0.50"), (0, 0.5, "0"), (-0.001, 0.5, "0.00"), (3.2, 300, "3"),
-    (0.0, 0.0, "0"), (-0.25, 0.9, "-0.25")])
+    (0.12, 0.12, "0.120"), (0.0312, 0.12, "0.031"), (0.5, 0.5, "0.50"), (0, 0.5, "0"), (-0.001, 0.5, "0.00"),
+    (3.2, 300, "3"), (0.0, 0.0, "0"), (-0.25, 0.9, "-0.25"), (1.5e-7, 3e-7, "1.5e-7"), (-2e-12, 3e-7, "-2.0e-12")])
 def test_numbers_have_no_more_digits_than_255_steps_tell_apart(value, top, expected):
     assert overlay.shown(value, top) == expected
 
 
-def test_factors_have_one_digit_behind_the_point_until_ten():
-    assert [overlay.shown_times(value) for value in (0.04, 7.84, 9.94, 9.96, 12.3)] == ["0.0", "7.8", "9.9", "10", "12"]
+@pytest.mark.parametrize("value, expected", [(0.0, "0"), (4e-13, "4.0e-13"), (0.04, "0.04"), (0.12, "0.1"),
+                                             (7.84, "7.8"), (9.94, "9.9"), (9.96, "10"), (12.3, "12")])
+def test_factors_have_one_digit_behind_the_point_until_ten_and_small_ones_are_not_lost(value, expected):
+    assert overlay.shown_times(value) == expected
