@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,6 +39,21 @@ def require_multiple(caller: str, argument: str, value: int, divisor: int, why: 
         below, above = value // divisor * divisor, (value // divisor + 1) * divisor
         near = f"{above}" if below == 0 else f"{below} or {above}"
         raise LabError(f"{caller}: {argument}={value} is no multiple of {divisor} ({why}); give {near}")
+
+
+def require_grid(caller: str, tokens: int, prefix: int, grid: Sequence[int] | None = None) -> tuple[int, int]:
+    """(rows, columns) of the patches among `tokens`, of which the first `prefix` are none; `grid` None is a square.
+
+    Raises LabError unless the patches form that grid.
+    """
+    require_range(caller, "prefix", prefix, 0, tokens - 1)
+    rows, columns = (math.isqrt(tokens - prefix),) * 2 if grid is None else grid
+    require_range(caller, "grid's rows", rows, 1)
+    if rows * columns != tokens - prefix:
+        formed = "no square" if grid is None else f"no grid of {rows} x {columns}"
+        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form {formed}; give grid=(rows, columns), or "
+                       "another prefix")
+    return rows, columns
 
 
 def require_images(caller: str, images: Any, channels: int | None = None, size: int | None = None) -> None:

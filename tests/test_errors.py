@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightvit_lab.errors import LabError, require_choice, require_images, require_multiple, require_range
+from lightvit_lab.errors import LabError, require_choice, require_grid, require_images, require_multiple, require_range
 
 
 def test_unknown_choice_suggests_the_closest_and_lists_all():
@@ -47,3 +47,11 @@ def test_wrong_images_are_refused_with_the_call_that_mends_them(images, words):
 
 def test_right_images_pass():
     require_images("f", torch.zeros(2, 3, 32, 32), channels=3, size=32)
+
+
+def test_a_grid_is_a_square_unless_given_and_must_be_what_the_tokens_form():
+    assert require_grid("f", 65, 1) == (8, 8) and require_grid("f", 8, 2, (2, 3)) == (2, 3)
+    for tokens, prefix, grid, words in ((6, 1, None, "no square"), (7, 1, (2, 2), "no grid of 2 x 2"),
+                                        (4, 4, None, "prefix=4"), (4, 0, (0, 4), "1 <= grid's rows")):
+        with pytest.raises(LabError, match=words):
+            require_grid("f", tokens, prefix, grid)

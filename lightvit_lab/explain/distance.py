@@ -6,14 +6,13 @@ Transformers See Like Convolutional Neural Networks?, arXiv 2108.08810. Used in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ..errors import LabError, require_range
-from .rollout import _require_maps
+from ..errors import LabError, require_grid
+from .rollout import require_square_maps
 
 
 def attention_distance(maps: Sequence[Tensor], prefix: int = 1, grid: tuple[int, int] | None = None) -> Tensor:
@@ -24,12 +23,12 @@ def attention_distance(maps: Sequence[Tensor], prefix: int = 1, grid: tuple[int,
     Distances are Euclidean between the centres of patches on a `grid` of (rows, columns), None for a square; times the
     patch size, they are pixels. Raises LabError on maps that are no such list, and on a grid that tokens do not form.
     """
-    _require_maps("attention_distance", maps)
+    require_square_maps("attention_distance", maps)
     heads = {block_map.shape[1] for block_map in maps}
     if len(heads) > 1:
         raise LabError(f"attention_distance: blocks have {', '.join(map(str, sorted(heads)))} heads; give blocks of as "
                        "many heads at a time")
-    rows, columns = _grid(maps[0].shape[-1], prefix, grid)
+    rows, columns = require_grid("attention_distance", maps[0].shape[-1], prefix, grid)
     apart = _distances(rows, columns).to(maps[0].device)
     return torch.stack([_of_block(block_map.float()[..., prefix:, prefix:], apart) for block_map in maps])
 
@@ -45,13 +44,3 @@ def _distances(rows: int, columns: int) -> Tensor:
     places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
     return (places[:, None] - places[None]).norm(dim=-1)
 
-
-def _grid(tokens: int, prefix: int, grid: tuple[int, int] | None) -> tuple[int, int]:
-    require_range("attention_distance", "prefix", prefix, 0, tokens - 1)
-    side = math.isqrt(tokens - prefix)
-    rows, columns = (side, side) if grid is None else grid
-    if rows * columns != tokens - prefix:
-        formed = "no square" if grid is None else f"no grid of {rows} x {columns}"
-        raise LabError(f"attention_distance: {tokens} tokens, {prefix} of them in front, form {formed}; give "
-                       "grid=(rows, columns), or another prefix")
-    return rows, columns

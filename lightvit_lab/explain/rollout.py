@@ -26,7 +26,7 @@ def rollout(maps: Sequence[Tensor], fusion: str = "mean", discard_ratio: float =
     each fused map is set to zero (not the entry from the class token to itself). Then the identity is added for the
     residual path and each row divided by its sum. Rows of the result sum to 1. Raises LabError on anything else.
     """
-    _require_maps("rollout", maps)
+    require_square_maps("rollout", maps)
     require_choice("rollout", "fusion", fusion, FUSIONS)
     require_range("rollout", "discard_ratio", discard_ratio, 0, 1)
     weights = _head_weights(head_weights, fusion, maps)
@@ -69,7 +69,7 @@ def _head_weights(weights: Sequence[float] | Tensor | None, fusion: str, maps: S
     return weights.expand(shape)
 
 
-def _require_maps(caller: str, maps: Sequence[Tensor]) -> None:
+def require_square_maps(caller: str, maps: Sequence[Tensor]) -> None:
     """Raise LabError unless `maps` holds square maps (batch, heads, N, N) of the same tokens for every block."""
     if not isinstance(maps, (list, tuple)) or not maps:
         raise LabError(f"{caller}: maps={type(maps).__name__} of {len(maps) if hasattr(maps, '__len__') else 'no'} blocks; "

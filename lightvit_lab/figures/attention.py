@@ -14,7 +14,7 @@ import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from ..errors import LabError, require_images, require_range
+from ..errors import LabError, require_grid, require_images, require_range
 from .display import COLOURS, style
 from .pictures import _BARE, pictures_and_maps, to_bytes
 
@@ -30,7 +30,7 @@ def rollout_by_depth(image: Tensor, flows_by_depth: Sequence[Tensor], prefix: in
     columns) of the patches, None for a square. Raises LabError on flows that are none, or of another grid.
     """
     _require("rollout_by_depth", image, flows_by_depth, 2, "(N, N)")
-    rows, columns = _grid("rollout_by_depth", flows_by_depth[0].shape[-1], prefix, grid)
+    rows, columns = require_grid("rollout_by_depth", flows_by_depth[0].shape[-1], prefix, grid)
     found = [_looking_row(flow, prefix).reshape(rows, columns).cpu() for flow in flows_by_depth]
     places = [(index // 3 + 1, index % 3 + 1) for index in range(1 + len(found))]   # three to a row, for phones
     lines = places[-1][0]
@@ -56,7 +56,7 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
     _require("head_gallery", image, block_maps, 3, "(heads, N, N)")
     require_range("head_gallery", "number of blocks", len(block_maps), 1, 24)
     require_range("head_gallery", "number of heads", block_maps[0].shape[0], 1, 12)
-    rows, columns = _grid("head_gallery", block_maps[0].shape[-1], prefix, grid)
+    rows, columns = require_grid("head_gallery", block_maps[0].shape[-1], prefix, grid)
     found = [[_looking_row(weights, prefix).reshape(rows, columns).cpu() for weights in heads] for heads in block_maps]
     heads = len(found[0])
     figure = make_subplots(1, 2, column_widths=[0.22, 0.78], horizontal_spacing=0.08,
@@ -133,7 +133,7 @@ def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor,
         raise LabError(f"global_tokens: aggregation has shape {_shape(aggregation)}, broadcast {_shape(broadcast)}; "
                        "give (B, heads, T, N) and (B, heads, N, T) of the same block")
     tokens, patches = aggregation.shape[-2:]
-    grid = _grid("global_tokens", patches, 0, grid)
+    grid = require_grid("global_tokens", patches, 0, grid)
     taken = aggregation.float().mean(dim=1) * patches                             # (B, T, N)
     handed = broadcast.float().mean(dim=1).transpose(1, 2) * tokens
     both = torch.stack([taken, handed], dim=1).flatten(0, 1).cpu().unflatten(-1, grid)     # (2B, T, rows, columns)
@@ -184,12 +184,3 @@ def _require(caller: str, image: Tensor, maps: Sequence[Tensor], ndim: int, aske
             raise LabError(f"{caller}: the map of block {block} is {_shape(part)}; give finite {asked} of one size for "
                            "every block, for one picture, such as [part[0] for part in maps]")
 
-
-def _grid(caller: str, tokens: int, prefix: int, grid: tuple[int, int] | None) -> tuple[int, int]:
-    require_range(caller, "prefix", prefix, 0, tokens - 1)
-    side = math.isqrt(tokens - prefix)
-    rows, columns = (side, side) if grid is None else grid
-    if rows * columns != tokens - prefix:
-        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form no grid of {rows} x {columns}; "
-                       "give grid=(rows, columns), or another prefix")
-    return rows, columns

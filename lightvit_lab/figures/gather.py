@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import LabError, require_images, require_range
+from ..errors import LabError, require_grid, require_images, require_range
 from .atlas import Atlas, Maps
 
 
@@ -23,7 +22,10 @@ def atlas(images: Tensor, captions: Sequence[str], attention: Sequence[Tensor] =
     _require_tokens(caller, attention, flows, len(images))
     require_range(caller, "prefix", prefix, 0)
     tokens = next((part.shape[-1] for part in (*attention, *flows.values())), None)
-    grid = _grid(caller, grid, tokens, prefix) if grid or tokens else _grid_of(images, next(iter(grids.values())))
+    if tokens is not None:
+        grid = require_grid(caller, tokens, prefix, grid)
+    elif grid is None:
+        grid = _grid_of(images, next(iter(grids.values())))
     found = {"attention": _from_tokens("heads", torch.stack(attention, dim=1), prefix, grid)} if attention else {}
     found |= {name: _from_tokens("flow", flow[:, None, None], prefix, grid) for name, flow in flows.items()}
     found |= {name: _from_grid(caller, name, values, images, grid) for name, values in grids.items()}
@@ -73,22 +75,6 @@ def _require_finite(caller: str, name: str, values: Tensor) -> None:
     if wrong:
         raise LabError(f"{caller}: {name} has {wrong} values that are no finite numbers; maps.isfinite().all() "
                        "finds where they come from")
-
-
-def _grid(caller: str, grid: tuple[int, int] | None, tokens: int | None, prefix: int) -> tuple[int, int]:
-    """Rows and columns of patches: as given, else a square of tokens."""
-    if grid is not None:
-        if len(grid) != 2 or (tokens is not None and grid[0] * grid[1] != tokens - prefix):
-            raise LabError(f"{caller}: grid={tuple(grid)} with {prefix} tokens in front is not what {tokens} tokens "
-                           "form; give (rows, columns) with rows * columns + prefix = tokens")
-        for axis, size in zip(("rows", "columns"), grid):
-            require_range(caller, f"grid's {axis}", size, 1)
-        return int(grid[0]), int(grid[1])
-    side = math.isqrt(max(tokens - prefix, 0))
-    if side == 0 or side * side != tokens - prefix:
-        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form no square; give grid=(rows, "
-                       "columns), or another prefix")
-    return side, side
 
 
 def _grid_of(images: Tensor, values: Any) -> tuple[int, int]:

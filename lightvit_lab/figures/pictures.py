@@ -69,63 +69,6 @@ def gallery(images: Tensor, captions: Sequence[str], columns: int = 4) -> go.Fig
     return figure.update_layout(height=(150 + 15 * more) * rows, margin=dict(l=5, r=5, t=25 + 15 * more, b=5))
 
 
-def where_patches_look(image: Tensor, maps: Sequence[Tensor]) -> go.Figure:
-    """A slider over the patches of one picture (3, H, W); for the chosen one, where each block of a ViT looks.
-
-    `maps` holds per block the attention among the image tokens, (tokens, tokens), averaged over heads or of one head,
-    rows from the looking token. The chosen patch is framed; brighter is more attention.
-    """
-    tokens = maps[0].shape[0]
-    side = math.isqrt(tokens)
-    patch = image.shape[-1] / side
-    panels = [(index // 3 + 1, index % 3 + 1) for index in range(1 + len(maps))]     # three to a row: legible on a phone
-    figure = make_subplots(panels[-1][0], 3, horizontal_spacing=0.02, vertical_spacing=0.1,
-                           subplot_titles=("picture", *(f"block {i}" for i in range(len(maps)))))
-    figure.add_trace(go.Image(z=to_bytes(image), hoverinfo="skip"), *panels[0])
-    for panel in panels:
-        figure.add_trace(_frame(0, side, patch), *panel)
-    for block, panel in zip(maps, panels[1:]):
-        figure.add_trace(go.Heatmap(**_heat(block[0], side, patch), coloraxis="coloraxis"), *panel)
-    _add_slider(figure, maps, side, patch)
-    limits = dict(range=[-0.5, image.shape[-1] - 0.5], constrain="domain")
-    figure.update_xaxes(**_BARE, **limits).update_yaxes(**_BARE, range=limits["range"][::-1])
-    for row, column in panels:      # square pixels, panel by panel
-        name = figure.get_subplot(row, column).xaxis.plotly_name.replace("axis", "")
-        figure.update_yaxes(scaleanchor=name, row=row, col=column)
-    brightest = max(block.max().item() for block in maps)
-    scale = dict(colorscale="Cividis", cmin=0, cmax=brightest, colorbar=dict(title="weight", len=0.9, thickness=12))
-    return figure.update_layout(height=230 * panels[-1][0] + 70, coloraxis=scale, showlegend=False,
-                                margin=dict(l=10, r=10, t=40, b=10))
-
-
-def _heat(row: Tensor, side: int, patch: float) -> dict:
-    """A row of attention as a heat map whose cells lie on the picture's pixels."""
-    centres = [(i + 0.5) * patch - 0.5 for i in range(side)]
-    return dict(z=row.reshape(side, side).round(decimals=4).tolist(), x=centres, y=centres,
-                hovertemplate="weight %{z:.3f}<extra></extra>")
-
-
-def _frame(token: int, side: int, patch: float) -> go.Scatter:
-    """A frame round one patch."""
-    left, top = token % side * patch - 0.5, token // side * patch - 0.5
-    return go.Scatter(x=[left, left + patch, left + patch, left, left], y=[top, top, top + patch, top + patch, top],
-                      mode="lines", line=dict(color="#E69F00", width=3), hoverinfo="skip")
-
-
-def _add_slider(figure: go.Figure, maps: Sequence[Tensor], side: int, patch: float) -> None:
-    """One animation frame per patch: the frames move, the heat maps change; works without a kernel."""
-    blocks = len(maps)
-    figure.frames = [
-        go.Frame(name=str(token), traces=list(range(1, 2 + 2 * blocks)), data=[
-            *(_frame(token, side, patch) for _ in range(1 + blocks)),
-            *(go.Heatmap(**_heat(block[token], side, patch)) for block in maps)])
-        for token in range(side * side)]
-    steps = [dict(label=str(token), method="animate",
-                  args=[[str(token)], dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))])
-             for token in range(side * side)]
-    figure.update_layout(sliders=[dict(active=0, currentvalue=dict(prefix="looking patch: "), pad=dict(t=10), steps=steps)])
-
-
 def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[str], unit: str) -> go.Figure:
     """Pictures (N, 3, H, W) in [0, 1], one to a row, and beside each its maps, (N, rows, columns) each; brighter is more.
 

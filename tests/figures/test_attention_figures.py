@@ -88,14 +88,14 @@ def test_two_pictures_keep_their_own_rows():
     (lambda: figures.rollout_by_depth(IMAGE, []), "no maps"),
     (lambda: figures.rollout_by_depth(IMAGE, [torch.eye(5), torch.eye(6)]), r"block 1 is \(6, 6\)"),
     (lambda: figures.rollout_by_depth(IMAGE, [looks(0, 0, 0, 0, float("nan"))]), "give finite"),
-    (lambda: figures.rollout_by_depth(IMAGE, [torch.eye(6)]), "6 tokens, 1 of them in front, form no grid of 2 x 2"),
+    (lambda: figures.rollout_by_depth(IMAGE, [torch.eye(6)]), "6 tokens, 1 of them in front, form no square"),
     (lambda: figures.head_gallery(IMAGE, [torch.eye(5)]), r"\(heads, N, N\)"),
     (lambda: figures.head_gallery(IMAGE, [torch.eye(5).expand(13, 5, 5)]), "number of heads=13"),
     (lambda: figures.head_gallery(IMAGE, [torch.eye(5)[None]], grid=(1, 3)), "no grid of 1 x 3"),
     (lambda: figures.attention_distance(torch.ones(3)), r"distances=\(3,\)"),
     (lambda: figures.global_tokens(IMAGE[None], torch.ones(2, 1, 2, 4), torch.ones(1, 1, 4, 2)), "aggregation="),
     (lambda: figures.global_tokens(IMAGE[None], torch.ones(1, 1, 2, 4), torch.ones(1, 1, 2, 4)), "broadcast"),
-    (lambda: figures.global_tokens(IMAGE[None], torch.ones(1, 1, 2, 6), torch.ones(1, 1, 6, 2)), "no grid of 2 x 2")])
+    (lambda: figures.global_tokens(IMAGE[None], torch.ones(1, 1, 2, 6), torch.ones(1, 1, 6, 2)), "form no square")])
 def test_what_does_not_fit_is_refused_in_words(call, expected):
     with pytest.raises(LabError, match=expected):
         call()

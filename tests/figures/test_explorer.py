@@ -95,7 +95,7 @@ def test_the_html_is_self_contained_escaped_and_says_all_without_javascript():
     ({"flows": {"rollout": FLOW[0]}}, "rollout has shape"),
     ({"grids": {"coarse": drawn(2, 4, 3)}}, r"coarse has shape \(2, 4, 3\); give a tensor \(2, 3, 4\).*\(2, 24, 32\)"),
     ({"grids": {"few": drawn(1, 3, 4)}}, "few has shape"),
-    ({"grid": (4, 4)}, r"grid=\(4, 4\) with 1 tokens in front is not what 13 tokens form"),
+    ({"grid": (4, 4)}, "13 tokens, 1 of them in front, form no grid of 4 x 4"),
     ({"grid": None}, "13 tokens, 1 of them in front, form no square"),
     ({"flows": {"rollout": FLOW.index_fill(2, torch.tensor(3), float("nan"))}}, "rollout has 26 values that are"),
     ({"attention": (), "flows": None, "grids": None}, "no maps"),

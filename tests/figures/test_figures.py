@@ -71,17 +71,6 @@ def test_patches_are_laid_out_in_reading_order_each_under_its_number():
     assert (numbers.x[1], numbers.y[1]) == (4.5, 0.0) and numbers.y[2] > numbers.y[1]
 
 
-def test_the_slider_moves_frame_and_heat_map_to_the_chosen_patch():
-    maps = [torch.eye(4), torch.full((4, 4), 0.25)]
-    figure = figures.where_patches_look(torch.zeros(3, 8, 8), maps)
-    assert len(figure.frames) == len(figure.layout.sliders[0].steps) == 4
-    frame = figure.frames[3]
-    heat = [trace for trace in frame.data if trace.type == "heatmap"]
-    assert [list(row) for row in heat[0].z] == [[0, 0], [0, 1]] and list(heat[0].x) == [1.5, 5.5]
-    assert (min(frame.data[0].x), max(frame.data[0].x)) == (3.5, 7.5)
-    assert [figure.data[index].type for index in frame.traces] == [trace.type for trace in frame.data]
-
-
 def test_intervals_and_single_runs_are_drawn():
     figure = figures.scores_by_model({"a": (0.5, 0.4, 0.7)}, {"a": [0.45, 0.55]})
     assert figure.data[0].error_x.array[0] == pytest.approx(20) and figure.data[0].error_x.arrayminus[0] == pytest.approx(10)
