@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Protocol
+from typing import Any, Protocol
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -40,10 +41,13 @@ def style(index: int) -> dict:
             "marker": {"color": COLOURS[index], "symbol": MARKERS[index], "size": 9}}
 
 
-def show(figure: go.Figure, alt: str, result: HasOrigin | None = None) -> None:
-    """Show `figure` with its alternative text, and under it where its numbers come from if they are a stored `result`.
+def show(figure: go.Figure, alt: str, result: HasOrigin | None = None, finding: str = "",
+         table: Mapping[str, Sequence[Any]] | None = None) -> None:
+    """Show `figure` with its alternative text, and under it what there is to find, its numbers and where they come from.
 
-    Raises LabError if `figure` is none, or if `alt` does not say in a sentence what there is to see.
+    `finding` is one sentence for all readers; `table` holds columns by name, the first one naming the rows, and is folded;
+    `result` is the stored run that the figure draws. Raises LabError if `figure` is none, if `alt` does not say in a
+    sentence what there is to see, or if columns differ in length.
     """
     if not isinstance(figure, go.Figure):
         raise LabError(f"show: expected a Plotly figure, got {type(figure).__name__}")
@@ -54,16 +58,34 @@ def show(figure: go.Figure, alt: str, result: HasOrigin | None = None) -> None:
         from IPython.display import HTML, display
     except ImportError:
         return print(f"[figure] {alt}")
-    origin = f"<p><small>{escape(result.origin)}</small></p>" if result else ""
+    below = (f"<p>{escape(finding)}</p>" if finding else "") + (_table_html(table) if table else "")
+    below += f"<p><small>{escape(result.origin)}</small></p>" if result else ""
     if "LIGHTVIT_BOOK" in os.environ:
-        return display(HTML(_page_html(figure, alt, origin)))
+        return display(HTML(_page_html(figure, alt, below)))
     display(figure)
-    display(HTML(f'<p style="{_HIDDEN}">Figure: {escape(alt)}</p>{origin}'))
+    display(HTML(f'<p style="{_HIDDEN}">Figure: {escape(alt)}</p>{below}'))
 
 
-def _page_html(figure: go.Figure, alt: str, origin: str) -> str:
+def _table_html(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Columns by name as a table in a fold, which scrolls on a phone."""
+    if len({len(column) for column in columns.values()}) != 1:
+        lengths = ", ".join(f"{name!r} {len(column)}" for name, column in columns.items())
+        raise LabError(f"show: columns of the table differ in length ({lengths}); give as many values in each")
+    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in columns)
+    rows = [f'<tr><th scope="row">{_cell(first)}</th>' + "".join(f"<td>{_cell(value)}</td>" for value in rest) + "</tr>"
+            for first, *rest in zip(*columns.values())]
+    return ('<details><summary>Data table</summary><div tabindex="0" role="region" aria-label="Data table" '
+            f'style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+            "</details>")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else escape(str(value))
+
+
+def _page_html(figure: go.Figure, alt: str, below: str) -> str:
     """HTML for a page that has plotly.js already. A group, not an image: sliders and buttons in it stay reachable."""
     drawing = pio.to_html(figure, full_html=False, include_plotlyjs=False, include_mathjax=False, auto_play=False,
                           config={"responsive": True, "displaylogo": False, "displayModeBar": False})
     return (f'<figure class="lab-figure" role="group" aria-label="{escape(alt, quote=True)}">{drawing}'
-            f"{f'<figcaption>{origin}</figcaption>' if origin else ''}</figure>")
+            f"{f'<figcaption>{below}</figcaption>' if below else ''}</figure>")

@@ -32,6 +32,20 @@ def test_notebook_figure_is_plotlys_own_and_the_alt_text_follows(monkeypatch, sh
     assert isinstance(shown[0], go.Figure) and ALT in shown[1].data
 
 
+@pytest.mark.parametrize("in_the_book", [True, False])
+def test_finding_and_folded_table_stand_below_the_figure(monkeypatch, shown, in_the_book):
+    monkeypatch.setenv("LIGHTVIT_BOOK", "1") if in_the_book else monkeypatch.delenv("LIGHTVIT_BOOK", raising=False)
+    figures.show(go.Figure(), alt=ALT, finding="Heads differ & so do blocks.", table={"block": ["0", "<1>"], "far": [1.23456, 2]})
+    html = shown[-1].data
+    assert "<p>Heads differ &amp; so do blocks.</p>" in html and "<summary>Data table</summary>" in html
+    assert html.count("<tr>") == 3 and '<th scope="row">&lt;1&gt;</th><td>2</td>' in html and "<td>1.23</td>" in html
+
+
+def test_a_table_with_a_hole_is_refused():
+    with pytest.raises(LabError, match="columns of the table differ in length .*'a' 1, 'b' 2"):
+        figures.show(go.Figure(), alt=ALT, table={"a": [1], "b": [1, 2]})
+
+
 def test_show_leaves_the_figure_as_it_was(shown):
     figure = go.Figure(go.Scatter(y=[1, 2]))
     before = figure.to_json()
