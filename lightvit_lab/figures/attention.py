@@ -50,6 +50,8 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
                  grid: tuple[int, int] | None = None) -> go.Figure:
     """Where the class token looks in every block (rows) and head (columns), on one scale, in fair shares.
 
+    The scale ends where 1 % of the values lie above, so that one sharp head does not hide all others.
+
     `image` is (3, H, W) in [0, 1]; `block_maps` holds (heads, N, N) per block, at most 12 heads and 24 blocks; `prefix`
     and `grid` as in `rollout_by_depth`. Raises LabError on maps that are none, of several sizes, or of another grid.
     """
@@ -71,7 +73,7 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
                         constraintoward="top", row=1, col=2)
     figure.layout.annotations[1].yshift = 18                # above the numbers of the heads
     return figure.update_layout(height=max(190, 54 * len(found)) + 130, margin=dict(l=5, r=5, t=50, b=70),
-                                coloraxis=_scale([values for heads in found for values in heads]))
+                                coloraxis=_scale([values for heads in found for values in heads], 0.99))
 
 
 def _sheet(found: Sequence[Sequence[Tensor]]) -> go.Heatmap:
@@ -151,10 +153,12 @@ def _looking_row(weights: Tensor, prefix: int) -> Tensor:
     return row[prefix:].float() * len(weights)
 
 
-def _scale(found: Sequence[Tensor]) -> dict:
-    """One scale for all maps, from zero to the greatest value, its bar below the figure."""
-    bar = dict(title=dict(text=_UNIT, side="top"), orientation="h", len=0.6, thickness=10, y=0, yanchor="top")
-    return dict(colorscale="Cividis", cmin=0, cmax=max(values.max().item() for values in found), colorbar=bar)
+def _scale(found: Sequence[Tensor], share: float = 1.0) -> dict:
+    """One scale for all maps, from zero to what `share` of all values do not exceed, its bar below the figure."""
+    top = torch.stack(list(found)).double().flatten().quantile(share).item()
+    title = dict(text=_UNIT + (" (or more, at the end)" if share < 1 else ""), side="top", font_size=12)
+    bar = dict(title=title, orientation="h", len=0.6, thickness=10, y=0, yanchor="top")
+    return dict(colorscale="Cividis", cmin=0, cmax=top, colorbar=bar)
 
 
 def _upright(figure: go.Figure, row: int, column: int) -> None:
