@@ -11,6 +11,7 @@ import argparse
 import io
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from statistics import median, quantiles
 
 import torch
@@ -26,7 +27,8 @@ def own_picture(seed: int) -> dict:
     pixels = torch.randint(0, 256, (1200, 1600, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     file = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(file, "JPEG")
-    return {"name": f"own_{seed}.jpg", "type": "image/jpeg", "size": file.tell(), "content": memoryview(file.getvalue())}
+    return {"name": f"own_{seed}.jpg", "type": "image/jpeg", "size": file.tell(), "content": memoryview(file.getvalue()),
+            "last_modified": datetime.now(UTC)}
 
 
 def milliseconds(act: Callable[[], None]) -> float:
