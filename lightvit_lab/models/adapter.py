@@ -26,6 +26,9 @@ class Layout(NamedTuple):
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Name -> attention module of `model` that can be read, in order. Raises LabError, naming what cannot be, if none can."""
+    if hasattr(model, "_orig_mod"):
+        raise LabError("this model is compiled, and what was compiled runs past the hooks that read attention; give the model "
+                       "before torch.compile, which is compiled._orig_mod")
     readable = {name: module for name, module in model.named_modules() if _readable(module)}
     if readable:
         return readable

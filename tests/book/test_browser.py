@@ -67,6 +67,11 @@ def _fail_if(wrong):
     assert not wrong, "\n" + "\n".join(wrong)
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_weighs_less_than_three_megabytes_beside_the_scripts_that_all_share(page):
+    assert (browser.HTML / page).stat().st_size < 3 * 2**20
+
+
 def test_no_script_complains_in_the_console(tab):
     _fail_if(tab.errors)
 

@@ -102,6 +102,12 @@ def test_a_new_forward_empties_the_list():
     assert [len(block) for block in maps] == [1] * 4
 
 
+def test_a_compiled_model_is_refused_since_it_would_run_past_the_hooks():
+    with pytest.raises(LabError, match="give the model before torch.compile"):
+        with record_attention(torch.compile(models.create_model("lab_vit_student"))):
+            pass
+
+
 def test_fused_attention_that_nobody_can_read_is_named():
     with pytest.raises(LabError, match=r"layers.0.blocks.0.attn \(WindowAttention\) and 11 more.*readable are"):
         with record_attention(models.create_model("swin_tiny_patch4_window7_224")):
