@@ -26,7 +26,7 @@ if MISSING:
 pytestmark = pytest.mark.browser
 PAGES = browser.pages()
 BUILT = {page: (browser.HTML / page).read_text(encoding="utf-8") for page in PAGES}
-ATTENTION = "chapters/foundations/vision_transformer.html"
+EXPLORED = ("chapters/foundations/vision_transformer.html", "chapters/practice/reading_attention.html")
 SOLUTION = re.compile(r"^ *### BEGIN SOLUTION *\n(.*?)^ *### END SOLUTION", re.DOTALL | re.MULTILINE)
 
 
@@ -134,7 +134,19 @@ def test_every_slider_shows_what_it_names(tab):
         assert _drawn(figure) != drawn, f"the figure with slider {number} stays as it was"
         values = figure.evaluate(VALUES)
         assert values.get("shown") == values.get("named"), f"slider {number} names one thing, its figure shows another"
-    assert tab.address != ATTENTION or "looking patch: " in [figure.evaluate(PREFIX) for figure in figures]
+
+
+def test_arrow_keys_move_the_looking_patch_of_every_explorer(tab):
+    explorers = tab.page.query_selector_all(".lab-explorer")
+    assert len(explorers) == (tab.address in EXPLORED)
+    for explorer in explorers:
+        said = explorer.query_selector("[role=status]")
+        explorer.query_selector("[role=application]").focus()
+        sentences = []
+        for key in ("Home", "ArrowRight", "ArrowDown"):
+            tab.page.keyboard.press(key)
+            sentences.append(said.inner_text())
+        assert "the class token looks" in sentences[0] and len(set(sentences)) == 3, sentences
 
 
 def test_arrow_keys_move_every_slider(tab):
@@ -156,7 +168,6 @@ VALUES = """figure => {
   if (!frame) return {};
   return {shown: frame.traces.map(index => heights(figure._fullData[index])), named: frame.data.map(heights)};
 }"""
-PREFIX = "figure => figure._fullLayout.sliders[0].currentvalue.prefix"
 
 
 def _drawn(figure):
