@@ -1,4 +1,7 @@
-"""One thread for all tests: beside a busy neighbour, two threads can be sixteen times slower than one."""
+"""One thread for all tests: beside a busy neighbour, two threads can be sixteen times slower than one.
+
+No test may read or change the progress of whoever runs it.
+"""
 
 import os
 from pathlib import Path
@@ -10,6 +13,7 @@ from lightvit_lab.runtime import ensure_torchvision
 
 ensure_torchvision()   # so that any test file may import timm, also when it runs alone
 torch.set_num_threads(1)
+os.environ["LIGHTVIT_PROGRESS"] = "0"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -1,4 +1,7 @@
-"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists the stored runs. No torch needed."""
+"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists the stored runs, `exercises` the exercises.
+
+The first two need no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ import sys
 
 from .. import __version__
 from ..errors import LabError
-from . import doctor
+from . import doctor, exercises
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 1 if the doctor misses something of the core, or 2 on bad input."""
+    """Run one command; returns the exit code: 0, or 1 if something of the core is missing, or 2 on bad input."""
     chosen = _parser().parse_args(arguments)
     try:
+        if chosen.command == "exercises":
+            return exercises.main()
         return _results(chosen.name) if chosen.command == "results" else doctor.main()
     except LabError as error:
         print(f"lightvit-lab: {error}", file=sys.stderr)
@@ -28,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("doctor", help="what is installed, what this machine has, and how to mend what is missing")
     results = commands.add_parser("results", help="list the stored runs, or print one as JSON")
     results.add_argument("name", nargs="?", help="the stored run to print")
+    commands.add_parser("exercises", help="list all exercises with page, points, minutes and known wrong answers")
     return parser
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from html import escape
 
-EDGES = {"passed": "#2e8b57", "not started": "#808080", "wrong": "#c0392b", "error": "#b8860b", "predict": "#4c78a8"}
+EDGES = {"passed": "#2e8b57", "not started": "#808080", "wrong": "#c0392b", "error": "#b8860b", "predict": "#4c78a8",
+         "progress": "#4c78a8"}
 SIGNS = {"passed": "\u2713", "not started": "\u25cb", "wrong": "\u2717", "error": "!"}
 _CODE = re.compile(r"`([^`]+)`")
 _CODE_STYLE = "font-family:monospace;color:inherit;background:none;border:0;padding:0"
@@ -26,12 +27,17 @@ def box_style(kind: str) -> str:
             "overflow-wrap:anywhere")
 
 
-def check_box(status: str, exercise_id: str, message: str, beside: str = "") -> str:
-    """The box of a check: sign, status and exercise in one line, the message below, numbers as they stand."""
+def preformatted(text: str) -> str:
+    """Text as it stands, scrolled sideways where it is wide; empty for an empty text."""
+    return (f'<pre tabindex="0" style="margin:.4em 0 0;padding:0;border:0;color:inherit;background:none;'
+            f'overflow-x:auto">{escape(text)}</pre>') if text else ""
+
+
+def check_box(status: str, exercise_id: str, message: str, beside: str = "", drawing: str = "", printed: str = "") -> str:
+    """The box of a check: sign, status and exercise in one line, the message below, then numbers, drawing, output."""
     css = status.replace(" ", "-")
-    numbers = (f'<pre tabindex="0" style="margin:.4em 0 0;padding:0;border:0;color:inherit;background:none;'
-               f'overflow-x:auto">{escape(beside)}</pre>') if beside else ""
+    output = f'<div style="margin-top:.4em">It printed:</div>{preformatted(printed)}' if printed else ""
     return (f'<div class="lab-check lab-check-{css}" style="{box_style(status)}">'
             f'<strong><span aria-hidden="true">{SIGNS[status]}</span> {escape(status)}</strong> '
             f'<span style="font-family:monospace">{escape(exercise_id)}</span>'
-            f'<div class="lab-check-message">{inline(message)}</div>{numbers}</div>')
+            f'<div class="lab-check-message">{inline(message)}</div>{preformatted(beside)}{drawing}{output}</div>')

@@ -69,10 +69,10 @@ def _tensor_difference(given: Any, expected: Tensor, tolerance: float, name: str
         return Difference(f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}{also}", True)
     if given.dtype != expected.dtype:
         return Difference(f"{name} is {given.dtype}, expected {expected.dtype}; its shape is right", True)
-    return _value_difference(_plain(given), _plain(expected), tolerance, name)
+    return _value_difference(plain(given), plain(expected), tolerance, name)
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def plain(tensor: Tensor) -> Tensor:
     """The tensor on the cpu, without history, wide enough to be compared."""
     tensor = tensor.detach().cpu()
     tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
@@ -91,8 +91,10 @@ def _value_difference(given: Tensor, expected: Tensor, tolerance: float, name: s
     gap = (given.to(torch.complex128) - expected.to(torch.complex128)).abs().nan_to_num(math.inf, math.inf)
     gap = gap.where(~close, 0.0)
     here, there, apart = (_digits(part.flatten()[gap.argmax()].item()) for part in (given, expected, gap))
-    return Difference(f"the shape is right, but {int((~close).sum())} of {given.numel()} values of {name} differ, most "
-                      f"{_place(gap == gap.max())}: expected {there}, given {here}, a difference of {apart}")
+    beyond = f" by more than the tolerance, {tolerance:g}" if inexact and tolerance else ""
+    return Difference(f"the shape {tuple(given.shape)} and the dtype are right, but {int((~close).sum())} of {given.numel()} "
+                      f"values of {name} differ{beyond}, most {_place(gap == gap.max())}: expected {there}, given {here}, "
+                      f"a difference of {apart}")
 
 
 def _place(mask: Tensor) -> str:
@@ -126,7 +128,8 @@ def _scalar_difference(given: Any, expected: Any, tolerance: float, name: str) -
         return None
     if number and math.isnan(given):
         return Difference(f"{name} is NaN (not a number); 0 / 0 and inf - inf make NaN", True)
-    return Difference(f"{name} differs: expected {_digits(expected)}, given {_digits(given)}")
+    beyond = f" by more than the tolerance, {tolerance:g}" if isinstance(expected, float) and tolerance else ""
+    return Difference(f"{name} differs{beyond}: expected {_digits(expected)}, given {_digits(given)}")
 
 
 def _is_number(value: Any) -> bool:

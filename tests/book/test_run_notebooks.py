@@ -76,6 +76,7 @@ def clean_kernel(monkeypatch, tmp_path):
         if name.lower().endswith("_proxy") or name.startswith("LIGHTVIT_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LIGHTVIT_PROGRESS", "0")   # or the checks below would be written into our own progress
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     (tmp_path / "run").mkdir()
     return tmp_path / "run"

@@ -1,0 +1,98 @@
+"""Expected beside given, drawn: small PNGs inside the HTML of a check, for outputs that are pictures or 2-D maps."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .comparison import plain
+
+SMALLEST, LARGEST = 3, 512    # cells along a side that are worth drawing
+LONG, SHORT = 160, 24        # pixels on the page: the longer side, and the shorter one at least
+
+
+def drawn_beside(given: Any, expected: Any) -> str:
+    """Both outputs and where they differ, as HTML; empty unless both are tensors of one shape that can be drawn.
+
+    Of a stack (batch, heads, ..., rows, columns) the one map with the largest difference is drawn; three channels of
+    numbers in [0, 1] are drawn in colour.
+    """
+    if not _drawable(given, expected):
+        return ""
+    given, expected = (plain(part).double().nan_to_num(0.0, 0.0, 0.0) for part in (given, expected))
+    colour = _is_picture(expected)
+    index = _worst(given, expected, 3 if colour else 2)
+    given, expected = given[index], expected[index]
+    panels = [_panel("expected", expected, given, expected, colour), _panel("given", given, given, expected, colour),
+              _difference_panel(given, expected, colour)]
+    name = f"{'picture' if colour else 'map'} of {expected.shape[-2]} x {expected.shape[-1]}"
+    which = f"The worst {name}, output{list(index)}" if index else f"The {name}"
+    return (f'<div class="lab-check-drawing" style="margin-top:.4em"><div>{which}, both on one scale:</div>'
+            f'<div style="display:flex;flex-wrap:wrap;gap:.8em;margin-top:.3em">{"".join(panels)}</div></div>')
+
+
+def _drawable(given: Any, expected: Any) -> bool:
+    if not isinstance(given, Tensor) or not isinstance(expected, Tensor) or given.device.type == "meta":
+        return False
+    if given.shape != expected.shape or given.dtype != expected.dtype or expected.is_complex() or expected.dim() < 2:
+        return False
+    return all(SMALLEST <= side <= LARGEST for side in expected.shape[-2:])
+
+
+def _is_picture(expected: Tensor) -> bool:
+    """Whether an output is colour pictures (..., 3, rows, columns) rather than a stack of three maps."""
+    large = expected.dim() >= 3 and expected.shape[-3] == 3 and min(expected.shape[-2:]) >= 8
+    return bool(large and expected.min() >= 0 and expected.max() <= 1)
+
+
+def _worst(given: Tensor, expected: Tensor, kept: int) -> tuple[int, ...]:
+    """Index, over all but the last `kept` dimensions, of the map with the largest difference; () where there is one."""
+    stack = expected.shape[:-kept]
+    gaps = (given - expected).abs().flatten(-kept).amax(-1)
+    return tuple(int(part) for part in torch.unravel_index(gaps.argmax(), stack)) if stack else ()
+
+
+def _panel(name: str, shown: Tensor, given: Tensor, expected: Tensor, colour: bool) -> str:
+    low, high = min(given.min(), expected.min()).item(), max(given.max(), expected.max()).item()
+    pixels = _rgb(shown) if colour else _mapped(shown, low, high)
+    return _figure(name, f"{name}: values from {shown.min():.3g} to {shown.max():.3g}", pixels)
+
+
+def _difference_panel(given: Tensor, expected: Tensor, colour: bool) -> str:
+    """Where they part: the size of the difference on a scale of its own that begins at zero."""
+    gap = (given - expected).abs()
+    gap = gap.amax(0) if colour else gap
+    place = [int(part) for part in torch.unravel_index(gap.argmax(), gap.shape)]
+    apart = (gap > 1e-3 * gap.max()).double().mean().item()
+    alt = f"difference: largest {gap.max():.3g} at row {place[0]}, column {place[1]}; {apart:.0%} of the places differ"
+    return _figure(f"difference, up to {gap.max():.3g}", alt, _mapped(gap, 0.0, gap.max().item()))
+
+
+def _mapped(cells: Tensor, low: float, high: float) -> numpy.ndarray:
+    """Cells (rows, columns) in cividis, dark for low: bytes (rows, columns, 3)."""
+    from ..figures.overlay import SCALE
+
+    across = ((cells - low) / ((high - low) or 1)).clamp(0, 1).numpy()
+    stops = numpy.linspace(0, 1, len(SCALE))
+    return numpy.stack([numpy.interp(across, stops, channel) for channel in zip(*SCALE)], axis=-1).astype(numpy.uint8)
+
+
+def _rgb(picture: Tensor) -> numpy.ndarray:
+    """A picture (3, rows, columns) as bytes (rows, columns, 3)."""
+    return picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+
+
+def _figure(caption: str, alt: str, pixels: numpy.ndarray) -> str:
+    rows, columns, scale = *pixels.shape[:2], LONG / max(pixels.shape)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return (f'<figure style="margin:0"><img src="{source}" alt="{alt}" width="{max(SHORT, round(columns * scale))}" '
+            f'height="{max(SHORT, round(rows * scale))}" style="max-width:100%;image-rendering:pixelated;'
+            f'border:1px solid rgba(128,128,128,.5)"><figcaption style="font-size:.9em">{caption}</figcaption></figure>')

@@ -1,0 +1,119 @@
+"""What a check says, in words: what passed, which mistake was seen, or where an answer and the expected one part."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from .comparison import beside, describe, difference, item
+from .declaration import Exercise, Mistake
+from .drawing import drawn_beside
+from .limits import TimeUp, seconds_allowed
+from .result import CheckResult
+from .running import Outcome
+
+_LIBRARIES = tuple(folder + os.sep for folder in (   # frames from here are never the reader's line
+    str(Path(__file__).parents[1]),
+    *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib"))))
+
+
+def not_started(exercise: Exercise) -> CheckResult:
+    """A stub is no mistake."""
+    return CheckResult("not started", exercise.id, "Put your answer where `raise NotImplementedError` or `...` stands, "
+                       "then run the cell again.")
+
+
+def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome], seed: int) -> CheckResult:
+    """How many cases agree, how closely, for how many points, and what to mind all the same."""
+    points = f"{exercise.points} point{'s' if exercise.points != 1 else ''}"
+    if exercise.cases is None:
+        return CheckResult("passed", exercise.id, f"Right ({points}).", seed=seed)
+    cases = f"All {len(given)} freshly drawn cases agree" if len(given) > 1 else "The freshly drawn case agrees"
+    extra = [one for one, other in zip(given, expected) if set(one.changed) - set(other.changed)]
+    text = f"{cases} within {exercise.tolerance:g} ({points}).{_warning(extra[0]) if extra else ''}"
+    if given[0].was_training:
+        text += (" Your module is in train mode, in which its dropout or batch norm gives other outputs: it was tried as "
+                 "in `.eval()`.")
+    return CheckResult("passed", exercise.id, text, seed=seed, printed=given[0].printed)
+
+
+def known(exercise: Exercise, mistake: Mistake, hint: str, outcome: Outcome, seed: int) -> CheckResult:
+    """A known mistake draws its hint; where it raises, the reader's line stands before it."""
+    status, text = "wrong", hint
+    if outcome.error:
+        blame = _blame(outcome.error, exercise)
+        status, text = "error", f"{blame[0].upper()}{blame[1:]} {hint}"
+    return CheckResult(status, exercise.id, text, mistake=mistake.name, seed=seed, printed=outcome.printed)
+
+
+def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, expected: Outcome,
+            seed: int) -> CheckResult:
+    """An answer that is none of the known wrong ones: the first case that fails, and how."""
+    single = exercise.cases is None
+    where = "" if single else f"Case {index + 1} of {len(cases)}, called with {', '.join(map(describe, cases[index]))}: "
+    if given.error:
+        return CheckResult("error", exercise.id, where + _blame(given.error, exercise), seed=seed, printed=given.printed)
+    if single:   # its reference is the answer itself, so nothing of it is shown
+        return CheckResult("wrong", exercise.id, _value_verdict(given.value, expected.value, exercise.tolerance), seed=seed)
+    found = difference(given.value, expected.value, exercise.tolerance)
+    return CheckResult("wrong", exercise.id, f"{where}{found.text}.{_warning(given)}",
+                       beside(given.value, expected.value), seed=seed, printed=given.printed,
+                       drawing=drawn_beside(given.value, expected.value))
+
+
+def _warning(outcome: Outcome) -> str:
+    """Says that inputs were written into; empty where they were not."""
+    if not outcome.changed:
+        return ""
+    numbers = ", ".join(str(index + 1) for index in outcome.changed)
+    return (f" Mind that your function changes its input in place (argument {numbers}): whoever called it loses the "
+            "original. Work on a new tensor, or on `.clone()`.")
+
+
+def _value_verdict(given: Any, expected: Any, tolerance: float) -> str:
+    """What is wrong with a value, without giving the expected one away: its kind, its direction, no more."""
+    found = difference(given, expected, tolerance, "Your answer")
+    if found.discreet:
+        return f"{found.text}."
+    if isinstance(expected, (int, float)) and not isinstance(expected, bool):
+        return f"{item(given)} is too {'low' if given < expected else 'high'}."
+    return "That is not it, though its type and size are right."
+
+
+def _blame(error: BaseException, exercise: Exercise) -> str:
+    """The reader's own line that raised, and the message; library frames are passed over."""
+    own = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _is_readers(frame)]
+    at = _line(*own[-1]) if own else ""
+    if isinstance(error, TimeUp):
+        there = f" at {at.removesuffix(',')}" if at else ""
+        return (f"it did not end within {seconds_allowed(exercise.seconds):g} s and was stopped{there}. Is there "
+                "a loop whose end is never reached?")
+    if isinstance(error, SystemExit):
+        return f"{at or 'the call'} asks Python to exit. Give the result with `return` instead."
+    message = str(error).strip().rstrip(".")[:400]
+    what = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{at or 'the call itself'} raised {what}.{_device_advice(message)}"
+
+
+def _line(frame: FrameType, line: int) -> str:
+    """A line of the reader's by its number in its function, and its code where that can be read."""
+    code = linecache.getline(frame.f_code.co_filename, line).strip()
+    at = f"line {line - frame.f_code.co_firstlineno + 1} of `{frame.f_code.co_name}`"
+    return f"{at}, `{code}`," if code else at
+
+
+def _is_readers(frame: FrameType) -> bool:
+    return not frame.f_code.co_filename.startswith(("<frozen", *_LIBRARIES))
+
+
+def _device_advice(message: str) -> str:
+    """What mends torch's complaint about tensors on two devices; empty for any other message."""
+    if "same device" not in message and "expected device" not in message:
+        return ""
+    return (" A function is checked with inputs on the cpu: make your own tensors where the input is, "
+            "`torch.zeros(n, device=x.device)`. A module gets its inputs where its weights are.")
