@@ -6,10 +6,8 @@
     try { return JSON.parse(window.localStorage.getItem(key)); } catch (error) { return null; }
   }
   function keep(key, value) {
-    try {
-      if (value === null) { window.localStorage.removeItem(key); }
-      else { window.localStorage.setItem(key, JSON.stringify(value)); }
-    } catch (error) { /* the guess then lasts as long as the page */ }
+    try { window.localStorage.setItem(key, JSON.stringify(value)); }
+    catch (error) { /* the guess then lasts as long as the page */ }
   }
   function shown(number) {
     return Number.isInteger(number) ? number.toLocaleString("en-US")
@@ -73,12 +71,24 @@
         first.focus();
         return;
       }
-      var right = reveal(guess);
-      keep(data.key, { guess: guess, answer: data.answer, right: right });
+      remember(guess, reveal(guess));
       again.focus();
     }
+    function remember(guess, right) {          // all that the page "Your guesses" shows; `first` stays the first guess
+      var kept = recall(data.key) || {};
+      keep(data.key, {
+        guess: guess, right: right, first: firstOf(kept) || guess || undefined, answer: data.answer,
+        question: data.question, kind: data.kind, shown: data.shown, unit: data.unit,
+        tolerance: Number(data.tolerance), options: Number(data.options),
+        page: window.location.href.split("#")[0] + "#" + root.id, title: document.title,
+        when: kept.when || new Date().toISOString()
+      });
+    }
+    function firstOf(kept) {                   // what was kept before there was a first guess has the guess alone
+      return [kept.first, kept.guess].find(function (guess) { return typeof guess === "string"; });
+    }
     function ask() {
-      keep(data.key, null);
+      remember(null, false);
       output.textContent = "";
       form.hidden = false;
       again.hidden = true;
@@ -99,7 +109,10 @@
     var known = data.kind === "choice"
       ? Array.from(form.querySelectorAll("input")).some(function (input) { return input.value === guess; })
       : guess !== "" && Number.isFinite(Number(guess));
-    if (known) { reveal(guess); }
+    if (known) {
+      var right = reveal(guess);
+      if (kept.question !== data.question || kept.answer !== data.answer) { remember(guess, right); }
+    }
   }
 
   document.querySelectorAll("#LAB_PREDICT_ID:not([data-ready])").forEach(setUp);

@@ -1,7 +1,7 @@
 """Predict first: the reader commits to a guess, then sees the answer and by what factor the guess was off.
 
 One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request. The guess stays in
-the browser (localStorage). Without JavaScript the answer stands in a fold.
+the browser (localStorage), where the page "Your guesses" finds it. Without JavaScript the answer stands in a fold.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class Prediction:
         """What the script reads, as data attributes."""
         kept = {"key": self.id.replace("lab-predict-", "lightvit-lab:predict:"), "answer": self.answer,
                 "shown": self.shown_answer, "unit": self.unit, "tolerance": self.tolerance, "explain": self.explain,
-                "kind": "choice" if self.choices else "number"}
+                "kind": "choice" if self.choices else "number", "question": self.question,
+                "options": len(self.choices or ())}
         return " ".join(f'data-{name}="{escape(str(value))}"' for name, value in kept.items())
 
     def _form(self) -> str:
