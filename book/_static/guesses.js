@@ -107,20 +107,18 @@
       return element("tr", {}, element("th", { scope: "row" }, `within a factor of ${limit}`), element("td", {}, bar),
         element("td", {}, `${inside} of ${measured.length} (${percent(inside, measured.length)})`));
     });
-    const head = element("thead", {}, element("tr", {}, ...["How close", "Drawn", "Share of your numbers"].map(
-      (name) => element("th", { scope: "col" }, name))));
-    return element("table", { class: "lab-guesses-table" }, head, element("tbody", {}, ...rows));
+    return table(["Guess and answer lie", "Drawn", "Share of your numbers"], rows);
   }
   function list(guesses) {
-    const names = ["Question", "Your guess", "Answer", "Verdict"];
     const rows = guesses.map((guess) => element("tr", {}, element("th", { scope: "row" }, ...question(guess)),
       element("td", {}, ...code(guess.number ? `${digits(guess.guess)} ${guess.unit}`.trim() : guess.guess)),
       element("td", {}, ...code(guess.shown)), element("td", {}, verdict(guess))));
-    const table = element("table", { class: "lab-guesses-table" },
-      element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)))),
-      element("tbody", {}, ...rows));
     return element("div", { class: "lab-guesses-wide", tabindex: "0", role: "region", "aria-label": "All guesses" },
-      table);
+      table(["Question", "Your guess", "Answer", "Verdict"], rows));
+  }
+  function table(names, rows) {
+    const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)));
+    return element("table", { class: "lab-guesses-table" }, element("thead", {}, head), element("tbody", {}, ...rows));
   }
   function question(guess) {
     if (!guess.question) return ["A guess kept by an earlier edition: open its page again, and its question is shown."];

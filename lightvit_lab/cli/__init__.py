@@ -1,4 +1,4 @@
-"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists the stored runs, `exercises` the exercises.
+"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists stored runs, `exercises` the exercises.
 
 The first two need no torch.
 """

@@ -11,7 +11,7 @@ _Line = tuple[str, str, int, int, int]
 
 
 def main() -> int:
-    """Print the table with the sums of each page and of all; returns 1 if there is none or one knows too few mistakes."""
+    """Print all with the sums of each page; returns 1 if there are none or one knows too few wrong answers."""
     lines = _lines()
     table: list[Sequence[object]] = [_HEADER]
     for page, of_page in groupby(lines, key=lambda line: line[1]):
@@ -20,8 +20,8 @@ def main() -> int:
     _print(table)
     poor = [line for line in lines if line[-1] < LEAST_MISTAKES]
     for name, page, *_, mistakes in poor:
-        print(f"\n{name} knows {mistakes} wrong answer{'s' if mistakes != 1 else ''}; declare at least {LEAST_MISTAKES} "
-              f"in lightvit_lab/exercises/{page}.py")
+        answers = f"{mistakes} wrong answer{'s' if mistakes != 1 else ''}"
+        print(f"\n{name} knows {answers}; declare at least {LEAST_MISTAKES} in lightvit_lab/exercises/{page}.py")
     return int(bool(poor) or not lines)
 
 

@@ -33,7 +33,8 @@ def preformatted(text: str) -> str:
             f'overflow-x:auto">{escape(text)}</pre>') if text else ""
 
 
-def check_box(status: str, exercise_id: str, message: str, beside: str = "", drawing: str = "", printed: str = "") -> str:
+def check_box(status: str, exercise_id: str, message: str, beside: str = "", drawing: str = "",
+              printed: str = "") -> str:
     """The box of a check: sign, status and exercise in one line, the message below, then numbers, drawing, output."""
     css = status.replace(" ", "-")
     output = f'<div style="margin-top:.4em">It printed:</div>{preformatted(printed)}' if printed else ""

@@ -92,9 +92,9 @@ def _value_difference(given: Tensor, expected: Tensor, tolerance: float, name: s
     gap = gap.where(~close, 0.0)
     here, there, apart = (_digits(part.flatten()[gap.argmax()].item()) for part in (given, expected, gap))
     beyond = f" by more than the tolerance, {tolerance:g}" if inexact and tolerance else ""
-    return Difference(f"the shape {tuple(given.shape)} and the dtype are right, but {int((~close).sum())} of {given.numel()} "
-                      f"values of {name} differ{beyond}, most {_place(gap == gap.max())}: expected {there}, given {here}, "
-                      f"a difference of {apart}")
+    return Difference(f"the shape {tuple(given.shape)} and the dtype are right, but {int((~close).sum())} of "
+                      f"{given.numel()} values of {name} differ{beyond}, most {_place(gap == gap.max())}: "
+                      f"expected {there}, given {here}, a difference of {apart}")
 
 
 def _place(mask: Tensor) -> str:

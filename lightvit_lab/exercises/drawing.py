@@ -14,7 +14,7 @@ from torch import Tensor
 from .comparison import plain
 
 SMALLEST, LARGEST = 3, 512    # cells along a side that are worth drawing
-LONG, SHORT = 160, 24        # pixels on the page: the longer side, and the shorter one at least
+LONG, SHORT = 160, 40        # pixels on the page: the longer side, and the shorter one at least
 
 
 def drawn_beside(given: Any, expected: Any) -> str:
@@ -89,10 +89,12 @@ def _rgb(picture: Tensor) -> numpy.ndarray:
 
 
 def _figure(caption: str, alt: str, pixels: numpy.ndarray) -> str:
+    """One drawing with its caption. The theme darkens and pads pictures in the dark, except those of `dark-light`."""
     rows, columns, scale = *pixels.shape[:2], LONG / max(pixels.shape)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    return (f'<figure style="margin:0"><img src="{source}" alt="{alt}" width="{max(SHORT, round(columns * scale))}" '
-            f'height="{max(SHORT, round(rows * scale))}" style="max-width:100%;image-rendering:pixelated;'
-            f'border:1px solid rgba(128,128,128,.5)"><figcaption style="font-size:.9em">{caption}</figcaption></figure>')
+    size = f'width="{max(SHORT, round(columns * scale))}" height="{max(SHORT, round(rows * scale))}"'
+    style = "max-width:100%;padding:0;image-rendering:pixelated;border:1px solid rgba(128,128,128,.5)"
+    return (f'<figure style="margin:0"><img class="dark-light" src="{source}" alt="{alt}" {size} style="{style}">'
+            f'<figcaption style="font-size:.9em">{caption}</figcaption></figure>')

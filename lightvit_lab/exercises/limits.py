@@ -31,7 +31,7 @@ def seconds_allowed(declared: float) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e6:
-        raise LabError(f"check: LIGHTVIT_CHECK_SECONDS={given!r}; give seconds as a number, 0 for no limit, or unset it")
+        raise LabError(f"check: LIGHTVIT_CHECK_SECONDS={given!r}; give seconds, 0 for no limit, or unset it")
     return seconds
 
 

@@ -37,8 +37,8 @@ def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome], se
     extra = [one for one, other in zip(given, expected) if set(one.changed) - set(other.changed)]
     text = f"{cases} within {exercise.tolerance:g} ({points}).{_warning(extra[0]) if extra else ''}"
     if given[0].was_training:
-        text += (" Your module is in train mode, in which its dropout or batch norm gives other outputs: it was tried as "
-                 "in `.eval()`.")
+        text += (" Your module is in train mode, in which its dropout or batch norm gives other outputs: it was tried "
+                 "as in `.eval()`.")
     return CheckResult("passed", exercise.id, text, seed=seed, printed=given[0].printed)
 
 
@@ -55,11 +55,14 @@ def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, 
             seed: int) -> CheckResult:
     """An answer that is none of the known wrong ones: the first case that fails, and how."""
     single = exercise.cases is None
-    where = "" if single else f"Case {index + 1} of {len(cases)}, called with {', '.join(map(describe, cases[index]))}: "
+    called = ", ".join(map(describe, cases[index]))
+    where = "" if single else f"Case {index + 1} of {len(cases)}, called with {called}: "
     if given.error:
-        return CheckResult("error", exercise.id, where + _blame(given.error, exercise), seed=seed, printed=given.printed)
+        text = where + _blame(given.error, exercise)
+        return CheckResult("error", exercise.id, text, seed=seed, printed=given.printed)
     if single:   # its reference is the answer itself, so nothing of it is shown
-        return CheckResult("wrong", exercise.id, _value_verdict(given.value, expected.value, exercise.tolerance), seed=seed)
+        text = _value_verdict(given.value, expected.value, exercise.tolerance)
+        return CheckResult("wrong", exercise.id, text, seed=seed)
     found = difference(given.value, expected.value, exercise.tolerance)
     return CheckResult("wrong", exercise.id, f"{where}{found.text}.{_warning(given)}",
                        beside(given.value, expected.value), seed=seed, printed=given.printed,

@@ -130,4 +130,5 @@ def _html_row(first: str, cells: Sequence[str], sign: str = "") -> str:
 
 
 def _cell(column: int) -> str:
-    return f"padding:.2em .8em;text-align:{'left' if column < 2 else 'right'};vertical-align:top"
+    kind = "" if column == 0 else "white-space:nowrap;" if column == 1 else "white-space:nowrap;text-align:right;"
+    return f"padding:.2em .8em;text-align:left;{kind}vertical-align:top"

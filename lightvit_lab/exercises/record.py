@@ -24,7 +24,7 @@ unwritten = False                   # whether the last attempt to write the file
 
 @dataclass(frozen=True)
 class Entry:
-    """How one exercise went: `status` as the last check left it, but "passed" stays; tries of an answer until it passed."""
+    """How one exercise went: `status` as the last check left it, though "passed" stays; tries until it passed."""
 
     status: str = "not started"
     attempts: int = 0

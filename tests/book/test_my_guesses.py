@@ -19,9 +19,10 @@ TIME = predict("How long?", answer=2.5, unit="ms")
 ZERO = predict("How many are left?", answer=0)
 WINNER = predict("Which wins?", answer="CNN", choices=["ViT", "CNN", "MLP"])
 STATIC = browser.ROOT / "book" / "_static"
-HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,"><title>{title}</title>
-<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="guesses.css">
-<script src="guesses.js"></script></head><body style="{colours}"><main class="bd-article"><h1>{title}</h1>{body}</main></body></html>"""
+HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">
+<title>{title}</title><meta name="viewport" content="width=device-width"><link rel="stylesheet" href="guesses.css">
+<script src="guesses.js"></script></head>
+<body style="{colours}"><main class="bd-article"><h1>{title}</h1>{body}</main></body></html>"""
 LIGHT, DARK = "background:#fff;color:#222", "background:#14181e;color:#ced6dd;color-scheme:dark"
 
 
@@ -86,7 +87,8 @@ def summed_up(page, name="guesses"):
 def rows(page, number):
     """The body of a table of the page, as texts."""
     table = page.locator("#lab-guesses table").nth(number)
-    return [[cell.strip() for cell in row.locator("th, td").all_inner_texts()] for row in table.locator("tbody tr").all()]
+    return [[cell.strip() for cell in row.locator("th, td").all_inner_texts()]
+            for row in table.locator("tbody tr").all()]
 
 
 def test_without_guesses_it_says_so_and_offers_nothing(page):
@@ -114,7 +116,8 @@ def test_the_list_has_question_guess_answer_verdict_and_a_link_to_the_question(p
         guess(page, prediction, value)
     summed_up(page)
     assert rows(page, 1) == [
-        ["How many tokens & <b>patches</b>?", "10", "49", "4.9 times too low"], ["How long?", "2.5 ms", "2.5 ms", "right"],
+        ["How many tokens & <b>patches</b>?", "10", "49", "4.9 times too low"],
+        ["How long?", "2.5 ms", "2.5 ms", "right"],
         ["How many are left?", "3", "0", "too high"], ["Which wins?", "CNN", "CNN", "right"]]
     page.get_by_role("link", name="How long?").click()
     page.wait_for_url(f"{site}/page.html#{TIME.id}")
@@ -148,7 +151,8 @@ def test_a_guess_kept_by_an_earlier_edition_counts_and_gets_its_question_when_it
     keep(page, TOKENS, json.dumps(OLD))
     address = page.url
     assert "1 question, 0 of them right" in summed_up(page)
-    assert rows(page, 1)[0][0].startswith("A guess kept by an earlier edition") and rows(page, 1)[0][3] == "4.9 times too low"
+    question, *_, verdict = rows(page, 1)[0]
+    assert question.startswith("A guess kept by an earlier edition") and verdict == "4.9 times too low"
     page.goto(address)
     assert page.locator(f"#{TOKENS.id} [role=status]").inner_text().startswith("You said 10, it is 49")
     summed_up(page)
@@ -156,8 +160,8 @@ def test_a_guess_kept_by_an_earlier_edition_counts_and_gets_its_question_when_it
 
 
 @pytest.mark.parametrize("spoilt", [
-    "{spoilt", "null", "3", "[]", '"10"', "{}", '{"guess": 3, "answer": "49"}', '{"guess": "ten", "answer": "49", "kind": "number"}',
-    '{"guess": "", "answer": "49"}', '{"guess": null, "first": null, "answer": "49"}'])
+    "{spoilt", "null", "3", "[]", '"10"', "{}", '{"guess": 3, "answer": "49"}',
+    '{"guess": "ten", "answer": "49", "kind": "number"}', '{"guess": "", "answer": "49"}', '{"guess": null, "first": null, "answer": "49"}'])
 def test_what_is_no_guess_is_passed_over(page, spoilt):
     keep(page, TOKENS, spoilt)
     guess(page, TIME, 5)
@@ -172,9 +176,10 @@ def test_a_kept_page_that_is_not_of_this_site_becomes_no_link(page):
 
 
 def test_markup_in_what_is_kept_stays_text(page):
-    keep(page, WINNER, json.dumps({"guess": "<img src=x onerror=alert(1)>", "answer": "<b>", "question": "<i>?", "kind": "choice"}))
+    markup = "<img src=x onerror=alert(1)>"
+    keep(page, WINNER, json.dumps({"guess": markup, "answer": "<b>", "question": "<i>?", "kind": "choice"}))
     summed_up(page)
-    assert rows(page, 0)[0][:2] == ["<i>?", "<img src=x onerror=alert(1)>"] and page.locator("#lab-guesses img").count() == 0
+    assert rows(page, 0)[0][:2] == ["<i>?", markup] and page.locator("#lab-guesses img").count() == 0
 
 
 def test_forgetting_asks_first_and_then_removes_the_guesses_and_nothing_else(page):

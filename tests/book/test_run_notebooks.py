@@ -119,3 +119,15 @@ def test_statuses_are_read_from_what_check_returns(clean_kernel):
     for answer, status in (("...", "not started"), ("577", "passed"), ("3", "wrong")):
         notebook = run(small(check.format(answer)), clean_kernel)
         assert statuses(notebook) == {"vision_transformer.count": status} and len(checked(notebook)) == 1
+
+
+def test_a_loop_without_end_that_floods_the_output_does_not_stop_run_all(clean_kernel):
+    notebook = run(small(
+        "import os\nos.environ['LIGHTVIT_CHECK_SECONDS'] = '1'\nfrom lightvit_lab.exercises import check",
+        "def patchify(images, patch_size):\n    while True:\n        print('flood')\n"
+        "check('vision_transformer.patchify', patchify)",
+        "print('still here')"), clean_kernel)
+    said = text_of(notebook.cells[-2])
+    assert "did not end within 1 s" in said and "characters are not shown" in said and len(said) < 3000
+    assert statuses(notebook) == {"vision_transformer.patchify": "error"}
+    assert text_of(notebook.cells[-1]).strip() == "still here"

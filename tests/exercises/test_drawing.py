@@ -15,7 +15,7 @@ from lightvit_lab.exercises.drawing import LONG, drawn_beside
 
 def pictures(html):
     """Alt text -> pixels (rows, columns, 3) of each picture in some HTML."""
-    found = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]+)"', html)
+    found = re.findall(r'<img class="dark-light" src="data:image/png;base64,([^"]+)" alt="([^"]+)"', html)
     return {alt: numpy.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data, alt in found}
 
 
@@ -28,7 +28,7 @@ def test_a_map_is_drawn_cell_by_cell_on_the_scale_of_both_and_the_texts_say_wher
                            "difference: largest 8 at row 2, column 5; 4% of the places differ"]
     assert [pixels.shape for pixels in shown.values()] == [(4, 6, 3)] * 3
     first, second, gap = shown.values()
-    dark, bright = (0, 34, 78), (253, 231, 55)   # the ends of cividis, as its authors published them (0 to 1, times 255)
+    dark, bright = (0, 34, 78), (253, 231, 55)   # the ends of cividis, as published
     numpy.testing.assert_allclose(second[2, 5], bright, atol=3)
     numpy.testing.assert_allclose(first[2, 5], dark, atol=3)
     assert (first == first[0, 0]).all() and (gap == second).all()
@@ -59,7 +59,8 @@ def test_what_is_no_map_or_not_of_one_kind_is_not_drawn(given, expected):
     assert drawn_beside(given, expected) == ""
 
 
-@pytest.mark.parametrize("make", [lambda: torch.rand(4, 4) > 0.5, lambda: torch.randint(9, (4, 4)), lambda: torch.rand(4, 4).to_sparse(),
+@pytest.mark.parametrize("make", [lambda: torch.rand(4, 4) > 0.5, lambda: torch.randint(9, (4, 4)),
+                                  lambda: torch.rand(4, 4).to_sparse(),
                                   lambda: torch.full((4, 4), float("nan")), lambda: torch.full((4, 4), float("inf"))])
 def test_masks_counts_and_strange_numbers_can_be_drawn(make):
     assert len(pictures(drawn_beside(make(), make()))) == 3
@@ -67,12 +68,14 @@ def test_masks_counts_and_strange_numbers_can_be_drawn(make):
 
 def test_a_long_thin_map_keeps_to_the_page():
     sizes = re.findall(r'width="(\d+)" height="(\d+)"', drawn_beside(torch.rand(3, 500), torch.rand(3, 500)))
-    assert sizes and all(int(width) <= LONG and int(height) >= 20 for width, height in sizes)
+    assert sizes and all(int(width) <= LONG and int(height) >= 24 for width, height in sizes)
 
 
 def test_only_the_html_of_a_check_carries_the_drawing():
-    exercise = Exercise("sample.map", "", lambda x: x @ x, lambda generator: [(torch.rand(6, 6, generator=generator),)], (),
-                        1, 1)
+    def cases(generator):
+        return [(torch.rand(6, 6, generator=generator),)]
+
+    exercise = Exercise("sample.map", "", lambda x: x @ x, cases, (), 1, 1)
     wrong = examine(exercise, lambda x: x)
     assert len(pictures(wrong._repr_html_())) == 3 and "base64" not in repr(wrong)
     assert "base64" not in examine(exercise, lambda x: x @ x)._repr_html_()

@@ -1,4 +1,4 @@
-"""What is kept of a reader's checks: across sessions and processes, over damage, and not at all where it is unwanted."""
+"""What is kept of a reader's checks: across sessions and processes, over damage, and nothing where it is unwanted."""
 
 import json
 import os
@@ -51,15 +51,17 @@ def test_a_stub_writes_nothing_and_examining_leaves_no_trace(kept):
 
 
 def test_two_processes_do_not_lose_each_others_checks(kept):
-    code = "from lightvit_lab.exercises.record import note\nfor n in range(25): note('page.' + {name!r} + str(n), 'passed')"
+    code = ("from lightvit_lab.exercises.record import note\n"
+            "for n in range(25): note('page.' + {name!r} + str(n), 'passed')")
     running = [subprocess.Popen([sys.executable, "-c", code.format(name=name)], env=dict(os.environ)) for name in "ab"]
     assert [process.wait(timeout=60) for process in running] == [0, 0]
     assert len(json.loads(kept.read_text())["exercises"]) == 50
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"exercises": 3}', "\x00\xff", '{"exercises": {"a": 1}}', "[" * 100_000,
-                                    '{"exercises": {"vision_transformer.count": {"status": "best", "attempts": 1}}}',
-                                    '{"exercises": {"vision_transformer.count": {"status": "wrong", "attempts": "1"}}}'])
+@pytest.mark.parametrize("damage", [
+    "", "{", "[]", "null", '{"exercises": 3}', "\x00\xff", '{"exercises": {"a": 1}}', "[" * 100_000,
+    '{"exercises": {"vision_transformer.count": {"status": "best", "attempts": 1}}}',
+    '{"exercises": {"vision_transformer.count": {"status": "wrong", "attempts": "1"}}}'])
 def test_a_damaged_file_counts_as_none_and_is_mended_by_the_next_check(kept, damage):
     kept.parent.mkdir()
     kept.write_bytes(damage.encode("latin-1"))
@@ -95,8 +97,8 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_whole(kept, monkeypatch
     assert not list(kept.parent.glob("*.part"))
 
 
-@pytest.mark.parametrize("name, value", [("LIGHTVIT_PROGRESS", "0"), ("LIGHTVIT_PROGRESS", "off"), ("LIGHTVIT_BOOK", "1"),
-                                         ("CI", "true")])
+@pytest.mark.parametrize("name, value", [("LIGHTVIT_PROGRESS", "0"), ("LIGHTVIT_PROGRESS", "off"),
+                                         ("LIGHTVIT_BOOK", "1"), ("CI", "true")])
 def test_it_is_switched_off_by_the_reader_in_builds_and_in_ci(kept, monkeypatch, name, value):
     check("vision_transformer.budget", 528)
     new_session()

@@ -1,5 +1,6 @@
 """What a check does with unruly answers: endless, loud, in train mode, on another device, a class, one that exits."""
 
+import dataclasses
 import re
 import sys
 
@@ -18,8 +19,9 @@ def pairs(generator):
     return [(torch.rand(4, generator=generator),), (torch.rand(6, generator=generator),)]
 
 
-DOUBLE = Exercise("sample.double", "", doubled, pairs, (Mistake("tripled", lambda x: x * 3, "Too much.", "Twice."),), 1, 1,
-                  seconds=0.3)
+TRIPLED = Mistake("tripled", lambda x: x * 3, "Too much.", "Twice.")
+DOUBLE = Exercise("sample.double", "", doubled, pairs, (TRIPLED,), points=1, minutes=1)
+HURRIED = dataclasses.replace(DOUBLE, seconds=0.3)
 ANSWER = Exercise("sample.answer", "", 196, None, (), 1, 1)
 
 
@@ -29,20 +31,20 @@ def endless(x):
 
 
 def test_an_endless_loop_is_an_error_that_names_the_limit_and_the_line():
-    result = examine(DOUBLE, endless)
+    result = examine(HURRIED, endless)
     assert result.status == "error"
     assert "did not end within 0.3 s" in result.message
     assert re.search("stopped at line [23] of `endless`", result.message)
 
 
 def test_an_endless_second_case_is_found_there():
-    result = examine(DOUBLE, lambda x: doubled(x) if len(x) == 4 else endless(x))
+    result = examine(HURRIED, lambda x: doubled(x) if len(x) == 4 else endless(x))
     assert result.status == "error" and result.message.startswith("Case 2 of 2") and "did not end" in result.message
 
 
 def test_a_known_mistake_may_be_a_loop_without_end():
-    exercise = Exercise("sample.loop", "", doubled, pairs, (Mistake("loop", endless, "It never ends.", "Count."),), 1, 1,
-                        seconds=0.2)
+    loop = Mistake("loop", endless, "It never ends.", "Count.")
+    exercise = Exercise("sample.loop", "", doubled, pairs, (loop,), 1, 1, seconds=0.2)
     result = examine(exercise, endless)
     assert result.mistake == "loop" and result.status == "error" and "It never ends." in result.message
 
@@ -51,7 +53,7 @@ def test_a_known_mistake_is_still_recognised_when_other_mistakes_raise():
     def breaks(x):
         raise ValueError
 
-    exercise = Exercise("sample.mixed", "", doubled, pairs, (Mistake("breaks", breaks, "b", "b"), *DOUBLE.mistakes), 1, 1)
+    exercise = Exercise("sample.mixed", "", doubled, pairs, (Mistake("breaks", breaks, "b", "b"), TRIPLED), 1, 1)
     assert examine(exercise, lambda x: x + x + x).mistake == "tripled"
 
 
@@ -78,7 +80,8 @@ def test_what_an_answer_prints_stands_in_the_result_cut_and_escaped(capsys):
 
     result = examine(DOUBLE, loud)
     assert result.status == "passed"
-    assert "it printed:\n    <b>begin</b>\n    noise" in repr(result) and "more characters are not shown" in repr(result)
+    assert "it printed:\n    <b>begin</b>\n    noise" in repr(result)
+    assert "more characters are not shown" in repr(result)
     html = result._repr_html_()
     assert "&lt;b&gt;begin" in html and "<b>" not in html and len(html) < 5000
     assert capsys.readouterr() == ("", "")

@@ -1,0 +1,61 @@
+"""Every page of chapters/ asks for a guess, and its exercise boxes are the exercises that the library checks."""
+
+import ast
+import re
+
+import jupytext
+import notebooks
+import pytest
+import stubs
+
+from lightvit_lab.exercises import all_exercises, page_of
+
+PAGES = notebooks.pages()
+BOX = re.compile(r"^(`{3,}|:{3,})\{exercise\}[^\n]*\n:label: (\S+)", re.MULTILINE)
+DECLARED: dict[str, list[str]] = {}
+for one in all_exercises():
+    DECLARED.setdefault(page_of(one), []).append(one.id)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def code_of(page):
+    """The code cells that run in the build, one text."""
+    cells = jupytext.reads(page.read_text(encoding="utf-8"), fmt="md:myst").cells
+    return "\n".join(cell.source for cell in cells
+                     if cell.cell_type == "code" and "skip-execution" not in cell.metadata.get("tags", []))
+
+
+def calls(source, name):
+    """How often some code calls a function of this name."""
+    return sum(isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+               for node in ast.walk(ast.parse(source)))
+
+
+def test_there_are_pages_and_each_folder_and_stem_is_looked_at():
+    assert {f"{page.parent.name}/{page.stem}" for page in PAGES} >= set(DECLARED) != set()
+
+
+@each_page
+def test_every_page_with_code_asks_for_a_guess(page):
+    assert calls(code_of(page), "predict") >= 1
+
+
+@each_page
+def test_every_box_is_an_exercise_of_the_library_and_the_other_way_round(page):
+    text = page.read_text(encoding="utf-8")
+    boxes = [label for _, label in BOX.findall(text)]
+    assert len(boxes) == text.count("{exercise} ") >= 3
+    assert sorted(boxes) == sorted(DECLARED[f"{page.parent.name}/{page.stem}"])
+
+
+@each_page
+def test_every_exercise_is_checked_once_in_a_cell_with_a_stub(page):
+    cells = stubs.solution_cells(page.read_text(encoding="utf-8"))
+    assert sorted(cells) == sorted(DECLARED[f"{page.parent.name}/{page.stem}"])
+    for cell in cells.values():
+        stub = stubs.stub_of(cell)
+        assert ("raise NotImplementedError" in stub) or ("= ..." in stub)
+
+
+def test_a_call_is_counted_where_it_is_code_and_nowhere_else():
+    assert calls("predict('a', answer=1)\n# predict(\nx = 'predict('\nother.predict()", "predict") == 1
