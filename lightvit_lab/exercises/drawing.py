@@ -14,7 +14,7 @@ from torch import Tensor
 from .comparison import plain
 
 SMALLEST, LARGEST = 3, 512    # cells along a side that are worth drawing
-LONG, SHORT = 160, 40        # pixels on the page: the longer side, and the shorter one at least
+LONG, SHORT = 130, 32        # pixels on the page: the longer side, and the shorter one at least
 
 
 def drawn_beside(given: Any, expected: Any) -> str:

@@ -130,5 +130,5 @@ def _html_row(first: str, cells: Sequence[str], sign: str = "") -> str:
 
 
 def _cell(column: int) -> str:
-    kind = "" if column == 0 else "white-space:nowrap;" if column == 1 else "white-space:nowrap;text-align:right;"
-    return f"padding:.2em .8em;text-align:left;{kind}vertical-align:top"
+    width = "white-space:nowrap" if column else "min-width:11em"   # on a phone the box scrolls sideways
+    return f"padding:.2em .8em .2em 0;text-align:{'left' if column < 2 else 'right'};{width};vertical-align:top"
