@@ -1,12 +1,21 @@
-"""Plotly figures as pure functions, data -> Figure, and `show`, which puts one on the page with its alternative text."""
+"""Plotly figures as pure functions, data -> Figure, and `show`, which puts one on the page with its alternative text.
+
+What readers work with in a page without a kernel is HTML of our own: `explorer`, and the cards `cost_explorer`,
+`compare_models` and `training_explorer`.
+"""
 
 from .attention import attention_distance, global_tokens, head_gallery, rollout_by_depth
+from .card import Card
+from .cost import cost_explorer
 from .curves import cost_over_tokens, loss_curves, scores_by_model, training_curves
 from .display import show
 from .efficiency import errors_by_counter, macs_and_time, roofline, times_by_model
 from .explorer import Explorer, explorer
 from .pictures import gallery, patch_sequence, pictures_and_maps
+from .runs import training_explorer
+from .two_models import compare_models
 
-__all__ = ["Explorer", "attention_distance", "cost_over_tokens", "errors_by_counter", "explorer", "gallery",
-           "global_tokens", "head_gallery", "loss_curves", "macs_and_time", "patch_sequence", "pictures_and_maps",
-           "rollout_by_depth", "roofline", "scores_by_model", "show", "times_by_model", "training_curves"]
+__all__ = ["Card", "Explorer", "attention_distance", "compare_models", "cost_explorer", "cost_over_tokens",
+           "errors_by_counter", "explorer", "gallery", "global_tokens", "head_gallery", "loss_curves", "macs_and_time",
+           "patch_sequence", "pictures_and_maps", "rollout_by_depth", "roofline", "scores_by_model", "show",
+           "times_by_model", "training_curves", "training_explorer"]

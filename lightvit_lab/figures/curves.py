@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import plotly.graph_objects as go
 
@@ -13,10 +14,16 @@ def loss_curves(losses: Mapping[str, Sequence[float]], smooth: int = 9) -> go.Fi
     """Training loss of one or more runs over steps; a running mean over `smooth` steps takes out the noise of batches."""
     figure = go.Figure()
     for index, (label, loss) in enumerate(losses.items()):
-        means = [sum(loss[max(0, i - smooth + 1):i + 1]) / len(loss[max(0, i - smooth + 1):i + 1]) for i in range(len(loss))]
+        means = running_mean(loss, smooth)
         figure.add_trace(go.Scatter(y=[round(value, 4) for value in means], name=label, mode="lines", **style(index)))
     figure.update_xaxes(title="step").update_yaxes(title="training loss (nats)", rangemode="tozero")
     return figure
+
+
+def running_mean(values: Sequence[float], smooth: int) -> list[float]:
+    """At each place the mean of the last `smooth` values, of fewer at the start."""
+    sums = [0.0, *accumulate(values)]
+    return [(sums[i + 1] - sums[max(0, i + 1 - smooth)]) / min(smooth, i + 1) for i in range(len(values))]
 
 
 def training_curves(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> go.Figure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from statistics import median
@@ -94,13 +94,14 @@ class Timings(dict[str, Timing]):
 
 
 def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tensor], budget_s: float = 5.0,
-            max_rounds: int = 500, threads: int | None = None, energy: bool = False) -> Timings:
+            max_rounds: int = 500, threads: int | None = None, energy: bool = False,
+            watch: Callable[[float], None] | None = None) -> Timings:
     """Time each model's forward on `inputs` (one batch for all, or one per label), in rounds that take turns.
 
     Rounds go on until the 95 % interval of every median is within 2 % of it, or `budget_s` seconds or `max_rounds` are
     spent, at least 6. Models run in eval mode on `runtime.device()` and are left as they were. On a CPU as many threads
-    as pay are used, one or all (tried on the first model), or `threads`. Raises LabError when there is nothing to time,
-    or a model does not take its inputs.
+    as pay are used, one or all (tried on the first model), or `threads`. After each round `watch` is called with the
+    share of the budget that is spent. Raises LabError when there is nothing to time, or a model does not take its inputs.
     """
     if not models:
         raise LabError('measure: no models were given; give {"label": model}')
@@ -110,7 +111,7 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
         for label, (model, batch) in calls.items():
             _try(label, model, batch)
         tried = stack.enter_context(_threads(threads, *next(iter(calls.values()))))
-        seconds, stopped = _rounds(calls, budget_s, max_rounds)
+        seconds, stopped = _rounds(calls, budget_s, max_rounds, watch)
         extra = {label: {"peak_memory_mib": peak_memory_mib(*call), "energy_j": joules_per_image(*call) if energy else None}
                  for label, call in calls.items()}
         conditions = _conditions(calls, tried)
@@ -118,8 +119,8 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
     return Timings(timings, stopped, conditions)
 
 
-def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float,
-            max_rounds: int) -> tuple[dict[str, list[float]], str]:
+def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_rounds: int,
+            watch: Callable[[float], None] | None) -> tuple[dict[str, list[float]], str]:
     """Seconds of each candidate's calls. Every other round runs backwards, so that nobody always comes after the same."""
     seconds: dict[str, list[float]] = {label: [] for label in calls}
     for _ in range(WARM_UP):
@@ -132,10 +133,12 @@ def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float,
             seconds[label].append(timed(*calls[label]))
         order.reverse()
         done += 1
+        spent = time.perf_counter() - start
+        if watch is not None:
+            watch(min(1.0, spent / budget_s) if budget_s else 1.0)
         if done >= LEAST_ROUNDS:
             if all(_is_precise(found) for found in seconds.values()):
                 return seconds, f"every interval is within {PRECISE:.0%} of its median"
-            spent = time.perf_counter() - start
             if done >= max_rounds or spent >= budget_s:
                 return seconds, f"stopped after {spent:.1f} s, before every interval was within {PRECISE:.0%}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
@@ -47,7 +48,8 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
         seed: int = 0, validation: Pictures | None = None, checks: int = 1, threads: int | None = None,
         progress: bool = True, *, optimizer: str = "adamw", schedule: str = "cosine", clip: float | None = 1.0,
         augment: tuple[str, ...] = (), objective: Objective | None = None, precision: str = "auto",
-        attention: str = "auto", checkpoint: str | os.PathLike | None = None, save_every: int | None = None) -> History:
+        attention: str = "auto", checkpoint: str | os.PathLike | None = None, save_every: int | None = None,
+        watch: Callable[[History, int], None] | None = None) -> History:
     """Train `model` in place on `data`: a fixed number of steps, a linear warm-up, then a fall of the rate to zero.
 
     The number of steps is `steps`, or `epochs * len(data) / batch_size` rounded up. With `validation` the model is
@@ -58,7 +60,8 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
 
     `threads=None`, `precision="auto"` and `attention="auto"` are tried for under two seconds on a copy of the model;
     threads and attention are set back at the end. With a `checkpoint` path the run is saved every `save_every` steps
-    (None: as often as costs under 2 %), and the same call takes it up where it stopped. Under `accelerate launch`
+    (None: as often as costs under 2 %), and the same call takes it up where it stopped. Where losses and scores are
+    read anyway, `watch(history, steps)` may look at them, as `widgets.training_curves` does. Under `accelerate launch`
     each process takes an equal slice of every batch. Raises LabError, before the first step, on what makes no run, and
     on a loss that is not finite.
     """
@@ -86,7 +89,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
             run.load_state(saved)
         elif team.rank:
             torch.manual_seed(torch.initial_seed() + team.rank)   # else all processes drop the same units
-        run.go_on(validation, file, progress)
+        run.go_on(validation, file, progress, watch if team.is_main else None)
     return run.history
 
 
@@ -102,7 +105,8 @@ class _Run:
         self.done, self.unread, self.right = 0, [], math.nan
         self.read_every = 1 if device().type == "cpu" and team.count == 1 else READ_EVERY
 
-    def go_on(self, validation: Pictures | None, file: Checkpoint | None, progress: bool) -> None:
+    def go_on(self, validation: Pictures | None, file: Checkpoint | None, progress: bool,
+              watch: Callable[[History, int], None] | None = None) -> None:
         """Train until the last step, with scores and saves on the way."""
         checks, steps, last = self.settings.checks, self.settings.steps, time.perf_counter()
         wrapped = self.team.wrap(self.model.train())
@@ -118,6 +122,9 @@ class _Run:
                     self.history.scores.append((self.done, evaluate(self.model, validation)))
                     self.model.train()
                     last = time.perf_counter()
+                if watch is not None:
+                    watch(self.history, steps)
+                    last = time.perf_counter()       # looking is no training
                 if file and self.team.same(self.done == steps or file.is_due(self.done)):
                     self._save(file)
         self.model.eval()

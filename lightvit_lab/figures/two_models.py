@@ -1,0 +1,124 @@
+"""Two models beside each other: what they hold, compute, move and take, any two of those at hand, without a kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from html import escape
+from typing import Any, NamedTuple
+
+from ..errors import LabError, require_choice
+from ..survey import published
+from .card import Card, card, chooser, require_finding
+from .display import HasOrigin
+
+NAME = "Two models compared"
+# what is compared -> its words, its unit, the unit's size, digits
+QUANTITIES = {"params": ("parameters", "M", 1e6, 2), "macs": ("MACs", "G", 1e9, 3),
+              "weight_bytes": ("weights", "MiB", 2**20, 1), "activation_bytes": ("activations", "MiB", 2**20, 1),
+              "latency_ms": ("time", "ms", 1, 1)}
+OCTAVES = 3         # a bar that fills its half is 8 times as much or more, or an eighth or less
+
+
+class Compared(NamedTuple):
+    """One model's numbers; None where nobody counted, measured or published."""
+
+    params: int
+    macs: int
+    weight_bytes: int
+    activation_bytes: int
+    latency_ms: float | None = None
+    interval_ms: tuple[float, float] | None = None
+    top1: float | None = None
+
+
+def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = None, *, finding: str,
+                   first: str | None = None, second: str | None = None, result: HasOrigin | None = None) -> Card:
+    """Choose any two of some models in a page without a kernel, and read how many times as much the second needs.
+
+    `costs` holds by name `profiling.count`'s results, or rows of a stored run with the same fields; `times` those of
+    `profiling.measure`; top-1 is what was published, if it was. It starts with `first` and `second` (None: the first
+    two); `finding` says in one sentence what to find, `result` where the numbers are from. Raises LabError on fewer than two
+    models, unknown names, and without a finding.
+    """
+    require_finding("compare_models", finding)
+    if len(costs) < 2:
+        raise LabError(f"compare_models: {len(costs)} models; give the costs of two at least, by name")
+    names = list(costs)
+    first, second = first or names[0], second or names[1]
+    for argument, name in (("first", first), ("second", second)):
+        require_choice("compare_models", argument, name, names)
+    rows = {name: gather(name, cost, (times or {}).get(name)) for name, cost in costs.items()}
+    data = {"names": names, "rows": [row._asdict() for row in rows.values()], "octaves": OCTAVES,
+            "quantities": [(key, *how) for key, how in QUANTITIES.items()]}
+    return card("two_models", NAME, controls=chooser("first", names, first) + chooser("second", names, second),
+                drawing=beside(first, rows[first], second, rows[second]), data=data, finding=finding, result=result,
+                said=sentence(first, rows[first], second, rows[second]))
+
+
+def gather(name: str, cost: Any, time: Any = None) -> Compared:
+    """The numbers of one model: `cost` and `time` as objects or mappings, top-1 as published."""
+    interval = None if time is None else _field(time, "interval_ms")
+    latency = None if time is None else _field(time, "latency_ms")
+    return Compared(*(_field(cost, key) for key in list(QUANTITIES)[:4]), latency,
+                    None if interval is None else tuple(interval), top1(name))
+
+
+def _field(row: Any, key: str) -> Any:
+    return row[key] if isinstance(row, Mapping) else getattr(row, key)
+
+
+def top1(name: str) -> float | None:
+    """Top-1 on ImageNet-1K in percent, as published; None where the library has no such row."""
+    return next((row.top1 for row in published() if name in (row.model, row.model.partition(".")[0])), None)
+
+
+def beside(first: str, one: Compared, second: str, two: Compared) -> str:
+    """Both models' numbers in a table, with how many times as much the second has; a bar a row, logarithmic."""
+    rows = [_row(words, unit, _shown(a, size, digits), _shown(b, size, digits), None if None in (a, b) else b / a)
+            for (words, unit, size, digits), a, b in zip(QUANTITIES.values(), one, two)]
+    points = "" if None in (one.top1, two.top1) else f"{two.top1 - one.top1:+.1f} points"
+    rows.append(f'<tr><th scope="row">top-1, %</th><td>{_shown(one.top1, 1, 1)}</td>'
+                f"<td>{_shown(two.top1, 1, 1)}</td><td>{points}</td></tr>")
+    heads = "".join(f'<th scope="col">{escape(name).replace("_", "_<wbr>")}</th>' for name in (first, second))
+    return (f'<table><thead><tr><th scope="col">for one picture</th>{heads}<th scope="col">second / first</th></tr>'
+            f'</thead><tbody>{"".join(rows)}</tbody></table><p class="lab-card-note">Bars are logarithmic: less to the left '
+            f"of the middle, more to the right, {2**OCTAVES} times or beyond at the ends.</p>")
+
+
+def _row(words: str, unit: str, one: str, two: str, ratio: float | None) -> str:
+    bar = "" if ratio is None else (f'<span>{ratio:.2f} x</span><span class="lab-card-bar" aria-hidden="true">'
+                                    f'<i{" class=more" * (ratio > 1)} style="{_bar(ratio)}"></i></span>')
+    return f'<tr><th scope="row">{words}, {unit}</th><td>{one}</td><td>{two}</td><td>{bar}</td></tr>'
+
+
+def _bar(ratio: float) -> str:
+    """Where a bar lies, in percent of its frame: from the middle, to the right where there is more."""
+    length = 50 * min(1.0, abs(math.log2(ratio)) / OCTAVES)
+    return f"left:{50 if ratio > 1 else 50 - length:.1f}%;width:{length:.1f}%"
+
+
+def _shown(value: float | None, size: float, digits: int) -> str:
+    return "not known" if value is None else f"{value / size:.{digits}f}"
+
+
+def sentence(first: str, one: Compared, second: str, two: Compared, measured: str = "") -> str:
+    """What the comparison says; `two_models.js` says the same. `measured` is a ratio with its interval, as text."""
+    if first == second and not measured:
+        return f"{first} beside itself: every ratio is 1."
+    params, macs = two.params / one.params, two.macs / one.macs
+    text = f"{second} has {params:.2f} times the parameters and {macs:.2f} times the MACs of {first}"
+    text += f", and its time is {measured}" if measured else _time(one, two)
+    if None in (one.top1, two.top1):
+        return text + "."
+    gap = two.top1 - one.top1
+    return f"{text}. As published, its top-1 is {abs(gap):.1f} points {'higher' if gap > 0 else 'lower'}."
+
+
+def _time(one: Compared, two: Compared) -> str:
+    """The ratio of two medians; where their intervals overlap, the order is not settled."""
+    if one.latency_ms is None or two.latency_ms is None or one.interval_ms is None or two.interval_ms is None:
+        return ""
+    overlap = one.interval_ms[0] <= two.interval_ms[1] and two.interval_ms[0] <= one.interval_ms[1]
+    doubt = " (the intervals overlap: the run does not settle which is faster)" if overlap else ""
+    return f", and takes {two.latency_ms / one.latency_ms:.2f} times its time{doubt}"
