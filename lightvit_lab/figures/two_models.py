@@ -33,12 +33,13 @@ class Compared(NamedTuple):
 
 
 def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = None, *, finding: str,
-                   first: str | None = None, second: str | None = None, result: HasOrigin | None = None) -> Card:
+                   first: str | None = None, second: str | None = None, image_size: int = 224,
+                   result: HasOrigin | None = None) -> Card:
     """Choose any two of some models in a page without a kernel, and read how many times as much the second needs.
 
     `costs` holds by name `profiling.count`'s results, or rows of a stored run with the same fields; `times` those of
-    `profiling.measure`; top-1 is what was published, if it was. It starts with `first` and `second` (None: the first
-    two); `finding` says in one sentence what to find, `result` where the numbers are from. Raises LabError on fewer than two
+    `profiling.measure`; top-1 is what was published, if it was, at `image_size`. It starts with `first` and `second`
+    (None: the first two); `finding` says in one sentence what to find, `result` where the numbers are from. Raises LabError on fewer than two
     models, unknown names, and without a finding.
     """
     require_finding("compare_models", finding)
@@ -48,7 +49,7 @@ def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = N
     first, second = first or names[0], second or names[1]
     for argument, name in (("first", first), ("second", second)):
         require_choice("compare_models", argument, name, names)
-    rows = {name: gather(name, cost, (times or {}).get(name)) for name, cost in costs.items()}
+    rows = {name: gather(name, cost, (times or {}).get(name), image_size) for name, cost in costs.items()}
     data = {"names": names, "rows": [row._asdict() for row in rows.values()], "octaves": OCTAVES,
             "quantities": [(key, *how) for key, how in QUANTITIES.items()]}
     return card("two_models", NAME, controls=chooser("first", names, first) + chooser("second", names, second),
@@ -56,21 +57,22 @@ def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = N
                 said=sentence(first, rows[first], second, rows[second]))
 
 
-def gather(name: str, cost: Any, time: Any = None) -> Compared:
+def gather(name: str, cost: Any, time: Any = None, image_size: int = 224) -> Compared:
     """The numbers of one model: `cost` and `time` as objects or mappings, top-1 as published."""
     interval = None if time is None else _field(time, "interval_ms")
     latency = None if time is None else _field(time, "latency_ms")
     return Compared(*(_field(cost, key) for key in list(QUANTITIES)[:4]), latency,
-                    None if interval is None else tuple(interval), top1(name))
+                    None if interval is None else tuple(interval), top1(name, image_size))
 
 
 def _field(row: Any, key: str) -> Any:
     return row[key] if isinstance(row, Mapping) else getattr(row, key)
 
 
-def top1(name: str) -> float | None:
-    """Top-1 on ImageNet-1K in percent, as published; None where the library has no such row."""
-    return next((row.top1 for row in published() if name in (row.model, row.model.partition(".")[0])), None)
+def top1(name: str, image_size: int) -> float | None:
+    """Top-1 on ImageNet-1K in percent, as published at `image_size`; None where the library has no such row."""
+    return next((row.top1 for row in published() if name in (row.model, row.model.partition(".")[0])
+                 and image_size == row.image_size), None)
 
 
 def beside(first: str, one: Compared, second: str, two: Compared) -> str:
@@ -108,7 +110,7 @@ def sentence(first: str, one: Compared, second: str, two: Compared, measured: st
         return f"{first} beside itself: every ratio is 1."
     params, macs = two.params / one.params, two.macs / one.macs
     text = f"{second} has {params:.2f} times the parameters and {macs:.2f} times the MACs of {first}"
-    text += f", and its time is {measured}" if measured else _time(one, two)
+    text += f"; measured in turns, its time over the other's: {measured}" if measured else _time(one, two)
     if None in (one.top1, two.top1):
         return text + "."
     gap = two.top1 - one.top1

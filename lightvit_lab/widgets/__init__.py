@@ -1,5 +1,9 @@
 """Boxes for the live notebook (ipywidgets); each has a static twin of `figures/` for the page."""
 
 from .attention import AttentionExplorer, attention_explorer
+from .cost import CostExplorer, cost_explorer
+from .runs import TrainingCurves, training_curves
+from .two_models import ModelComparison, compare_models
 
-__all__ = ["AttentionExplorer", "attention_explorer"]
+__all__ = ["AttentionExplorer", "CostExplorer", "ModelComparison", "TrainingCurves", "attention_explorer",
+           "compare_models", "cost_explorer", "training_curves"]

@@ -1,7 +1,6 @@
 """The explorer: what it refuses, what it says, and what it does in a real browser."""
 
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -128,20 +127,6 @@ def test_a_caption_too_few_and_pictures_that_are_none_are_refused():
 
 
 # --- in a browser
-
-@pytest.fixture(scope="module")
-def chromium():
-    missing = None if book_browser.chromium() else "no browser found; `apt-get install chromium` brings one"
-    if missing and os.environ.get("LIGHTVIT_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"LIGHTVIT_REQUIRE_BROWSER=1, but {missing}", pytrace=False)
-    sync_api = pytest.importorskip("playwright.sync_api", reason='needs Playwright: pip install "lightvit-lab[test]"')
-    if missing:
-        pytest.skip(missing)
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=book_browser.chromium(), args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
