@@ -83,9 +83,10 @@ def beside(first: str, one: Compared, second: str, two: Compared) -> str:
     rows.append(f'<tr><th scope="row">top-1, %</th><td>{_shown(one.top1, 1, 1)}</td>'
                 f"<td>{_shown(two.top1, 1, 1)}</td><td>{points}</td></tr>")
     heads = "".join(f'<th scope="col">{escape(name).replace("_", "_<wbr>")}</th>' for name in (first, second))
-    return (f'<table><thead><tr><th scope="col">for one picture</th>{heads}<th scope="col">second / first</th></tr>'
-            f'</thead><tbody>{"".join(rows)}</tbody></table><p class="lab-card-note">Bars are logarithmic: less to the left '
-            f"of the middle, more to the right, {2**OCTAVES} times or beyond at the ends.</p>")
+    return ('<div tabindex="0" role="region" aria-label="Both models" style="overflow-x:auto">'
+            f'<table><thead><tr><th scope="col">for one picture</th>{heads}<th scope="col">second / first</th></tr>'
+            f'</thead><tbody>{"".join(rows)}</tbody></table></div><p class="lab-card-note">Bars are logarithmic: less to '
+            f"the left of the middle, more to the right, {2**OCTAVES} times or beyond at the ends.</p>")
 
 
 def _row(words: str, unit: str, one: str, two: str, ratio: float | None) -> str:
