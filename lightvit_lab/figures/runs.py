@@ -79,10 +79,10 @@ def _means(values: Sequence[float], pooled: int) -> Iterable[float]:
 
 def sentence(runs: Runs, smooth: int, index: int) -> str:
     """The losses at one place, in words; `runs.js` says the same."""
-    there = [f"{name} {running_mean(loss, smooth)[index]:.3f}" for name, loss in runs.losses.items()
+    there = [f"{name}: {running_mean(loss, smooth)[index]:.3f}" for name, loss in runs.losses.items()
              if index < len(loss)]
     return (f"Training loss at step {(index + 1) * runs.stretch:,}, mean of the last "
-            f"{steps_text(min(smooth, index + 1), runs)}: {', '.join(there)}.")
+            f"{steps_text(min(smooth, index + 1), runs)}. {'; '.join(there)}.")
 
 
 def steps_text(values: int, runs: Runs) -> str:

@@ -75,10 +75,15 @@ def top1(name: str, image_size: int) -> float | None:
                  and image_size == row.image_size), None)
 
 
-def beside(first: str, one: Compared, second: str, two: Compared) -> str:
-    """Both models' numbers in a table, with how many times as much the second has; a bar a row, logarithmic."""
-    rows = [_row(words, unit, _shown(a, size, digits), _shown(b, size, digits), None if None in (a, b) else b / a)
-            for (words, unit, size, digits), a, b in zip(QUANTITIES.values(), one, two)]
+def beside(first: str, one: Compared, second: str, two: Compared, paired: Mapping[str, float | None] | None = None) -> str:
+    """Both models' numbers in a table, with how many times as much the second has; a bar a row, logarithmic.
+
+    `paired` holds ratios that are known better than by dividing; None where the machine was too noisy to say.
+    """
+    divided = {key: None if None in (a, b) else b / a for key, a, b in zip(QUANTITIES, one, two)}
+    ratios = {**divided, **(paired or {})}
+    rows = [_row(words, unit, _shown(a, size, digits), _shown(b, size, digits), ratios[key])
+            for (key, (words, unit, size, digits)), a, b in zip(QUANTITIES.items(), one, two)]
     points = "" if None in (one.top1, two.top1) else f"{two.top1 - one.top1:+.1f} points"
     rows.append(f'<tr><th scope="row">top-1, %</th><td>{_shown(one.top1, 1, 1)}</td>'
                 f"<td>{_shown(two.top1, 1, 1)}</td><td>{points}</td></tr>")

@@ -85,9 +85,10 @@ class ModelComparison(ipywidgets.VBox):
         try:
             (first, second), times = self._names(), self._times()
             one, two = self._row("first", first), self._row("second", second)
-            measured = str(times.ratio("second", "first")) if times else ""
-            self.drawing.value = live(beside(first, one, second, two))
-            self.said.value = status(sentence(first, one, second, two, measured))
+            ratio = times.ratio("second", "first") if times else None
+            self.drawing.value = live(beside(first, one, second, two, {"latency_ms": ratio.value} if ratio else None))
+            said = sentence(first, one, second, two, str(ratio) if ratio else "")
+            self.said.value = status(said) + (status(_intervals(first, second, times)) if times else "")
             self.message.value = ""
         except Exception as error:
             self.drawing.value = self.said.value = ""
@@ -124,6 +125,13 @@ def _field(label: str, name: str) -> ipywidgets.Combobox:
     known = [*models.names(), *(row.model.partition(".")[0] for row in published())]
     return ipywidgets.Combobox(value=name, options=list(dict.fromkeys(known)), description=label,
                                placeholder="a model's name", continuous_update=False)
+
+
+def _intervals(first: str, second: str, times: profiling.Timings) -> str:
+    """Both times with their intervals, and where and how they were measured."""
+    one, two = (f"{name} {time.latency_ms:.1f} ms ({time.interval_ms[0]:.1f} to {time.interval_ms[1]:.1f})"
+                for name, time in zip((first, second), times.values()))
+    return f"Medians with 95 % intervals: {one}, {two}; {times['first'].machine}; {times.stopped}."
 
 
 class _Progress:

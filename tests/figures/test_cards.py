@@ -121,7 +121,7 @@ def test_models_that_cannot_be_compared_are_refused():
 
 def test_the_training_card_reads_the_running_mean_at_a_step():
     said = cards()["runs"].said
-    assert f"step 240, mean of the last 12 steps: plain {sum(LOSSES['plain'][-3:]) / 3:.3f}." in said and "stem" not in said
+    assert f"step 240, mean of the last 12 steps. plain: {sum(LOSSES['plain'][-3:]) / 3:.3f}." in said and "stem" not in said
 
 
 def test_of_a_long_run_means_of_stretches_are_kept():

@@ -39,7 +39,7 @@ def test_the_box_grows_while_a_run_is_under_way_and_ends_with_all_of_it(monkeypa
     follow = box.follow("one")
     found = fit(lambda *news: (follow(*news), drawings.append(box.drawing.value)), validation=TEST, checks=2)
     assert len(set(drawings)) == len(drawings) == 6 and box.step.max == box.step.value == 6
-    assert f"step 6, mean of the last 2 steps: one {sum(found.loss[-2:]) / 2:.3f}." in text(box.said)
+    assert f"step 6, mean of the last 2 steps. one: {sum(found.loss[-2:]) / 2:.3f}." in text(box.said)
     assert f"Validation accuracy over steps; at the end one {found.scores[-1][1].accuracy:.1%}" in box.drawing.value
 
 
@@ -57,7 +57,7 @@ def test_smoothing_and_the_place_to_read_act_on_runs_that_are_there():
         box.follow(label)(history(count), count)
     box.smooth.value, box.step.value = 3, 8
     mean = sum(2.0 - 0.01 * step for step in (5, 6, 7)) / 3
-    assert f"step 8, mean of the last 3 steps: long {mean:.3f}, short {mean:.3f}." in text(box.said)
+    assert f"step 8, mean of the last 3 steps. long: {mean:.3f}; short: {mean:.3f}." in text(box.said)
     box.step.value = 40
     assert "short" not in text(box.said)
     box.table.value = True
@@ -90,7 +90,7 @@ def test_the_static_twin_has_the_runs_so_far():
     box = training_curves()
     box.follow("one")(history(40), 40)
     twin = box.static("The loss of this run falls in a line.")
-    assert "one 1.650" in twin.said and "validation accuracy (%)" in twin.html
+    assert "one: 1.650" in twin.said and "validation accuracy (%)" in twin.html
     with pytest.raises(LabError, match="give one run at least"):
         training_curves().static("There is nothing in it yet.")
 

@@ -57,10 +57,20 @@ def test_both_are_measured_in_turns_and_the_ratio_has_its_interval(box, monkeypa
     box.measure.click()
     assert seen == [(["first", "second"], (1, 3, 32, 32), 0.05)]
     assert re.search(r"measured in turns, its time over the other's: ([\d.]+x \([\d.]+ to [\d.]+\)|no ratio)", text(box.said))
+    assert re.search(r"lab_vit_student [\d.]+ ms \([\d.]+ to [\d.]+\), lab_cnn [\d.]+ ms \([\d.]+ to", text(box.said))
     assert "not known  not known" not in text(box.drawing).partition("time, ms")[2].partition("top-1")[0]
     assert box.progress.value == 1 and box.progress.layout.display == "none" and not box.measure.disabled
     box.second.value = "lab_cct"
     assert "measured" not in text(box.said)                 # never measured beside this one
+
+
+def test_where_the_machine_is_too_noisy_no_ratio_stands_in_the_table(box, monkeypatch):
+    box.measure.click()
+    noisy = profiling.Ratio(None, 0.5, 2.0)
+    monkeypatch.setattr(profiling.Timings, "ratio", lambda *_: noisy)
+    box._refresh()
+    assert "no ratio: this machine is too noisy just now" in text(box.said)
+    assert box.drawing.value.count("lab-card-bar\"") == 4
 
 
 def test_a_model_may_be_measured_against_itself(box):
