@@ -75,8 +75,8 @@ def chart(label: str, ticks: str, inside: str) -> str:
     """A drawing, named for those who do not see it; what runs out of the plot is cut off."""
     box = f'x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"'
     return (f'<svg class="lab-card-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
-            f'{ticks}<rect class="frame" {box}/><svg {box} viewBox="{LEFT} {TOP} {RIGHT - LEFT} {BOTTOM - TOP}">{inside}'
-            "</svg></svg>")
+            f'{ticks}<rect class="frame" {box}/>'
+            f'<svg {box} viewBox="{LEFT} {TOP} {RIGHT - LEFT} {BOTTOM - TOP}">{inside}</svg></svg>')
 
 
 def legend(labels: Sequence[str], glyphs: bool = False) -> str:

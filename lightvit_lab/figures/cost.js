@@ -24,7 +24,8 @@ function sentence(sizes, cost) {               // as cost.sentence
 }
 
 function short(value) {                        // as axes.short
-  var found = [[1e15, " P"], [1e12, " T"], [1e9, " G"], [1e6, " M"], [1e3, " k"]].find(function (one) { return value >= one[0]; });
+  var prefixes = [[1e15, " P"], [1e12, " T"], [1e9, " G"], [1e6, " M"], [1e3, " k"]];
+  var found = prefixes.find(function (one) { return value >= one[0]; });
   return found ? Number((value / found[0]).toPrecision(3)) + found[1] : String(Number(value.toPrecision(3)));
 }
 

@@ -40,7 +40,8 @@ def cost_explorer(finding: str, *, image_size: int = 224, patch_size: int = 16, 
     data = {"sizes": SIZES, "labels": LABELS, "quantities": list(QUANTITIES), "titles": QUANTITIES,
             "panels": PANELS, "num_classes": num_classes, "x": {name: x_axis(name)._asdict() for name in PANELS},
             "y": {name: y_axis(name, num_classes)._asdict() for name in QUANTITIES}}
-    return card("cost", NAME, controls=_controls(sizes), drawing=_drawing(sizes, num_classes, tuple(QUANTITIES), "MACs"),
+    drawn = _drawing(sizes, num_classes, tuple(QUANTITIES), "MACs")
+    return card("cost", NAME, controls=_controls(sizes), drawing=drawn,
                 said=said, finding=finding, data=data, table=cost_table(sizes, num_classes))
 
 

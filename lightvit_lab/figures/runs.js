@@ -31,7 +31,8 @@ setUpCards("runs", function (card) {
     var there = data.names.map(function (name, i) { return [name, means[i]]; })
       .filter(function (run) { return index < run[1].length; });
     card.say("Training loss at step " + grouped(step(index)) + ", mean of the last "
-      + steps(Math.min(smooth, index + 1)) + ". " + there.map(function (run) { return run[0] + ": " + run[1][index].toFixed(3); }).join("; ") + ".");
+      + steps(Math.min(smooth, index + 1)) + ". "
+      + there.map(function (run) { return run[0] + ": " + run[1][index].toFixed(3); }).join("; ") + ".");
     card.fill([].concat.apply([], rows.map(function (at) {
       return means.map(function (mean) { return at < mean.length ? mean[at].toFixed(3) : ""; });
     })));

@@ -39,8 +39,8 @@ def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = N
 
     `costs` holds by name `profiling.count`'s results, or rows of a stored run with the same fields; `times` those of
     `profiling.measure`; top-1 is what was published, if it was, at `image_size`. It starts with `first` and `second`
-    (None: the first two); `finding` says in one sentence what to find, `result` where the numbers are from. Raises LabError on fewer than two
-    models, unknown names, and without a finding.
+    (None: the first two); `finding` says in one sentence what to find, `result` where the numbers are from. Raises LabError
+    on fewer than two models, unknown names, and without a finding.
     """
     require_finding("compare_models", finding)
     if len(costs) < 2:
@@ -75,7 +75,8 @@ def top1(name: str, image_size: int) -> float | None:
                  and image_size == row.image_size), None)
 
 
-def beside(first: str, one: Compared, second: str, two: Compared, paired: Mapping[str, float | None] | None = None) -> str:
+def beside(first: str, one: Compared, second: str, two: Compared,
+           paired: Mapping[str, float | None] | None = None) -> str:
     """Both models' numbers in a table, with how many times as much the second has; a bar a row, logarithmic.
 
     `paired` holds ratios that are known better than by dividing; None where the machine was too noisy to say.
@@ -90,8 +91,8 @@ def beside(first: str, one: Compared, second: str, two: Compared, paired: Mappin
     heads = "".join(f'<th scope="col">{escape(name).replace("_", "_<wbr>")}</th>' for name in (first, second))
     return ('<div tabindex="0" role="region" aria-label="Both models" style="overflow-x:auto">'
             f'<table><thead><tr><th scope="col">for one picture</th>{heads}<th scope="col">second / first</th></tr>'
-            f'</thead><tbody>{"".join(rows)}</tbody></table></div><p class="lab-card-note">Bars are logarithmic: less to '
-            f"the left of the middle, more to the right, {2**OCTAVES} times or beyond at the ends.</p>")
+            f'</thead><tbody>{"".join(rows)}</tbody></table></div><p class="lab-card-note">Bars are logarithmic: '
+            f"less to the left of the middle, more to the right, {2**OCTAVES} times or beyond at the ends.</p>")
 
 
 def _row(words: str, unit: str, one: str, two: str, ratio: float | None) -> str:

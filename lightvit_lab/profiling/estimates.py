@@ -1,4 +1,4 @@
-"""The cost of a plain Vision Transformer by closed formulas, as `chapters/foundations/vision_transformer` derives them."""
+"""The cost of a plain ViT by closed formulas, as `chapters/foundations/vision_transformer` derives them."""
 
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
     Rounds go on until the 95 % interval of every median is within 2 % of it, or `budget_s` seconds or `max_rounds` are
     spent, at least 6. Models run in eval mode on `runtime.device()` and are left as they were. On a CPU as many threads
     as pay are used, one or all (tried on the first model), or `threads`. After each round `watch` is called with the
-    share of the budget that is spent. Raises LabError when there is nothing to time, or a model does not take its inputs.
+    share of the budget that is spent. Raises LabError when there is nothing to time, or a model does not take its
+    inputs.
     """
     if not models:
         raise LabError('measure: no models were given; give {"label": model}')

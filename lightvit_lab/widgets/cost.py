@@ -10,7 +10,8 @@ import torch
 
 from .. import models, profiling
 from ..figures.card import Card, live
-from ..figures.cost import LABELS, QUANTITIES, SIZES, cost_explorer as twin, cost_table, drawing, require_sizes, sentence
+from ..figures.cost import LABELS, QUANTITIES, SIZES, cost_table, drawing, require_sizes, sentence
+from ..figures.cost import cost_explorer as twin
 from .boxes import alert, status
 
 HEAD_WIDTH = 64     # the number of heads does not enter the cost
@@ -26,7 +27,7 @@ def cost_explorer(image_size: int = 224, patch_size: int = 16, dim: int = 192, d
 
 
 class CostExplorer(ipywidgets.VBox):
-    """The box; made by `cost_explorer`. Its parts are attributes: `.sizes` (sliders by name), `.quantity`, `.said`, ..."""
+    """The box; made by `cost_explorer`. Its parts are attributes: `.sizes` (by name), `.quantity`, `.said`, ..."""
 
     def __init__(self, sizes: dict[str, int], num_classes: int) -> None:
         self.num_classes = num_classes

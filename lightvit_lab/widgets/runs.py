@@ -48,7 +48,7 @@ class TrainingCurves(ipywidgets.VBox):
         self._refresh()
 
     def follow(self, label: str) -> Callable[[History, int], None]:
-        """What `training.fit` takes as `watch`: the run is drawn under `label`, in place of an older one of that name."""
+        """What `training.fit` takes as `watch`: the run is drawn under `label`, in place of an older such run."""
         self.histories.pop(label, None)
 
         def watch(history: History, steps: int) -> None:
@@ -83,7 +83,7 @@ class TrainingCurves(ipywidgets.VBox):
     def _refresh(self, _: Any = None) -> None:
         """Draw what there is. A failure is a message: it must not end a run."""
         if not self.histories:
-            self.said.value = status('No run yet: training.fit(model, data, watch=box.follow("my run")) draws one here.')
+            self.said.value = status('No run yet: training.fit(model, data, watch=box.follow("my run")) draws one.')
             return
         try:
             runs = gather(self._losses(), self._scores(), steps=self.steps)

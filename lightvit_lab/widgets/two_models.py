@@ -36,7 +36,7 @@ def compare_models(first: str = "deit_tiny_patch16_224", second: str = "lightvit
 
 
 class ModelComparison(ipywidgets.VBox):
-    """The box; made by `compare_models`. Its parts: `.first`, `.second`, `.size`, `.measure`, `.progress`, `.said`, ..."""
+    """The box; made by `compare_models`. Its parts: `.first`, `.second`, `.size`, `.measure`, `.said`, ..."""
 
     def __init__(self, first: str, second: str, picture: tuple[int, int], budget_s: float) -> None:
         self.channels, self.budget_s = picture[0], budget_s

@@ -23,10 +23,12 @@ def box():
 
 def test_the_box_says_what_is_counted_in_both(box):
     one, two = (profiling.count(models.create_model(name), (3, 32, 32)) for name in ("lab_vit_student", "lab_cnn"))
-    assert f"lab_cnn has {two.params / one.params:.2f} times the parameters and {two.macs / one.macs:.2f} times" in text(box.said)
+    said = f"lab_cnn has {two.params / one.params:.2f} times the parameters and {two.macs / one.macs:.2f} times the MACs"
+    assert said in text(box.said)
     for cost in (one, two):
-        assert f"{cost.activation_bytes / 2**20:.1f}" in text(box.drawing) and f"{cost.params / 1e6:.2f}" in text(box.drawing)
-    assert "not known" in text(box.drawing) and box.message.value == ""           # nobody has measured, nobody published
+        assert f"{cost.activation_bytes / 2**20:.1f}" in text(box.drawing)
+        assert f"{cost.params / 1e6:.2f}" in text(box.drawing)
+    assert "not known" in text(box.drawing) and box.message.value == ""       # nobody has measured, nobody published
 
 
 def test_published_accuracy_stands_there_where_there_is_one():
@@ -56,7 +58,8 @@ def test_both_are_measured_in_turns_and_the_ratio_has_its_interval(box, monkeypa
     monkeypatch.setattr(profiling, "measure", spy)
     box.measure.click()
     assert seen == [(["first", "second"], (1, 3, 32, 32), 0.05)]
-    assert re.search(r"measured in turns, its time over the other's: ([\d.]+x \([\d.]+ to [\d.]+\)|no ratio)", text(box.said))
+    ratio = r"([\d.]+x \([\d.]+ to [\d.]+\)|no ratio)"
+    assert re.search(f"measured in turns, its time over the other's: {ratio}", text(box.said))
     assert re.search(r"lab_vit_student [\d.]+ ms \([\d.]+ to [\d.]+\), lab_cnn [\d.]+ ms \([\d.]+ to", text(box.said))
     assert "not known  not known" not in text(box.drawing).partition("time, ms")[2].partition("top-1")[0]
     assert box.progress.value == 1 and box.progress.layout.display == "none" and not box.measure.disabled
@@ -110,7 +113,8 @@ def test_every_control_has_a_label_and_suggests_names(box):
 
 
 @pytest.mark.parametrize("wrong, said", [(dict(input_size=224), "input_size=224"), (dict(budget_s=-1), "budget_s=-1"),
-                                         (dict(input_size=(3, 32, 48)), "square"), (dict(input_size=(0, 8, 8)), "channels=0")])
+                                         (dict(input_size=(3, 32, 48)), "square"),
+                                         (dict(input_size=(0, 8, 8)), "channels=0")])
 def test_pictures_and_budgets_that_make_no_comparison_are_refused(wrong, said):
     with pytest.raises(LabError, match=said):
         compare_models(**{**SMALL, **wrong})
