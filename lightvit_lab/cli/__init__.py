@@ -1,4 +1,5 @@
-"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists stored runs, `exercises` the exercises.
+"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists stored runs, `exercises` the exercises, and
+`grade` grades a class.
 
 The first two need no torch.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from .. import __version__
 from ..errors import LabError
@@ -20,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.command == "exercises":
             return exercises.main()
+        if chosen.command == "grade":
+            return _grade(chosen)
         return _results(chosen.name) if chosen.command == "results" else doctor.main()
     except LabError as error:
         print(f"lightvit-lab: {error}", file=sys.stderr)
@@ -34,7 +38,30 @@ def _parser() -> argparse.ArgumentParser:
     results = commands.add_parser("results", help="list the stored runs, or print one as JSON")
     results.add_argument("name", nargs="?", help="the stored run to print")
     commands.add_parser("exercises", help="list all exercises with page, points, minutes and known wrong answers")
+    _grade_options(commands.add_parser("grade", help="run and grade the notebooks that a class has handed in"))
     return parser
+
+
+def _grade_options(grade: argparse.ArgumentParser) -> None:
+    grade.add_argument("submissions", type=Path, help="folder with <student>/*.ipynb or <student>.ipynb")
+    grade.add_argument("--csv", type=Path, required=True, help="the table to write: one row for a student and exercise")
+    grade.add_argument("--seconds", type=float, default=300, help="for one notebook (300)")
+    grade.add_argument("--memory-mib", type=int, default=2048, help="for one notebook, beyond its libraries (2048)")
+    grade.add_argument("--seed", type=int, help="of the hidden cases, to repeat a grading (default: one nobody knows)")
+    grade.add_argument("--pages", nargs="+", default=[], help="stems of the pages that were set (default: those handed in)")
+    grade.add_argument("--jobs", type=int, default=1, help="notebooks that run at a time (1)")
+
+
+def _grade(chosen: argparse.Namespace) -> int:
+    """Grade a class; says first what this machine does not protect against. Raises LabError on bad input."""
+    from ..classroom import grading, lockdown, session
+
+    for gap in lockdown.walls():
+        print(f"Not protected on this machine: {gap}", file=sys.stderr)
+    limits = session.Limits(chosen.seconds, chosen.memory_mib)
+    grading.grade(chosen.submissions, chosen.csv, limits, chosen.seed, chosen.pages, chosen.jobs, print)
+    print(f"{chosen.csv} is written")
+    return 0
 
 
 def _results(name: str | None) -> int:
