@@ -20,7 +20,7 @@ endif
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
-.PHONY: book test serve notebooks bench reference zoo test-book test-browser clean
+.PHONY: book test serve notebooks classroom bench reference zoo test-book test-browser clean
 
 book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -40,6 +40,9 @@ serve: ## serve the built book on this machine alone
 
 notebooks: $(VENV)/.book ## derive the notebooks that Colab opens from their pages
 	$(BIN)/python book/_tools/notebooks.py
+
+classroom: $(VENV)/.book ## notebooks for students and teachers, answer key, points; NBGRADER=1 adds a course for nbgrader
+	$(BIN)/python book/_tools/classroom.py $(if $(filter-out 0,$(NBGRADER)),--nbgrader)
 
 bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench; done

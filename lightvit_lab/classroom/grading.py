@@ -70,9 +70,8 @@ def grade_one(submission: Submission, limits: Limits, seed: int, wanted: set[str
     exercises = {exercise.id: exercise for exercise in all_exercises() if exercise.id in wanted}
     judge = Judge(submission, exercises, seed)
     mentioned = {name: cell for name, cell in submission.checked.items() if name in exercises}
-    if submission.problem or not mentioned:
-        text = submission.problem or "no cell hands an answer to check()"
-        return {name: judge.row(name, "error" if submission.problem else "missing", text) for name in exercises}
+    if not submission.cells or not mentioned:
+        return {name: judge.row(name, "error", submission.problem) for name in exercises if submission.problem}
     cells = list(submission.cells[:max(mentioned.values()) + 1])   # nothing after the last check is needed
     prepared = [exercise.prepare.__module__ for name, exercise in exercises.items() if exercise.prepare and name in mentioned]
     ending = run(cells, limits, judge, prepared)

@@ -43,7 +43,7 @@ def find_submissions(folder: Path, stems: list[str]) -> list[Submission]:
             continue
         if entry.is_dir():
             files = sorted(path for path in entry.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-            found += [read(entry.name, path) for path in files] or [Submission(entry.name, entry, problem="no notebook")]
+            found += [read(entry.name, path) for path in files] or [Submission(entry.name, entry)]
         elif entry.suffix == ".ipynb":
             found.append(read(student_of(entry.stem, stems), entry))
     if not found:

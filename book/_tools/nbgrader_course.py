@@ -1,0 +1,65 @@
+"""Notebooks that nbgrader takes as the source of an assignment: tagged cells, hidden tests, a stub that stops nothing.
+
+An exercise's cell becomes two: the answer, which nbgrader empties between our markers (they are nbgrader's own), and a
+locked test with the points. `nbgrader generate_assignment STEM` and `nbgrader autograde STEM` do the rest.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import re
+from typing import Any
+
+import notebooks
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+from stubs import ANSWER, BEGIN, CHECK_CALL, stub_of
+
+CONFIG = '''c = get_config()  # noqa: F821
+c.CourseDirectory.course_id = "lightvit_lab"
+# Below it stands `raise NotImplementedError` in a function and `answer = ...` above it elsewhere: Run All never stops.
+c.ClearSolutions.code_stub = {"python": "# Write your answer here"}
+c.Execute.timeout = 600          # seconds for a cell; the live experiments take about 15
+'''
+
+
+def source_notebook(solved: NotebookNode, points: dict[str, int]) -> NotebookNode:
+    """The source notebook out of a derived one with solutions; `points` for each exercise id."""
+    cells: list[NotebookNode] = []
+    for cell in copy.deepcopy(solved.cells):
+        cells += exercise_cells(cell, points) if cell.cell_type == "code" and BEGIN in cell.source else [cell]
+    return notebooks.assemble(cells, solved.metadata["lightvit_lab"]["ref"])
+
+
+def exercise_cells(cell: NotebookNode, points: dict[str, int]) -> list[NotebookNode]:
+    """The answer cell and the test cell of one exercise."""
+    lines = cell.source.splitlines()
+    calls = [line for line in lines if CHECK_CALL.match(line)]
+    (name,), (call,) = CHECK_CALL.findall(cell.source), calls
+    answer = "\n".join(line for line in lines if line != call).strip()
+    grade_id = re.sub(r"\W", "-", name)
+    return [tagged(ANSWER.sub(with_stub, answer), f"{grade_id}-answer", solution=True, locked=False),
+            tagged(test_source(name, call), grade_id, grade=True, points=points[name])]
+
+
+def with_stub(block: re.Match[str]) -> str:
+    """The answer with what is to be left when nbgrader has emptied it."""
+    if block["indent"]:
+        return f"{block[0]}\n{block['indent']}raise NotImplementedError"   # never reached: the answer returns before
+    return f"{stub_of(block[0])}\n{block[0]}"
+
+
+def test_source(name: str, call: str) -> str:
+    """The check that a student sees, and the hidden cases that nbgrader cuts out of what it hands out."""
+    expression = ast.unparse(ast.parse(call).body[0].value.args[1])
+    return (f"{call}\n### BEGIN HIDDEN TESTS\nfrom lightvit_lab.classroom.hidden import require_passed\n"
+            f"require_passed({name!r}, {expression})\n### END HIDDEN TESTS")
+
+
+def tagged(source: str, grade_id: str, **options: Any) -> NotebookNode:
+    """A code cell with nbgrader's metadata."""
+    cell = new_code_cell(source)
+    cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": grade_id, "grade": False, "solution": False, "locked": True,
+                                 "task": False, **options}
+    return cell
