@@ -52,11 +52,11 @@ def entries(stem: str, notebook: NotebookNode) -> Iterator[Entry]:
         elif ANSWER.search(cell.source):
             names = CHECK_CALL.findall(cell.source)
             if len(names) != 1 or names[0] not in declared:
-                raise LabError(f"{stem}: a solution cell checks {names}; give one exercise that lightvit_lab/exercises declares")
+                raise LabError(f"{stem}: a solution cell checks {names}; give one that lightvit_lab/exercises has")
             name = names[0]
             heading = list(HEADING.finditer(text))[-1]
-            yield Entry(stem, heading["title"] or declared[name].prompt, text[heading.end():].strip(), solution_of(cell.source),
-                        declared[name])
+            title, prompt = heading["title"] or declared[name].prompt, text[heading.end():].strip()
+            yield Entry(stem, title, prompt, solution_of(cell.source), declared[name])
 
 
 def solution_of(source: str) -> str:
@@ -69,7 +69,7 @@ def section(entry: Entry) -> str:
     """An exercise of the answer key, in Markdown."""
     exercise = entry.exercise
     points = f"{exercise.points} point{'s' if exercise.points > 1 else ''}, {exercise.minutes} minutes"
-    mistakes = "\n".join(f"- **{mistake.name}**: {mistake.hint} *Then:* {mistake.stronger}" for mistake in exercise.mistakes)
+    mistakes = "\n".join(f"- **{each.name}**: {each.hint} *Then:* {each.stronger}" for each in exercise.mistakes)
     return (f"### {entry.title}\n\n`{exercise.id}`, {points}\n\n{entry.prompt}\n\n```python\n{entry.solution}\n```\n\n"
             f"Known mistakes, the hint that each draws, and the stronger one at the next try:\n\n{mistakes}")
 
@@ -116,7 +116,8 @@ def write(out: Path, ref: str, with_nbgrader: bool = False, root: Path = noteboo
 def in_reading_order(root: Path) -> list[Path]:
     """The pages with code, as the table of contents has them."""
     contents = (root / "_toc.yml").read_text(encoding="utf-8")
-    return sorted(notebooks.pages(root), key=lambda page: contents.find(page.relative_to(root).with_suffix("").as_posix()))
+    return sorted(notebooks.pages(root),
+                  key=lambda page: contents.find(page.relative_to(root).with_suffix("").as_posix()))
 
 
 def save(path: Path, text: str) -> None:

@@ -60,6 +60,6 @@ def test_source(name: str, call: str) -> str:
 def tagged(source: str, grade_id: str, **options: Any) -> NotebookNode:
     """A code cell with nbgrader's metadata."""
     cell = new_code_cell(source)
-    cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": grade_id, "grade": False, "solution": False, "locked": True,
-                                 "task": False, **options}
+    plain = {"grade": False, "solution": False, "locked": True, "task": False}
+    cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": grade_id, **plain, **options}
     return cell

@@ -40,8 +40,8 @@ def grade(folder: Path, csv_file: Path, limits: Limits = Limits(), seed: int | N
           jobs: int = 1, tell: Callable[[str], None] = lambda line: None) -> list[Row]:
     """Grade every notebook below `folder` and write `csv_file` after each student, so that a break loses nothing.
 
-    `pages` are the stems that were set; without them, those that anybody handed in. `seed` decides the hidden cases, the
-    same for all; without it, nobody knows them. `jobs` notebooks run at a time; `tell` gets a line after
+    `pages` are the stems that were set; without them, those that anybody handed in. `seed` decides the hidden cases,
+    the same for all; without it, nobody knows them. `jobs` notebooks run at a time; `tell` gets a line after
     each student. Raises LabError on a folder without
     notebooks, an unknown page, a file that cannot be written, and limits that are too small.
     """
@@ -73,7 +73,7 @@ def grade_one(submission: Submission, limits: Limits, seed: int, wanted: set[str
     if not submission.cells or not mentioned:
         return {name: judge.row(name, "error", submission.problem) for name in exercises if submission.problem}
     cells = list(submission.cells[:max(mentioned.values()) + 1])   # nothing after the last check is needed
-    prepared = [exercise.prepare.__module__ for name, exercise in exercises.items() if exercise.prepare and name in mentioned]
+    prepared = [exercises[name].prepare.__module__ for name in mentioned if exercises[name].prepare]
     ending = run(cells, limits, judge, prepared)
     for name, cell in mentioned.items():
         if name not in judge.rows:
@@ -117,8 +117,8 @@ class Judge:
     def row(self, exercise_id: str, status: str, text: str, mistake: str = "") -> Row:
         """A row of this submission."""
         points = self.exercises[exercise_id].points
-        return Row(self.submission.student, exercise_id, status, points if status == "passed" else 0, points, mistake, text,
-                   self.submission.path.name)
+        earned, handed_in = points if status == "passed" else 0, self.submission
+        return Row(handed_in.student, exercise_id, status, earned, points, mistake, text, handed_in.path.name)
 
 
 def student_rows(student: str, files: list[dict[str, Row]], wanted: dict[str, Exercise]) -> list[Row]:
@@ -139,10 +139,12 @@ def write_rows(rows: list[Row], csv_file: Path) -> None:
     part = csv_file.with_name(csv_file.name + ".part")
     try:
         with part.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([columns, *([_cell(value) for value in dataclasses.astuple(row)] for row in rows)])
+            lines = ([_cell(value) for value in dataclasses.astuple(row)] for row in rows)
+            csv.writer(file).writerows([columns, *lines])
         os.replace(part, csv_file)
     except OSError as error:
-        raise LabError(f"grade: csv={csv_file}: {error.strerror}; give a file in a folder that can be written") from error
+        text = f"grade: csv={csv_file}: {error.strerror}; give a file in a folder that can be written"
+        raise LabError(text) from error
 
 
 def _cell(value: Any) -> Any:

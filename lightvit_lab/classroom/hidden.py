@@ -23,7 +23,7 @@ def hidden_seeds(seed: int, exercise_id: str, draws: int = DRAWS) -> list[int]:
 
 
 def examine_hidden(exercise: Exercise, answer: Any, seeds: list[int]) -> CheckResult:
-    """The first of the draws that the answer does not pass, or the last one; the hint is always the first, gentle one."""
+    """The first of the draws that the answer does not pass, or the last; the hint is always the first, gentle one."""
     for seed in seeds[:1] if exercise.cases is None and exercise.prepare is None else seeds:
         reset()
         result = examine(exercise, answer, seed)
@@ -33,7 +33,7 @@ def examine_hidden(exercise: Exercise, answer: Any, seeds: list[int]) -> CheckRe
 
 
 def require_passed(exercise_id: str, answer: Any, draws: int = DRAWS) -> None:
-    """For a test cell of nbgrader: raises LabError, which says what is wrong, unless the answer passes all hidden cases.
+    """For a test cell of nbgrader: raises LabError, which says what is wrong, unless the answer passes everything.
 
     It runs beside the learner's code, which could change it: `lightvit-lab grade` is the one that judges from outside.
     """

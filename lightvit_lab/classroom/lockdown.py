@@ -30,7 +30,8 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parents[1]
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/opt", "/proc", "/sys", "/dev", "/etc/ld.so.cache", "/etc/localtime",
           "/etc/nsswitch.conf", "/etc/passwd", "/etc/fonts", "/etc/mime.types", "/etc/alternatives")
-NAMESPACES = ("unshare", "--user", "--map-current-user", "--net", "--ipc", "--mount-proc", "--pid", "--fork", "--kill-child")
+NAMESPACES = ("unshare", "--user", "--map-current-user", "--net", "--ipc", "--mount-proc", "--pid", "--fork",
+              "--kill-child")
 FILE_MIB, PROCESSES = 256, 4096
 _CREATE, _ADD, _RESTRICT = 444, 445, 446       # system calls of Landlock, the same numbers on every processor
 _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
@@ -127,7 +128,9 @@ def _around(root: Path, hidden: list[Path], rights: int) -> Iterator[tuple[Path,
         return
     yield root, _READ_DIR
     for child in root.iterdir():
-        yield from _around(child, hidden, rights)
+        target = child.resolve()   # lib64 of a virtual environment is a link to lib: that door leads to the same room
+        if not child.is_symlink() or not any(target in path.parents for path in hidden):
+            yield from _around(target, hidden, rights)
 
 
 def _allow(kernel: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:

@@ -75,7 +75,8 @@ class RemoteAnswer:
         return reply if whole else reply.get("value")
 
 
-def run(cells: list[str], limits: Limits, judge: Callable[[str, Any], None], prepared: list[str] | None = None) -> Ending:
+def run(cells: list[str], limits: Limits, judge: Callable[[str, Any], None],
+        prepared: list[str] | None = None) -> Ending:
     """Run a notebook's cells; `judge(exercise_id, answer)` is called at each check, while the notebook waits.
 
     Whatever the notebook does, this returns, soon after `limits.seconds` at the latest. `prepared` names modules of
@@ -156,9 +157,10 @@ def _environment(scratch: Path) -> dict[str, str]:
     if os.environ.get("LIGHTVIT_DATA"):
         kept["LIGHTVIT_DATA"] = str(Path(os.environ["LIGHTVIT_DATA"]).resolve())
     path = os.pathsep.join([str(lockdown.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    folders = dict.fromkeys(("HOME", "TMPDIR", "LIGHTVIT_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"), str(scratch))
-    return {**kept, **folders, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "LIGHTVIT_DEVICE": "cpu", "LIGHTVIT_OFFLINE": "1",
-            "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"}
+    folders = ("HOME", "TMPDIR", "LIGHTVIT_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME")
+    return {**kept, **dict.fromkeys(folders, str(scratch)), "PYTHONPATH": path, "OMP_NUM_THREADS": "1",
+            "LIGHTVIT_DEVICE": "cpu", "LIGHTVIT_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
+            "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _cause(process: subprocess.Popen, closed: Closed) -> str:

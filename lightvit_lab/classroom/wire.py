@@ -42,7 +42,7 @@ class Channel:
         text = json.dumps(encode(message, tensors)).encode()
         body = safetensors.torch.save(tensors) if tensors else b""
         if max(len(text), len(body)) > LIMIT:
-            raise LabError(f"a message of {(len(text) + len(body)) / 2**20:.0f} MiB; at most {LIMIT >> 20} are passed on")
+            raise LabError(f"a message of {(len(text) + len(body)) >> 20} MiB; at most {LIMIT >> 20} are passed on")
         self._wait()
         try:
             self.connection.sendall(_HEAD.pack(len(text), len(body)) + text + body)

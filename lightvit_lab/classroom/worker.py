@@ -141,7 +141,7 @@ def run_cells(channel: Any, cells: list[str], cell_seconds: float) -> None:
 def main() -> None:
     """Take the notebook from the channel, shut the doors, run it, say that it has ended."""
     connection, scratch = socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])
-    prepared = sys.argv[3:]   # modules of exercises whose answers are prepared: these must be here before the doors shut
+    prepared = sys.argv[3:]   # modules whose exercises prepare answers: they must be here before the doors shut
     for module in prepared:
         importlib.import_module(module)
     lockdown.confine_files(scratch)

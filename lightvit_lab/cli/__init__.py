@@ -48,7 +48,7 @@ def _grade_options(grade: argparse.ArgumentParser) -> None:
     grade.add_argument("--seconds", type=float, default=300, help="for one notebook (300)")
     grade.add_argument("--memory-mib", type=int, default=2048, help="for one notebook, beyond its libraries (2048)")
     grade.add_argument("--seed", type=int, help="of the hidden cases, to repeat a grading (default: one nobody knows)")
-    grade.add_argument("--pages", nargs="+", default=[], help="stems of the pages that were set (default: those handed in)")
+    grade.add_argument("--pages", nargs="+", default=[], help="stems of the pages set (default: those handed in)")
     grade.add_argument("--jobs", type=int, default=1, help="notebooks that run at a time (1)")
 
 

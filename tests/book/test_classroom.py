@@ -1,4 +1,4 @@
-"""What `make classroom` writes: nothing of the solutions for students, all of it for teachers, and a course for nbgrader."""
+"""What `make classroom` writes: no solution for students, all of them for teachers, and a course for nbgrader."""
 
 import csv
 import importlib.util
@@ -112,7 +112,8 @@ def test_answers_and_tests_are_tagged_with_unique_names_and_points():
 def test_emptied_as_nbgrader_does_it_an_answer_is_a_stub_and_left_alone_it_is_the_solution():
     for cell in small_course().cells:
         if cell.metadata.get("nbgrader", {}).get("solution"):
-            emptied = nbgrader_course.ANSWER.sub(lambda block: block["indent"] + "# Write your answer here", cell.source)
+            comment = "# Write your answer here"
+            emptied = nbgrader_course.ANSWER.sub(lambda block: block["indent"] + comment, cell.source)
             scope = {}
             exec(emptied, scope)
             assert scope.get("answer", ...) is ...

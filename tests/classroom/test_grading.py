@@ -37,11 +37,12 @@ def the_class(precious, grades, port):
             patchify='class Patchify:\n    pass\ncheck("vision_transformer.patchify", Patchify)',
             attention='check("vision_transformer.attention", 3)', count='check("vision_transformer.count", lambda: 577)',
             diagnose='check("vision_transformer.diagnosis", answer)')),
-        "brace.ipynb": "{", "empty.ipynb": "", "list.ipynb": "[1, 2]", "deep.ipynb": "[" * 100_000, "nothing/readme.txt": "",
-        "latin.ipynb": b"\xff\xfe\x00",
+        "brace.ipynb": "{", "empty.ipynb": "", "list.ipynb": "[1, 2]", "deep.ipynb": "[" * 100_000,
+        "nothing/readme.txt": "", "latin.ipynb": b"\xff\xfe\x00",
         "leaves.ipynb": notebook(*solved_but(attention=SOLVED["attention"] + "\nimport sys; sys.exit()",
                                              budget="import os; os._exit(0)\n" + SOLVED["budget"])),
-        "loops.ipynb": notebook(*solved_but(attention=function("attention", "import time\n    while True: time.sleep(.01)"))),
+        "loops.ipynb": notebook(*solved_but(
+            attention=function("attention", "import time\n    while True: time.sleep(.01)"))),
         "deaf.ipynb": notebook(*solved_but(block_macs="import signal, time\n"
                                            "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\n"
                                            "time.sleep(1000)\n" + SOLVED["block_macs"])),
@@ -105,8 +106,8 @@ def test_stubs_are_not_started_and_a_folder_without_notebook_is_missing(graded):
 
 
 def test_each_row_says_what_was_wrong_and_the_better_of_two_files_counts(graded):
-    assert statuses(graded, "half") == {"count": "passed", "patchify": "wrong", "attention": "passed", "block_macs": "wrong",
-                                        "budget": "wrong", "diagnose": "error"}
+    assert statuses(graded, "half") == {"count": "passed", "patchify": "wrong", "attention": "passed",
+                                        "block_macs": "wrong", "budget": "wrong", "diagnose": "error"}
     rows = graded[0]["half"]
     known = {mistake.name: mistake.hint for mistake in find("vision_transformer.patchify").mistakes}
     assert rows["patchify"]["message"].startswith(known[rows["patchify"]["mistake"]])
@@ -115,7 +116,8 @@ def test_each_row_says_what_was_wrong_and_the_better_of_two_files_counts(graded)
 
 
 def test_answers_of_the_wrong_kind_are_wrong_and_an_unknown_id_is_missing(graded):
-    assert statuses(graded, "confused") == all_passed_but(patchify="wrong", attention="wrong", count="wrong", diagnose="missing")
+    assert statuses(graded, "confused") == all_passed_but(
+        patchify="wrong", attention="wrong", count="wrong", diagnose="missing")
     assert "class `Patchify`" in graded[0]["confused"]["patchify"]["message"]
 
 
@@ -195,8 +197,10 @@ def test_bad_calls_say_what_to_give(tmp_path, capsys):
     out = str(tmp_path / "grades.csv")
     for arguments, said in (([str(tmp_path / "none"), "--csv", out], "is no folder"),
                             ([str(tmp_path), "--csv", out], "name the page that was set, --pages"),
-                            ([str(tmp_path), "--csv", out, "--pages", "vision_transformr"], 'Did you mean "vision_transformer"'),
-                            ([str(tmp_path), "--csv", str(tmp_path / "no" / "a.csv"), "--pages", "lightvit"], "can be written"),
+                            ([str(tmp_path), "--csv", out, "--pages", "vision_transformr"],
+                             'Did you mean "vision_transformer"'),
+                            ([str(tmp_path), "--csv", str(tmp_path / "no" / "a.csv"), "--pages", "lightvit"],
+                             "can be written"),
                             ([str(tmp_path), "--csv", out, "--seconds", "1"], "seconds=1.0")):
         assert main(["grade", *arguments]) == 2
         assert said in capsys.readouterr().err
@@ -208,7 +212,8 @@ def test_bad_calls_say_what_to_give(tmp_path, capsys):
 def test_the_command_writes_the_table_and_names_the_seed(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "ana.ipynb").write_text("")
-    assert main(["grade", str(tmp_path / "in"), "--csv", str(tmp_path / "g.csv"), "--pages", "lightvit", "--seed", "8"]) == 0
+    arguments = [str(tmp_path / "in"), "--csv", str(tmp_path / "g.csv"), "--pages", "lightvit", "--seed", "8"]
+    assert main(["grade", *arguments]) == 0
     assert "seed 8" in capsys.readouterr().out
     assert (tmp_path / "g.csv").read_text().startswith("student,exercise,status,points,out_of,mistake,message,file")
 

@@ -19,8 +19,8 @@ assert lockdown.confine_files(Path(sys.argv[1]))
 
 def confined(scratch, code, *arguments):
     """A statement in a process of its own that may write to `scratch` alone; what it printed."""
-    done = subprocess.run([sys.executable, "-c", CONFINED + code, str(scratch), *map(str, arguments)], capture_output=True,
-                          text=True, check=False)
+    command = [sys.executable, "-c", CONFINED + code, str(scratch), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 
@@ -74,6 +74,8 @@ def test_limits_are_final_for_the_process(tmp_path):
 def test_what_lies_around_a_hidden_folder_is_everything_but_it(tmp_path):
     for name in ("a/b/hidden/x", "a/b/seen", "c/d"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "c" / "up").symlink_to(tmp_path)
+    (tmp_path / "a64").symlink_to("a")               # as lib64 of a virtual environment
     shown = {path.relative_to(tmp_path).as_posix(): rights
              for path, rights in lockdown._around(tmp_path, [tmp_path / "a" / "b" / "hidden"], 12)}
     assert shown == {".": 8, "a": 8, "a/b": 8, "a/b/seen": 12, "c": 12}

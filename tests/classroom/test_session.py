@@ -32,15 +32,18 @@ def layer_of(width):
 
 LAYER = Exercise("x.layer", "A layer of 9 weights", solution=layer_of(3), cases=None, points=2, minutes=1,
                  prepare=lambda make: sum(weight.numel() for weight in make().parameters()),
-                 mistakes=(Mistake("two", layer_of(2), "Two.", "Too few."), Mistake("four", layer_of(4), "Four.", "Too many.")))
+                 mistakes=(Mistake("two", layer_of(2), "Two.", "Too few."),
+                           Mistake("four", layer_of(4), "Four.", "Too many.")))
 CALLED = dataclasses.replace(LAYER, cases=lambda generator: [(torch.randn(2, 3, generator=generator),)],
                              solution=lambda: nn.Identity(), prepare=lambda make: make(), mistakes=())
 
 
 @pytest.mark.parametrize("exercise, answer, status, mistake", [
     (LAYER, layer_of(3), "passed", ""), (LAYER, layer_of(2), "wrong", "two"), (LAYER, layer_of(7), "wrong", ""),
-    (LAYER, lambda: 1 / 0, "error", ""), (CALLED, lambda: nn.Identity(), "passed", ""), (CALLED, lambda: nn.ReLU(), "wrong", "")])
-def test_an_answer_that_must_be_prepared_is_prepared_over_there_and_judged_here(monkeypatch, exercise, answer, status, mistake):
+    (LAYER, lambda: 1 / 0, "error", ""), (CALLED, lambda: nn.Identity(), "passed", ""),
+    (CALLED, lambda: nn.ReLU(), "wrong", "")])
+def test_an_answer_that_must_be_prepared_is_prepared_over_there_and_judged_here(
+        monkeypatch, exercise, answer, status, mistake):
     monkeypatch.setattr("lightvit_lab.exercises.find", lambda name: exercise)
     remote = session.RemoteAnswer(ToWorker(answer), "answer")
     judge = Judge(Submission("ana", session.Path("a.ipynb")), {exercise.id: exercise}, seed=1)
@@ -61,8 +64,9 @@ def test_only_the_first_answers_to_an_exercise_are_tried_so_that_nobody_guesses_
 
 
 @pytest.mark.parametrize("name, text, kind", [
-    ("KeyError", "'a'", KeyError), ("NotImplementedError", "", NotImplementedError), ("RuntimeError", "size", RuntimeError),
-    ("UnicodeDecodeError", "x", Exception), ("SystemExit", "x", Exception), ("getattr", "x", Exception), ("1 / 0", "x", Exception)])
+    ("KeyError", "'a'", KeyError), ("NotImplementedError", "", NotImplementedError), ("1 / 0", "x", Exception),
+    ("RuntimeError", "size", RuntimeError), ("UnicodeDecodeError", "x", Exception), ("SystemExit", "x", Exception),
+    ("getattr", "x", Exception)])
 def test_exceptions_come_back_by_name_and_never_as_what_would_end_the_grader(name, text, kind):
     error = session._exception(name, text)
     assert isinstance(error, kind) and isinstance(error, Exception)

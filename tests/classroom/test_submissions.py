@@ -10,15 +10,15 @@ STEMS = ["vision_transformer", "lightvit"]
 
 
 @pytest.mark.parametrize("name, student", [
-    ("ana_vision_transformer", "ana"), ("vision_transformer-ana", "ana"), ("Ana Diaz", "Ana Diaz"), ("lightvit", "lightvit"),
-    ("lightvit (1)", "(1)"), ("mylightvit", "mylightvit"), ("ana.lightvit", "ana")])
+    ("ana_vision_transformer", "ana"), ("vision_transformer-ana", "ana"), ("Ana Diaz", "Ana Diaz"),
+    ("lightvit", "lightvit"), ("lightvit (1)", "(1)"), ("mylightvit", "mylightvit"), ("ana.lightvit", "ana")])
 def test_a_files_name_tells_the_student(name, student):
     assert student_of(name, STEMS) == student
 
 
 def test_folders_and_files_are_both_found_and_checkpoints_are_not(tmp_path):
-    for name in ("ben/deep/lightvit.ipynb", "ben/.ipynb_checkpoints/lightvit.ipynb", "ana_lightvit.ipynb", ".git/a.ipynb",
-                 "__MACOSX/a.ipynb", "cleo/notes.txt", "readme.md"):
+    for name in ("ben/deep/lightvit.ipynb", "ben/.ipynb_checkpoints/lightvit.ipynb", "ana_lightvit.ipynb",
+                 ".git/a.ipynb", "__MACOSX/a.ipynb", "cleo/notes.txt", "readme.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     found = [(each.student, each.path.name) for each in find_submissions(tmp_path, STEMS)]
@@ -33,8 +33,9 @@ def written(tmp_path, cells, **extra):
 
 def test_only_code_to_be_run_here_is_taken_whatever_else_a_cell_lacks(tmp_path):
     found = written(tmp_path, [
-        {"cell_type": "markdown", "source": "text"}, {"cell_type": "code", "source": ["a = 1\n", "a"]}, {"cell_type": "code"},
-        {"cell_type": "code", "source": SET_UP + " {}\ninstall()"}, 3, {"cell_type": "code", "source": "b", "metadata": None},
+        {"cell_type": "markdown", "source": "text"}, {"cell_type": "code", "source": ["a = 1\n", "a"]},
+        {"cell_type": "code"}, {"cell_type": "code", "source": SET_UP + " {}\ninstall()"}, 3,
+        {"cell_type": "code", "source": "b", "metadata": None},
         {"cell_type": "code", "source": "download()", "metadata": {"tags": ["skip-execution"]}}])
     assert found.cells == ("a = 1\na", "b") and found.problem == ""
 
@@ -58,8 +59,9 @@ def test_the_last_cell_that_checks_an_exercise_counts(tmp_path):
     assert found.checked == {"lightvit.reach": 2}
 
 
-@pytest.mark.parametrize("text, problem", [("", "empty"), ("{", "no notebook"), ("{}", "no list of cells"), ("3", "no list of"),
-                                           ('{"cells": []}', "no code"), ('{"cells": 3, "worksheets": [1]}', "no list of")])
+@pytest.mark.parametrize("text, problem", [
+    ("", "empty"), ("{", "no notebook"), ("{}", "no list of cells"), ("3", "no list of"),
+    ('{"cells": []}', "no code"), ('{"cells": 3, "worksheets": [1]}', "no list of")])
 def test_what_is_no_notebook_is_a_problem_in_words(tmp_path, text, problem):
     (tmp_path / "a.ipynb").write_text(text)
     assert problem in read("ana", tmp_path / "a.ipynb").problem

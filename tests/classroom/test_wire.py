@@ -29,8 +29,8 @@ def test_the_cases_of_every_exercise_cross_unchanged(exercise):
 
 @pytest.mark.parametrize("value", [
     1, -2.5, float("inf"), True, None, "text", ..., [1, (2, [3])], {"a": (1,), 3: None},
-    torch.tensor(3), torch.zeros(0, 2), torch.randn(2, 3).T, torch.tensor([True, False]), torch.ones(3, dtype=torch.bfloat16),
-    torch.ones(2, 2).expand(3, 2, 2), torch.randn(3, requires_grad=True)])
+    torch.tensor(3), torch.zeros(0, 2), torch.randn(2, 3).T, torch.tensor([True, False]),
+    torch.ones(3, dtype=torch.bfloat16), torch.ones(2, 2).expand(3, 2, 2), torch.randn(3, requires_grad=True)])
 def test_values_of_all_kinds_cross_with_type_shape_and_dtype(value):
     arrived = there_and_back(value)
     assert type(arrived) is type(value)
