@@ -17,8 +17,8 @@ from lightvit_lab.exercises import all_exercises
 
 ROOT = notebooks.ROOT
 TEXT = (ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
-STEMS = {page["stem"]: part["part"] for part in yaml.safe_load((ROOT / "book/_ext/parts.yml").read_text(encoding="utf-8"))
-         for page in part["pages"]}
+PARTS = yaml.safe_load((ROOT / "book" / "_ext" / "parts.yml").read_text(encoding="utf-8"))
+STEMS = {page["stem"]: part["part"] for part in PARTS for page in part["pages"]}
 PLAN = [line for line in TEXT.splitlines() if re.match(r"\| \d+ \|", line)]
 
 
@@ -39,7 +39,8 @@ def test_the_lecture_cuts_name_sections_and_exercises_as_the_pages_do():
     cuts = TEXT.partition("## Lectures of 50")[2].partition("\n## ")[0]
     parts = re.split(r"^### (.+)$", cuts, flags=re.MULTILINE)[1:]
     found = {title: text for title, text in zip(parts[::2], parts[1::2])}
-    pages = {re.search(r"^# (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)[1]: page for page in notebooks.pages()}
+    title_of = re.compile(r"^# (.+)$", re.MULTILINE)
+    pages = {title_of.search(page.read_text(encoding="utf-8"))[1]: page for page in notebooks.pages()}
     assert set(found) == set(pages)
     for title, text in found.items():
         page = pages[title].read_text(encoding="utf-8")

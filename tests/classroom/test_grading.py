@@ -17,6 +17,7 @@ from lightvit_lab.exercises import all_exercises, find
 
 POINTS = {name: find(f"vision_transformer.{name}").points for name in NAMES}
 SECONDS = 24
+PATCHIFY_WITHOUT_PERMUTE = "return images.reshape(len(images), -1, images.shape[1] * patch_size**2)"
 
 
 def the_class(precious, grades, port):
@@ -27,7 +28,7 @@ def the_class(precious, grades, port):
         "good/vision_transformer.ipynb": notebook(*good, "raise SystemError('after the last check nothing is run')"),
         "stub/vision_transformer.ipynb": notebook(IMPORTS, *STUBS.values()),
         "half/one.ipynb": notebook(IMPORTS, SOLVED["count"], STUBS["attention"],
-                                   function("patchify", "return images.reshape(len(images), -1, images.shape[1] * patch_size**2)"),
+                                   function("patchify", PATCHIFY_WITHOUT_PERMUTE),
                                    function("block_macs", "return 7 * num_tokens"), value("budget", "528.4"),
                                    value("diagnose", "nonsense")),
         "half/two.ipynb": notebook(IMPORTS, SOLVED["attention"], STUBS["count"]),
@@ -35,7 +36,8 @@ def the_class(precious, grades, port):
         "twice/a.ipynb": notebook(*good, STUBS["patchify"], STUBS["count"], value("budget", "3"), SOLVED["budget"]),
         "confused/a.ipynb": notebook(*solved_but(
             patchify='class Patchify:\n    pass\ncheck("vision_transformer.patchify", Patchify)',
-            attention='check("vision_transformer.attention", 3)', count='check("vision_transformer.count", lambda: 577)',
+            attention='check("vision_transformer.attention", 3)',
+            count='check("vision_transformer.count", lambda: 577)',
             diagnose='check("vision_transformer.diagnosis", answer)')),
         "brace.ipynb": "{", "empty.ipynb": "", "list.ipynb": "[1, 2]", "deep.ipynb": "[" * 100_000,
         "nothing/readme.txt": "", "latin.ipynb": b"\xff\xfe\x00",
@@ -46,8 +48,9 @@ def the_class(precious, grades, port):
         "deaf.ipynb": notebook(*solved_but(block_macs="import signal, time\n"
                                            "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\n"
                                            "time.sleep(1000)\n" + SOLVED["block_macs"])),
-        "eats.ipynb": notebook(*solved_but(attention=function("attention", "return torch.ones(3 * 10**9) @ query"),
-                                           count="hoard = []\nwhile True: hoard.append(bytearray(2**26))"), SOLVED["count"]),
+        "eats.ipynb": notebook(*solved_but(
+            attention=function("attention", "return torch.ones(3 * 10**9) @ query"),
+            count="hoard = []\nwhile True: hoard.append(bytearray(2**26))"), SOLVED["count"]),
         "floods.ipynb": notebook("import os, sys\nfor _ in range(300): print('x' * 100_000)\n"
                                  "os.write(1, b'y' * 10**7); os.write(2, b'z' * 10**7)", *good),
         "forges.ipynb": notebook(IMPORTS, STUBS["budget"], FORGED, value("count", "1"), STUBS["patchify"]),

@@ -37,8 +37,9 @@ def test_values_of_all_kinds_cross_with_type_shape_and_dtype(value):
     assert arrived is value if value is ... else difference(arrived, value, 0.0) is None
 
 
-@pytest.mark.parametrize("value, name", [(object(), "object"), (torch.nn.Linear(1, 1), "Linear"), ({1, 2}, "set"),
-                                         (torch.zeros(2, device="meta"), "Tensor"), (torch.eye(2).to_sparse(), "Tensor")])
+@pytest.mark.parametrize("value, name", [
+    (object(), "object"), (torch.nn.Linear(1, 1), "Linear"), ({1, 2}, "set"),
+    (torch.zeros(2, device="meta"), "Tensor"), (torch.eye(2).to_sparse(), "Tensor")])
 def test_what_cannot_cross_arrives_as_an_empty_thing_of_its_name(value, name):
     assert type(there_and_back(value)).__name__ == name
 
