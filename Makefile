@@ -20,7 +20,7 @@ endif
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
-.PHONY: book test serve notebooks classroom bench reference zoo test-book test-browser clean
+.PHONY: book test serve pdf notebooks classroom bench reference zoo test-book test-browser clean
 
 book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -33,10 +33,13 @@ test-book: $(VENV)/.test ## run every derived notebook in a clean kernel without
 	LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py
 
 test-browser: $(VENV)/.test ## look at the built book with a real browser (make book first)
-	LIGHTVIT_TEST_BROWSER=1 $(BIN)/python -m pytest tests/book/test_browser.py
+	LIGHTVIT_TEST_BROWSER=1 $(BIN)/python -m pytest -m browser tests/book
 
 serve: ## serve the built book on this machine alone
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+pdf: $(VENV)/.test ## the whole built book as one PDF (make book first; needs Chromium); SOLUTIONS=1 leaves them open
+	$(BIN)/python book/_tools/pdf.py $(if $(filter 1,$(SOLUTIONS)),--solutions)
 
 notebooks: $(VENV)/.book ## derive the notebooks that Colab opens from their pages
 	$(BIN)/python book/_tools/notebooks.py

@@ -1,0 +1,181 @@
+"""Print the built book to one PDF through Chromium: `make pdf`, or `python book/_tools/pdf.py` after `make book`.
+
+Two passes: the first one tells on which sheet each page begins, the second one has the numbers in its contents. Needs
+the extra `pdf` and a Chromium or Chrome (the variable CHROMIUM names another one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import mimetypes
+import os
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import print_page
+
+from lightvit_lab.errors import LabError
+
+ROOT = Path(__file__).resolve().parents[2]
+ORIGIN = "http://book.invalid"      # answered from the built book's own files; no server, no port
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+WIDTH, HEIGHT = 672, 988            # CSS pixels of A4 within the margins of book/_static/print.css
+WAIT_S = 180
+
+DRAWN = """async () => {
+  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+  await document.fonts.ready;
+  const figures = [...document.querySelectorAll(".plotly-graph-div")];
+  while (!figures.every(figure => figure.querySelector(".main-svg"))) await new Promise(requestAnimationFrame);
+  await Promise.all(figures.map(figure => Plotly.Plots.resize(figure)));
+  await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
+  for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
+}"""
+RAW_FORMULAS = "() => [...document.querySelectorAll('.math')].filter(f => !f.querySelector('mjx-container')).length"
+TOO_WIDE = """edge => {
+  const hidden = "svg *, mjx-container *, script, style, br, .lab-sr-only, .visually-hidden";
+  const seen = element => element.checkVisibility() && element.getBoundingClientRect().width > 1;
+  return [...document.querySelectorAll(".bd-article *")]
+    .filter(element => !element.matches(hidden) && seen(element) && element.getBoundingClientRect().right > edge + 1)
+    .map(element => `${element.closest("[id]").id}: ${element.tagName.toLowerCase()}.${element.className} ends at `
+                    + `${Math.round(element.getBoundingClientRect().right)} of ${edge} pixels`).slice(0, 12);
+}"""
+
+
+def chromium() -> str:
+    """The browser to drive. Raises LabError where there is none."""
+    found = next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", ""), *BROWSERS])), None)
+    if found is None:
+        raise LabError(f"pdf: no browser found (tried CHROMIUM, {', '.join(BROWSERS)}); apt-get install chromium")
+    return found
+
+
+@contextmanager
+def opened(html: Path, page: str) -> Iterator[object]:
+    """A tab that shows `page` (HTML, below the root of the built book at `html`) as it will be on paper, all drawn.
+
+    Raises LabError if the browser does not start, or if a formula or a figure cannot be drawn.
+    """
+    from playwright.sync_api import Error, sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, reduced_motion="reduce")
+        context.route(f"{ORIGIN}/**", answer(html, page))
+        tab = context.new_page()
+        tab.set_default_timeout(1000 * WAIT_S)
+        tab.emulate_media(media="print", color_scheme="light")
+        try:
+            tab.goto(f"{ORIGIN}/", wait_until="load")
+            tab.evaluate(f"() => Promise.race([({DRAWN})(), new Promise((_, no) => setTimeout(no, {1000 * WAIT_S}))])")
+            require_formulas(tab)
+            yield tab
+        except Error as error:
+            said = str(error).splitlines()[0]
+            raise LabError(f"pdf: the browser gave up ({said}); run make book, then try again") from error
+        finally:
+            browser.close()
+
+
+def answer(html: Path, page: str) -> Callable:
+    """What the browser gets for an address: the page itself, or a file of the built book."""
+    def handle(route) -> None:
+        path = unquote(urlsplit(route.request.url).path).lstrip("/")
+        file = (html / path).resolve()
+        if not path:
+            route.fulfill(body=page, content_type="text/html; charset=utf-8")
+        elif file.is_file() and file.is_relative_to(html.resolve()):
+            route.fulfill(path=file, content_type=mimetypes.guess_type(file.name)[0] or "application/octet-stream")
+        else:
+            route.fulfill(status=404)
+    return handle
+
+
+def require_formulas(tab: object) -> None:
+    """Raise LabError if a formula stands there as it was typed."""
+    raw = tab.evaluate(RAW_FORMULAS)
+    if raw:
+        raise LabError(f"pdf: {raw} formulas are not typeset, so MathJax could not be loaded; build the book with npm "
+                       "at hand (it then brings its own), or print where there is a network")
+
+
+def too_wide(tab: object) -> list[str]:
+    """What would be cut off at the right edge of the paper, in words."""
+    tab.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    found = tab.evaluate(TOO_WIDE, WIDTH)
+    tab.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    return found
+
+
+def to_pdf(tab: object, path: Path) -> None:
+    """Print what the tab shows, with bookmarks and tags."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tab.pdf(path=path, prefer_css_page_size=True, print_background=True, tagged=True, outline=True)
+
+
+def first_sheets(path: Path, titles: dict[str, str]) -> dict[str, int]:
+    """By slug, the number of the sheet (from 1) to which the bookmark with the page's title leads."""
+    import pypdfium2
+
+    with pypdfium2.PdfDocument(path) as document:
+        marks = {" ".join(mark.get_title().split()): mark.get_dest().get_index() + 1
+                 for mark in reversed(list(document.get_toc()))}
+        return {slug: marks[title] for slug, title in titles.items() if title in marks}
+
+
+def project(root: Path) -> dict[str, str]:
+    """What the title page says, from pyproject.toml."""
+    said = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {"title": "LightViT Lab", "description": said["description"], "author": said["authors"][0]["name"],
+            "version": said["version"], "repository": said["urls"]["Repository"], "date": f"{date.today():%d %B %Y}"}
+
+
+def make(html: Path, toc: Path, path: Path, solutions: bool = False) -> list[str]:
+    """Print the built book at `html` to `path`; gives what is too wide for the paper, an empty list if nothing is."""
+    numbers: dict[str, int] = {}
+    for _ in range(2):
+        page = print_page.whole_book(html, toc, project(ROOT), numbers)
+        if solutions:
+            page = page.replace('<body class="lab-book"', '<body class="lab-book lab-with-solutions"')
+        with opened(html, page) as tab:
+            cut = too_wide(tab)
+            to_pdf(tab, path)
+        numbers = first_sheets(path, titles(page))
+    return cut
+
+
+def titles(page: str) -> dict[str, str]:
+    """The title of each page by its slug, as the contents have it."""
+    from bs4 import BeautifulSoup
+
+    links = BeautifulSoup(page, "html.parser").select(".lab-contents a")
+    return {link["href"].lstrip("#"): " ".join(link.find(string=True).split()) for link in links}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the book; the exit code is 1 if it cannot be printed, or if something is cut off."""
+    parser = argparse.ArgumentParser(description="Print the built book to one PDF.")
+    parser.add_argument("--solutions", action="store_true", help="open the solutions, for teachers")
+    chosen = parser.parse_args(arguments)
+    path = ROOT / "_build" / "pdf" / ("lightvit-lab-solutions.pdf" if chosen.solutions else "lightvit-lab.pdf")
+    try:
+        cut = make(ROOT / "_build" / "html", ROOT / "_toc.yml", path, chosen.solutions)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"The book is printed: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    if cut:
+        print("These are wider than the paper:", *cut, sep="\n    ", file=sys.stderr)
+    return int(bool(cut))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
