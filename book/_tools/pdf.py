@@ -59,30 +59,43 @@ def chromium() -> str:
 
 
 @contextmanager
-def opened(html: Path, page: str) -> Iterator[object]:
-    """A tab that shows `page` (HTML, below the root of the built book at `html`) as it will be on paper, all drawn.
-
-    Raises LabError if the browser does not start, or if a formula or a figure cannot be drawn.
-    """
+def launched() -> Iterator[object]:
+    """A browser. Raises LabError if there is none, or if it does not start."""
     from playwright.sync_api import Error, sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, reduced_motion="reduce")
-        context.route(f"{ORIGIN}/**", answer(html, page))
-        tab = context.new_page()
-        tab.set_default_timeout(1000 * WAIT_S)
-        tab.emulate_media(media="print", color_scheme="light")
         try:
-            tab.goto(f"{ORIGIN}/", wait_until="load")
-            tab.evaluate(f"() => Promise.race([({DRAWN})(), new Promise((_, no) => setTimeout(no, {1000 * WAIT_S}))])")
-            require_formulas(tab)
-            yield tab
+            browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         except Error as error:
-            said = str(error).splitlines()[0]
-            raise LabError(f"pdf: the browser gave up ({said}); run make book, then try again") from error
-        finally:
-            browser.close()
+            raise LabError(f"pdf: {chromium()} does not start: {str(error).splitlines()[0]}") from error
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: object, html: Path, page: str) -> Iterator[object]:
+    """A tab that shows `page` (HTML, below the root of the built book at `html`) as it will be on paper, all drawn.
+
+    Raises LabError if a formula or a figure cannot be drawn.
+    """
+    from playwright.sync_api import Error
+
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, reduced_motion="reduce")
+    context.route(f"{ORIGIN}/**", answer(html, page))
+    tab = context.new_page()
+    tab.set_default_timeout(1000 * WAIT_S)
+    tab.emulate_media(media="print", color_scheme="light")
+    try:
+        tab.goto(f"{ORIGIN}/", wait_until="load")
+        late = f"new Promise((_, fail) => setTimeout(() => fail('figures or formulas are not drawn'), {1000 * WAIT_S}))"
+        tab.evaluate(f"() => Promise.race([({DRAWN})(), {late}])")
+        require_formulas(tab)
+        yield tab
+    except Error as error:
+        said = str(error).splitlines()[0]
+        raise LabError(f"pdf: the browser gave up ({said}); run make book, then try again") from error
+    finally:
+        context.close()
 
 
 def answer(html: Path, page: str) -> Callable:
@@ -127,7 +140,7 @@ def first_sheets(path: Path, titles: dict[str, str]) -> dict[str, int]:
 
     with pypdfium2.PdfDocument(path) as document:
         marks = {" ".join(mark.get_title().split()): mark.get_dest().get_index() + 1
-                 for mark in reversed(list(document.get_toc()))}
+                 for mark in document.get_toc() if mark.level <= 1}         # parts and pages, no sections
         return {slug: marks[title] for slug, title in titles.items() if title in marks}
 
 
@@ -138,14 +151,14 @@ def project(root: Path) -> dict[str, str]:
             "version": said["version"], "repository": said["urls"]["Repository"], "date": f"{date.today():%d %B %Y}"}
 
 
-def make(html: Path, toc: Path, path: Path, solutions: bool = False) -> list[str]:
+def make(browser: object, html: Path, toc: Path, path: Path, solutions: bool = False) -> list[str]:
     """Print the built book at `html` to `path`; gives what is too wide for the paper, an empty list if nothing is."""
     numbers: dict[str, int] = {}
     for _ in range(2):
         page = print_page.whole_book(html, toc, project(ROOT), numbers)
         if solutions:
             page = page.replace('<body class="lab-book"', '<body class="lab-book lab-with-solutions"')
-        with opened(html, page) as tab:
+        with opened(browser, html, page) as tab:
             cut = too_wide(tab)
             to_pdf(tab, path)
         numbers = first_sheets(path, titles(page))
@@ -167,7 +180,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     path = ROOT / "_build" / "pdf" / ("lightvit-lab-solutions.pdf" if chosen.solutions else "lightvit-lab.pdf")
     try:
-        cut = make(ROOT / "_build" / "html", ROOT / "_toc.yml", path, chosen.solutions)
+        with launched() as browser:
+            cut = make(browser, ROOT / "_build" / "html", ROOT / "_toc.yml", path, chosen.solutions)
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

@@ -159,7 +159,8 @@ def printed(chapters: list[Chapter]) -> list[str]:
     for chapter in chapters:
         title = f'<h1 class="lab-part">{escape(chapter.part)}</h1>' if chapter.part != part else ""
         part = chapter.part
-        for heading in chapter.article.find_all(re.compile(r"^h[1-5]$")):
+        for heading in chapter.article.find_all(re.compile(r"^h[1-5]$")) if part else ():
             heading.name = f"h{int(heading.name[1]) + 1}"
-        pages.append(f'<div class="lab-chapter" id="{chapter.slug}">{title}{chapter.article.decode_contents()}</div>')
+        kind = "lab-chapter" if part else "lab-chapter lab-front"
+        pages.append(f'<div class="{kind}" id="{chapter.slug}">{title}{chapter.article.decode_contents()}</div>')
     return pages

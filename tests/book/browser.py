@@ -17,6 +17,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -39,6 +41,20 @@ def missing(html: Path = HTML) -> str | None:
     if not pages(html):
         return f"no built book in {html}; `make book` builds it"
     return None
+
+
+def skip_unless_asked() -> None:
+    """Called by a test module: skip it unless LIGHTVIT_TEST_BROWSER=1 or LIGHTVIT_REQUIRE_BROWSER=1 asks for a browser.
+
+    With the second one, a missing browser or book is a failure.
+    """
+    asked = {name for name in ("LIGHTVIT_TEST_BROWSER", "LIGHTVIT_REQUIRE_BROWSER") if os.environ.get(name) == "1"}
+    if not asked:
+        pytest.skip("not asked for: `make test-browser`, or LIGHTVIT_TEST_BROWSER=1", allow_module_level=True)
+    if missing() and "LIGHTVIT_REQUIRE_BROWSER" in asked:
+        pytest.fail(f"LIGHTVIT_REQUIRE_BROWSER=1, but {missing()}", pytrace=False)
+    if missing():
+        pytest.skip(missing(), allow_module_level=True)
 
 
 def pages(html: Path = HTML) -> list[str]:

@@ -5,7 +5,6 @@ is then a failure.
 """
 
 import json
-import os
 import re
 import tomllib
 from contextlib import contextmanager
@@ -14,15 +13,7 @@ from urllib.parse import urlsplit
 import browser
 import pytest
 
-ASKED = {name for name in ("LIGHTVIT_TEST_BROWSER", "LIGHTVIT_REQUIRE_BROWSER") if os.environ.get(name) == "1"}
-MISSING = browser.missing()
-if not ASKED:
-    pytest.skip("not asked for: `make test-browser`, or LIGHTVIT_TEST_BROWSER=1", allow_module_level=True)
-if MISSING and "LIGHTVIT_REQUIRE_BROWSER" in ASKED:
-    pytest.fail(f"LIGHTVIT_REQUIRE_BROWSER=1, but {MISSING}", pytrace=False)
-if MISSING:
-    pytest.skip(MISSING, allow_module_level=True)
-
+browser.skip_unless_asked()
 pytestmark = pytest.mark.browser
 PAGES = browser.pages()
 BUILT = {page: (browser.HTML / page).read_text(encoding="utf-8") for page in PAGES}
@@ -37,22 +28,6 @@ def _source(page):
 
 def _name(page):
     return page.removesuffix(".html").split("/")[-1]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=browser.chromium(), args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="module")
-def origin():
-    with browser.serve(browser.HTML) as address:
-        yield address
 
 
 @pytest.fixture(scope="module", params=[(page, view) for page in PAGES for view in browser.VIEWS],
