@@ -19,10 +19,11 @@ class HasOrigin(Protocol):
     origin: str
 
 
-# Okabe and Ito's colours, told apart by colour-blind readers; every series has a marker and a dash of its own as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#000000")
+# Told apart by colour-blind readers, and dark enough on white: four of Okabe and Ito's colours, wine and indigo of Paul
+# Tol's, black. Every series has a marker and a dash of its own as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#882255", "#332288", "#000000")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "12px,3px,3px,3px,3px,3px")
 
 TEMPLATE = go.layout.Template(layout=dict(
     colorway=COLOURS, font=dict(family="system-ui, sans-serif", size=14, color="#222222"), paper_bgcolor="white",
