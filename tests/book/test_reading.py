@@ -1,0 +1,140 @@
+"""Each built page for readers without a mouse, without all colours, without eyes, and for those with something to say."""
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import browser
+import pytest
+from bs4 import BeautifulSoup
+
+browser.skip_unless_asked()
+pytestmark = pytest.mark.browser
+PAGES = browser.pages()
+ARTICLES = {page: BeautifulSoup((browser.HTML / page).read_text(encoding="utf-8"), "html.parser") for page in PAGES}
+STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
+KEYBOARD = Path(__file__).with_name("keyboard.js").read_text(encoding="utf-8")
+LOOKED_AT = ["book/intro.html", "book/status.html", "chapters/foundations/measuring_efficiency.html"]
+VISIONS = ("protan", "deutan", "tritan", "grey")
+SENTENCE = re.compile(r"\S.*\w.*\.\s*$", re.DOTALL)
+
+
+def name(page):
+    return page.removesuffix(".html").split("/")[-1]
+
+
+def walk(tab):
+    """Press Tab until the focus has left the page; what it missed, where it was not seen, where it was caught."""
+    tab.page.add_style_tag(content=STILL)
+    tab.page.evaluate(KEYBOARD)
+    stops = tab.page.evaluate("() => keyboard.start()")
+    for _ in range(stops + 400):
+        tab.page.keyboard.press("Tab")
+        caught = tab.page.evaluate("() => keyboard.note()")
+        if caught is None:
+            return stops, tab.page.evaluate("() => keyboard.missed()"), tab.page.evaluate("() => keyboard.notSeen()"), ""
+        if caught:
+            break
+    return stops, [], [], caught or "the focus never leaves the page"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_tab_reaches_everything_shows_where_it_is_and_leaves_the_page(chromium, origin, page):
+    with browser.open_tab(chromium, origin, page) as tab:
+        tab.unfold()
+        stops, missed, unseen, caught = walk(tab)
+        article = ARTICLES[page].article
+        asked = len(article.select("summary, .lab-explorer select")) + len(article.select(".lab-predict"))
+        assert stops > asked + 10
+        assert caught == ""
+        assert missed == [] and unseen == []
+
+
+@pytest.mark.parametrize("markup, fault", [
+    ("<a href=# style='outline:none;box-shadow:none'>pale</a>", "unseen"),
+    ("<button style='opacity:0'>hidden</button>", "unseen"),
+    ("<div tabindex=0 onkeydown='event.preventDefault()'>trap</div>", "caught"),
+    ("<a href=# onfocus='document.getElementById(\"last\").focus()'>1</a><a href=#>2</a><a href=# id=last>3</a>", "missed"),
+    ("<a href=#>sound</a><details><summary>fold</summary>text</details>", ""),
+])
+def test_each_fault_of_the_keyboard_would_be_seen(chromium, tmp_path, markup, fault):
+    (tmp_path / "page.html").write_text(f"<!doctype html><title>t</title><link rel=icon href=data:,>{markup}")
+    with browser.serve(tmp_path) as address, browser.open_tab(chromium, address, "page.html") as tab:
+        _, missed, unseen, caught = walk(tab)
+    assert {"missed": bool(missed), "unseen": bool(unseen), "caught": bool(caught)} == {
+        kind: kind == fault for kind in ("missed", "unseen", "caught")}
+
+
+def test_folds_and_predictions_work_by_keys_alone(chromium, origin):
+    with browser.open_tab(chromium, origin, "chapters/foundations/measuring_efficiency.html") as tab:
+        fold = tab.page.locator("article details.hide > summary").first
+        fold.focus()
+        tab.page.keyboard.press("Enter")
+        assert fold.evaluate("title => title.parentElement.open")
+        question = tab.page.locator(".lab-predict:has(input[type=number])").first
+        question.locator("input").focus()
+        tab.page.keyboard.type("7.5")
+        tab.page.keyboard.press("Enter")
+        assert question.locator(".lab-predict-reveal").inner_text().startswith("You said 7.5")
+
+
+@pytest.mark.parametrize("page", LOOKED_AT, ids=name)
+def test_text_stays_legible_for_colour_blind_readers(chromium, origin, page):
+    coloraide = pytest.importorskip("coloraide")
+    with browser.open_tab(chromium, origin, page) as tab:
+        for theme in ("light", "dark"):
+            tab.use_theme(theme)
+            pairs = text_colours(tab)
+            assert len(pairs) >= 5
+            pale = [f"{theme}, {vision}: {text} on {ground} {ratio:.2f}" for text, ground, least in pairs
+                    for vision in VISIONS if (ratio := contrast(coloraide.Color, text, ground, vision)) < least]
+            assert pale == []
+
+
+def text_colours(tab):
+    """The colours of text and ground that occur on a page, and the contrast that WCAG asks of them, as axe sees them."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    options = {"runOnly": ["color-contrast"], "resultTypes": ["passes"], "preload": False}
+    checks = [check.get("data") or {} for rule in Axe().run(tab.page, None, options).response["passes"]
+              for node in rule["nodes"] for check in node["any"]]
+    return {(data["fgColor"], data["bgColor"], float(data["expectedContrastRatio"].split(":")[0]))
+            for data in checks if data.get("fgColor")}
+
+
+def contrast(Color, text, ground, vision):
+    """Contrast by WCAG between two colours as that vision sees them; Machado et al. (2009), or no colour at all."""
+    def seen(colour):
+        found = Color(colour).filter("grayscale") if vision == "grey" else Color(colour).filter(vision, method="machado")
+        return found.convert("srgb").clip()
+    return seen(text).contrast(seen(ground), method="wcag21")
+
+
+def test_a_text_legible_to_some_alone_would_be_seen():
+    coloraide = pytest.importorskip("coloraide")
+    assert coloraide.Color("#176de8").contrast("white", method="wcag21") > 4.5
+    assert contrast(coloraide.Color, "#176de8", "white", "protan") < 4.5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_figure_and_picture_says_in_a_sentence_what_is_to_be_seen(page):
+    article = ARTICLES[page].article
+    said = [figure.get("aria-label", "") for figure in article.select(".lab-figure")]
+    said += [image.get("alt", "") for image in article.select(".lab-explorer-still")]
+    assert [text for text in said if not SENTENCE.fullmatch(text) or len(text.split()) < 6] == []
+    assert [image["src"][:60] for image in article.select("img") if not image.get("alt")] == []
+    source = (browser.ROOT / page).with_suffix(".md").read_text(encoding="utf-8")
+    shown = len(re.findall(r"^ *show\(", source, re.MULTILINE))
+    assert len(said) >= shown + len(re.findall(r"^ *figures\.explorer\(", source, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_page_has_a_button_that_opens_an_issue_with_its_name(page):
+    import tomllib
+
+    project = tomllib.loads((browser.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    buttons = ARTICLES[page].select("a.btn-source-issues-button")
+    assert len(buttons) == 1 and buttons[0].get_text(strip=True) == "Open issue"
+    address = urlsplit(buttons[0]["href"])
+    assert f"{address.scheme}://{address.netloc}{address.path}" == f"{project['urls']['Repository']}/issues/new"
+    assert parse_qs(address.query)["title"] == [f"Issue on page /{page}"]
