@@ -1,7 +1,8 @@
 """The book's Sphinx extension: settings that depend on the checkout, and what the built pages need beyond the theme.
 
 Its parts: this file sets up, `lab_exercise` fills the exercise boxes, `lab_status` and `lab_points` draw tables,
-`lab_pages` decides which scripts and buttons a page gets and what stands behind its download button.
+`lab_pages` decides which scripts and buttons a page gets and what stands behind its download button, `lab_redirects`
+leads from the old addresses of renamed pages to the new ones.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import cache_key
 import lab_exercise
 import lab_pages
 import lab_points
+import lab_redirects
 import lab_status
 import vendor
 
@@ -35,7 +37,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", set_repository)
     app.connect("config-inited", set_scripts)
     app.connect("build-finished", forget_failed_build, priority=900)
-    for part in (lab_exercise, lab_pages, lab_points, lab_status):
+    for part in (lab_exercise, lab_pages, lab_points, lab_redirects, lab_status):
         part.setup(app)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
 

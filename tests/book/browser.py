@@ -58,8 +58,9 @@ def skip_unless_asked() -> None:
 
 
 def pages(html: Path = HTML) -> list[str]:
-    """The addresses of a built book's own pages, below `html`."""
-    found = sorted(path.relative_to(html).as_posix() for path in html.glob("**/*.html"))
+    """The addresses of a built book's own pages, below `html`; those that only lead to another page are left out."""
+    found = sorted(path.relative_to(html).as_posix() for path in html.glob("**/*.html")
+                   if 'http-equiv="refresh"' not in path.read_text(encoding="utf-8")[:600])
     return [address for address in found if not NO_PAGES.fullmatch(address)]
 
 

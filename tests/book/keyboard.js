@@ -39,7 +39,8 @@ window.keyboard = (() => {
   }
   function missed() {
     const groups = new Set(visited.map(group).filter(Boolean));
-    return stops.filter(element => !visited.includes(element) && !groups.has(group(element)) && seen(element)).map(name);
+    const passed = element => visited.includes(element) || groups.has(group(element));
+    return stops.filter(element => !passed(element) && seen(element)).map(name);
   }
   const notSeen = () => unseen;
   return {start, note, missed, notSeen};

@@ -1,4 +1,4 @@
-"""Each built page for readers without a mouse, without all colours, without eyes, and for those with something to say."""
+"""Each built page for readers without a mouse, without all colours, without eyes, and with something to say."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,8 @@ def walk(tab):
         tab.page.keyboard.press("Tab")
         caught = tab.page.evaluate("() => keyboard.note()")
         if caught is None:
-            return stops, tab.page.evaluate("() => keyboard.missed()"), tab.page.evaluate("() => keyboard.notSeen()"), ""
+            missed, unseen = tab.page.evaluate("() => [keyboard.missed(), keyboard.notSeen()]")
+            return stops, missed, unseen, ""
         if caught:
             break
     return stops, [], [], caught or "the focus never leaves the page"
@@ -54,7 +55,7 @@ def test_tab_reaches_everything_shows_where_it_is_and_leaves_the_page(chromium, 
     ("<a href=# style='outline:none;box-shadow:none'>pale</a>", "unseen"),
     ("<button style='opacity:0'>hidden</button>", "unseen"),
     ("<div tabindex=0 onkeydown='event.preventDefault()'>trap</div>", "caught"),
-    ("<a href=# onfocus='document.getElementById(\"last\").focus()'>1</a><a href=#>2</a><a href=# id=last>3</a>", "missed"),
+    ("<a href=# onfocus='last.focus()'>1</a><a href=#>2</a><a href=# id=last>3</a>", "missed"),
     ("<a href=#>sound</a><details><summary>fold</summary>text</details>", ""),
 ])
 def test_each_fault_of_the_keyboard_would_be_seen(chromium, tmp_path, markup, fault):
@@ -92,7 +93,7 @@ def test_text_stays_legible_for_colour_blind_readers(chromium, origin, page):
 
 
 def text_colours(tab):
-    """The colours of text and ground that occur on a page, and the contrast that WCAG asks of them, as axe sees them."""
+    """The colours of text and ground that occur on a page, and the contrast that WCAG asks of them: what axe sees."""
     from axe_playwright_python.sync_playwright import Axe
 
     options = {"runOnly": ["color-contrast"], "resultTypes": ["passes"], "preload": False}
@@ -105,7 +106,8 @@ def text_colours(tab):
 def contrast(Color, text, ground, vision):
     """Contrast by WCAG between two colours as that vision sees them; Machado et al. (2009), or no colour at all."""
     def seen(colour):
-        found = Color(colour).filter("grayscale") if vision == "grey" else Color(colour).filter(vision, method="machado")
+        colour = Color(colour)
+        found = colour.filter("grayscale") if vision == "grey" else colour.filter(vision, method="machado")
         return found.convert("srgb").clip()
     return seen(text).contrast(seen(ground), method="wcag21")
 
