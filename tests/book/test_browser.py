@@ -187,13 +187,13 @@ def _guess(question):
 
 
 def test_guesses_made_on_a_page_are_summed_up_on_the_page_of_guesses(chromium, origin):
-    with browser.open_tab(chromium, origin, ATTENTION) as tab:
+    with browser.open_tab(chromium, origin, EXPLORED[0]) as tab:
         _guess(tab.page.locator(".lab-predict").first)
         tab.page.goto(f"{origin}/book/my_guesses.html")
         assert "You have answered 1 question" in tab.page.locator("#lab-guesses [role=status]").inner_text()
         _fail_if(tab.errors + tab.look("edges") + browser.accessibility(tab))
         tab.page.locator("#lab-guesses a").click()
-        tab.page.wait_for_url(f"{origin}/{ATTENTION}#lab-predict-*")
+        tab.page.wait_for_url(f"{origin}/{EXPLORED[0]}#lab-predict-*")
 
 
 def test_the_address_that_make_book_names_opens_the_introduction(chromium, origin):
