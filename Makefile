@@ -65,7 +65,7 @@ $(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,book)
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(call install,book$(comma)compress$(comma)scale$(comma)test)
+	$(call install,book$(comma)classroom$(comma)compress$(comma)scale$(comma)test)
 
 comma := ,
 define install
