@@ -54,7 +54,7 @@ def _grade_options(grade: argparse.ArgumentParser) -> None:
 
 def _grade(chosen: argparse.Namespace) -> int:
     """Grade a class; says first what this machine does not protect against. Raises LabError on bad input."""
-    from ..classroom import grading, lockdown, session
+    from .classroom import grading, lockdown, session
 
     for gap in lockdown.walls():
         print(f"Not protected on this machine: {gap}", file=sys.stderr)

@@ -128,7 +128,7 @@ def _process(limits: Limits, prepared: list[str]) -> Iterator[tuple[subprocess.P
     """A worker in a new folder and a session of its own; killed with all it started, its folder deleted."""
     ours, theirs = socket.socketpair()
     scratch = Path(tempfile.mkdtemp(prefix="lightvit_grade_"))
-    code = "from lightvit_lab.classroom.worker import main; main()"
+    code = "from lightvit_lab.cli.classroom.worker import main; main()"
     command = [*lockdown.namespaces(), sys.executable, "-c", code, str(theirs.fileno()), str(scratch), *prepared]
     process = subprocess.Popen(command, cwd=scratch, env=_environment(scratch), pass_fds=[theirs.fileno()],
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

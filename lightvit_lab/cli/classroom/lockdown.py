@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/opt", "/proc", "/sys", "/dev", "/etc/ld.so.cache", "/etc/localtime",
           "/etc/nsswitch.conf", "/etc/passwd", "/etc/fonts", "/etc/mime.types", "/etc/alternatives")
 NAMESPACES = ("unshare", "--user", "--map-current-user", "--net", "--ipc", "--mount-proc", "--pid", "--fork",
