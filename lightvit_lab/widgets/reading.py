@@ -56,21 +56,13 @@ def _attention(model: nn.Module, inputs: Tensor) -> tuple[list[Any], Tensor]:
     return maps, logits
 
 
-class Reading:
-    """Pictures, those that readers bring too, and for each the model's answer and maps, computed at the first look."""
+class Album:
+    """Pictures, those that readers bring too, as a model takes them."""
 
-    def __init__(self, model: nn.Module, pictures: Pictures, explainers: Mapping[str, Explainer],
-                 class_names: tuple[str, ...]) -> None:
-        self.model, self.pictures, self.explainers, self.class_names = model, pictures, explainers, class_names
+    def __init__(self, model: nn.Module, pictures: Pictures, class_names: tuple[str, ...]) -> None:
+        self.model, self.pictures, self.class_names = model, pictures, class_names
         self.images = pictures.images
         self.captions = [f"{index}: {self.name(int(label))}" for index, label in enumerate(pictures.labels)]
-        self._recorded: dict[int, Recorded] = {}
-        self._atlases: dict[tuple[int, str], Atlas] = {}
-        first = self.recorded(0)
-        self.methods = (("attention",) if first.attention else ()) + (*first.flows, *explainers)
-        if not self.methods:
-            raise LabError(f"attention_explorer: the attention of {type(model).__name__} is not one square map a head; "
-                           "give explainers={'name': function of (model, inputs, target) -> (batch, rows, columns)}")
 
     def name(self, label: int) -> str:
         """The name of a class; its number where there are fewer names."""
@@ -88,10 +80,31 @@ class Reading:
         self.captions.append(f"{len(self.captions)}: {name}")
         return len(self.captions) - 1
 
+    def inputs(self, which: slice) -> Tensor:
+        """Some of the pictures as the model takes them, where the model is."""
+        place = next(self.model.parameters(), self.images).device
+        return self.pictures.normalize(self.images[which]).to(place)
+
+
+class Reading(Album):
+    """An album, and for each picture the model's answer and maps, computed at the first look."""
+
+    def __init__(self, model: nn.Module, pictures: Pictures, explainers: Mapping[str, Explainer],
+                 class_names: tuple[str, ...]) -> None:
+        super().__init__(model, pictures, class_names)
+        self.explainers = explainers
+        self._recorded: dict[int, Recorded] = {}
+        self._atlases: dict[tuple[int, str], Atlas] = {}
+        first = self.recorded(0)
+        self.methods = (("attention",) if first.attention else ()) + (*first.flows, *explainers)
+        if not self.methods:
+            raise LabError(f"attention_explorer: the attention of {type(model).__name__} is not one square map a head; "
+                           "give explainers={'name': function of (model, inputs, target) -> (batch, rows, columns)}")
+
     def recorded(self, picture: int) -> Recorded:
         """The model's run on one picture."""
         if picture not in self._recorded:
-            self._recorded[picture] = record(self.model, self._inputs(slice(picture, picture + 1)))
+            self._recorded[picture] = record(self.model, self.inputs(slice(picture, picture + 1)))
         return self._recorded[picture]
 
     def atlas(self, picture: int, method: str) -> Atlas:
@@ -107,17 +120,12 @@ class Reading:
 
     def together(self, count: int) -> dict[str, Any]:
         """The first `count` pictures with all their maps, as the arguments of `figures.explorer`."""
-        inputs = self._inputs(slice(count))
+        inputs = self.inputs(slice(count))
         run = record(self.model, inputs)
         target = run.probabilities.argmax(-1)
         grids = {name: explain(self.model, inputs, target) for name, explain in self.explainers.items()}
         return dict(images=self.images[:count], captions=self.captions[:count], attention=run.attention,
                     flows=run.flows, grids=grids, prefix=run.prefix, grid=run.grid)
-
-    def _inputs(self, which: slice) -> Tensor:
-        """Some of the pictures as the model takes them, where the model is."""
-        place = next(self.model.parameters(), self.images).device
-        return self.pictures.normalize(self.images[which]).to(place)
 
     def _compute(self, picture: int, method: str) -> Atlas:
         run, this = self.recorded(picture), slice(picture, picture + 1)
@@ -127,6 +135,6 @@ class Reading:
             return atlas(image, caption, attention=run.attention, **layout)
         if method in run.flows:
             return atlas(image, caption, flows={method: run.flows[method]}, **layout)
-        found = self.explainers[method](self.model, self._inputs(this), run.probabilities.argmax(-1))
+        found = self.explainers[method](self.model, self.inputs(this), run.probabilities.argmax(-1))
         own = tuple(found.shape[1:]) not in (run.grid, tuple(image.shape[-2:]))
         return atlas(image, caption, grids={method: found}, **layout | ({"grid": None} if own else {}))

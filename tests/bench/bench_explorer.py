@@ -19,7 +19,7 @@ from PIL import Image
 
 from lightvit_lab import data, models
 from lightvit_lab.runtime import device_name
-from lightvit_lab.widgets import attention_explorer
+from lightvit_lab.widgets import attention_explorer, attention_views
 
 
 def own_picture(seed: int) -> dict:
@@ -43,14 +43,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    box = attention_explorer(models.create_model(options.model), data.load("shapes", "test", count=4))
+    model, pictures = models.create_model(options.model), data.load("shapes", "test", count=4)
+    box, views = attention_explorer(model, pictures), attention_views(model, pictures)
     box.class_token.value = False
     files = [own_picture(seed) for seed in range(options.rounds)]
-    waits: dict[str, list[float]] = {"patch": [], "block": [], "method": [], "own picture": []}
+    waits: dict[str, list[float]] = {name: [] for name in ("patch", "block", "method", "view", "own picture")}
     for turn in range(options.rounds):
         waits["patch"].append(milliseconds(lambda: setattr(box.column, "value", turn % 7)))
         waits["block"].append(milliseconds(lambda: setattr(box.block, "value", turn % 2)))
         waits["method"].append(milliseconds(lambda: setattr(box.method, "value", box.method.options[turn % 2])))
+        waits["view"].append(milliseconds(lambda: setattr(views.view, "value", views.view.options[turn % 3])))
         waits["own picture"].append(milliseconds(lambda: setattr(box.upload, "value", (files[turn],))))
     print(f"{options.model}, 1 thread, {device_name()}")
     for name, times in waits.items():

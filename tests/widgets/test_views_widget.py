@@ -1,0 +1,78 @@
+"""The box of whole-model views without a front end: values are set as a browser would set them, figures read."""
+
+import datetime
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from lightvit_lab import data, models
+from lightvit_lab.errors import LabError
+from lightvit_lab.explain import attention_distance, record_attention, rollout
+from lightvit_lab.widgets import attention_views, views
+
+PICTURES = data.load("shapes", "test", count=2)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    found = []
+    monkeypatch.setattr(views, "display", found.append)
+    return found
+
+
+def recorded(model, picture):
+    with torch.no_grad(), record_attention(model) as maps:
+        model(PICTURES.inputs[picture:picture + 1])
+    return list(maps)
+
+
+def uploaded(name, content):
+    moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+    return ({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content),
+             "last_modified": moment},)
+
+
+def test_every_view_of_a_vit_draws_what_was_recorded_for_the_chosen_picture(shown):
+    model = models.create_model("lab_vit_student").eval()
+    box = attention_views(model, PICTURES)
+    box.picture.value = 1
+    maps = recorded(model, 1)
+    sheet = box.figure.data[1].z                                   # maps of 8 x 8 with a free row and column between
+    assert sheet[9 * 2 + 3][9 * 1 + 5] == pytest.approx(65 * maps[2][0, 1, 0, 1 + 3 * 8 + 5].item(), abs=1e-3)
+    box.view.value = "rollout by depth"
+    assert box.figure.data[-1].z[7][2] == pytest.approx(65 * rollout(maps)[0, 0, 1 + 58].item(), abs=1e-3)
+    box.view.value = "attention distance"
+    assert box.figure.data[1].y == pytest.approx(attention_distance(maps).mean(1).tolist(), abs=1e-3)
+    assert shown[-1] is box.figure and len(shown) == 4 and model.blocks[0].attn.fused
+
+
+def test_light_vit_shows_what_its_global_tokens_take_and_hand_back(shown):
+    model = models.create_model("lab_lightvit").eval()
+    box = attention_views(model, PICTURES)
+    blocks = recorded(model, 0)
+    assert list(box.view.options) == [f"global tokens, block {index}" for index, part in enumerate(blocks)
+                                      if "aggregation" in part]
+    takes = blocks[0]["aggregation"].mean(1)[0, 0] * blocks[0]["aggregation"].shape[-1]
+    heat = next(trace for trace in box.figure.data if trace.type == "heatmap")
+    assert heat.z[0][1] == pytest.approx(takes[1].item(), abs=2e-3)
+
+
+def test_a_picture_of_ones_own_is_shown_and_a_broken_file_is_a_message(shown):
+    box = attention_views(models.create_model("lab_vit_student").eval(), PICTURES)
+    file = io.BytesIO()
+    Image.new("RGB", (50, 40), "red").save(file, "PNG")
+    box.upload.value = uploaded("red.png", file.getvalue())
+    assert box.picture.label == "2: red.png" and box.upload.value == () and box.message.value == ""
+    assert (box.figure.data[0].z[0][0] == [255, 0, 0]).all()
+    before = len(shown)
+    box.upload.value = uploaded("broken.png", b"no picture")
+    assert "broken.png cannot be read" in box.message.value and len(shown) == before
+
+
+def test_without_pictures_or_attention_there_is_no_box():
+    with pytest.raises(LabError, match="no pictures"):
+        attention_views(models.create_model("lab_vit_student"), [])
+    with pytest.raises(LabError, match="no attention that can be read"):
+        attention_views(models.create_model("lab_cnn"), PICTURES)
