@@ -8,6 +8,7 @@ Prints median and 90th percentile in milliseconds, updates and new pictures in t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import time
 from collections.abc import Callable
@@ -33,7 +34,8 @@ def own_picture(seed: int) -> dict:
 
 def milliseconds(act: Callable[[], None]) -> float:
     start = time.perf_counter()
-    act()
+    with contextlib.redirect_stdout(io.StringIO()):     # figures print themselves where there is no notebook
+        act()
     return 1000 * (time.perf_counter() - start)
 
 
