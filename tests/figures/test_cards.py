@@ -141,27 +141,8 @@ def test_runs_without_losses_or_with_broken_ones_are_refused(losses, said):
 # --- in a browser
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    body = "".join(f"<div>{made._repr_html_()}</div>" for made in cards().values())
-    (folder / "page.html").write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
-        '<meta name="viewport" content="width=device-width"><title>page</title></head>'
-        f'<body><main class="bd-article"><h1>Page</h1>{body}</main></body></html>', encoding="utf-8")
-    with book_browser.serve(folder) as address:
-        yield address
-
-
-@pytest.fixture(params=["wide", "phone"])
-def any_tab(request, chromium, site):
-    with book_browser.open_tab(chromium, site, "page.html", request.param) as tab:
-        yield tab
-
-
-@pytest.fixture
-def tab(chromium, site):
-    with book_browser.open_tab(chromium, site, "page.html") as opened:
-        yield opened
+def site(stand_alone):
+    return stand_alone(*(made._repr_html_() for made in cards().values()))
 
 
 def box(tab, kind):

@@ -129,29 +129,10 @@ def test_a_caption_too_few_and_pictures_that_are_none_are_refused():
 # --- in a browser
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def site(stand_alone):
     """A page with two explorers, the second one of a class of its own: no prefix, one picture, one head."""
-    folder = tmp_path_factory.mktemp("site")
     other = figures.explorer(drawn(1, 3, 32, 32), ["alone"], FINDING, attention=[weights(1, 1, 16, 16)], prefix=0)
-    body = "".join(f"<div>{part._repr_html_()}</div>" for part in (small(), other))
-    (folder / "page.html").write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
-        '<meta name="viewport" content="width=device-width"><title>page</title></head>'
-        f'<body><main class="bd-article"><h1>Page</h1>{body}</main></body></html>', encoding="utf-8")
-    with book_browser.serve(folder) as address:
-        yield address
-
-
-@pytest.fixture(params=["wide", "phone"])
-def any_tab(request, chromium, site):
-    with book_browser.open_tab(chromium, site, "page.html", request.param) as tab:
-        yield tab
-
-
-@pytest.fixture
-def tab(chromium, site):
-    with book_browser.open_tab(chromium, site, "page.html") as opened:
-        yield opened
+    return stand_alone(small()._repr_html_(), other._repr_html_())
 
 
 def said(tab, number=0):
