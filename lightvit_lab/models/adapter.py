@@ -6,6 +6,8 @@ is timm's `Attention`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -106,3 +108,37 @@ def layout(model: nn.Module, inputs: Tensor, num_tokens: int) -> Layout:
         raise LabError(f"{num_tokens - prefix} image tokens form no grid over a picture of {height} x {width} pixels; "
                        "if tokens were dropped or merged, read the maps of a model that keeps them all")
     return Layout(prefix, rows, columns)
+
+
+def num_prefix_tokens(model: nn.Module) -> int:
+    """How many of a model's tokens stand for no patch: the class token, a distillation token, LightViT's global tokens."""
+    return getattr(model, "num_prefix_tokens", getattr(model, "num_tokens", 1))
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a transformer, or the stages of another network, in order: what features are taken from.
+
+    Raises LabError for a model that has neither.
+    """
+    for name in ("blocks", "stages"):
+        if isinstance(found := getattr(model, name, None), (nn.ModuleList, nn.Sequential)) and len(found):
+            return list(found)
+    if names := [stage["module"] for stage in getattr(model, "feature_info", ()) if "module" in stage]:
+        return [model.get_submodule(name) for name in names]
+    raise LabError(f"{type(model).__name__} has no `blocks`, no `stages` and no `feature_info` to take features from; give "
+                   'one of the lab\'s models or one of timm\'s, for example models.create_model("lab_vit")')
+
+
+@contextmanager
+def both_heads(model: nn.Module) -> Iterator[None]:
+    """In train mode, let a model with a distillation token return the logits of both its heads, not their mean."""
+    switch = getattr(model, "set_distilled_training", None)
+    if switch is None:
+        yield
+        return
+    before = model.distilled_training
+    switch(True)
+    try:
+        yield
+    finally:
+        switch(before)

@@ -120,40 +120,49 @@ class VisionTransformer(nn.Module):
     """Images (batch, in_channels, image_size, image_size), normalised -> logits (batch, num_classes).
 
     `embedding` is "conv_stem" (learns fast from little; `stem_depth` convolutions a resolution) or "patch" (the
-    original). `position=False` leaves the position embedding out, for the page that shows what then fails. Raises
-    LabError on sizes that do not divide.
+    original). `position=False` leaves the position embedding out, for the page that shows what then fails.
+    `distilled=True` adds DeiT's distillation token, second in front, with a head of its own (arXiv 2012.12877): logits
+    are the mean of both heads, and in train mode, after `set_distilled_training(True)`, a pair. Raises LabError on
+    sizes that do not divide.
     """
 
     def __init__(self, image_size: int = 32, patch_size: int = 4, in_channels: int = 3, num_classes: int = 10,
                  dim: int = 128, depth: int = 6, num_heads: int = 4, mlp_ratio: float = 4.0,
-                 embedding: str = "conv_stem", stem_depth: int = 1, position: bool = True, fused: bool = True):
+                 embedding: str = "conv_stem", stem_depth: int = 1, position: bool = True, fused: bool = True,
+                 distilled: bool = False):
         super().__init__()
         require_range("VisionTransformer", "stem_depth", stem_depth, 1)
         _require_sizes(image_size, patch_size, dim, num_heads, depth, embedding)
         self.image_size, self.patch_size, self.in_channels = image_size, patch_size, in_channels
         self.num_classes, self.dim = num_classes, dim
         self.num_image_tokens = (image_size // patch_size) ** 2
+        self.num_prefix_tokens, self.distilled_training = 1 + distilled, False
         self.patch_embed = (PatchEmbedding(patch_size, dim, in_channels) if embedding == "patch"
                             else ConvStem(patch_size, dim, in_channels, stem_depth))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.num_image_tokens, dim), requires_grad=position)
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, dim)) if distilled else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.num_prefix_tokens + self.num_image_tokens, dim),
+                                      requires_grad=position)
         self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, fused) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, num_classes)
+        self.head_dist = nn.Linear(dim, num_classes) if distilled else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise as the original does: truncated normal of std 0.02 for linear layers and the position table."""
         self.apply(initialise_linear)
         nn.init.normal_(self.cls_token, std=1e-6)
+        if self.dist_token is not None:
+            nn.init.trunc_normal_(self.dist_token, std=0.02)
         if self.pos_embed.requires_grad:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def embed(self, images: Tensor) -> Tensor:
         """Images -> class token and image tokens with their positions added, (batch, 1 + tokens, dim)."""
         tokens = self.patch_embed(images)
-        class_token = self.cls_token.expand(len(tokens), -1, -1)
-        return torch.cat([class_token, tokens], dim=1) + self.pos_embed
+        prefix = self.cls_token if self.dist_token is None else torch.cat([self.cls_token, self.dist_token], dim=1)
+        return torch.cat([prefix.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
 
     def forward_features(self, images: Tensor) -> Tensor:
         """All tokens after the last block and the final norm, (batch, 1 + tokens, dim); the class token comes first."""
@@ -163,8 +172,17 @@ class VisionTransformer(nn.Module):
             tokens = block(tokens)
         return self.norm(tokens)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.forward_features(images)[:, 0])
+    def set_distilled_training(self, enable: bool = True) -> None:
+        """Return the logits of both heads from now on, where the model has two and is in train mode."""
+        self.distilled_training = enable
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        tokens = self.forward_features(images)
+        logits = self.head(tokens[:, 0])
+        if self.head_dist is None:
+            return logits
+        other = self.head_dist(tokens[:, 1])
+        return (logits, other) if self.distilled_training and self.training else (logits + other) / 2
 
 
 def initialise_linear(module: nn.Module) -> None:

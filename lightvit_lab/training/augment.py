@@ -25,6 +25,8 @@ class Batch:
 
     `inputs` (B, 3, H, W) and `labels` (B,) lie on the training device. `index` (B,), on the CPU, says which pictures of
     the set these are. Mixed batches name the pictures mixed in: `partner` (B,) on the CPU and `partner_labels` (B,).
+    `step` counts from 1; `places` (B,), on the CPU, says which rows of the whole batch these are: of several processes,
+    each sees its own.
     """
 
     inputs: Tensor
@@ -33,6 +35,8 @@ class Batch:
     partner: Tensor | None = None
     partner_labels: Tensor | None = None
     mix: float = 1.0
+    step: int = 0
+    places: Tensor | None = None
 
 
 class Batches:
@@ -57,14 +61,14 @@ class Batches:
         kinds = [name for name in ("mixup", "cutmix") if name in self.augment]
         if not kinds:
             own = self._inputs(order, rows, columns, self.mine)
-            return Batch(own, self._labels(order[self.mine]), order[self.mine])
+            return Batch(own, self._labels(order[self.mine]), order[self.mine], step=step, places=self.mine)
         partner = torch.randperm(self.batch_size, generator=generator)[self.mine]
         own = self._inputs(order, rows, columns, self.mine)
         whole = len(self.mine) == self.batch_size   # then every partner is already made
         other = own[partner.to(own.device)] if whole else self._inputs(order, rows, columns, partner)
         inputs, mix = _mix(own, other, kinds, generator)
         return Batch(inputs, self._labels(order[self.mine]), order[self.mine], order[partner],
-                     self._labels(order[partner]), mix)
+                     self._labels(order[partner]), mix, step, self.mine)
 
     def _inputs(self, order: Tensor, rows: Tensor | None, columns: Tensor | None, among: Tensor) -> Tensor:
         """Inputs of the pictures at places `among` of the global batch, seen through `rows` and `columns`."""

@@ -33,7 +33,8 @@ READ_EVERY = 20   # steps between two looks at the losses where looking would ma
 class History:
     """What `fit` saw: the loss of every step, the scores on `validation`, seconds of training alone.
 
-    `choices` says how it ran: threads, precision, attention, device, processes.
+    `choices` says how it ran: threads, precision, attention, device, processes. `terms` has, for an objective that
+    names them, what each term added to the loss of every step.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -41,6 +42,7 @@ class History:
     seconds: float = 0.0
     images_seen: int = 0
     choices: dict[str, Any] = field(default_factory=dict)
+    terms: dict[str, list[float]] = field(default_factory=dict)
 
 
 def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, batch_size: int = 64,
@@ -55,8 +57,9 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     The number of steps is `steps`, or `epochs * len(data) / batch_size` rounded up. With `validation` the model is
     scored there `checks` times, evenly spread. `augment` takes any of "flip", "crop", "mixup", "cutmix" (a mirrored
     digit is no digit: we leave the choice to the caller). `optimizer` is "adamw" or "muon", `schedule` "cosine" or
-    "linear"; gradients are clipped to the norm `clip`. An `objective(model, batch)` returns a loss, or a loss and logits;
-    write it as a dataclass if it has parameters, and a checkpoint will know them.
+    "linear"; gradients are clipped to the norm `clip`. An `objective(model, batch)` returns a loss, or a loss and logits,
+    or besides a dict of the terms that add up to it; write it as a dataclass if it has parameters, and a checkpoint will
+    know them.
 
     `threads=None`, `precision="auto"` and `attention="auto"` are tried for under two seconds on a copy of the model;
     threads and attention are set back at the end. With a `checkpoint` path the run is saved every `save_every` steps
@@ -102,7 +105,7 @@ class _Run:
         self.optimizer = create_optimizer(model, settings.optimizer, settings.lr, settings.weight_decay)
         self.parameters = [value for value in model.parameters() if value.requires_grad]
         self.history = History(choices={**choices, "device": str(device()), "processes": team.count})
-        self.done, self.unread, self.right = 0, [], math.nan
+        self.done, self.unread, self.right, self.names = 0, [], math.nan, ()
         self.read_every = 1 if device().type == "cpu" and team.count == 1 else READ_EVERY
 
     def go_on(self, validation: Pictures | None, file: Checkpoint | None, progress: bool,
@@ -139,13 +142,14 @@ class _Run:
         batch = self.batches(self.done + 1)
         with cast(self.history.choices["precision"], batch.inputs.device):
             found = self.objective(model, batch)
-        loss, logits = found if isinstance(found, tuple) else (found, None)
+        loss, logits, terms = (*found, {})[:3] if isinstance(found, tuple) else (found, None, {})
         loss.backward()
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.optimizer.step(self._rate(self.done))
         right = loss.new_full((), math.nan) if logits is None else share_right(logits.detach(), batch)
-        self.unread.append(torch.stack([loss.detach().float(), right.float()]))
+        self.names = tuple(terms)
+        self.unread.append(torch.stack([value.detach().float() for value in (loss, right, *terms.values())]))
         self.done += 1
 
     def _rate(self, step: int) -> float:
@@ -157,14 +161,17 @@ class _Run:
         """Write down the losses of the steps since the last look, and stop at the first that is not finite."""
         values = self.team.total(torch.stack(self.unread)) / self.team.count
         self.unread = []
-        for loss, right in values.tolist():
+        for loss, right, *terms in values.tolist():
             if not math.isfinite(loss):
                 self._refuse(loss, len(self.history.loss))
             self.history.loss.append(loss)
+            for name, term in zip(self.names, terms):
+                self.history.terms.setdefault(name, []).append(term)
             self.right = right if math.isnan(self.right) else 0.95 * self.right + 0.05 * right   # running accuracy
         self.history.images_seen += len(values) * self.settings.batch_size
         right_too = "" if math.isnan(self.right) else f", right {self.right:.0%}"
-        bar.set_postfix_str(f"loss {loss:.3f}{right_too}", refresh=False)
+        each = " = " + " + ".join(f"{name} {term:.3f}" for name, term in zip(self.names, terms)) if terms else ""
+        bar.set_postfix_str(f"loss {loss:.3f}{each}{right_too}", refresh=False)
         bar.update(len(values) * self.settings.batch_size)
 
     def _refuse(self, loss: float, step: int) -> None:

@@ -1,4 +1,4 @@
-"""What a step makes smaller. An objective is any function `(model, batch) -> loss` or `-> (loss, logits)`."""
+"""What a step makes smaller: any function `(model, batch) -> loss`, `-> (loss, logits)` or `-> (loss, logits, terms)`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .augment import Batch
 
-Objective = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor]"]
+Objective = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]"]
 
 
 def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:

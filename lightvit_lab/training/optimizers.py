@@ -123,4 +123,4 @@ def _hidden_matrices(model: nn.Module) -> list[Tensor]:
 
 
 def _is_table(name: str) -> bool:
-    return name.endswith(("cls_token", "pos_embed"))
+    return name.endswith(("cls_token", "dist_token", "pos_embed"))

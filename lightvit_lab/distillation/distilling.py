@@ -1,0 +1,141 @@
+"""The training loop of distillation: `fit` with a teacher beside the student, and objectives that are added up."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Pictures
+from ..errors import LabError, require_range
+from ..runtime import device
+from ..training import Batch, History, fit
+from .seeing import Seen, see
+from .teachers import LiveTeacher
+
+_DEFAULTS = {name: value.default for name, value in inspect.signature(fit).parameters.items()}
+
+
+class Objective(Protocol):
+    """One term of the loss: a frozen dataclass of its parameters, so that a checkpoint knows it, called as below.
+
+    It may say which layers it needs: `student_features`, `teacher_features`, `student_attention`, `teacher_attention`,
+    tuples of 0-based blocks. With a method `build(student, teacher) -> nn.Module`, given what both showed of two
+    pictures, the module is trained along with the student and called in the objective's place.
+    """
+
+    weight: float
+
+    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor: ...
+
+
+def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures, objectives: Mapping[str, Objective], *,
+            teacher_precision: str = "auto", **settings: Any) -> History:
+    """Train `student` in place on `data` to do what the labels and `teacher` say: `fit` with several objectives.
+
+    `teacher` is a model in eval mode, or `StoredLogits`, for which it ran before. The loss is the sum of `objectives`,
+    a dict of name -> term, each times its `weight`; `History.terms` and the bar show every one. What objectives train
+    beside the student (projectors) is dropped at the end. `settings` are those of `training.fit`, but for
+    `objective` and `label_smoothing`: smooth in the objective `Labels`. Raises LabError, before the first step, where
+    teacher, student and objectives do not fit together.
+    """
+    _require(objectives, settings)
+    student.to(device())
+    live = LiveTeacher(teacher, teacher_precision) if isinstance(teacher, nn.Module) else teacher
+    run = {**_DEFAULTS, **settings}
+    first = _first_batch(data, run)
+    live.prepare(first.inputs, data, run)
+    parts = _build(student, live, first, objectives, run["seed"])
+    pair = _Pair(student, parts)
+    return fit(pair, data, objective=_Sum(tuple(objectives.items()), live.identity, live), **settings)
+
+
+class _Pair(nn.Module):
+    """The student, and what objectives train beside it; called as the student."""
+
+    def __init__(self, student: nn.Module, parts: dict[str, nn.Module]):
+        super().__init__()
+        self.student, self.parts = student, nn.ModuleDict(parts)
+
+    def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return self.student(inputs)
+
+
+@dataclass
+class _Sum:
+    """The objective that `fit` sees: the sum of all, known to checkpoints by their parameters and by the teacher."""
+
+    objectives: tuple[tuple[str, Objective], ...]
+    teacher: str
+    live: Any = field(repr=False)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        pair = getattr(model, "module", model)      # DistributedDataParallel wraps it
+        needs = _needs(value for _, value in self.objectives)
+        teacher = self.live.see(batch, *needs["teacher"])
+        student = see(pair.student, batch.inputs, *needs["student"], call=model)
+        terms = {}
+        for place, (name, objective) in enumerate(self.objectives):
+            term = pair.parts[str(place)] if str(place) in pair.parts else objective
+            terms[name] = objective.weight * term(student, teacher, batch)
+        logits = student.logits if student.token_logits is None else (student.logits + student.token_logits) / 2
+        return sum(terms.values()), logits, terms
+
+
+def _needs(objectives: Any) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Layers whose features and attention are needed, of student and of teacher, each once, in order."""
+    objectives = list(objectives)
+
+    def of(name: str) -> tuple[int, ...]:
+        return tuple(sorted({layer for value in objectives for layer in getattr(value, name, ())}))
+
+    return {who: (of(f"{who}_features"), of(f"{who}_attention")) for who in ("student", "teacher")}
+
+
+def _build(student: nn.Module, live: Any, first: Batch, objectives: Mapping[str, Objective], seed: int
+           ) -> dict[str, nn.Module]:
+    """What objectives train, by their place; drawn by `seed`. Also tries all that is asked for on two pictures."""
+    few = Batch(first.inputs[:2], first.labels[:2], first.index[:2], step=first.step, places=torch.arange(2))
+    needs = _needs(objectives.values())
+    training = student.training
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        shown, taught = see(student.eval(), few.inputs, *needs["student"]), live.see(few, *needs["teacher"])
+        _require_classes(shown.logits, taught.logits)
+        parts = {str(place): value.build(shown, taught).to(device())
+                 for place, value in enumerate(objectives.values()) if hasattr(value, "build")}
+    student.train(training)
+    return parts
+
+
+def _first_batch(data: Pictures, run: dict[str, Any]) -> Batch:
+    """The pictures of the first step, as they come, for choices and checks; `fit` refuses what makes no run."""
+    count = min(len(data), run["batch_size"])
+    inputs, labels = (tensor.to(device()) for tensor in data.batch(torch.arange(count)))
+    return Batch(inputs, labels, torch.arange(count), step=1, places=torch.arange(count))
+
+
+def _require(objectives: Any, settings: dict[str, Any]) -> None:
+    if not isinstance(objectives, Mapping) or not objectives:
+        raise LabError(f"distill: objectives={objectives!r}; give a dict of name -> objective, for example "
+                       '{"labels": Labels(), "soft targets": SoftTargets(temperature=4)}')
+    for name, objective in objectives.items():
+        if not hasattr(objective, "weight"):
+            raise LabError(f"distill: the objective {name!r} is a {type(objective).__name__} without a weight; the classes of "
+                           "distillation.response_distillation and distillation.feature_distillation have one")
+        require_range("distill", f"the weight of {name!r}", objective.weight, 0)
+    for name in settings:
+        if name in ("objective", "label_smoothing") or name not in _DEFAULTS:
+            mend = "smooth in the objective: Labels(smoothing=0.1)" if name == "label_smoothing" else (
+                "give `objectives`" if name == "objective" else f"settings are: {', '.join(list(_DEFAULTS)[2:])}")
+            raise LabError(f"distill: {name} is no setting of distillation; {mend}")
+
+
+def _require_classes(student: Tensor, teacher: Tensor) -> None:
+    if student.shape[1] != teacher.shape[1]:
+        raise LabError(f"distill: the student makes {student.shape[1]} logits and the teacher {teacher.shape[1]}, so they "
+                       "speak of other classes; create both with the same num_classes, trained on the same set")

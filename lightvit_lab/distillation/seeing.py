@@ -1,0 +1,98 @@
+"""What a model shows of a batch: logits, the outputs of its blocks, its attention; with gradients where they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import LabError, require_grid, require_range
+from ..models import adapter
+
+
+@dataclass
+class Seen:
+    """What one model showed of one batch, in float32.
+
+    `logits` (B, classes); `token_logits` (B, classes) if the model has a distillation token, whose head made them (then
+    `logits` are those of the class token's head). `features` has the output of each layer that was asked for, tokens
+    (B, N, D), of which the first `prefix` stand for no patch, or maps (B, C, h, w); `attention` has weights
+    (B, heads, N, N). Layers are 0-based blocks, or stages of a network without blocks, as they were asked for: -1 is the last.
+    """
+
+    logits: Tensor
+    token_logits: Tensor | None = None
+    features: dict[int, Tensor] = field(default_factory=dict)
+    attention: dict[int, Tensor] = field(default_factory=dict)
+    prefix: int = 0
+
+    def maps(self, layer: int) -> Tensor:
+        """Features of a layer as maps (B, C, h, w); of tokens, the patches alone, which must form a square."""
+        found = self.features[layer]
+        if found.ndim == 4:
+            return found
+        rows, columns = require_grid("Seen.maps", found.shape[1], self.prefix)
+        return found[:, self.prefix :].transpose(1, 2).unflatten(2, (rows, columns))
+
+    def tokens(self, layer: int) -> Tensor:
+        """Features of a layer as image tokens (B, N, D), row by row, without those in front."""
+        found = self.features[layer]
+        return found[:, self.prefix :] if found.ndim == 3 else found.flatten(2).transpose(1, 2)
+
+
+def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attention: Sequence[int] = (),
+        call: Callable[[Tensor], Any] | None = None) -> Seen:
+    """Run `model` on `inputs` (B, 3, H, W) and return what it showed; `call` runs it in place of `model(inputs)`.
+
+    A model with a distillation token is asked for both of its heads, which it answers in train mode only. Raises
+    LabError on layers that the model does not have, and on a model whose layers or attention cannot be read.
+    """
+    found = Seen(inputs, prefix=adapter.num_prefix_tokens(model))
+    with _taps(model, features, attention, found), adapter.both_heads(model):
+        logits = (call or model)(inputs)
+    if isinstance(logits, tuple):
+        logits, found.token_logits = logits[0], logits[1].float()
+    found.logits = logits.float()
+    return found
+
+
+@contextmanager
+def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], found: Seen) -> Iterator[None]:
+    """Hooks that fill `found` at the next forward, and leave."""
+    blocks = adapter.blocks(model) if features else []
+    readers = list(adapter.attention_modules(model).values()) if attention else []
+
+    def keep_features(layer: int) -> Callable:
+        def hook(_module: nn.Module, _arguments: tuple, output: Tensor | tuple) -> None:
+            found.features[layer] = (output[0] if isinstance(output, tuple) else output).float()
+        return hook
+
+    def keep_attention(layer: int) -> Callable:
+        def hook(module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> None:
+            weights = adapter.attention_weights(module, *arguments, **keywords)
+            if isinstance(weights, dict):
+                raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}) and has no one "
+                               "square of weights a head to compare; use its features")
+            found.attention[layer] = weights
+        return hook
+
+    handles = []
+    try:
+        for layer in features:
+            handles.append(_at(model, blocks, layer).register_forward_hook(keep_features(layer)))
+        for layer in attention:
+            handles.append(_at(model, readers, layer).register_forward_pre_hook(keep_attention(layer), with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _at(model: nn.Module, modules: Sequence[nn.Module], layer: int) -> nn.Module:
+    require_range(f"distill: a layer of {type(model).__name__}", "layer", layer, -len(modules), len(modules) - 1)
+    if int(layer) != layer:
+        raise LabError(f"distill: layer={layer!r}; layers are whole numbers, from 0, or from the end as -1")
+    return modules[layer]
