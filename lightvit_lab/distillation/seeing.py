@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isqrt
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import LabError, require_grid, require_range
+from ..errors import LabError, require_range
 from ..models import adapter
 
 
@@ -34,13 +35,23 @@ class Seen:
         found = self.features[layer]
         if found.ndim == 4:
             return found
-        rows, columns = require_grid("Seen.maps", found.shape[1], self.prefix)
-        return found[:, self.prefix :].transpose(1, 2).unflatten(2, (rows, columns))
+        grid = square_grid(f"features of layer {layer}", found.shape[1], self.prefix)
+        return found[:, self.prefix :].transpose(1, 2).unflatten(2, grid)
 
     def tokens(self, layer: int) -> Tensor:
         """Features of a layer as image tokens (B, N, D), row by row, without those in front."""
         found = self.features[layer]
         return found[:, self.prefix :] if found.ndim == 3 else found.flatten(2).transpose(1, 2)
+
+
+def square_grid(what: str, tokens: int, prefix: int) -> tuple[int, int]:
+    """(rows, columns) of `tokens` of which the first `prefix` stand for no patch; raises LabError if they form no square."""
+    side = isqrt(max(tokens - prefix, 0))
+    if side == 0 or side * side != tokens - prefix:
+        raise LabError(f"{what}: {tokens} tokens, {prefix} of them in front, form no square, so they cannot be laid over "
+                       "another grid; take square pictures and a model that keeps all its tokens, or an objective that needs "
+                       "no grid: Similarity, Relational, SoftTargets")
+    return side, side
 
 
 def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attention: Sequence[int] = (),
