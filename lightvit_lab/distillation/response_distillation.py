@@ -1,4 +1,4 @@
-"""Learning from what a teacher says: the objectives of `distill` on logits, thin around losses that are plain functions.
+"""Learning from what a teacher says: objectives of `distill` on logits, thin around losses that are plain functions.
 
 Where a student has a distillation token, its head learns from the teacher and the class token's head from the labels,
 as in DeiT (arXiv 2012.12877). Page: chapters/distillation/response_distillation.
@@ -38,7 +38,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """`soft_target_loss`; of `standardized` logits, or annealed: evenly from `temperature` to the final one at `steps`."""
+    """`soft_target_loss`; of `standardized` logits, or annealed: evenly to `final_temperature` at step `steps`."""
 
     temperature: float = 4.0
     weight: float = 1.0
