@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,7 @@ def _untrained() -> nn.Module:
     return models.create_model("lab_cnn").eval()
 
 
+@lru_cache(maxsize=1)
 def _small() -> nn.Module:
     """A CNN of a quarter of the width, trained for a fifth of the steps: hardly better than the student will be."""
     torch.manual_seed(0)
@@ -142,8 +143,6 @@ SHAPES_TEACHERS = {"small CNN": _small, "CNN": _zoo("lab_cnn/shapes"), "ViT": _z
 
 STUDIES = {study.name: study for study in (
     Study("distillation_cifar10", "cifar10", 400, CIFAR10_SETTINGS, CIFAR10_TEACHERS, _rows(400)),
-    Study("distillation_goal", "cifar10", 1200, CIFAR10_SETTINGS, CIFAR10_TEACHERS,
-          {name: _rows(1200)[name] for name in ("labels alone", "soft targets, stored")}),
     Study("distillation_limits", "shapes", 400, SHAPES_SETTINGS, SHAPES_TEACHERS,
           {"labels alone": Row(teacher=None),
            **{f"soft targets, {name}": Row(SOFT, soft(), name) for name in SHAPES_TEACHERS},
@@ -180,13 +179,19 @@ def _kept(plan: Study, label: str, seed: int) -> dict[str, Any]:
     row = plan.rows[label]
     about = [plan.name, plan.steps, sorted(plan.settings.items()), repr(row), seed, _teacher_mark(plan, row)]
     key = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:20]
-    path = runtime.cache() / "studies" / f"{plan.name}-{key}.json"
+    path = _place(f"{plan.name}-{key}.json")
     if not path.is_file():
         run = _run(plan, row, seed)
         print(f"{plan.name}: {label}, seed {seed}: test {run['test']}, {run['cpu_seconds']} s", flush=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run), encoding="utf-8")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _place(name: str) -> Path:
+    """A file in the user's cache."""
+    folder = runtime.cache() / "studies"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
 def _teacher_mark(plan: Study, row: Row) -> str:
@@ -195,21 +200,21 @@ def _teacher_mark(plan: Study, row: Row) -> str:
 
 
 def _run(plan: Study, row: Row, seed: int) -> dict[str, Any]:
-    """Train and score one student; seconds of the processor are those of its steps, and apart those of storing logits."""
+    """Train and score one student; seconds of the processor are those of its steps, and apart those of storing logits: about
+    0 where another row has stored them before."""
     train, test = (data.load(plan.dataset, split) for split in ("train", "test"))
     settings = {**plan.settings, "steps": plan.steps * row.steps, "seed": seed, "threads": torch.get_num_threads(),
                 "progress": False}
     teacher = plan.teachers[row.teacher]() if row.teacher else None
     torch.manual_seed(seed)
     student = models.create_model(STUDENT, **row.arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.process_time()
-        if teacher is not None and row.stored:
-            views = {name: settings[name] for name in ("steps", "batch_size", "seed", "augment", "progress")}
-            teacher = store_logits(teacher, train, Path(folder) / "logits.safetensors", **views)
-        asked = time.process_time()
-        history = (training.fit(student, train, label_smoothing=row.labels.smoothing, **settings) if teacher is None
-                   else distill(student, teacher, train, row.objectives, **settings))
-        ended = time.process_time()
+    start = time.process_time()
+    if teacher is not None and row.stored:
+        views = {name: settings[name] for name in ("steps", "batch_size", "seed", "augment", "progress")}
+        teacher = store_logits(teacher, train, _place(f"{plan.name}-{row.teacher}-{views['steps']}-{seed}.safetensors"), **views)
+    asked = time.process_time()
+    history = (training.fit(student, train, label_smoothing=row.labels.smoothing, **settings) if teacher is None
+               else distill(student, teacher, train, row.objectives, **settings))
+    ended = time.process_time()
     return {"seed": seed, "seconds": round(history.seconds, 1), "cpu_seconds": round(ended - asked, 1),
             "teacher_cpu_seconds": round(asked - start, 1), **_scored(student, test)}
