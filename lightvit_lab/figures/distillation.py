@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from .display import COLOURS, style
 from .pictures import _BARE, to_bytes
 
 TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-_ROW, _LINE = 30, 22          # pixels of a row of the plot, and of a line of the legend
+_LINE = 19                    # pixels of a line of a name
+_WIDE = 20                    # letters in a line of a name: more leave a phone no room for the plot
 
 
 def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str], temperatures: Sequence[float] = TEMPERATURES
@@ -35,14 +37,14 @@ def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str], tempe
     names = [class_names[index] for index in order.tolist()]
     shares = [(logits[order] / temperature).softmax(0).tolist() for temperature in temperatures]
     start = temperatures.index(1.0) if 1.0 in temperatures else 0
-    figure = make_subplots(1, 2, column_widths=[0.75, 0.25], horizontal_spacing=0.04)
+    figure = make_subplots(1, 2, column_widths=[0.66, 0.34], horizontal_spacing=0.04)
     figure.add_trace(_bars(shares[start], names), 1, 1)
     figure.add_trace(go.Image(z=to_bytes(image, 2), hoverinfo="skip"), 1, 2)
     figure.frames = [go.Frame(name=_label(value), data=[_bars(share, names)], traces=[0])
                      for value, share in zip(temperatures, shares)]
-    figure.update_xaxes(title="probability (%)", range=[0, 118], tickvals=[0, 50, 100], col=1)
+    figure.update_xaxes(title="probability (%)", range=[0, 125], tickvals=[0, 50, 100], col=1)
     figure.update_yaxes(autorange="reversed", col=1).update_xaxes(**_BARE, col=2).update_yaxes(**_BARE, col=2)
-    return figure.update_layout(height=210 + 26 * len(names), margin=dict(t=20, b=140), showlegend=False,
+    return figure.update_layout(height=225 + 26 * len(names), margin=dict(t=20, b=155), showlegend=False,
                                 sliders=[_slider(temperatures, start)])
 
 
@@ -65,7 +67,7 @@ def _label(temperature: float) -> str:
 def _slider(temperatures: Sequence[float], start: int) -> dict[str, Any]:
     now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [dict(method="animate", label=_label(value), args=[[_label(value)], now]) for value in temperatures]
-    return dict(active=start, steps=steps, currentvalue=dict(prefix="temperature "), pad=dict(t=60), x=0, len=1)
+    return dict(active=start, steps=steps, currentvalue=dict(prefix="temperature "), pad=dict(t=75), x=0, len=1)
 
 
 def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
@@ -75,8 +77,8 @@ def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
         figure.add_trace(go.Scatter(y=[100 * share for share in shares], name=label, mode="lines+markers",
                                     hovertemplate="class %{x}: %{y:.1f} %<extra></extra>", **style(index)))
     figure.update_xaxes(title="class", dtick=2).update_yaxes(title="probability (%)", rangemode="tozero")
-    below = _LINE * len(curves)
-    return figure.update_layout(height=360 + below, margin=dict(b=70 + below), legend=_legend_below(360 - 100))
+    below = 24 * len(curves)
+    return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below), legend=_legend_below(270))
 
 
 def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone") -> go.Figure:
@@ -95,10 +97,13 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
     for index, leaf in enumerate(leaves):
         here = {label: scores[label] for label, row in rows.items() if row["leaf"] == leaf}
         _add_leaf(figure, index, leaf, here, baseline)
-    figure.update_xaxes(title="test accuracy (%)")
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=list(rows))
-    plot, below = _ROW * len(rows) + 20, _LINE * len(leaves)
-    return figure.update_layout(height=plot + below + 100, margin=dict(t=20, b=80 + below), legend=_legend_below(plot))
+    names = [_broken(label) for label in rows]
+    figure.update_xaxes(title="test accuracy (%)", nticks=6, tickangle=0)
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=list(rows), tickvals=list(rows),
+                        ticktext=names)
+    plot = (1 + max(name.count("<br>") for name in names)) * _LINE * len(rows) + 10 * len(rows) + 20
+    below = 2 * _LINE * len(leaves)
+    return figure.update_layout(height=plot + below + 110, margin=dict(t=20, b=90 + below), legend=_legend_below(plot))
 
 
 def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]], baseline: str) -> None:
@@ -107,7 +112,7 @@ def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Seq
     middles, lows, highs = zip(*means.values())
     figure.add_trace(go.Scatter(
         x=middles, y=list(means), mode="markers", marker=look | {"size": 12}, legendgroup=leaf,
-        name=baseline if leaf == "none" else leaf,
+        name=_broken(baseline if leaf == "none" else leaf),
         error_x=dict(type="data", symmetric=False, array=[high - middle for high, middle in zip(highs, middles)],
                      arrayminus=[middle - low for low, middle in zip(lows, middles)]),
         hovertemplate="%{y}: %{x:.2f} %<extra></extra>"))
@@ -118,6 +123,11 @@ def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Seq
         hovertemplate="%{y}, one seed: %{x:.2f} %<extra></extra>"))
 
 
+def _broken(name: str) -> str:
+    """A name in lines short enough for a phone."""
+    return "<br>".join(textwrap.wrap(name, _WIDE))
+
+
 def _legend_below(plot: int) -> dict[str, Any]:
-    """One name a line, under the title of the axis of a plot so many pixels high: it never covers anything."""
-    return dict(orientation="v", x=0, xanchor="left", y=-60 / plot, yanchor="top")
+    """One name below the other, under the title of the axis of a plot so many pixels high: it covers nothing."""
+    return dict(orientation="v", x=0, xanchor="left", y=-75 / plot, yanchor="top")
