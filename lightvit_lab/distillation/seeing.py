@@ -77,7 +77,7 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
 def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], found: Seen) -> Iterator[None]:
     """Hooks that fill `found` at the next forward, and leave."""
     blocks = adapter.blocks(model) if features else []
-    readers = list(adapter.attention_modules(model).values()) if attention else []
+    readers = _readers(model) if attention else []
 
     def keep_features(layer: int) -> Callable:
         def hook(_module: nn.Module, _arguments: tuple, output: Tensor | tuple) -> None:
@@ -89,7 +89,7 @@ def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], f
             weights = adapter.attention_weights(module, *arguments, **keywords)
             if isinstance(weights, dict):
                 raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}) and has no one "
-                               "square of weights a head to compare; use its features")
+                               "square of weights a head to compare; AttentionTransfer compares its maps")
             found.attention[layer] = weights
         return hook
 
@@ -121,6 +121,13 @@ def _require_seen(model: nn.Module, features: Sequence[int], attention: Sequence
         if missing := [layer for layer in asked if layer not in shown]:
             raise LabError(f"distill: {type(model).__name__} showed no {what} of layer {missing[0]}: its forward does not call "
                            "that module; give the model before torch.compile, and distill before exits or a trunk that skips")
+
+
+def _readers(model: nn.Module) -> list[nn.Module]:
+    try:
+        return list(adapter.attention_modules(model).values())
+    except LabError as error:
+        raise LabError(f"distill: {error}; where a network looks without attention, AttentionTransfer compares") from error
 
 
 def _at(model: nn.Module, modules: Sequence[nn.Module], layer: int) -> nn.Module:
