@@ -63,6 +63,17 @@ def test_the_student_is_pulled_and_the_teacher_never(name):
     assert teacher.grad is None and student.grad.abs().sum() > 0 and torch.isfinite(student.grad).all()
 
 
+@pytest.mark.parametrize("name", TWO)
+def test_following_the_gradient_brings_the_student_closer(name):
+    loss, shape = TWO[name]
+    student, teacher = _random(*shape).requires_grad_(), _random(*shape, seed=1)
+    torch.manual_seed(0)
+    before = loss(student, teacher)
+    before.backward()
+    torch.manual_seed(0)
+    assert loss(student.detach() - 0.1 * student.grad, teacher) < before
+
+
 @pytest.mark.parametrize("name", ["attention transfer", "similarity", "relational", "manifold"])
 def test_gradients_stay_finite_where_features_vanish_or_repeat(name):
     loss, shape = TWO[name]
