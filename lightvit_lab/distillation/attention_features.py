@@ -1,7 +1,7 @@
 """Attention feature distillation: the student looks where the teacher looks.
 
-Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv 1612.03928, for maps of any network; for the weights of
-transformers, Wang et al., MiniLM, arXiv 2002.10957. Derived in `chapters/distillation/feature_distillation`.
+Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv 1612.03928, for maps of any network; for the
+weights of transformers, Wang et al., MiniLM, arXiv 2002.10957. Derived in `chapters/distillation/feature_distillation`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def attention_transfer_loss(student_maps: Tensor, teacher_maps: Tensor) -> Tenso
     """Squared distance of the attention maps of two maps (B, C, h, w), mean of the batch: between 0 and 2.
 
     Widths may differ; of two grids, the finer is averaged to the coarser. The authors' code takes the mean over places,
-    where we take the sum: then the weight does not depend on the grid. arXiv 1612.03928, equation 2.
+    where we take the sum: then the weight does not depend on the grid. arXiv 1612.03928.
     """
     for maps in (student_maps, teacher_maps):
         _require_maps("attention_transfer_loss", maps)
@@ -41,13 +41,14 @@ def attention_weights_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """KL(teacher || student) of attention weights (B, heads, N, N), mean over batch, heads and rows.
 
     Where the numbers of heads differ, both are averaged over heads first. Raises LabError where those of tokens do.
-    arXiv 2002.10957, equation 4.
+    arXiv 2002.10957.
     """
     caller = "attention_weights_loss"
     require_batch(caller, student, teacher, 1)
     if student.shape[2:] != teacher.shape[2:]:
-        raise LabError(f"{caller}: weights between {student.shape[-1]} and {teacher.shape[-1]} tokens cannot be compared; "
-                       "image_attention(weights, prefix, size) lays both over one grid, as the objective AttentionWeights does")
+        raise LabError(f"{caller}: weights between {student.shape[-1]} and {teacher.shape[-1]} tokens cannot be "
+                       "compared; image_attention(weights, prefix, size) lays both over one grid, as the "
+                       "objective AttentionWeights does")
     teacher = teacher.detach()
     if student.shape[1] != teacher.shape[1]:
         student, teacher = student.mean(dim=1, keepdim=True), teacher.mean(dim=1, keepdim=True)
@@ -58,8 +59,8 @@ def attention_weights_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def image_attention(weights: Tensor, prefix: int, size: tuple[int, int]) -> Tensor:
     """Attention among image tokens alone, on a grid of `size`: (B, heads, N, N) -> (B, heads, n, n), rows sum to 1.
 
-    The first `prefix` tokens are left out. Cells of the new grid look where their tokens look on average, and are looked
-    at as much as their tokens are.
+    The first `prefix` tokens are left out. Cells of the new grid look where their tokens look on average, and are
+    looked at as much as their tokens are.
     """
     heads, inner = weights.shape[:2], weights[..., prefix:, prefix:]
     grid = square_grid("image_attention", weights.shape[-1], prefix)
@@ -75,6 +76,7 @@ class AttentionTransfer(FeaturePairs):
 
     student_layer: Layers = -2
     teacher_layer: Layers = -1
+    weight: float = 2.0
 
     def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
         return sum(attention_transfer_loss(student.maps(one), teacher.maps(other)) for one, other in self.pairs

@@ -19,6 +19,7 @@ from ..training.settings import require_length, require_pictures
 from .seeing import Seen, see
 from .teachers import LiveTeacher
 
+FEW = 4   # pictures on which all is tried before a run; angles between pictures need three
 _DEFAULTS = {name: value.default for name, value in list(inspect.signature(fit).parameters.items())[2:]}
 
 
@@ -26,7 +27,7 @@ class Objective(Protocol):
     """One term of the loss: a frozen dataclass of its parameters, so that a checkpoint knows it, called as below.
 
     It may say which layers it needs: `student_features`, `teacher_features`, `student_attention`, `teacher_attention`,
-    tuples of 0-based blocks. With a method `build(student, teacher) -> nn.Module`, given what both showed of two
+    tuples of 0-based blocks. With a method `build(student, teacher) -> nn.Module`, given what both showed of a few
     pictures, the module is trained along with the student and called in the objective's place.
     """
 
@@ -115,8 +116,10 @@ def _needs(objectives: Any) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]
 
 def _build(student: nn.Module, live: Any, first: Batch, objectives: Mapping[str, Objective], seed: int
            ) -> dict[str, nn.Module]:
-    """What objectives train, by their place; drawn by `seed`. Also tries all that is asked for on two pictures."""
-    few = Batch(first.inputs[:2], first.labels[:2], first.index[:2], step=first.step, places=torch.arange(2))
+    """What objectives train, by their place; drawn by `seed`. Also tries all that is asked for on a few pictures."""
+    count = min(FEW, len(first.labels))
+    few = Batch(first.inputs[:count], first.labels[:count], first.index[:count], step=first.step,
+                places=torch.arange(count))
     needs = _needs(objectives.values())
     training = student.training
     with torch.no_grad(), torch.random.fork_rng():
@@ -125,6 +128,9 @@ def _build(student: nn.Module, live: Any, first: Batch, objectives: Mapping[str,
         _require_classes(shown.logits, taught.logits)
         parts = {str(place): value.build(shown, taught).to(device())
                  for place, value in enumerate(objectives.values()) if hasattr(value, "build")}
+        for place, value in enumerate(objectives.values()):
+            if any(_needs([value])["student"]):     # what does not fit is refused now, not after the teacher's first step
+                parts.get(str(place), value)(shown, taught, few)
     student.train(training)
     return parts
 

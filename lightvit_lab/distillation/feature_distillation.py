@@ -12,6 +12,6 @@ from .joining import align
 from .mimicking_features import DeepGeneration, Hint, LiftedLastLayer, ShallowMimic, hint_loss, whiten
 from .structured_features import Manifold, Relational, Similarity, manifold_loss, relational_loss, similarity_loss
 
-__all__ = ["AttentionTransfer", "AttentionWeights", "DeepGeneration", "Hint", "LiftedLastLayer", "Manifold", "Relational",
-           "ShallowMimic", "Similarity", "align", "attention_map", "attention_transfer_loss", "attention_weights_loss",
-           "hint_loss", "image_attention", "manifold_loss", "relational_loss", "similarity_loss", "whiten"]
+__all__ = ["AttentionTransfer", "AttentionWeights", "DeepGeneration", "Hint", "LiftedLastLayer", "Manifold",
+           "Relational", "ShallowMimic", "Similarity", "align", "attention_map", "attention_transfer_loss",
+           "attention_weights_loss", "hint_loss", "image_attention", "manifold_loss", "relational_loss", "similarity_loss", "whiten"]

@@ -25,10 +25,10 @@ _MASKS = 3   # what a generator is for, beside those of training.randomness and 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Half the squared distance of features of one shape, mean over all of their numbers.
 
-    Romero et al., FitNets: Hints for Thin Deep Nets, arXiv 1412.6550, equation 3.
+    Romero et al., FitNets: Hints for Thin Deep Nets, arXiv 1412.6550.
     """
-    require_same("hint_loss", student, teacher, "map the student's by a linear layer of the teacher's width, and lay maps "
-                 "over one grid by align(maps, size); the objective Hint does both")
+    require_same("hint_loss", student, teacher, "map the student's by a linear layer of the teacher's width, and lay "
+                 "maps over one grid by align(maps, size); the objective Hint does both")
     return F.mse_loss(student, teacher.detach()) / 2
 
 
@@ -39,8 +39,9 @@ def whiten(tokens: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Mimicking(FeaturePairs):
-    """Image tokens of pairs of layers, compared by `hint_loss` after one projector each, called through what is built."""
+    """Image tokens of pairs of layers, compared by `hint_loss` after one projector each."""
 
+    weight: float = 4.0
     whitened: bool = True
 
     def target(self, tokens: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ class ShallowMimic(_Mimicking):
 
 @dataclass(frozen=True)
 class LiftedLastLayer(_Mimicking):
-    """The last layers: the student's is normed, as before its head, and lifted to the teacher's width by a linear layer.
+    """The last layers: the student's is normed, as before its head, and lifted to the teacher's width.
 
     Between models with the same tokens in front those take part: a class token is all that a ViT's head reads. Tian et
     al., From Per-Image Low-Rank to Encoding Mismatch, arXiv 2511.15572, find that a narrow last layer has no room for
@@ -121,12 +122,13 @@ class LiftedLastLayer(_Mimicking):
 
 @dataclass(frozen=True)
 class DeepGeneration(FeaturePairs):
-    """ViTKD's second half: of the student's last tokens a share `masked` is hidden, and the teacher's are made from the rest.
+    """ViTKD's second half: a share `masked` of the student's tokens is hidden, the teacher's made from the rest.
 
     Tokens are mapped to the teacher's width, hidden ones replaced by a learned token, and two 3x3 convolutions make the
     teacher's; the loss counts hidden tokens alone. Which are hidden follows from the step and `seed`. arXiv 2209.02432.
     """
 
+    weight: float = 4.0
     masked: float = 0.5
     whitened: bool = True
     seed: int = 0
@@ -142,13 +144,14 @@ class DeepGeneration(FeaturePairs):
 
 
 class Generator(nn.Module):
-    """Tokens (B, N, width) of a square grid and which are hidden (B, N) -> tokens (B, N, wide), guessed from the others."""
+    """Tokens (B, N, width) of a square grid and which are hidden (B, N) -> tokens (B, N, wide), guessed."""
 
     def __init__(self, width: int, wide: int):
         super().__init__()
         self.lift = nn.Linear(width, wide)
         self.mask_token = nn.Parameter(torch.zeros(wide))
-        self.convolutions = nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.Conv2d(wide, wide, 3, padding=1))
+        self.convolutions = nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(),
+                                          nn.Conv2d(wide, wide, 3, padding=1))
 
     def forward(self, tokens: Tensor, hidden: Tensor) -> Tensor:
         lifted = torch.where(hidden[..., None], self.mask_token, self.lift(tokens))

@@ -1,4 +1,4 @@
-"""What a model shows of a batch: logits, the outputs of its blocks, its attention; with gradients where they are wanted."""
+"""What a model shows of a batch: logits, the outputs of its blocks, its attention; with gradients if wanted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Seen:
     `logits` (B, classes); `token_logits` (B, classes) if the model has a distillation token, whose head made them (then
     `logits` are those of the class token's head). `features` has the output of each layer that was asked for, tokens
     (B, N, D), of which the first `prefix` stand for no patch, or maps (B, C, h, w); `attention` has weights
-    (B, heads, N, N). Layers are 0-based blocks, or stages of a network without blocks, as they were asked for: -1 is the last.
+    (B, heads, N, N). Layers are 0-based blocks, or stages where there are none, as they were asked for: -1 is the last.
     """
 
     logits: Tensor
@@ -45,12 +45,12 @@ class Seen:
 
 
 def square_grid(what: str, tokens: int, prefix: int) -> tuple[int, int]:
-    """(rows, columns) of `tokens` of which the first `prefix` stand for no patch; raises LabError if they form no square."""
+    """(rows, columns) of `tokens` of which the first `prefix` stand for no patch; LabError if they form no square."""
     side = isqrt(max(tokens - prefix, 0))
     if side == 0 or side * side != tokens - prefix:
-        raise LabError(f"{what}: {tokens} tokens, {prefix} of them in front, form no square, so they cannot be laid over "
-                       "another grid; take square pictures and a model that keeps all its tokens, or an objective that needs "
-                       "no grid: Similarity, Relational, SoftTargets")
+        raise LabError(f"{what}: {tokens} tokens, {prefix} of them in front, form no square, so they cannot be laid "
+                       "over another grid; take square pictures and a model that keeps all its tokens, or an objective "
+                       "that needs no grid: Similarity, Relational, SoftTargets")
     return side, side
 
 
@@ -77,7 +77,7 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
 def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], found: Seen) -> Iterator[None]:
     """Hooks that fill `found` at the next forward, and leave."""
     blocks = adapter.blocks(model) if features else []
-    readers = list(adapter.attention_modules(model).values()) if attention else []
+    readers = _readers(model) if attention else []
 
     def keep_features(layer: int) -> Callable:
         def hook(_module: nn.Module, _arguments: tuple, output: Tensor | tuple) -> None:
@@ -88,8 +88,8 @@ def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], f
         def hook(module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> None:
             weights = adapter.attention_weights(module, *arguments, **keywords)
             if isinstance(weights, dict):
-                raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}) and has no one "
-                               "square of weights a head to compare; use its features")
+                raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}) and "
+                               "has no one square of weights a head to compare; AttentionTransfer compares its maps")
             found.attention[layer] = weights
         return hook
 
@@ -98,7 +98,8 @@ def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], f
         for layer in features:
             handles.append(_at(model, blocks, layer).register_forward_hook(keep_features(layer)))
         for layer in attention:
-            handles.append(_at(model, readers, layer).register_forward_pre_hook(keep_attention(layer), with_kwargs=True))
+            reader = _at(model, readers, layer)
+            handles.append(reader.register_forward_pre_hook(keep_attention(layer), with_kwargs=True))
         yield
     finally:
         for handle in handles:
@@ -109,8 +110,8 @@ def _channels_second(model: nn.Module, output: Any) -> Tensor:
     """Features as tokens (B, N, D) or maps (B, C, h, w), in float32; raises LabError on what is neither."""
     if not isinstance(output, Tensor) or output.ndim not in (3, 4):
         shown = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
-        raise LabError(f"distill: a layer of {type(model).__name__} puts out features of {shown}; tokens (B, N, D) and maps "
-                       "(B, C, h, w) can be compared")
+        raise LabError(f"distill: a layer of {type(model).__name__} puts out features of {shown}; tokens (B, N, D) and "
+                       "maps (B, C, h, w) can be compared")
     last = output.ndim == 4 and getattr(model, "output_fmt", "NCHW") == "NHWC"      # timm's Swin and its kin
     return (output.permute(0, 3, 1, 2) if last else output).float()
 
@@ -119,8 +120,16 @@ def _require_seen(model: nn.Module, features: Sequence[int], attention: Sequence
     """Raise LabError if the forward went past a layer: what is compiled or wrapped does not call it."""
     for what, asked, shown in (("features", features, found.features), ("attention", attention, found.attention)):
         if missing := [layer for layer in asked if layer not in shown]:
-            raise LabError(f"distill: {type(model).__name__} showed no {what} of layer {missing[0]}: its forward does not call "
-                           "that module; give the model before torch.compile, and distill before exits or a trunk that skips")
+            raise LabError(f"distill: {type(model).__name__} showed no {what} of layer {missing[0]}: its forward does "
+                           "not call that module; give the model before torch.compile, and distill before exits "
+                           "or a trunk that skips")
+
+
+def _readers(model: nn.Module) -> list[nn.Module]:
+    try:
+        return list(adapter.attention_modules(model).values())
+    except LabError as error:
+        raise LabError(f"distill: {error}; AttentionTransfer compares where any network looks") from error
 
 
 def _at(model: nn.Module, modules: Sequence[nn.Module], layer: int) -> nn.Module:

@@ -24,7 +24,7 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of how alike the pictures of the batch are to student and to teacher; any (B, ...).
 
     Alike is the inner product of all features of two pictures; the products of a picture are scaled to length 1. Tung
-    and Mori, Similarity-Preserving Knowledge Distillation, arXiv 1907.09682, equation 4. Raises LabError of one picture.
+    and Mori, Similarity-Preserving Knowledge Distillation, arXiv 1907.09682. Raises LabError of one picture.
     """
     require_batch("similarity_loss", student, teacher, 2)
     return (_similarities(student) - _similarities(teacher.detach())).square().mean()
@@ -40,7 +40,7 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float = 1.0, ang
 
     Distances are divided by their mean; the Huber loss of both kinds is averaged over all pairs, and all triples, of
     different pictures, and weighed by `distance` and `angle`. Park et al., Relational Knowledge Distillation,
-    arXiv 1904.05068, equations 5 to 9. Raises LabError of fewer than three pictures.
+    arXiv 1904.05068. Raises LabError of fewer than three pictures.
     """
     require_batch("relational_loss", student, teacher, 3)
     student, teacher, count = student.flatten(1), teacher.detach().flatten(1), len(student)
@@ -64,17 +64,17 @@ def _cosines(features: Tensor) -> Tensor:
 
 def manifold_loss(student_tokens: Tensor, teacher_tokens: Tensor, samples: int = 192, *, intra: float = 1.0,
                   inter: float = 1.0, sampled: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-    """How alike tokens (B, N, D) are to each other, by cosine, to student and to teacher: three mean squared differences.
+    """How alike tokens (B, N, D) are to each other, by cosine, to student and teacher: three squared differences.
 
     `intra` weighs tokens within a picture, `inter` tokens at the same place of all pictures, `sampled` as many as
     `samples` tokens drawn from the whole batch. Hao et al., Learning Efficient Vision Transformers via Fine-Grained
-    Manifold Distillation, arXiv 2107.01378, equations 5 to 8. `generator`, on the CPU, draws; None takes torch's own.
+    Manifold Distillation, arXiv 2107.01378. `generator`, on the CPU, draws; None takes torch's own.
     """
     require_range("manifold_loss", "samples", samples, 2)
     require_batch("manifold_loss", student_tokens, teacher_tokens, 1 if inter == 0 else 2)
     if student_tokens.shape[:2] != teacher_tokens.shape[:2]:
         raise LabError(f"manifold_loss: the student shows {student_tokens.shape[1]} tokens a picture and the teacher "
-                       f"{teacher_tokens.shape[1]}; align(maps, size) lays both over one grid, as the objective Manifold does")
+                       f"{teacher_tokens.shape[1]}; align(maps, size) lays both over one grid, as Manifold does")
     both = [F.normalize(tokens, dim=-1) for tokens in (student_tokens, teacher_tokens.detach())]
     drawn = torch.randperm(both[0].shape[0] * both[0].shape[1], generator=generator)[:samples].to(both[0].device)
     return (intra * _difference(*both)
@@ -89,7 +89,9 @@ def _difference(student: Tensor, teacher: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Similarity(FeaturePairs):
-    """`similarity_loss` of the image tokens, or maps, of layers of any two networks. Several processes: each its slice."""
+    """`similarity_loss` of the image tokens, or maps, of layers of any two networks; a process sees its slice."""
+
+    weight: float = 300.0
 
     def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
         return sum(similarity_loss(student.tokens(one), teacher.tokens(other)) for one, other in self.pairs
@@ -113,6 +115,7 @@ class Manifold(FeaturePairs):
     """`manifold_loss` of image tokens, on the coarser grid of both; what is drawn follows from the step and `seed`."""
 
     student_layer: Layers = -2
+    weight: float = 4.0
     samples: int = 192
     intra: float = 1.0
     inter: float = 1.0
