@@ -20,6 +20,7 @@ from .seeing import Seen, see
 from .teachers import LiveTeacher
 
 _DEFAULTS = {name: value.default for name, value in list(inspect.signature(fit).parameters.items())[2:]}
+_OWN = ("objective", "label_smoothing")     # what our objectives are there for
 
 
 class Objective(Protocol):
@@ -146,9 +147,9 @@ def _require(objectives: Any, settings: dict[str, Any]) -> None:
                            "classes of distillation.response_distillation and distillation.feature_distillation have one")
         require_range("distill", f"the weight of {name!r}", objective.weight, 0)
     for name in settings:
-        if name in ("objective", "label_smoothing") or name not in _DEFAULTS:
+        if name in _OWN or name not in _DEFAULTS:
             mend = "smooth in the objective: Labels(smoothing=0.1)" if name == "label_smoothing" else (
-                "give `objectives`" if name == "objective" else f"settings are: {', '.join(_DEFAULTS)}")
+                "give `objectives`" if name == "objective" else f"settings are: {', '.join(one for one in _DEFAULTS if one not in _OWN)}")
             raise LabError(f"distill: {name} is no setting of distillation; {mend}")
 
 
