@@ -150,7 +150,8 @@ def _require_pair(caller: str, student: Tensor, teacher: Tensor) -> None:
 def require_temperature(caller: str, value: float, name: str = "temperature") -> None:
     """Raise LabError unless `value` is a number > 0."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not LEAST <= value < math.inf:
-        raise LabError(f"{caller}: {name}={value!r}; give a number > 0: 1 leaves the probabilities as they are, 4 "
+        shown = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise LabError(f"{caller}: {name}={shown}; give a number > 0: 1 leaves the probabilities as they are, 4 "
                        "is usual, and the higher it is, the more the unlikely classes count")
 
 
