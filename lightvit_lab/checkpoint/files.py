@@ -33,7 +33,8 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     if precision == "float16":
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-    content = encode(tensors, {"format": FORMAT, "recipe": recipe, "sha256": _digest(tensors, recipe)})
+    about = json.dumps({"format": FORMAT, "recipe": recipe, "sha256": _digest(tensors, recipe)})
+    content = encode(tensors, {"lightvit_lab": about})      # one entry: of several, safetensors leaves the order to chance
     path = Path(path)
     temporary = path.with_name(path.name + ".partial")
     try:
@@ -89,7 +90,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it has {path.stat().st_size:,} bytes, more than the {LARGEST:,} that are read")
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get("lightvit_lab", "{}"))
             if about.get("format") != FORMAT:
                 raise ValueError(f"its format is {about.get('format')!r}, not {FORMAT!r}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
