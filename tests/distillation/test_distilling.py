@@ -257,6 +257,14 @@ def test_both_heads_of_a_student_with_a_token_learn_and_its_mean_comes_back(make
     assert list(history.terms) == ["token"]
 
 
+def test_a_token_whose_head_nothing_teaches_is_refused():
+    student = models.create_model("lab_vit_student", dim=16, depth=1, num_heads=2, patch_size=8, distilled=True)
+    guide, few = models.create_model("lab_cnn", widths=(4, 8)).eval(), data.load("shapes", count=16)
+    refused(r"no objective teaches its head.*SoftTargets\(\).*distilled=False", student, guide, few,
+            {"labels": Labels()})
+    distill(student, guide, few, {"labels": Labels(), "soft": SoftTargets()}, **{**RUN, "steps": 1, "batch_size": 8})
+
+
 def refused(message: str, *given, **settings) -> None:
     with pytest.raises(LabError, match=message):
         distill(*given, **{**RUN, **settings})
