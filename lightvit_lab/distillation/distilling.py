@@ -150,7 +150,7 @@ def _require(objectives: Any, settings: dict[str, Any]) -> None:
     for name in settings:
         if name in _OURS or name not in _DEFAULTS:
             known = ", ".join(one for one in _DEFAULTS if one not in _OURS)
-            raise LabError(f"distill: {name} is no setting of distillation; {_OURS.get(name, f'settings are: {known}')}")
+            raise LabError(f"distill: {name} is no setting here; {_OURS.get(name, f'settings are: {known}')}")
 
 
 def _require_apart(student: nn.Module, teacher: nn.Module | Any) -> None:

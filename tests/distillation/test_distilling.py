@@ -304,7 +304,7 @@ def test_a_token_objective_for_a_student_without_token_is_refused():
     ({"labels": Labels(weight=-1)}, {}, "the weight of 'labels'=-1"),
     ({"labels": Labels()}, {"label_smoothing": 0.1}, r"Labels\(smoothing=0.1\)"),
     ({"labels": Labels()}, {"objective": None}, "give `objectives`"),
-    ({"labels": Labels()}, {"learning_rate": 1}, "learning_rate is no setting of distillation; settings are: epochs"),
+    ({"labels": Labels()}, {"learning_rate": 1}, "learning_rate is no setting here; settings are: epochs"),
     ({"labels": Labels()}, {"teacher_precision": "half"}, "teacher_precision='half'.*auto, float32, bfloat16"),
     ({"labels": Labels()}, {"batch_size": 0}, "batch_size=0"),
     ({"labels": Labels()}, {"batch_size": 51}, "give batch_size <= 50"),
