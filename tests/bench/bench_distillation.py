@@ -18,7 +18,7 @@ import torch
 
 from lightvit_lab import data, models, training
 from lightvit_lab.checkpoint.zoo import RECIPES
-from lightvit_lab.distillation import distill, store_logits
+from lightvit_lab.distillation import Seen, distill, store_logits
 from lightvit_lab.distillation.response_distillation import Labels, SoftTargets
 from lightvit_lab.runtime import device, device_name
 from lightvit_lab.training.loop import _Run
@@ -102,7 +102,25 @@ def main() -> None:
         print(f"store: {steps * BATCH / took:,.0f} images a second of the processor, once; {stored.nbytes / epochs:,.0f} "
               f"bytes an epoch, {stored.nbytes / epochs / pictures.pixels.nbytes:.2%} of those of the images (goal 2 %)")
         runs = ready_runs(pictures, {"a live teacher": teacher, "stored logits": stored}, steps)
+        print_added(runs["stored logits"], given.turns)
         compare(runs, given.turns)
+
+
+def print_added(run: _Run, rounds: int) -> None:
+    """Print what reading the answers and a second loss take, timed without the model: too little to show beside it."""
+    batches = [run.batches(step) for step in range(1, 5)]
+    seconds = {"labels": [], "both": []}
+    for number in range(10 * rounds):
+        batch = batches[number % len(batches)]
+        for label, ways in seconds.items():
+            start = time.process_time()
+            student = Seen(torch.zeros(BATCH, 10, requires_grad=True))
+            teacher = run.objective.live.see(batch) if label == "both" else student
+            terms = dict(run.objective.objectives) if label == "both" else {"labels": Labels()}
+            sum(term(student, teacher, batch) for term in terms.values()).backward()
+            ways.append(time.process_time() - start)
+    labels, both = (1000 * statistics.median(ways) for ways in seconds.values())
+    print(f"what stored logits add to a step: {both - labels:.2f} ms (loss of the labels alone {labels:.2f} ms)")
 
 
 def ready_runs(pictures: data.Pictures, teachers: dict[str, object], steps: int) -> dict[str, _Run]:
