@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +21,7 @@ from .teachers import LiveTeacher
 
 FEW = 4   # pictures on which all is tried before a run; angles between pictures need three
 _DEFAULTS = {name: value.default for name, value in list(inspect.signature(fit).parameters.items())[2:]}
+_OURS = {"objective": "give `objectives`", "label_smoothing": "smooth in the objective: Labels(smoothing=0.1)"}
 
 
 class Objective(Protocol):
@@ -126,6 +127,7 @@ def _build(student: nn.Module, live: Any, first: Batch, objectives: Mapping[str,
         torch.manual_seed(seed)
         shown, taught = see(student.eval(), few.inputs, *needs["student"]), live.see(few, *needs["teacher"])
         _require_classes(shown.logits, taught.logits)
+        _require_both_heads(student, objectives, shown, taught, few)
         parts = {str(place): value.build(shown, taught).to(device())
                  for place, value in enumerate(objectives.values()) if hasattr(value, "build")}
         for place, value in enumerate(objectives.values()):
@@ -148,14 +150,13 @@ def _require(objectives: Any, settings: dict[str, Any]) -> None:
                        '{"labels": Labels(), "soft targets": SoftTargets(temperature=4)}')
     for name, objective in objectives.items():
         if not hasattr(objective, "weight"):
-            raise LabError(f"distill: the objective {name!r} is a {type(objective).__name__} without a weight; the "
-                           "classes of distillation.response_distillation and distillation.feature_distillation have one")
+            raise LabError(f"distill: the objective {name!r} is a {type(objective).__name__} without a weight; "
+                           "those of distillation.response_distillation and .feature_distillation have one")
         require_range("distill", f"the weight of {name!r}", objective.weight, 0)
     for name in settings:
-        if name in ("objective", "label_smoothing") or name not in _DEFAULTS:
-            mend = "smooth in the objective: Labels(smoothing=0.1)" if name == "label_smoothing" else (
-                "give `objectives`" if name == "objective" else f"settings are: {', '.join(_DEFAULTS)}")
-            raise LabError(f"distill: {name} is no setting of distillation; {mend}")
+        if name in _OURS or name not in _DEFAULTS:
+            known = ", ".join(one for one in _DEFAULTS if one not in _OURS)
+            raise LabError(f"distill: {name} is no setting here; {_OURS.get(name, f'settings are: {known}')}")
 
 
 def _require_apart(student: nn.Module, teacher: nn.Module | Any) -> None:
@@ -166,6 +167,20 @@ def _require_apart(student: nn.Module, teacher: nn.Module | Any) -> None:
     if isinstance(teacher, nn.Module) and any(id(value) in own for value in teacher.parameters()):
         raise LabError("distill: student and teacher share parameters, so the teacher would change as the student "
                        "learns; give a copy, copy.deepcopy(student).eval()")
+
+
+def _require_both_heads(student: nn.Module, objectives: Mapping[str, Objective], shown: Seen, taught: Seen,
+                        few: Batch) -> None:
+    """Raise LabError if the head of a distillation token would learn nothing: half of what such a student says."""
+    if getattr(student, "head_dist", None) is None:
+        return
+    with torch.enable_grad():
+        token = shown.logits.clone().requires_grad_()
+        both = replace(shown, token_logits=token)
+        terms = [value(both, taught, few) for value in objectives.values() if not hasattr(value, "build")]
+    if not any(term.requires_grad for term in terms):
+        raise LabError("distill: the student has a distillation token, and no objective teaches its head; add one on "
+                       "the teacher's logits, DistillationToken() or SoftTargets(), or create it with distilled=False")
 
 
 def _require_classes(student: Tensor, teacher: Tensor) -> None:

@@ -25,7 +25,10 @@ def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float | Tens
     Raises LabError on shapes that differ and on T <= 0.
     """
     _require_pair("soft_target_loss", student, teacher)
-    require_temperature("soft_target_loss", temperature)
+    if isinstance(temperature, Tensor):
+        _require_temperatures("soft_target_loss", temperature, len(student))
+    else:
+        require_temperature("soft_target_loss", temperature)
     return (temperature**2 * divergence(student / temperature, teacher / temperature)).mean()
 
 
@@ -144,11 +147,15 @@ def _require_pair(caller: str, student: Tensor, teacher: Tensor) -> None:
                        f"{tuple(teacher.shape)}; give both as (pictures, classes), of the same pictures and classes")
 
 
-def require_temperature(caller: str, value: float | Tensor, name: str = "temperature") -> None:
-    if isinstance(value, Tensor):
-        if value.ndim != 2 or value.shape[1] != 1 or not (value >= LEAST).all():
-            raise LabError(f"{caller}: {name} is a tensor {tuple(value.shape)}, lowest {value.min().item():g}; give a "
-                           "number > 0, or a tensor (pictures, 1) of such")
-    elif not isinstance(value, (int, float)) or isinstance(value, bool) or not LEAST <= value < math.inf:
-        raise LabError(f"{caller}: {name}={value!r}; give a number > 0: 1 leaves the probabilities as they are, 4 "
+def require_temperature(caller: str, value: float, name: str = "temperature") -> None:
+    """Raise LabError unless `value` is a number > 0."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not LEAST <= value < math.inf:
+        shown = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise LabError(f"{caller}: {name}={shown}; give a number > 0: 1 leaves the probabilities as they are, 4 "
                        "is usual, and the higher it is, the more the unlikely classes count")
+
+
+def _require_temperatures(caller: str, value: Tensor, pictures: int) -> None:
+    if tuple(value.shape) not in ((pictures, 1), (1, 1)) or not (value >= LEAST).all() or value.isinf().any():
+        raise LabError(f"{caller}: temperature is a tensor {tuple(value.shape)}, lowest {value.min().item():g}; "
+                       f"give a number > 0, or a tensor ({pictures}, 1) of such")
