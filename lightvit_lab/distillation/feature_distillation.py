@@ -14,4 +14,5 @@ from .structured_features import Manifold, Relational, Similarity, manifold_loss
 
 __all__ = ["AttentionTransfer", "AttentionWeights", "DeepGeneration", "Hint", "LiftedLastLayer", "Manifold",
            "Relational", "ShallowMimic", "Similarity", "align", "attention_map", "attention_transfer_loss",
-           "attention_weights_loss", "hint_loss", "image_attention", "manifold_loss", "relational_loss", "similarity_loss", "whiten"]
+           "attention_weights_loss", "hint_loss", "image_attention", "manifold_loss", "relational_loss",
+           "similarity_loss", "whiten"]

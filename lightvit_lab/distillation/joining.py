@@ -18,7 +18,8 @@ class Pairs:
     """Which layers of student and teacher belong together: one of each, or tuples of equal length.
 
     Several pairs count by their mean. Default weights are ours: from a trained CNN on shapes they make a term's
-    gradient a third to a half of the labels', but for `DeepGeneration`, whose generator has to learn first. Raises LabError on other layers, and on a negative weight.
+    gradient a fifth to a half of the labels', but for `DeepGeneration`, whose generator has to learn first.
+    Raises LabError on other layers, and on a negative weight.
     """
 
     student_layer: Layers = -1
