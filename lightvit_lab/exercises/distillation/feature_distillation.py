@@ -82,10 +82,6 @@ def _similarity_by_cosine(student: Tensor, teacher: Tensor) -> Tensor:
     return (cosines[0] - cosines[1]).pow(2).mean()
 
 
-def _similarity_absolute(student: Tensor, teacher: Tensor) -> Tensor:
-    return (F.normalize(_gram(student), dim=1) - F.normalize(_gram(teacher), dim=1)).abs().mean()
-
-
 def _batches(generator: torch.Generator) -> list[tuple]:
     """Maps of student and teacher with as many channels, so that comparing channels raises nothing."""
     return [tuple(torch.randn(size, 6, side, side, generator=generator) + 0.2 for side in (4, 3)) for size in (5, 4, 7)]
@@ -134,31 +130,35 @@ def _token_pairs(generator: torch.Generator) -> list[tuple]:
 
 
 def _hint(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    return (student @ weight - teacher.detach()).pow(2).mean()
+    return (student @ weight - teacher.detach()).pow(2).mean() / 2
 
 
 def _hint_teaches_the_teacher(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    return (student @ weight - teacher).pow(2).mean()
+    return (student @ weight - teacher).pow(2).mean() / 2
 
 
 def _hint_student_detached(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    return (student.detach() @ weight - teacher.detach()).pow(2).mean()
+    return (student.detach() @ weight - teacher.detach()).pow(2).mean() / 2
 
 
 def _hint_projector_detached(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    return (student @ weight.detach() - teacher.detach()).pow(2).mean()
+    return (student @ weight.detach() - teacher.detach()).pow(2).mean() / 2
 
 
 def _hint_not_projected(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    return (student - teacher.detach()).pow(2).mean()
+    return (student - teacher.detach()).pow(2).mean() / 2
 
 
 def _hint_teacher_projected(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    return (student - teacher.detach() @ weight.T).pow(2).mean()
+    return (student - teacher.detach() @ weight.T).pow(2).mean() / 2
 
 
 def _hint_summed(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    return (student @ weight - teacher.detach()).pow(2).sum()
+    return (student @ weight - teacher.detach()).pow(2).sum() / 2
+
+
+def _hint_not_halved(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    return 2 * _hint(student, teacher, weight)
 
 
 def _hint_batchmean(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
@@ -268,11 +268,9 @@ EXERCISES = (
             Mistake("cosines", _similarity_by_cosine, "You normalised the features, which gives cosines: a relative of "
                     "this loss. Asked for are normalised rows of the matrix of products.", "First the products, then "
                     "F.normalize(products, dim=1)."),
-            Mistake("absolute", _similarity_absolute, "These are absolute differences.", "Square them."),
         )),
     Exercise(
-        id="feature_distillation.budget", prompt="By which factor three small matrices are smaller than one of all "
-                    "pairs",
+        id="feature_distillation.budget", prompt="By which factor small matrices are smaller than one of all pairs",
         points=1, minutes=6, cases=None, tolerance=2e-3,
         solution=(128 * 196) ** 2 / (128 * 196**2 + 196 * 128**2 + 192**2), mistakes=(
             Mistake("upside down", (128 * 196**2 + 196 * 128**2 + 192**2) / (128 * 196) ** 2, "This is the share that "
@@ -325,6 +323,8 @@ EXERCISES = (
                     "Map the student: student @ weight."),
             Mistake("sum", _hint_summed, "This is a sum over all numbers: its weight beside the labels' loss would "
                     "change with batch, tokens and width.", "Take the mean: .pow(2).mean()."),
+            Mistake("not halved", _hint_not_halved, "This is the whole mean squared difference. Asked for was half of it, "
+                    "as in the formula.", "Divide by 2."),
             Mistake("sum a picture", _hint_batchmean, "You divided by the number of pictures alone; the loss still "
                     "grows with tokens and width.", "Take the mean over all numbers: .pow(2).mean()."),
         )),
@@ -332,7 +332,8 @@ EXERCISES = (
         id="feature_distillation.unreachable", prompt="What no student of a given width can reach",
         points=2, minutes=12,
         solution=_unreachable, cases=_features, tolerance=1e-4, mistakes=(
-            Mistake("what is reached", _energy_reached, "This is the share that can be reached. We asked for the rest.", "1 minus it."),
+            Mistake("what is reached", _energy_reached, "This is the share that can be reached. We asked for the rest.",
+                    "1 minus it."),
             Mistake("not squared", _energy_not_squared, "Energy is made of squares.",
                     "Square the singular values before you add."),
             Mistake("one too many", _energy_one_too_many, "You kept one direction too many.", "values[width:] are "
