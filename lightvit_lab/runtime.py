@@ -110,3 +110,18 @@ def ensure_torchvision() -> str:
         _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision  # noqa: F401
     return "python-only"
+
+
+def commit() -> str:
+    """The checkout's commit, with "+" where the library differs from it; "unknown" outside a checkout."""
+    import subprocess
+
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "lightvit_lab") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -2,5 +2,6 @@
 
 from .distilling import distill
 from .seeing import Seen
+from .stored_logits import StoredLogits, store_logits
 
-__all__ = ["Seen", "distill"]
+__all__ = ["Seen", "StoredLogits", "distill", "store_logits"]

@@ -14,10 +14,12 @@ from ..data import Pictures
 from ..errors import LabError, require_range
 from ..runtime import device
 from ..training import Batch, History, fit
+from ..training.processes import Team
+from ..training.settings import require_length, require_pictures
 from .seeing import Seen, see
 from .teachers import LiveTeacher
 
-_DEFAULTS = {name: value.default for name, value in inspect.signature(fit).parameters.items()}
+_DEFAULTS = {name: value.default for name, value in list(inspect.signature(fit).parameters.items())[2:]}
 
 
 class Objective(Protocol):
@@ -44,14 +46,17 @@ def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures, object
     teacher, student and objectives do not fit together.
     """
     _require(objectives, settings)
+    run = {**_DEFAULTS, **settings}
+    require_length(run["epochs"], run["steps"], run["batch_size"], len(data), Team().count)
+    require_pictures(data)
+    _require_apart(student, teacher)
     student.to(device())
     live = LiveTeacher(teacher, teacher_precision) if isinstance(teacher, nn.Module) else teacher
-    run = {**_DEFAULTS, **settings}
     first = _first_batch(data, run)
     live.prepare(first.inputs, data, run)
     parts = _build(student, live, first, objectives, run["seed"])
-    pair = _Pair(student, parts)
-    return fit(pair, data, objective=_Sum(tuple(objectives.items()), live.identity, live), **settings)
+    objective = _Sum(tuple(objectives.items()), live.identity, teacher_precision, live)
+    return fit(_Pair(student, parts), data, objective=objective, **settings)
 
 
 class _Pair(nn.Module):
@@ -71,7 +76,18 @@ class _Sum:
 
     objectives: tuple[tuple[str, Objective], ...]
     teacher: str
+    teacher_precision: str
     live: Any = field(repr=False)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What was tried out before the run; set again where a checkpoint is taken up, for the same bits."""
+        return {"teacher_precision": self.live.precision} if isinstance(self.live, LiveTeacher) else {}
+
+    @choices.setter
+    def choices(self, found: dict[str, Any]) -> None:
+        if isinstance(self.live, LiveTeacher):
+            self.live.precision = found["teacher_precision"]
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         pair = getattr(model, "module", model)      # DistributedDataParallel wraps it
@@ -79,9 +95,10 @@ class _Sum:
         teacher = self.live.see(batch, *needs["teacher"])
         student = see(pair.student, batch.inputs, *needs["student"], call=model)
         terms = {}
-        for place, (name, objective) in enumerate(self.objectives):
-            term = pair.parts[str(place)] if str(place) in pair.parts else objective
-            terms[name] = objective.weight * term(student, teacher, batch)
+        with torch.autocast(batch.inputs.device.type, enabled=False):     # what was seen is float32: losses too
+            for place, (name, objective) in enumerate(self.objectives):
+                term = pair.parts[str(place)] if str(place) in pair.parts else objective
+                terms[name] = objective.weight * term(student, teacher, batch)
         logits = student.logits if student.token_logits is None else (student.logits + student.token_logits) / 2
         return sum(terms.values()), logits, terms
 
@@ -125,17 +142,27 @@ def _require(objectives: Any, settings: dict[str, Any]) -> None:
                        '{"labels": Labels(), "soft targets": SoftTargets(temperature=4)}')
     for name, objective in objectives.items():
         if not hasattr(objective, "weight"):
-            raise LabError(f"distill: the objective {name!r} is a {type(objective).__name__} without a weight; the classes of "
-                           "distillation.response_distillation and distillation.feature_distillation have one")
+            raise LabError(f"distill: the objective {name!r} is a {type(objective).__name__} without a weight; the "
+                           "classes of distillation.response_distillation and distillation.feature_distillation have one")
         require_range("distill", f"the weight of {name!r}", objective.weight, 0)
     for name in settings:
         if name in ("objective", "label_smoothing") or name not in _DEFAULTS:
             mend = "smooth in the objective: Labels(smoothing=0.1)" if name == "label_smoothing" else (
-                "give `objectives`" if name == "objective" else f"settings are: {', '.join(list(_DEFAULTS)[2:])}")
+                "give `objectives`" if name == "objective" else f"settings are: {', '.join(_DEFAULTS)}")
             raise LabError(f"distill: {name} is no setting of distillation; {mend}")
+
+
+def _require_apart(student: nn.Module, teacher: nn.Module | Any) -> None:
+    if not isinstance(teacher, nn.Module) and not hasattr(teacher, "see"):
+        raise LabError(f"distill: the teacher is a {type(teacher).__name__}; give a model in eval mode, or "
+                       "StoredLogits(path)")
+    own = {id(value) for value in student.parameters()}
+    if isinstance(teacher, nn.Module) and any(id(value) in own for value in teacher.parameters()):
+        raise LabError("distill: student and teacher share parameters, so the teacher would change as the student "
+                       "learns; give a copy, copy.deepcopy(student).eval()")
 
 
 def _require_classes(student: Tensor, teacher: Tensor) -> None:
     if student.shape[1] != teacher.shape[1]:
-        raise LabError(f"distill: the student makes {student.shape[1]} logits and the teacher {teacher.shape[1]}, so they "
-                       "speak of other classes; create both with the same num_classes, trained on the same set")
+        raise LabError(f"distill: the student makes {student.shape[1]} logits and the teacher {teacher.shape[1]}, so "
+                       "they speak of other classes; create both with the same num_classes, trained on the same set")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isqrt
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import LabError, require_grid, require_range
+from ..errors import LabError, require_range
 from ..models import adapter
 
 
@@ -34,13 +35,23 @@ class Seen:
         found = self.features[layer]
         if found.ndim == 4:
             return found
-        rows, columns = require_grid("Seen.maps", found.shape[1], self.prefix)
-        return found[:, self.prefix :].transpose(1, 2).unflatten(2, (rows, columns))
+        grid = square_grid(f"features of layer {layer}", found.shape[1], self.prefix)
+        return found[:, self.prefix :].transpose(1, 2).unflatten(2, grid)
 
     def tokens(self, layer: int) -> Tensor:
         """Features of a layer as image tokens (B, N, D), row by row, without those in front."""
         found = self.features[layer]
         return found[:, self.prefix :] if found.ndim == 3 else found.flatten(2).transpose(1, 2)
+
+
+def square_grid(what: str, tokens: int, prefix: int) -> tuple[int, int]:
+    """(rows, columns) of `tokens` of which the first `prefix` stand for no patch; raises LabError if they form no square."""
+    side = isqrt(max(tokens - prefix, 0))
+    if side == 0 or side * side != tokens - prefix:
+        raise LabError(f"{what}: {tokens} tokens, {prefix} of them in front, form no square, so they cannot be laid over "
+                       "another grid; take square pictures and a model that keeps all its tokens, or an objective that needs "
+                       "no grid: Similarity, Relational, SoftTargets")
+    return side, side
 
 
 def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attention: Sequence[int] = (),
@@ -50,9 +61,12 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     A model with a distillation token is asked for both of its heads, which it answers in train mode only. Raises
     LabError on layers that the model does not have, and on a model whose layers or attention cannot be read.
     """
-    found = Seen(inputs, prefix=adapter.num_prefix_tokens(model))
+    found = Seen(inputs)
     with _taps(model, features, attention, found), adapter.both_heads(model):
         logits = (call or model)(inputs)
+    _require_seen(model, features, attention, found)
+    tokens = [*(value for value in found.features.values() if value.ndim == 3), *found.attention.values()]
+    found.prefix = adapter.num_prefix_tokens(model, tokens[0].shape[-2]) if tokens else 0
     if isinstance(logits, tuple):
         logits, found.token_logits = logits[0], logits[1].float()
     found.logits = logits.float()
@@ -67,7 +81,7 @@ def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], f
 
     def keep_features(layer: int) -> Callable:
         def hook(_module: nn.Module, _arguments: tuple, output: Tensor | tuple) -> None:
-            found.features[layer] = (output[0] if isinstance(output, tuple) else output).float()
+            found.features[layer] = _channels_second(model, output[0] if isinstance(output, tuple) else output)
         return hook
 
     def keep_attention(layer: int) -> Callable:
@@ -89,6 +103,24 @@ def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], f
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _channels_second(model: nn.Module, output: Any) -> Tensor:
+    """Features as tokens (B, N, D) or maps (B, C, h, w), in float32; raises LabError on what is neither."""
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        shown = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
+        raise LabError(f"distill: a layer of {type(model).__name__} puts out features of {shown}; tokens (B, N, D) and maps "
+                       "(B, C, h, w) can be compared")
+    last = output.ndim == 4 and getattr(model, "output_fmt", "NCHW") == "NHWC"      # timm's Swin and its kin
+    return (output.permute(0, 3, 1, 2) if last else output).float()
+
+
+def _require_seen(model: nn.Module, features: Sequence[int], attention: Sequence[int], found: Seen) -> None:
+    """Raise LabError if the forward went past a layer: what is compiled or wrapped does not call it."""
+    for what, asked, shown in (("features", features, found.features), ("attention", attention, found.attention)):
+        if missing := [layer for layer in asked if layer not in shown]:
+            raise LabError(f"distill: {type(model).__name__} showed no {what} of layer {missing[0]}: its forward does not call "
+                           "that module; give the model before torch.compile, and distill before exits or a trunk that skips")
 
 
 def _at(model: nn.Module, modules: Sequence[nn.Module], layer: int) -> nn.Module:

@@ -28,8 +28,8 @@ class LiveTeacher:
     def __init__(self, model: nn.Module, precision: str = "auto"):
         require_choice("distill", "teacher_precision", precision, PRECISIONS)
         if any(module.training for module in model.modules()):
-            raise LabError(f"distill: the teacher, {type(model).__name__}, is in train mode, where dropout changes what it "
-                           "says and batch norm goes on learning; call teacher.eval()")
+            raise LabError(f"distill: the teacher, {type(model).__name__}, is in train mode, where dropout changes "
+                           "what it says and batch norm goes on learning; call teacher.eval()")
         self.model, self.precision = model.to(device()), precision
 
     def prepare(self, inputs: Tensor, data: Pictures, run: Mapping[str, Any]) -> None:
@@ -49,7 +49,8 @@ class LiveTeacher:
     @torch.no_grad()
     def see(self, batch: Batch, features: Sequence[int] = (), attention: Sequence[int] = ()) -> Seen:
         """What the teacher shows of `batch`."""
-        with cast("float32" if self.precision == "auto" else self.precision, batch.inputs.device):
+        half = self.precision == "bfloat16"     # said either way: the student may be under autocast around us
+        with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=half):
             return see(self.model, batch.inputs, features, attention)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -74,7 +73,7 @@ def load(name: str) -> StoredResult:
 def save(name: str, data: dict[str, Any], seeds: list[int], command: str, seconds: float) -> Path:
     """Write one stored result with this machine's device, date and versions; an older one of that name is replaced."""
     result = StoredResult(name, runtime.device_name(), datetime.now(timezone.utc).isoformat(timespec="seconds"), seeds,
-                          runtime.versions(), _commit(), command, round(seconds, 1), data)
+                          runtime.versions(), runtime.commit(), command, round(seconds, 1), data)
     path = folder() / f"{name}.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
@@ -124,16 +123,3 @@ def _require_fields(path: Path, fields: Any) -> None:
     if fields["schema"] != 1 or fields["name"] != path.stem:
         raise LabError(f"results.load: {path}: schema {fields['schema']} and name {fields['name']!r} do not fit; "
                        f"schema 1 and name {path.stem!r} are read{mend}")
-
-
-def _commit() -> str:
-    """The checkout's commit, with "+" where the library differs from it; "unknown" outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "lightvit_lab") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -24,6 +24,7 @@ from .vision_transformer import VisionTransformer  # noqa: E402
 _BUILDERS: dict[str, partial] = {
     "lab_vit": partial(VisionTransformer, dim=64, depth=6, num_heads=4, stem_depth=2),
     "lab_vit_student": partial(VisionTransformer, dim=64, depth=4, num_heads=4),
+    "lab_vit_teacher": partial(VisionTransformer, dim=96, depth=6, num_heads=4, stem_depth=2),
     "lab_cct": partial(CompactTransformer),
     "cct_2_3x2": partial(CompactTransformer, stem=0, residual=False, batch_norm=False, num_heads=2, mlp_ratio=1.0,
                          qkv_bias=False),   # the shape of the paper's smallest; its blocks and dropout differ in detail
@@ -47,14 +48,17 @@ def names() -> tuple[str, ...]:
 def create_model(name: str, **kwargs: Any) -> nn.Module:
     """Build a model by name, with fresh weights unless timm is asked for `pretrained=True`.
 
-    Raises LabError on unknown names (the closest is suggested) and on keyword arguments that the model does not know.
+    The model keeps its `recipe`, name and arguments, by which `checkpoint.load` builds it anew. Raises LabError on unknown
+    names (the closest is suggested) and on keyword arguments that the model does not know.
     """
     if name not in _BUILDERS:
         require_choice("create_model", "name", name, [*_BUILDERS, *timm.list_models(), *timm.list_pretrained()])
     try:
-        return _build(name, **kwargs) if name in _BUILDERS else timm.create_model(name, **kwargs)
+        model = _build(name, **kwargs) if name in _BUILDERS else timm.create_model(name, **kwargs)
     except TypeError as error:
         raise LabError(f"create_model({name!r}): {error}; given were {sorted(kwargs)}") from error
+    model.recipe = {"name": name, "arguments": {key: value for key, value in kwargs.items() if key != "pretrained"}}
+    return model
 
 
 def _build(name: str, pretrained: bool = False, features_only: bool = False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isqrt
 from typing import Any, NamedTuple
 
 import torch
@@ -110,9 +111,13 @@ def layout(model: nn.Module, inputs: Tensor, num_tokens: int) -> Layout:
     return Layout(prefix, rows, columns)
 
 
-def num_prefix_tokens(model: nn.Module) -> int:
-    """How many of a model's tokens stand for no patch: the class token, a distillation token, LightViT's global tokens."""
-    return getattr(model, "num_prefix_tokens", getattr(model, "num_tokens", 1))
+def num_prefix_tokens(model: nn.Module, num_tokens: int) -> int:
+    """How many of `num_tokens` stand for no patch: the class token, a distillation token, LightViT's global tokens.
+
+    Of a model that does not say so: none where the tokens form a square as they are, else one.
+    """
+    told = getattr(model, "num_prefix_tokens", getattr(model, "num_tokens", None))
+    return told if isinstance(told, int) else int(isqrt(num_tokens) ** 2 != num_tokens)
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
@@ -133,10 +138,11 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 def both_heads(model: nn.Module) -> Iterator[None]:
     """In train mode, let a model with a distillation token return the logits of both its heads, not their mean."""
     switch = getattr(model, "set_distilled_training", None)
-    if switch is None:
+    keeper = next((part for part in (model, getattr(model, "head", None)) if hasattr(part, "distilled_training")), None)
+    if switch is None or keeper is None:
         yield
         return
-    before = model.distilled_training
+    before = keeper.distilled_training
     switch(True)
     try:
         yield

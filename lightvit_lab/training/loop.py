@@ -59,7 +59,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     digit is no digit: we leave the choice to the caller). `optimizer` is "adamw" or "muon", `schedule` "cosine" or
     "linear"; gradients are clipped to the norm `clip`. An `objective(model, batch)` returns a loss, or a loss and logits,
     or besides a dict of the terms that add up to it; write it as a dataclass if it has parameters, and a checkpoint will
-    know them.
+    know them. What it tries out itself before a run (`choices`, a dict) is kept with ours and set again on resuming.
 
     `threads=None`, `precision="auto"` and `attention="auto"` are tried for under two seconds on a copy of the model;
     threads and attention are set back at the end. With a `checkpoint` path the run is saved every `save_every` steps
@@ -84,8 +84,11 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     require_model(model, inputs[:2], data.labels)
     file = _open(checkpoint, save_every, model, data, validation, settings, team)
     saved = file.read() if file else None
-    choices = saved["choices"] if saved else team.same(choose(model, inputs, threads, precision, attention))
+    choices = saved["choices"] if saved else team.same({**choose(model, inputs, threads, precision, attention),
+                                                        **getattr(objective, "choices", {})})
     choices = {**choices, "threads": threads or choices["threads"]}
+    if hasattr(objective, "choices"):
+        objective.choices = choices
     with applied(model, choices):
         run = _Run(model, batches, settings, objective or label_objective(label_smoothing), choices, team)
         if saved:

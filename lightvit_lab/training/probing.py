@@ -40,9 +40,12 @@ def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precisi
     choices = {"threads": threads or (1 if on_cpu and most > 1 and _threads_lose(most) else most),
                "precision": ("bfloat16" if half_by_default else "float32") if precision == "auto" else precision,
                "attention": None if not switched else "fused" if attention == "auto" else attention}
-    trials = [("threads", 1, 1 / GAIN)] if threads is None and choices["threads"] > 1 else []
-    trials += [("precision", "bfloat16", GAIN)] if precision == "auto" else []
-    trials += [("attention", "written", GAIN)] if attention == "auto" and switched else []
+    half, written = {"precision": "bfloat16"}, {"attention": "written"}
+    trials = [({"threads": 1}, 1 / GAIN)] if threads is None and choices["threads"] > 1 else []
+    trials += [(half, GAIN)] if precision == "auto" else []
+    trials += [(written, GAIN)] if attention == "auto" and switched else []
+    # where neither pays alone both together may: in bfloat16 the backward pass of fused attention can be the slow part
+    trials += [({**half, **written}, GAIN)] if precision == attention == "auto" and switched else []
     return _try(model, inputs, choices, trials, seconds) if on_cpu and trials else choices
 
 
@@ -94,17 +97,17 @@ def _threads_lose(threads: int) -> bool:
     return median(seconds[threads]) > 1.5 * median(seconds[1])        # not the sums: one stumble would decide
 
 
-def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any], trials: list[tuple[str, Any, float]],
+def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any], trials: list[tuple[dict[str, Any], float]],
          seconds: float) -> dict[str, Any]:
     """Try one change after the other, each against the best so far, and keep those that gain enough."""
     end, states = time.perf_counter() + seconds, random_states()
     trial_model = copy.deepcopy(model).train()
     try:
         inputs = _sub_batch(trial_model, inputs, {**choices, "threads": 1}, end)
-        for number, (name, value, gain) in enumerate(trials):
+        for number, (change, gain) in enumerate(trials):
             now = time.perf_counter()
-            rival = {**choices, name: value}
-            if _gain(trial_model, inputs, choices, rival, now + (end - now) / (len(trials) - number)) >= gain:
+            rival = {**choices, **change}
+            if rival != choices and _gain(trial_model, inputs, choices, rival, now + (end - now) / (len(trials) - number)) >= gain:
                 choices = rival
     finally:
         restore_random_states(states)

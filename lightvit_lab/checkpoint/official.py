@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import models
-from .errors import LabError
+from .. import models
+from ..errors import LabError
 
 WRAPPINGS = ("state_dict", "model")   # under these names training scripts keep the weights beside other things
 SHOWN = 4                             # names of each kind in an error

@@ -1,0 +1,135 @@
+"""The zoo: teachers, students and LightViT, trained by the recipes below; `make zoo` trains all of them anew.
+
+A model lies in `book/zoo` as float16 safetensors, beside a card: recipe, seed, accuracy, device, seconds, sha256. Later
+pages compress, merge and distil what lies there. Rates and steps were chosen on validation pictures, none on test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import data, models, runtime, training
+from ..errors import LabError, require_choice
+from .files import save
+
+SETTINGS = {"batch_size": 64, "optimizer": "muon", "schedule": "linear", "augment": ("flip",)}
+PHOTOGRAPHS = {**SETTINGS, "batch_size": 128, "warmup": 0.2, "label_smoothing": 0.1, "augment": ("flip", "crop")}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model of the zoo is made: arguments of `create_model`, and what is its own in the call of `training.fit`."""
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+RECIPES: dict[str, Recipe] = {
+    "lab_cnn/shapes": Recipe({}, {**SETTINGS, "steps": 900, "lr": 2e-2}),
+    "lab_cnn/fashion_mnist": Recipe({"stem_stride": 2}, {**PHOTOGRAPHS, "steps": 1600, "lr": 1.2e-2}),
+    "lab_cnn/cifar10": Recipe({"widths": [24, 96, 192]}, {**PHOTOGRAPHS, "steps": 5600, "lr": 1.2e-2}),
+    "lab_vit_teacher/shapes": Recipe({}, {**SETTINGS, "steps": 1200, "lr": 8e-3}),
+    "lab_vit_teacher/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1600, "lr": 6e-3}),
+    "lab_vit_teacher/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 10000, "lr": 6e-3}),
+    "lab_vit_student/shapes": Recipe({}, {**SETTINGS, "steps": 1200, "lr": 1.2e-2}),
+    "lab_vit_student/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1600, "lr": 9e-3}),
+    "lab_vit_student/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 3000, "lr": 9e-3}),
+    "lab_lightvit/shapes": Recipe({}, {**SETTINGS, "steps": 1600, "lr": 2.4e-2}),
+    "lab_lightvit/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1600, "lr": 2e-2}),
+    "lab_lightvit/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 4000, "lr": 2e-2}),
+}
+
+
+def folder() -> Path:
+    """Where the zoo lies: `book/zoo` of a checkout, or the copy that an installed package carries."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "book" / "zoo"
+    return checkout if checkout.is_dir() else package / "stored_zoo"
+
+
+def names() -> tuple[str, ...]:
+    """The models that lie in the zoo, as "MODEL/SET"."""
+    there = {path.stem.replace("-", "/") for path in folder().glob("*.json")}
+    return tuple(name for name in RECIPES if name in there)
+
+
+def card(name: str) -> dict[str, Any]:
+    """The card of one model: model, arguments, set, settings, seed, scores, parameters, device, date, seconds, sha256.
+
+    Raises LabError on unknown names.
+    """
+    require_choice("zoo", "name", name, names())
+    return json.loads(_path(name, "json").read_text(encoding="utf-8"))
+
+
+def find(name: str) -> Path:
+    """The file of "zoo:MODEL/SET", compared with its card. Raises LabError on unknown names and on other files."""
+    about = card(name.removeprefix("zoo:"))
+    path = _path(name.removeprefix("zoo:"), "safetensors")
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
+        raise LabError(f"checkpoint.load: {path} is missing, damaged, or of another run than its card; fetch both anew "
+                       f"(git checkout {path.parent.name}), or train it: python -m lightvit_lab.checkpoint.zoo {about['name']}")
+    return path
+
+
+def train(name: str, seed: int = 0, **how: Any) -> dict[str, Any]:
+    """Train one model by its recipe and keep it if it is better on validation than what lies there; returns its card.
+
+    `how` is for `training.fit`: threads, precision, attention, where they are not to be tried out.
+    """
+    require_choice("zoo", "name", name, RECIPES)
+    recipe, (model_name, dataset) = RECIPES[name], name.split("/")
+    splits = {split: data.load(dataset, split) for split in data.SPLITS}
+    torch.manual_seed(seed)
+    model = models.create_model(model_name, **recipe.arguments)
+    cpu = time.process_time()
+    history = training.fit(model, splits["train"], seed=seed, **how, **recipe.settings)
+    cpu = time.process_time() - cpu
+    validation, test = (training.evaluate(model, splits[split]) for split in ("val", "test"))
+    about = {"name": name, "model": model_name, "dataset": dataset, **asdict(recipe), "seed": seed,
+             "params": sum(value.numel() for value in model.parameters()), "validation": asdict(validation),
+             "test": asdict(test), "device": runtime.device_name(), "choices": history.choices,
+             "seconds": round(history.seconds, 1), "cpu_seconds": round(cpu, 1),
+             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "versions": runtime.versions(),
+             "commit": runtime.commit(), "command": f"python -m lightvit_lab.checkpoint.zoo {name}"}
+    if name in names() and card(name)["validation"]["accuracy"] >= validation.accuracy:
+        print(f"{name}: {validation} on validation; the one that lies there is as good, and stays")
+        return card(name)
+    return _store(name, model, about)
+
+
+def _store(name: str, model: torch.nn.Module, about: dict[str, Any]) -> dict[str, Any]:
+    about["sha256"] = save(model, _path(name, "safetensors"), precision="float16")
+    _path(name, "json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return about
+
+
+def _path(name: str, ending: str) -> Path:
+    return folder() / f"{name.replace('/', '-')}.{ending}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train the named models, or all."""
+    parser = argparse.ArgumentParser(description="Train the models of the zoo.")
+    parser.add_argument("names", nargs="*", help=f"any of: {', '.join(RECIPES)}")
+    parser.add_argument("--threads", type=int, help="instead of as many as pay")
+    parser.add_argument("--precision", default="auto", help="instead of what pays")
+    parser.add_argument("--attention", default="auto", help="instead of what pays")
+    given = parser.parse_args(arguments)
+    for name in given.names or RECIPES:
+        about = train(name, threads=given.threads, precision=given.precision, attention=given.attention)
+        score = training.Score(**about["test"])
+        print(f"{name}: test {score}; {about['seconds']:.0f} s on {about['device']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

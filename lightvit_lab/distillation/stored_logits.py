@@ -1,0 +1,209 @@
+"""A teacher's answers on disk: it runs once, and every student learns from the file (TinyViT's way, arXiv 2207.10666).
+
+Which pictures a step sees, and how they are cropped, mirrored and mixed, follows from (seed, step) alone, so the file
+need not hold a view of any: the seed and a few logits are enough. Page: chapters/distillation/response_distillation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..data import Pictures
+from ..errors import LabError, require_choice, require_range
+from ..runtime import device
+from ..training import Batch
+from ..training.augment import AUGMENTATIONS, Batches, batch_order
+from ..training.processes import Team
+from ..training.randomness import STEP, generator_for
+from ..training.saving import describe_pictures, differences
+from ..training.settings import require_length, require_pictures
+from .seeing import Seen
+from .teachers import LiveTeacher
+
+FORMAT = "lightvit_lab stored logits 1"
+LOWEST = -60_000.0      # about the least that float16 holds; the probability is 0 long before
+
+
+class StoredLogits:
+    """What a teacher said in a run, read from `path`; `distill` takes it in the teacher's place.
+
+    Raises LabError if the file is missing, damaged, or no such file. `made_for` says which run, `nbytes` the size of
+    the file, `identity` how a checkpoint knows it.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.made_for, self._tensors, digest = _read(self.path)
+        self.identity = f"stored logits {digest[:16]} of {self.made_for['teacher']}"
+        self.num_classes, self.nbytes = self.made_for["num_classes"], self.path.stat().st_size
+
+    def prepare(self, inputs: Tensor, data: Pictures, run: Mapping[str, Any]) -> None:
+        """Raise LabError unless a run of these settings of `fit` on `data` sees the very views that were stored."""
+        wanted = _describe(data, run, self.made_for["steps"])
+        found = _differences(self.made_for, wanted)
+        if (steps := _steps(data, run)) > self.made_for["steps"]:
+            found.append(f"{self.made_for['steps']} steps are stored, and the run takes {steps}")
+        if found:
+            raise LabError(f"distill: {self.path} holds logits for another run: {'; '.join(found)}. Give distill the "
+                           "settings they were stored for, or store_logits(teacher, data, path, ...) for this run")
+
+    def see(self, batch: Batch, features: Sequence[int] = (), attention: Sequence[int] = ()) -> Seen:
+        """What the teacher said of `batch`: log-probabilities (B, classes), which any softmax takes as logits."""
+        if features or attention:
+            raise LabError("distill: stored logits show no features and no attention; give the teacher itself, or "
+                           "objectives on logits alone")
+        rows = (batch.step - 1) * self.made_for["batch_size"] + batch.places
+        values = self._tensors["values"][rows].float()
+        if "indices" in self._tensors:
+            indices, rest = self._tensors["indices"][rows].long(), self._tensors["rest"][rows].float()
+            values = rest[:, None].repeat(1, self.num_classes).scatter_(1, indices, values)
+        return Seen(values.to(batch.inputs.device))
+
+
+def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *, steps: int | None = None,
+                 epochs: float = 1, batch_size: int = 64, seed: int = 0, augment: tuple[str, ...] = (),
+                 top_k: int | None = None, progress: bool = True, teacher_precision: str = "auto") -> StoredLogits:
+    """Run `teacher`, in eval mode, on every batch that `distill` will make with these settings, and keep what it says.
+
+    Kept are log-probabilities in float16, finest where classes are likely: all of them, or the `top_k` highest with
+    their classes and what the others have on average, so that at temperature 1 the kept probabilities stay as they
+    were. A file at `path` is taken as it is if it is of this teacher and run. Of several processes the main one works;
+    the answers stay in memory until they are written, 2 bytes each. Raises LabError on what makes no run, a teacher in
+    train mode, logits that are not finite, and a file of another run.
+    """
+    live, team = LiveTeacher(teacher, teacher_precision), Team()
+    run = {"steps": steps, "epochs": epochs, "batch_size": batch_size, "seed": seed, "augment": augment}
+    _require_run(data, run, top_k)
+    made_for = {**_describe(data, run, _steps(data, run)), "steps": _steps(data, run), "teacher": live.identity,
+                "top_k": top_k}
+    if team.is_main and not _is_there(Path(path), made_for):
+        tensors, classes = _answers(live, data, made_for, progress)
+        _write(Path(path), {**made_for, "num_classes": classes, "precision": live.precision}, tensors)
+    team.same(None)                 # the others wait for the file
+    return StoredLogits(path)
+
+
+def _answers(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], progress: bool
+             ) -> tuple[dict[str, Tensor], int]:
+    """What the teacher says of every batch, as tensors over all rows, and the number of classes."""
+    batches = Batches(data, made_for["batch_size"], made_for["seed"], tuple(made_for["augment"]), device())
+    first = batches(1)
+    live.prepare(first.inputs, data, made_for)
+    classes, top_k = live.see(first).logits.shape[1], made_for["top_k"]
+    require_range("store_logits", "top_k", 1 if top_k is None else top_k, 1, classes)
+    hidden = not progress or "LIGHTVIT_BOOK" in os.environ
+    found = []
+    with tqdm(total=made_for["steps"] * len(first.labels), unit=" images", unit_scale=True, disable=hidden,
+              leave=False) as bar:
+        for step in range(1, made_for["steps"] + 1):
+            found.append(_pack(live.see(batches(step)).logits, top_k, step))
+            bar.update(len(first.labels))
+    return {name: torch.cat([one[name] for one in found]) for name in found[0]}, classes
+
+
+def _pack(logits: Tensor, top_k: int | None, step: int) -> dict[str, Tensor]:
+    """Logits (B, classes) -> what is kept of them, on the CPU."""
+    if not torch.isfinite(logits).all():
+        raise LabError(f"store_logits: the teacher's logits at step {step} are not finite, and nothing can be learnt "
+                       "from them; look at its weights, and whether it was trained on inputs normalised as these are")
+    values, classes = logits.log_softmax(1), logits.shape[1]
+    if top_k is None or top_k == classes:
+        return {"values": _half(values)}
+    kept, indices = values.topk(top_k, 1)
+    rest = values.scatter(1, indices, -math.inf).logsumexp(1) - math.log(classes - top_k)
+    smallest = next(kind for kind in (torch.uint8, torch.int16, torch.int32) if classes - 1 <= torch.iinfo(kind).max)
+    return {"values": _half(kept), "indices": indices.to("cpu", smallest), "rest": _half(rest)}
+
+
+def _half(values: Tensor) -> Tensor:
+    return values.clamp(min=LOWEST).to("cpu", torch.float16)
+
+
+def _steps(data: Pictures, run: Mapping[str, Any]) -> int:
+    return run["steps"] or math.ceil(run["epochs"] * len(data) / run["batch_size"])
+
+
+def _describe(data: Pictures, run: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """What decides the views of a run; `order` also notes which pictures this version of torch draws, and what else."""
+    augment = (run["augment"],) if isinstance(run["augment"], str) else run["augment"]
+    size, seed = run["batch_size"], run["seed"]
+    drawn = [batch_order(len(data), size, step, seed).double() for step in (1, steps)]
+    drawn.append(torch.rand(4, generator=generator_for(seed, STEP, 1), dtype=torch.float64))
+    order = hashlib.sha256(torch.cat(drawn).numpy().tobytes()).hexdigest()
+    return {"pictures": describe_pictures(data), "seed": seed, "batch_size": size, "augment": sorted(set(augment)),
+            "order": order}
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """In words; another seed or set also gives another order, which is then not worth a word."""
+    found = differences({name: there[name] for name in here}, here)
+    return [text for text in found if not text.startswith("order ")] or found
+
+
+def _require_run(data: Pictures, run: Mapping[str, Any], top_k: int | None) -> None:
+    require_length(run["epochs"], run["steps"], run["batch_size"], len(data), 1)
+    require_pictures(data)
+    require_range("store_logits", "seed", run["seed"], 0, 2**63)
+    require_range("store_logits", "top_k", 1 if top_k is None else top_k, 1)
+    for name in (run["augment"],) if isinstance(run["augment"], str) else run["augment"]:
+        require_choice("store_logits", "augment", name, AUGMENTATIONS)
+
+
+def _is_there(path: Path, made_for: dict[str, Any]) -> bool:
+    """Whether the answers to this very run lie at `path`. Raises LabError if others do, or nothing can be put there."""
+    if not path.parent.is_dir():
+        raise LabError(f"store_logits: the folder of {str(path)!r} does not exist; "
+                       f"make it: Path({str(path.parent)!r}).mkdir(parents=True)")
+    if not path.exists():
+        return False
+    if found := _differences(StoredLogits(path).made_for, made_for):
+        raise LabError(f"store_logits: {path} holds logits for another run: {'; '.join(found)}. Give another path, or "
+                       "delete the file")
+    return True
+
+
+def _write(path: Path, made_for: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """The whole file or none, under its name only when it is complete."""
+    text = json.dumps(made_for)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, {"format": FORMAT, "made_for": text, "sha256": _digest(text, tensors)})
+    os.replace(partial, path)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
+    """The run, the tensors and the sha256 of a file. Raises LabError on anything but a whole one."""
+    if not path.is_file():
+        raise LabError(f"StoredLogits: there is no file {str(path)!r}; "
+                       f"store_logits(teacher, data, {str(path)!r}) makes it")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if header.get("format") != FORMAT:
+            raise ValueError(f"its format is {header.get('format')!r}")
+        if _digest(header["made_for"], tensors) != header["sha256"]:
+            raise ValueError("its content is not what was written")
+        return json.loads(header["made_for"]), tensors, header["sha256"]
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise LabError(f"StoredLogits: {path} is no file of stored logits, or damaged ({error}); delete it and make it "
+                       "anew: store_logits(teacher, data, path)") from error
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

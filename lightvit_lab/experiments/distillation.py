@@ -1,0 +1,215 @@
+"""What does a teacher bring? One student, one budget, every objective; and where a teacher brings nothing.
+
+The pages of `chapters/distillation` show what these studies store. All runs of a seed see the same pictures in the same
+order. An objective stands beside the labels, with the weight its paper gives or, where that is for other sizes, the
+better of a few on validation pictures with one seed; nothing was chosen on the test pictures. Each run is kept in the
+user's cache as it ends, so that a study that was stopped goes on, and several processes may share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import checkpoint, data, models, runtime, training
+from ..checkpoint import zoo
+from ..distillation import distill
+from ..distillation import feature_distillation as features
+from ..distillation import response_distillation as responses
+from ..distillation.stored_logits import store_logits
+
+STUDENT, SEEDS = "lab_vit_student", (0, 1, 2)
+TEMPERATURE, ATTENTION, STRUCTURE, MIMICKING = (
+    "Distillation Temperature Variants", "Attention Feature Distillation", "Structured Feature Distillation",
+    "Direct Feature Mimicking")
+FUNCTION, SOFT = "Objective Function Design", "Empowering Soft Labels"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train the student: the survey's leaf, what stands beside the labels, whose word it is, how it is heard.
+
+    `labels` is the weight of the labels; None leaves them out (the objective has them in it). `stored` teachers ran
+    before; `steps` are times those of the study.
+    """
+
+    leaf: str = "none"
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    teacher: str | None = "CNN"
+    labels: responses.Labels | None = responses.Labels()
+    stored: bool = True
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 1
+
+    @property
+    def objectives(self) -> dict[str, Any]:
+        """What `distill` adds up."""
+        return ({} if self.labels is None else {"labels": self.labels}) | dict(self.terms)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows on one set: steps, settings of `training.fit`, and the teachers by label, each a function of no arguments."""
+
+    name: str
+    dataset: str
+    steps: int
+    settings: Mapping[str, Any]
+    teachers: Mapping[str, Callable[[], nn.Module]]
+    rows: Mapping[str, Row]
+
+
+def soft(**changes: Any) -> dict[str, Any]:
+    """The term of soft targets, by itself."""
+    return {"soft targets": responses.SoftTargets(**changes)}
+
+
+def _feature(leaf: str, teacher: str = "CNN", **terms: Any) -> Row:
+    return Row(leaf, {name.replace("_", " "): term for name, term in terms.items()}, teacher, stored=False)
+
+
+def _rows(steps: int) -> dict[str, Row]:
+    """Every objective of the part, alone beside the labels."""
+    return {
+        "labels alone": Row(teacher=None),
+        "label smoothing": Row(SOFT, teacher=None, labels=responses.Labels(smoothing=0.1)),
+        "soft targets": Row(FUNCTION, soft(), stored=False),
+        "soft targets, stored": Row(SOFT, soft()),
+        "hard targets": Row(FUNCTION, {"hard targets": responses.HardTargets()}),
+        "standardised": Row(TEMPERATURE, soft(temperature=2.0, standardized=True)),
+        "annealed": Row(TEMPERATURE, soft(temperature=8.0, final_temperature=1.0, steps=steps)),
+        "per sample": Row(TEMPERATURE, {"per sample": responses.PerSample()}),
+        "distillation token": Row(FUNCTION, {"token": responses.DistillationToken()}, labels=None,
+                                  arguments={"distilled": True}),
+        "decoupled": Row(FUNCTION, {"decoupled": responses.Decoupled()}),
+        "correlation": Row(FUNCTION, {"correlation": responses.Correlation()}),
+        "attention maps": _feature(ATTENTION, attention_maps=features.AttentionTransfer(weight=2.0)),
+        "attention weights": _feature(ATTENTION, "ViT", attention_weights=features.AttentionWeights()),
+        "similarity": _feature(STRUCTURE, similarity=features.Similarity(weight=100.0)),
+        "relational": _feature(STRUCTURE, relational=features.Relational()),
+        "manifold": _feature(STRUCTURE, manifold=features.Manifold(weight=4.0)),
+        "hints": _feature(MIMICKING, hints=features.Hint()),
+        "shallow mimic + deep generation": _feature(MIMICKING, "ViT", shallow=features.ShallowMimic(),
+                                                    deep=features.DeepGeneration()),
+        "lifted last layer": _feature(MIMICKING, lifted=features.LiftedLastLayer()),
+    }
+
+
+def _zoo(name: str) -> Callable[[], nn.Module]:
+    return lambda: checkpoint.load(f"zoo:{name}")
+
+
+class ShuffledClasses(nn.Module):
+    """A teacher that knows the pictures and calls each class by the next one's name."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.model(inputs).roll(1, dims=1)
+
+
+def _untrained() -> nn.Module:
+    torch.manual_seed(0)
+    return models.create_model("lab_cnn").eval()
+
+
+def _small() -> nn.Module:
+    """A CNN of a quarter of the width, trained for a fifth of the steps: hardly better than the student will be."""
+    torch.manual_seed(0)
+    model = models.create_model("lab_cnn", widths=(8, 16, 32), stem_stride=2)
+    training.fit(model, data.load("shapes"), steps=400, lr=4e-3, progress=False, precision="float32", threads=1)
+    return model.eval()
+
+
+CIFAR10_SETTINGS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.2,
+                    "augment": ("flip", "crop")}
+CIFAR10_TEACHERS = {"CNN": _zoo("lab_cnn/cifar10"), "ViT": _zoo("lab_vit_teacher/cifar10")}
+SHAPES_SETTINGS = {"batch_size": 64, "lr": 1.2e-2, "optimizer": "muon", "schedule": "linear", "augment": ("flip",)}
+SHAPES_TEACHERS = {"small CNN": _small, "CNN": _zoo("lab_cnn/shapes"), "ViT": _zoo("lab_vit_teacher/shapes"),
+                   "an untrained teacher": _untrained,
+                   "a teacher with its classes shuffled": lambda: ShuffledClasses(_zoo("lab_cnn/shapes")()).eval()}
+
+STUDIES = {study.name: study for study in (
+    Study("distillation_cifar10", "cifar10", 400, CIFAR10_SETTINGS, CIFAR10_TEACHERS, _rows(400)),
+    Study("distillation_goal", "cifar10", 1200, CIFAR10_SETTINGS, CIFAR10_TEACHERS,
+          {name: _rows(1200)[name] for name in ("labels alone", "soft targets, stored")}),
+    Study("distillation_limits", "shapes", 400, SHAPES_SETTINGS, SHAPES_TEACHERS,
+          {"labels alone": Row(teacher=None),
+           **{f"soft targets, {name}": Row(SOFT, soft(), name) for name in SHAPES_TEACHERS},
+           "labels alone, long": Row(teacher=None, steps=4), "soft targets, long": Row(SOFT, soft(), steps=4)}),
+)}
+
+
+def study(name: str, labels: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+    """Scores of every row (or of `labels`) for each seed, and of the teachers; what was run before is taken from the cache."""
+    plan, rows = STUDIES[name], {}
+    for label in labels or plan.rows:
+        row = plan.rows[label]
+        rows[label] = {"leaf": row.leaf, "teacher": row.teacher, "stored": row.stored and row.teacher is not None,
+                       "objective": " + ".join(repr(term) for term in row.objectives.values()),
+                       "runs": [_kept(plan, label, seed) for seed in seeds]}
+    heard = {row["teacher"] for row in rows.values()} - {None}
+    return {"dataset": plan.dataset, "student": STUDENT, "steps": plan.steps, "batch_size": plan.settings["batch_size"],
+            "settings": dict(plan.settings), "rows": rows,
+            "teachers": {label: _described(make(), plan.dataset) for label, make in plan.teachers.items() if label in heard}}
+
+
+def _described(teacher: nn.Module, dataset: str) -> dict[str, Any]:
+    return {"model": type(teacher).__name__, "params": sum(value.numel() for value in teacher.parameters()),
+            **_scored(teacher, data.load(dataset, "test"))}
+
+
+def _scored(model: nn.Module, pictures: data.Pictures) -> dict[str, float]:
+    score = training.evaluate(model, pictures)
+    return {"test": round(score.accuracy, 4), "test_low": round(score.low, 4), "test_high": round(score.high, 4)}
+
+
+def _kept(plan: Study, label: str, seed: int) -> dict[str, Any]:
+    """The run of one row and seed: from the cache, if the same was run at this state of the library, else made."""
+    row = plan.rows[label]
+    about = [plan.name, plan.steps, sorted(plan.settings.items()), repr(row), seed, _teacher_mark(plan, row)]
+    key = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:20]
+    path = runtime.cache() / "studies" / f"{plan.name}-{key}.json"
+    if not path.is_file():
+        run = _run(plan, row, seed)
+        print(f"{plan.name}: {label}, seed {seed}: test {run['test']}, {run['cpu_seconds']} s", flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(run), encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _teacher_mark(plan: Study, row: Row) -> str:
+    name = {"CNN": "lab_cnn", "ViT": "lab_vit_teacher"}.get(row.teacher or "")
+    return zoo.card(f"{name}/{plan.dataset}")["sha256"] if name else ""
+
+
+def _run(plan: Study, row: Row, seed: int) -> dict[str, Any]:
+    """Train and score one student; seconds of the processor are those of its steps, and apart those of storing logits."""
+    train, test = (data.load(plan.dataset, split) for split in ("train", "test"))
+    settings = {**plan.settings, "steps": plan.steps * row.steps, "seed": seed, "threads": torch.get_num_threads(),
+                "progress": False}
+    teacher = plan.teachers[row.teacher]() if row.teacher else None
+    torch.manual_seed(seed)
+    student = models.create_model(STUDENT, **row.arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.process_time()
+        if teacher is not None and row.stored:
+            views = {name: settings[name] for name in ("steps", "batch_size", "seed", "augment", "progress")}
+            teacher = store_logits(teacher, train, Path(folder) / "logits.safetensors", **views)
+        asked = time.process_time()
+        history = (training.fit(student, train, label_smoothing=row.labels.smoothing, **settings) if teacher is None
+                   else distill(student, teacher, train, row.objectives, **settings))
+        ended = time.process_time()
+    return {"seed": seed, "seconds": round(history.seconds, 1), "cpu_seconds": round(ended - asked, 1),
+            "teacher_cpu_seconds": round(asked - start, 1), **_scored(student, test)}

@@ -1,0 +1,93 @@
+import json
+
+import pytest
+import torch
+
+from lightvit_lab import checkpoint, data, training
+from lightvit_lab.checkpoint import zoo
+from lightvit_lab.errors import LabError
+
+CARD = {"name": str, "model": str, "dataset": str, "arguments": dict, "settings": dict, "seed": int, "params": int,
+        "validation": dict, "test": dict, "device": str, "choices": dict, "seconds": float, "cpu_seconds": float,
+        "date": str, "versions": dict, "commit": str, "command": str, "sha256": str}
+
+
+def test_the_zoo_is_there_and_takes_at_most_12_megabytes():
+    files = sorted(zoo.folder().glob("*.safetensors"))
+    assert len(files) == len(zoo.names()) and sum(path.stat().st_size for path in files) <= 12e6
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_model_fits_its_card(name):
+    card = zoo.card(name)
+    assert {key: type(value) for key, value in card.items()} == CARD and card["name"] == name and name in card["command"]
+    model = checkpoint.load(f"zoo:{name}")
+    assert model.recipe == {"name": card["model"], "arguments": zoo.RECIPES[name].arguments}
+    assert card["arguments"] == zoo.RECIPES[name].arguments
+    assert {**card["settings"], "augment": tuple(card["settings"]["augment"])} == zoo.RECIPES[name].settings
+    assert card["params"] == sum(value.numel() for value in model.parameters()) and len(card["commit"]) == 40
+    score = card["test"]
+    right = round(score["accuracy"] * score["count"])
+    assert (score["low"], score["high"]) == pytest.approx(training.wilson_interval(right, score["count"]))
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.names() if name.endswith("/shapes")])
+def test_models_of_shapes_classify_as_their_cards_say(name):
+    count = 1000
+    score = training.evaluate(checkpoint.load(f"zoo:{name}"), data.load("shapes", "test", count=count))
+    said = zoo.card(name)["test"]["accuracy"]
+    assert score.low - 0.01 <= said <= score.high + 0.01
+
+
+def test_unknown_models_are_refused_with_the_closest_suggested():
+    with pytest.raises(LabError, match='Did you mean "lab_cnn/shapes"'):
+        checkpoint.load("zoo:lab_cnn/shape")
+
+
+@pytest.fixture
+def small_zoo(tmp_path, monkeypatch):
+    """A zoo of one model that trains in a second, in a folder of its own."""
+    recipe = zoo.Recipe({"widths": [4, 8]}, {"steps": 6, "batch_size": 32, "lr": 1e-2})
+    monkeypatch.setattr(zoo, "RECIPES", {"lab_cnn/digits": recipe})
+    monkeypatch.setattr(zoo, "folder", lambda: tmp_path)
+    return tmp_path
+
+
+def test_training_leaves_file_and_card_and_repeats_to_the_bit(small_zoo):
+    how = {"threads": 1, "precision": "float32", "attention": "fused"}
+    first = zoo.train("lab_cnn/digits", **how)
+    card = json.loads((small_zoo / "lab_cnn-digits.json").read_text())
+    assert card["sha256"] == first["sha256"] and card["settings"]["steps"] == 6 and zoo.names() == ("lab_cnn/digits",)
+    (small_zoo / "lab_cnn-digits.json").unlink()
+    assert zoo.train("lab_cnn/digits", **how)["sha256"] == first["sha256"]
+
+
+def test_a_model_is_replaced_only_by_one_that_is_better_on_validation(small_zoo, capsys):
+    path = small_zoo / "lab_cnn-digits.json"
+    kept = zoo.train("lab_cnn/digits", threads=1)
+    card = json.loads(path.read_text())
+    card["validation"]["accuracy"] = 1.0
+    path.write_text(json.dumps(card))
+    zoo.train("lab_cnn/digits", seed=1, threads=1)
+    assert "stays" in capsys.readouterr().out and json.loads(path.read_text())["sha256"] == kept["sha256"]
+    card["validation"]["accuracy"] = 0.0
+    path.write_text(json.dumps(card))
+    assert zoo.train("lab_cnn/digits", seed=1, threads=1)["seed"] == 1
+    assert json.loads(path.read_text())["sha256"] != kept["sha256"]
+
+
+def test_a_file_of_another_run_than_its_card_is_refused(small_zoo):
+    zoo.train("lab_cnn/digits", threads=1)
+    path = small_zoo / "lab_cnn-digits.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(LabError, match="another run than its card.*checkpoint.zoo lab_cnn/digits"):
+        checkpoint.load("zoo:lab_cnn/digits")
+    path.unlink()
+    with pytest.raises(LabError, match="is missing"):
+        checkpoint.load("zoo:lab_cnn/digits")
+
+
+def test_models_of_the_zoo_come_in_float32_and_in_eval_mode(small_zoo):
+    zoo.train("lab_cnn/digits", threads=1)
+    model = checkpoint.load("zoo:lab_cnn/digits")
+    assert not model.training and {value.dtype for value in model.parameters()} == {torch.float32}
