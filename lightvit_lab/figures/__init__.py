@@ -9,6 +9,7 @@ from .card import Card
 from .cost import cost_explorer
 from .curves import cost_over_tokens, loss_curves, scores_by_model, training_curves
 from .display import show
+from .distillation import directions, gains, soft_labels
 from .efficiency import errors_by_counter, macs_and_time, roofline, times_by_model
 from .explorer import Explorer, explorer
 from .pictures import gallery, patch_sequence, pictures_and_maps
@@ -16,6 +17,6 @@ from .runs import training_explorer
 from .two_models import compare_models
 
 __all__ = ["Card", "Explorer", "attention_distance", "compare_models", "cost_explorer", "cost_over_tokens",
-           "errors_by_counter", "explorer", "gallery", "global_tokens", "head_gallery", "loss_curves", "macs_and_time",
-           "patch_sequence", "pictures_and_maps", "rollout_by_depth", "roofline", "scores_by_model", "show",
-           "times_by_model", "training_curves", "training_explorer"]
+           "directions", "errors_by_counter", "explorer", "gains", "gallery", "global_tokens", "head_gallery",
+           "loss_curves", "macs_and_time", "patch_sequence", "pictures_and_maps", "rollout_by_depth", "roofline",
+           "scores_by_model", "show", "soft_labels", "times_by_model", "training_curves", "training_explorer"]

@@ -1,0 +1,123 @@
+"""Figures of distillation: a teacher's soft labels, two directions of a divergence, what each objective brings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from ..errors import LabError, require_choice, require_range
+from ..training import mean_interval
+from .display import COLOURS, style
+from .pictures import _BARE, to_bytes
+
+TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_ROW, _LINE = 30, 22          # pixels of a row of the plot, and of a line of the legend
+
+
+def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str], temperatures: Sequence[float] = TEMPERATURES
+                ) -> go.Figure:
+    """Probabilities of each class of one picture, the likeliest on top, with a slider for the temperature.
+
+    `image` is (3, H, W) in [0, 1], `logits` (classes,). The slider needs no kernel: one frame for each temperature,
+    and begins at temperature 1, or the first if 1 is not among them. Raises LabError on logits of another number of
+    classes, and on a temperature that is not above 0.
+    """
+    if logits.shape != (len(class_names),):
+        raise LabError(f"soft_labels: logits of shape {tuple(logits.shape)} for {len(class_names)} classes; give those "
+                       "of one picture: model(inputs)[0]")
+    for temperature in temperatures:
+        require_range("soft_labels", "temperature", temperature, 1e-6)
+    order = logits.argsort(descending=True)
+    names = [class_names[index] for index in order.tolist()]
+    shares = [(logits[order] / temperature).softmax(0).tolist() for temperature in temperatures]
+    start = temperatures.index(1.0) if 1.0 in temperatures else 0
+    figure = make_subplots(1, 2, column_widths=[0.75, 0.25], horizontal_spacing=0.04)
+    figure.add_trace(_bars(shares[start], names), 1, 1)
+    figure.add_trace(go.Image(z=to_bytes(image, 2), hoverinfo="skip"), 1, 2)
+    figure.frames = [go.Frame(name=_label(value), data=[_bars(share, names)], traces=[0])
+                     for value, share in zip(temperatures, shares)]
+    figure.update_xaxes(title="probability (%)", range=[0, 118], tickvals=[0, 50, 100], col=1)
+    figure.update_yaxes(autorange="reversed", col=1).update_xaxes(**_BARE, col=2).update_yaxes(**_BARE, col=2)
+    return figure.update_layout(height=210 + 26 * len(names), margin=dict(t=20, b=140), showlegend=False,
+                                sliders=[_slider(temperatures, start)])
+
+
+def _bars(shares: Sequence[float], names: Sequence[str]) -> go.Bar:
+    percent = [100 * share for share in shares]
+    return go.Bar(x=percent, y=list(names), orientation="h", text=[_percent(value) for value in percent],
+                  textposition="outside", cliponaxis=False, marker=dict(color=COLOURS[0]),
+                  hovertemplate="%{y}: %{x:.3g} %<extra></extra>")
+
+
+def _percent(value: float) -> str:
+    """In full down to a hundredth of a percent, then by its power of ten."""
+    return f"{value:.2f} %" if value >= 0.01 else f"{value:.0e} %"
+
+
+def _label(temperature: float) -> str:
+    return f"{temperature:g}"
+
+
+def _slider(temperatures: Sequence[float], start: int) -> dict[str, Any]:
+    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    steps = [dict(method="animate", label=_label(value), args=[[_label(value)], now]) for value in temperatures]
+    return dict(active=start, steps=steps, currentvalue=dict(prefix="temperature "), pad=dict(t=60), x=0, len=1)
+
+
+def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
+    """Distributions over the same ordered classes, one line each: probabilities that sum to 1."""
+    figure = go.Figure()
+    for index, (label, shares) in enumerate(curves.items()):
+        figure.add_trace(go.Scatter(y=[100 * share for share in shares], name=label, mode="lines+markers",
+                                    hovertemplate="class %{x}: %{y:.1f} %<extra></extra>", **style(index)))
+    figure.update_xaxes(title="class", dtick=2).update_yaxes(title="probability (%)", rangemode="tozero")
+    below = _LINE * len(curves)
+    return figure.update_layout(height=360 + below, margin=dict(b=70 + below), legend=_legend_below(360 - 100))
+
+
+def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone") -> go.Figure:
+    """Test accuracy of each objective: mean and 95 % interval over its runs, each run as a small open marker.
+
+    `rows` is that of a stored result: label -> {"leaf", "runs": [{"test"}, ...]}, at least two runs each. Colour and
+    marker tell the leaf of the survey; a line and a band mark the `baseline`. Raises LabError if that is no row.
+    """
+    require_choice("gains", "baseline", baseline, tuple(rows))
+    scores = {label: [100 * run["test"] for run in row["runs"]] for label, row in rows.items()}
+    leaves = list(dict.fromkeys(row["leaf"] for row in rows.values()))
+    middle, low, high = mean_interval(scores[baseline])
+    figure = go.Figure()
+    figure.add_vrect(x0=low, x1=high, fillcolor="#000000", opacity=0.08, line_width=0)
+    figure.add_vline(x=middle, line=dict(color="#000000", width=1, dash="dash"))
+    for index, leaf in enumerate(leaves):
+        here = {label: scores[label] for label, row in rows.items() if row["leaf"] == leaf}
+        _add_leaf(figure, index, leaf, here, baseline)
+    figure.update_xaxes(title="test accuracy (%)")
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=list(rows))
+    plot, below = _ROW * len(rows) + 20, _LINE * len(leaves)
+    return figure.update_layout(height=plot + below + 100, margin=dict(t=20, b=80 + below), legend=_legend_below(plot))
+
+
+def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]], baseline: str) -> None:
+    """Means with intervals of a leaf's rows, named in the legend, and their single runs."""
+    look, means = style(index)["marker"], {label: mean_interval(values) for label, values in scores.items()}
+    middles, lows, highs = zip(*means.values())
+    figure.add_trace(go.Scatter(
+        x=middles, y=list(means), mode="markers", marker=look | {"size": 12}, legendgroup=leaf,
+        name=baseline if leaf == "none" else leaf,
+        error_x=dict(type="data", symmetric=False, array=[high - middle for high, middle in zip(highs, middles)],
+                     arrayminus=[middle - low for low, middle in zip(lows, middles)]),
+        hovertemplate="%{y}: %{x:.2f} %<extra></extra>"))
+    points = [(value, label) for label, values in scores.items() for value in values]
+    figure.add_trace(go.Scatter(
+        x=[value for value, _ in points], y=[label for _, label in points], mode="markers", showlegend=False,
+        legendgroup=leaf, marker=look | {"symbol": f"{look['symbol']}-open", "size": 7},
+        hovertemplate="%{y}, one seed: %{x:.2f} %<extra></extra>"))
+
+
+def _legend_below(plot: int) -> dict[str, Any]:
+    """One name a line, under the title of the axis of a plot so many pixels high: it never covers anything."""
+    return dict(orientation="v", x=0, xanchor="left", y=-60 / plot, yanchor="top")
