@@ -62,8 +62,7 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
             name=label, mode="lines", line=look["line"], hovertemplate="%{y:.2f} % beyond width %{x}<extra></extra>"))
     figure.add_vline(x=width, line=dict(color="#000000", width=1), annotation_text=f"width {width}")
     figure.update_xaxes(title="width", rangemode="tozero")
-    return figure.update_yaxes(title="energy out of reach (%)", rangemode="tozero").update_layout(
-        legend=dict(y=1.1), margin_t=60)
+    return figure.update_yaxes(title="energy out of reach (%)", rangemode="tozero")
 
 
 def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
