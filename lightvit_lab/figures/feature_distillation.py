@@ -77,10 +77,10 @@ def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
             raise LabError(f"agreement: {label!r} is {_shape(values)}; give one correlation in [-1, 1] for each picture, as "
                            "explain.sanity.rank_correlation(maps, teacher_maps)")
         look = style(index)
-        figure.add_trace(go.Box(x=found.round(decimals=3).tolist(), name=label, orientation="h", boxpoints="outliers",
+        figure.add_trace(go.Box(x=found.round(decimals=3).tolist(), name=label.replace(", ", ",<br>"), orientation="h", boxpoints="outliers",
                                 marker=look["marker"] | {"size": 5}, line_color=look["marker"]["color"], boxmean=True,
                                 hovertemplate="%{x:.2f}<extra></extra>", showlegend=False))
-    figure.update_xaxes(title="rank correlation with the teacher's map", range=[-1, 1])
+    figure.update_xaxes(title="rank correlation with teacher", range=[-1, 1])
     return figure.update_yaxes(autorange="reversed").update_layout(height=130 + 60 * len(correlations))
 
 
