@@ -1,4 +1,4 @@
-"""Figures of feature distillation: which pictures are alike to a network, what a width can hold, who looks like whom."""
+"""Figures of feature distillation: which pictures are alike, what a width holds, who looks where the teacher does."""
 
 from __future__ import annotations
 
@@ -72,14 +72,15 @@ def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
     """
     figure = go.Figure()
     for index, (label, values) in enumerate(correlations.items()):
-        found = values.detach().float().cpu() if isinstance(values, Tensor) else values
-        if not isinstance(found, Tensor) or found.ndim != 1 or not len(found) or not bool((found.abs() <= 1 + 1e-4).all()):
-            raise LabError(f"agreement: {label!r} is {_shape(values)}; give one correlation in [-1, 1] for each picture, as "
-                           "explain.sanity.rank_correlation(maps, teacher_maps)")
+        fits = isinstance(values, Tensor) and values.ndim == 1 and len(values) > 0
+        if not fits or not bool((values.abs() <= 1 + 1e-4).all()):
+            raise LabError(f"agreement: {label!r} is {_shape(values)}; give one correlation in [-1, 1] for each "
+                           "picture, as explain.sanity.rank_correlation(maps, teacher_maps)")
         look = style(index)
-        figure.add_trace(go.Box(x=found.round(decimals=3).tolist(), name=label.replace(", ", ",<br>"), orientation="h", boxpoints="outliers",
-                                marker=look["marker"] | {"size": 5}, line_color=look["marker"]["color"], boxmean=True,
-                                hovertemplate="%{x:.2f}<extra></extra>", showlegend=False))
+        figure.add_trace(go.Box(
+            x=values.detach().float().cpu().round(decimals=3).tolist(), name=label.replace(", ", ",<br>"),
+            orientation="h", boxpoints="outliers", boxmean=True, marker=look["marker"] | {"size": 5},
+            line_color=look["marker"]["color"], hovertemplate="%{x:.2f}<extra></extra>", showlegend=False))
     figure.update_xaxes(title="rank correlation with teacher", range=[-1, 1])
     return figure.update_yaxes(autorange="reversed").update_layout(height=130 + 60 * len(correlations))
 
@@ -90,7 +91,8 @@ def _ticks(blocks: Sequence[tuple[str, int]]) -> dict:
     for _, count in blocks:
         middles.append(first + (count - 1) / 2)
         first += count
-    return dict(tickvals=middles, ticktext=[name.replace(" ", "<br>", 1) for name, _ in blocks], tickfont_size=10, ticks="")
+    names = [name.replace(" ", "<br>", 1) for name, _ in blocks]
+    return dict(tickvals=middles, ticktext=names, tickfont_size=10, ticks="")
 
 
 def _require_matrices(matrices: Mapping[str, Tensor], count: int) -> None:
@@ -98,8 +100,8 @@ def _require_matrices(matrices: Mapping[str, Tensor], count: int) -> None:
         raise LabError('similarity_matrices: no matrices; give {"teacher": matrix, ...}, each (B, B)')
     for label, matrix in matrices.items():
         if not isinstance(matrix, Tensor) or matrix.shape != (count, count) or not matrix.isfinite().all():
-            raise LabError(f"similarity_matrices: {label!r} is {_shape(matrix)}; give a finite matrix ({count}, {count}), a "
-                           f"row and a column for each of the {count} pictures in groups")
+            raise LabError(f"similarity_matrices: {label!r} is {_shape(matrix)}; give a finite matrix ({count}, "
+                           f"{count}), a row and a column for each of the {count} pictures in groups")
 
 
 def _require_falling(label: str, values: Tensor) -> None:

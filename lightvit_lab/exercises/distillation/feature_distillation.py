@@ -323,8 +323,8 @@ EXERCISES = (
                     "Map the student: student @ weight."),
             Mistake("sum", _hint_summed, "This is a sum over all numbers: its weight beside the labels' loss would "
                     "change with batch, tokens and width.", "Take the mean: .pow(2).mean()."),
-            Mistake("not halved", _hint_not_halved, "This is the whole mean squared difference. Asked for was half of it, "
-                    "as in the formula.", "Divide by 2."),
+            Mistake("not halved", _hint_not_halved, "This is the whole mean squared difference. Asked for was half of "
+                    "it, as in the formula.", "Divide by 2."),
             Mistake("sum a picture", _hint_batchmean, "You divided by the number of pictures alone; the loss still "
                     "grows with tokens and width.", "Take the mean over all numbers: .pow(2).mean()."),
         )),
