@@ -1,4 +1,4 @@
-"""The status page's tables: `{lab-status}`, machine and versions of this build; `{stored-results}`, the stored runs."""
+"""Tables: `{lab-status}`, machine and versions of this build; `{stored-results}`, the stored runs; `{lab-zoo}`, the zoo."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from lightvit_lab import runtime
+from lightvit_lab.checkpoint import zoo
 from lightvit_lab.errors import LabError
 from lightvit_lab.experiments import results
 
@@ -74,6 +75,21 @@ class StoredResults(TableDirective):
                    ", ".join(map(str, run.seeds)), f"{run.seconds:.0f}", f"`{run.commit[:8]}`")
 
 
+class Zoo(TableDirective):
+    """The card of every model of the zoo, a row each."""
+
+    header = ("Model and command", "Parameters", "Test accuracy (95 % interval)", "Seed", "Seconds", "Device", "Date", "Commit")
+
+    def rows(self) -> Iterable[Sequence[str]]:
+        """One model a row, in the order of the recipes."""
+        for name in zoo.names():
+            card = zoo.card(name)
+            low, high = (f"{100 * card['test'][bound]:.1f}" for bound in ("low", "high"))
+            yield (f"{{download}}`{name} </book/zoo/{name.replace('/', '-')}.safetensors>` <br>`{card['command']}`",
+                   f"{card['params']:,}", f"{100 * card['test']['accuracy']:.1f} % ({low} to {high})", str(card["seed"]),
+                   f"{card['seconds']:.0f}", card["device"], card["date"][:10], f"`{card['commit'][:8]}`")
+
+
 def _row(cells: Sequence[str]) -> str:
     """One row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"
@@ -98,6 +114,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives; called by `lightvit_book`."""
     app.add_directive("lab-status", LabStatus)
     app.add_directive("stored-results", StoredResults)
+    app.add_directive("lab-zoo", Zoo)
     app.connect("env-get-outdated", always_outdated)
     app.connect("doctree-resolved", in_words)
     return {}

@@ -1,7 +1,7 @@
 """The name of the execution cache: it changes with everything outside a page that can change what the page prints.
 
 jupyter-cache looks at a page's own cells only. With the cache in a folder named by this key, a changed library, stored
-result, package or data set makes every page run again, and going back to the old state finds the old cache.
+result, model of the zoo, package or data set makes every page run again, and going back to the old state finds the old cache.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-SOURCES = ("lightvit_lab", "book/results")
+SOURCES = ("lightvit_lab", "book/results", "book/zoo")
 PACKAGES = ("torch", "timm", "numpy", "plotly", "captum", "scikit-learn", "ipywidgets", "safetensors")
 VARIABLES = ("LIGHTVIT_DATASET", "LIGHTVIT_DATA", "LIGHTVIT_DEVICE")
 
 
 def cache_key(root: Path, environ: Mapping[str, str] = os.environ) -> str:
-    """16 hexadecimal digits over library, stored results, versions and data, for the checkout at `root`."""
+    """16 hexadecimal digits over library, stored results, zoo, versions and data, for the checkout at `root`."""
     digest = hashlib.sha256()
     for line in _lines(root, environ):
         digest.update(line.encode() + b"\n")

@@ -27,7 +27,7 @@ from stubs import BEGIN, stub_of
 from lightvit_lab.errors import LabError
 
 ROOT = Path(__file__).resolve().parents[2]
-INSTALLED = ["lightvit_lab", "book/results", "pyproject.toml"]                  # what the install cell fetches
+INSTALLED = ["lightvit_lab", "book/results", "book/zoo", "pyproject.toml"]                  # what the install cell fetches
 PICTURES = ["book/_static", "chapters/*.png", "chapters/*.svg", "chapters/*.jpg"]   # what images point at
 KEPT_TAGS = {"skip-execution", "raises-exception"}                              # the tags that notebook tools act on
 HIDING_TAGS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}

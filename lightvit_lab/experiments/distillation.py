@@ -1,19 +1,19 @@
 """What does a teacher bring? One student, one budget, every objective; and where a teacher brings nothing.
 
 The pages of `chapters/distillation` show what these studies store. All runs of a seed see the same pictures in the same
-order. An objective stands beside the labels, with the weight its paper gives or, where that is for other sizes, the
-better of a few on validation pictures with one seed; nothing was chosen on the test pictures. Each run is kept in the
-user's cache as it ends, so that a study that was stopped goes on, and several processes may share one.
+order. An objective stands beside the labels with the weight and the temperature that its class has unless told
+otherwise, so none is tuned to this set; nothing was chosen on the test pictures. Each run is kept in the user's cache as
+it ends, so that a study that was stopped goes on, and several processes may share one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ..distillation import distill
 from ..distillation import feature_distillation as features
 from ..distillation import response_distillation as responses
 from ..distillation.stored_logits import store_logits
+from ..distillation.teachers import LiveTeacher
 
 STUDENT, SEEDS = "lab_vit_student", (0, 1, 2)
 TEMPERATURE, ATTENTION, STRUCTURE, MIMICKING = (
@@ -92,11 +93,11 @@ def _rows(steps: int) -> dict[str, Row]:
                                   arguments={"distilled": True}),
         "decoupled": Row(FUNCTION, {"decoupled": responses.Decoupled()}),
         "correlation": Row(FUNCTION, {"correlation": responses.Correlation()}),
-        "attention maps": _feature(ATTENTION, attention_maps=features.AttentionTransfer(weight=2.0)),
+        "attention maps": _feature(ATTENTION, attention_maps=features.AttentionTransfer()),
         "attention weights": _feature(ATTENTION, "ViT", attention_weights=features.AttentionWeights()),
-        "similarity": _feature(STRUCTURE, similarity=features.Similarity(weight=100.0)),
+        "similarity": _feature(STRUCTURE, similarity=features.Similarity()),
         "relational": _feature(STRUCTURE, relational=features.Relational()),
-        "manifold": _feature(STRUCTURE, manifold=features.Manifold(weight=4.0)),
+        "manifold": _feature(STRUCTURE, manifold=features.Manifold()),
         "hints": _feature(MIMICKING, hints=features.Hint()),
         "shallow mimic + deep generation": _feature(MIMICKING, "ViT", shallow=features.ShallowMimic(),
                                                     deep=features.DeepGeneration()),
@@ -124,30 +125,28 @@ def _untrained() -> nn.Module:
     return models.create_model("lab_cnn").eval()
 
 
+@lru_cache(maxsize=1)
 def _small() -> nn.Module:
-    """A CNN of a quarter of the width, trained for a fifth of the steps: hardly better than the student will be."""
+    """A CNN of a few thousand parameters, trained for as many steps as the student: no better than it will be."""
     torch.manual_seed(0)
     model = models.create_model("lab_cnn", widths=(8, 16, 32), stem_stride=2)
-    training.fit(model, data.load("shapes"), steps=400, lr=4e-3, progress=False, precision="float32", threads=1)
+    training.fit(model, data.load("cifar10"), steps=STEPS, progress=False, threads=1, **SETTINGS)
     return model.eval()
 
 
-CIFAR10_SETTINGS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.2,
-                    "augment": ("flip", "crop")}
+SETTINGS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.2,
+            "augment": ("flip", "crop")}
 CIFAR10_TEACHERS = {"CNN": _zoo("lab_cnn/cifar10"), "ViT": _zoo("lab_vit_teacher/cifar10")}
-SHAPES_SETTINGS = {"batch_size": 64, "lr": 1.2e-2, "optimizer": "muon", "schedule": "linear", "augment": ("flip",)}
-SHAPES_TEACHERS = {"small CNN": _small, "CNN": _zoo("lab_cnn/shapes"), "ViT": _zoo("lab_vit_teacher/shapes"),
-                   "an untrained teacher": _untrained,
-                   "a teacher with its classes shuffled": lambda: ShuffledClasses(_zoo("lab_cnn/shapes")()).eval()}
+LIMITS = {"small CNN": _small, **CIFAR10_TEACHERS, "an untrained teacher": _untrained,
+          "a teacher with its classes shuffled": lambda: ShuffledClasses(_zoo("lab_cnn/cifar10")()).eval()}
+STEPS = 200
 
 STUDIES = {study.name: study for study in (
-    Study("distillation_cifar10", "cifar10", 400, CIFAR10_SETTINGS, CIFAR10_TEACHERS, _rows(400)),
-    Study("distillation_goal", "cifar10", 1200, CIFAR10_SETTINGS, CIFAR10_TEACHERS,
-          {name: _rows(1200)[name] for name in ("labels alone", "soft targets, stored")}),
-    Study("distillation_limits", "shapes", 400, SHAPES_SETTINGS, SHAPES_TEACHERS,
+    Study("distillation_cifar10", "cifar10", STEPS, SETTINGS, CIFAR10_TEACHERS, _rows(STEPS)),
+    Study("distillation_limits", "cifar10", STEPS, SETTINGS, LIMITS,
           {"labels alone": Row(teacher=None),
-           **{f"soft targets, {name}": Row(SOFT, soft(), name) for name in SHAPES_TEACHERS},
-           "labels alone, long": Row(teacher=None, steps=4), "soft targets, long": Row(SOFT, soft(), steps=4)}),
+           **{f"soft targets, {name}": Row(SOFT, soft(), name) for name in LIMITS},
+           "labels alone, long": Row(teacher=None, steps=3), "soft targets, long": Row(SOFT, soft(), steps=3)}),
 )}
 
 
@@ -176,17 +175,23 @@ def _scored(model: nn.Module, pictures: data.Pictures) -> dict[str, float]:
 
 
 def _kept(plan: Study, label: str, seed: int) -> dict[str, Any]:
-    """The run of one row and seed: from the cache, if the same was run at this state of the library, else made."""
+    """The run of one row and seed: from the cache, if the same row was run before with the same teacher, else made."""
     row = plan.rows[label]
-    about = [plan.name, plan.steps, sorted(plan.settings.items()), repr(row), seed, _teacher_mark(plan, row)]
+    about = [plan.dataset, plan.steps, sorted(plan.settings.items()), repr(row), seed, _teacher_mark(plan, row)]
     key = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:20]
-    path = runtime.cache() / "studies" / f"{plan.name}-{key}.json"
+    path = _place(f"distillation-{key}.json")
     if not path.is_file():
         run = _run(plan, row, seed)
         print(f"{plan.name}: {label}, seed {seed}: test {run['test']}, {run['cpu_seconds']} s", flush=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run), encoding="utf-8")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _place(name: str) -> Path:
+    """A file in the user's cache."""
+    folder = runtime.cache() / "studies"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
 def _teacher_mark(plan: Study, row: Row) -> str:
@@ -195,21 +200,22 @@ def _teacher_mark(plan: Study, row: Row) -> str:
 
 
 def _run(plan: Study, row: Row, seed: int) -> dict[str, Any]:
-    """Train and score one student; seconds of the processor are those of its steps, and apart those of storing logits."""
+    """Train and score one student; seconds of the processor are those of its steps, and apart those of storing logits: about
+    0 where another row has stored them before."""
     train, test = (data.load(plan.dataset, split) for split in ("train", "test"))
     settings = {**plan.settings, "steps": plan.steps * row.steps, "seed": seed, "threads": torch.get_num_threads(),
                 "progress": False}
     teacher = plan.teachers[row.teacher]() if row.teacher else None
     torch.manual_seed(seed)
     student = models.create_model(STUDENT, **row.arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.process_time()
-        if teacher is not None and row.stored:
-            views = {name: settings[name] for name in ("steps", "batch_size", "seed", "augment", "progress")}
-            teacher = store_logits(teacher, train, Path(folder) / "logits.safetensors", **views)
-        asked = time.process_time()
-        history = (training.fit(student, train, label_smoothing=row.labels.smoothing, **settings) if teacher is None
-                   else distill(student, teacher, train, row.objectives, **settings))
-        ended = time.process_time()
+    start = time.process_time()
+    if teacher is not None and row.stored:
+        views = {name: settings[name] for name in ("steps", "batch_size", "seed", "augment", "progress")}
+        said = hashlib.sha256(f"{LiveTeacher(teacher).identity} {views} {plan.dataset}".encode()).hexdigest()[:20]
+        teacher = store_logits(teacher, train, _place(f"logits-{said}.safetensors"), **views)
+    asked = time.process_time()
+    history = (training.fit(student, train, label_smoothing=row.labels.smoothing, **settings) if teacher is None
+               else distill(student, teacher, train, row.objectives, **settings))
+    ended = time.process_time()
     return {"seed": seed, "seconds": round(history.seconds, 1), "cpu_seconds": round(ended - asked, 1),
             "teacher_cpu_seconds": round(asked - start, 1), **_scored(student, test)}

@@ -87,11 +87,18 @@ STATUS = """\
 
 ```{stored-results}
 ```
+
+```{lab-zoo}
+```
 """
 
 RESULT = {"schema": 1, "name": "run", "device": "A machine | with a bar", "date": "2026-01-31T12:00:00+00:00",
           "seeds": [0, 1], "versions": {"torch": "2"}, "commit": "0123456789abcdef", "command": "make run",
           "seconds": 61.7, "data": {}}
+
+
+CARD = {"command": "make card", "params": 1234, "seed": 7, "seconds": 61.7, "device": "A machine", "commit": "89abcdef0123",
+        "date": "2026-01-31T12:00:00+00:00", "test": {"accuracy": 0.9, "low": 0.8912, "high": 0.9089, "count": 1000}}
 
 
 def write(root, files):
@@ -116,6 +123,7 @@ def make_book(root):
         "lightvit_lab/constant.py": "VALUE = 41\n",
         "book/intro.md": "# A tiny book\n", "book/status.md": STATUS, "book/references.bib": "",
         "book/results/run.json": json.dumps(RESULT),
+        "book/zoo/lab_cnn-shapes.json": json.dumps(CARD), "book/zoo/lab_cnn-shapes.safetensors": "tensors",
         "data/pictures.gz": "one",
         "chapters/part/page.md": PAGE, "chapters/part/plain.md": PLAIN,
         "chapters/part/page.ipynb": nbformat.writes(nbformat.v4.new_notebook()),
@@ -209,10 +217,11 @@ def test_every_local_script_style_and_icon_of_a_page_exists(book, page):
             assert (book.html / "chapters/part" / link.split("?")[0]).exists() or link.endswith(".html"), link
 
 
-def test_the_status_page_tells_machine_pages_and_stored_runs(book):
+def test_the_status_page_tells_machine_pages_stored_runs_and_zoo(book):
     status = text_of((book.html / "book/status.html").read_text(encoding="utf-8"))
     row = re.sub(r"\s+", " ", status[status.index("Experiment and command"):])
     assert "run make run A machine | with a bar 2026-01-31 0, 1 62 01234567" in row
+    assert "lab_cnn/shapes make card 1,234 90.0 % (89.1 to 90.9) 7 62 A machine 2026-01-31 89abcdef" in re.sub(r"\s+", " ", status)
     assert "ran" in status and "chapters/part/page" in status
     assert re.search(r"Commit\s+unknown", status) and re.search(r"torch\s+\d", status)
 

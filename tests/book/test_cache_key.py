@@ -9,7 +9,8 @@ import pytest
 @pytest.fixture
 def checkout(tmp_path):
     """A checkout with a library, a stored result and a data set."""
-    for path in ("lightvit_lab/part/method.py", "lightvit_lab/table.csv", "book/results/run.json", "data/a.gz"):
+    for path in ("lightvit_lab/part/method.py", "lightvit_lab/table.csv", "book/results/run.json", "book/zoo/a-b.json",
+                 "data/a.gz"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("one")
     return tmp_path
@@ -27,8 +28,8 @@ def test_nothing_changed_keeps_the_key(checkout):
 
 
 @pytest.mark.parametrize("path", ["lightvit_lab/part/method.py", "lightvit_lab/table.csv", "book/results/run.json",
-                                  "lightvit_lab/part/new_method.py"])
-def test_a_changed_or_added_file_of_library_or_results_changes_the_key(checkout, path):
+                                  "book/zoo/a-b.json", "lightvit_lab/part/new_method.py"])
+def test_a_changed_or_added_file_of_library_results_or_zoo_changes_the_key(checkout, path):
     assert changed(checkout, after=lambda: (checkout / path).write_text("two"))
 
 

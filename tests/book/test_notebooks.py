@@ -300,7 +300,7 @@ def test_pin_is_the_last_commit_of_what_a_notebook_fetches_not_of_its_page(tmp_p
         return notebooks.git(tmp_path, "rev-parse", "HEAD").strip()
 
     notebooks.git(tmp_path, "init")
-    for needed in ("lightvit_lab/a.py", "book/results/a.json", "pyproject.toml", "chapters/part/a.svg"):
+    for needed in ("lightvit_lab/a.py", "book/results/a.json", "book/zoo/a.json", "pyproject.toml", "chapters/part/a.svg"):
         pin = commit(needed)
         commit(f"chapters/part/page_{pin}.md")
         assert len(pin) == 40 and notebooks.pinned_commit(tmp_path) == pin
