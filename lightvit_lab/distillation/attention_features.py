@@ -92,10 +92,12 @@ class AttentionWeights(Pairs):
 
     @property
     def student_attention(self) -> tuple[int, ...]:
+        """Blocks of the student whose attention is compared."""
         return tuple(one for one, _ in self.pairs)
 
     @property
     def teacher_attention(self) -> tuple[int, ...]:
+        """Blocks of the teacher whose attention is compared."""
         return tuple(other for _, other in self.pairs)
 
     def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:

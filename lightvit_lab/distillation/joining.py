@@ -50,10 +50,12 @@ class FeaturePairs(Pairs):
 
     @property
     def student_features(self) -> tuple[int, ...]:
+        """Layers of the student whose outputs are compared."""
         return _tuple(self.student_layer)
 
     @property
     def teacher_features(self) -> tuple[int, ...]:
+        """Layers of the teacher whose outputs are compared."""
         return _tuple(self.teacher_layer)
 
 

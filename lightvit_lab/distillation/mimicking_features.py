@@ -112,11 +112,13 @@ class LiftedLastLayer(_Mimicking):
     """
 
     def tokens(self, student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, D) of both, with those in front where they are alike, in the widths they have."""
         shown, taught = student.features[pair[0]], teacher.features[pair[1]]
         same = shown.ndim == taught.ndim == 3 and shown.shape[1] == taught.shape[1] and student.prefix == teacher.prefix
         return (shown, taught) if same else joined_tokens(student, teacher, pair)
 
     def projector(self, width: int, wide: int) -> nn.Module:
+        """A norm, as before the head, and a linear layer to the teacher's width."""
         return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, wide))
 
 
