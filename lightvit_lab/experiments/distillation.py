@@ -159,8 +159,9 @@ def study(name: str, labels: Sequence[str] | None = None, seeds: Sequence[int] =
                        "objective": " + ".join(repr(term) for term in row.objectives.values()),
                        "runs": [_kept(plan, label, seed) for seed in seeds]}
     heard = {row["teacher"] for row in rows.values()} - {None}
+    seconds = sum(run["seconds"] for row in rows.values() for run in row["runs"])
     return {"dataset": plan.dataset, "student": STUDENT, "steps": plan.steps, "batch_size": plan.settings["batch_size"],
-            "settings": dict(plan.settings), "rows": rows,
+            "settings": dict(plan.settings), "rows": rows, "seconds": round(seconds, 1),
             "teachers": {label: _described(make(), plan.dataset) for label, make in plan.teachers.items() if label in heard}}
 
 

@@ -12,7 +12,7 @@ import torch
 
 from .. import data, models, training
 from ..errors import require_choice
-from . import difficulty, faults, light_models, lightvit_parts, reading_attention, results
+from . import difficulty, distillation, faults, light_models, lightvit_parts, reading_attention, results
 from .comparison import compare
 
 SEEDS = (0, 1, 2)
@@ -75,6 +75,7 @@ def _means(values: list[float], count: int = 60) -> list[float]:
 
 
 STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
+    **{name: partial(distillation.study, name) for name in distillation.STUDIES},
     "light_models": light_models.light_models,
     **{f"lightvit_parts_{dataset}": partial(lightvit_parts.lightvit_parts, dataset) for dataset in ("shapes", "fashion_mnist")},
     reading_attention.NAME: reading_attention.reading_attention,
@@ -98,7 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
         start = time.perf_counter()
         found = STUDIES[name]()
         command = f"python -m lightvit_lab.experiments.studies {name}"
-        print(results.save(name, found, _seeds(name), command, time.perf_counter() - start))
+        seconds = found.pop("seconds", time.perf_counter() - start)      # of runs that were kept, what they took
+        print(results.save(name, found, _seeds(name), command, seconds))
 
 
 if __name__ == "__main__":
