@@ -85,7 +85,7 @@ class Zoo(TableDirective):
         for name in zoo.names():
             card = zoo.card(name)
             low, high = (f"{100 * card['test'][bound]:.1f}" for bound in ("low", "high"))
-            yield (f"{{download}}`{name} </book/zoo/{name.replace('/', '-')}.safetensors>` <br>`{card['command']}`",
+            yield (f"{{download}}`{name} </book/zoo/{name.replace('/', '-')}.json>` <br>`{card['command']}`",
                    f"{card['params']:,}", f"{100 * card['test']['accuracy']:.1f} % ({low} to {high})", str(card["seed"]),
                    f"{card['seconds']:.0f}", card["device"], card["date"][:10], f"`{card['commit'][:8]}`")
 

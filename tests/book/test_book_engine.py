@@ -123,7 +123,7 @@ def make_book(root):
         "lightvit_lab/constant.py": "VALUE = 41\n",
         "book/intro.md": "# A tiny book\n", "book/status.md": STATUS, "book/references.bib": "",
         "book/results/run.json": json.dumps(RESULT),
-        "book/zoo/lab_cnn-shapes.json": json.dumps(CARD), "book/zoo/lab_cnn-shapes.safetensors": "tensors",
+        "book/zoo/lab_cnn-shapes.json": json.dumps(CARD),
         "data/pictures.gz": "one",
         "chapters/part/page.md": PAGE, "chapters/part/plain.md": PLAIN,
         "chapters/part/page.ipynb": nbformat.writes(nbformat.v4.new_notebook()),
