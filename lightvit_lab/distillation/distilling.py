@@ -88,6 +88,7 @@ class _Sum:
 
     @choices.setter
     def choices(self, found: dict[str, Any]) -> None:
+        """Take over what a checkpoint says was chosen."""
         if isinstance(self.live, LiveTeacher):
             self.live.precision = found["teacher_precision"]
 

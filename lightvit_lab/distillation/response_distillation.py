@@ -115,7 +115,7 @@ class DistillationToken:
         if student.token_logits is None:
             raise LabError("DistillationToken: the student has no distillation token; create it with one, "
                            'models.create_model("lab_vit_student", distilled=True), or use HardTargets or SoftTargets')
-        labels = _label_shares(batch, student.logits.shape[1], self.smoothing)
+        labels = batch.by_labels(lambda labels: smooth_labels(labels, student.logits.shape[1], self.smoothing))
         return deit_loss(student.logits, student.token_logits, teacher.logits, labels, self.kind, self.alpha,
                          self.temperature)
 
@@ -133,11 +133,8 @@ class Decoupled:
         require_temperature("Decoupled", self.temperature)
 
     def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
-        def loss(labels: Tensor) -> Tensor:
-            return decoupled_loss(_taught(student), teacher.logits, labels, self.alpha, self.beta, self.temperature)
-        if batch.partner_labels is None:
-            return loss(batch.labels)
-        return batch.mix * loss(batch.labels) + (1 - batch.mix) * loss(batch.partner_labels)
+        return batch.by_labels(lambda labels: decoupled_loss(_taught(student), teacher.logits, labels, self.alpha, self.beta,
+                                                             self.temperature))
 
 
 @dataclass(frozen=True)
@@ -160,10 +157,3 @@ def _taught(student: Seen) -> Tensor:
     """The student's logits that a teacher teaches: those of the distillation token, if there is one."""
     return student.logits if student.token_logits is None else student.token_logits
 
-
-def _label_shares(batch: Batch, num_classes: int, smoothing: float) -> Tensor:
-    """What the labels of a batch give each class, (B, classes); those of mixed pictures by their shares."""
-    own = smooth_labels(batch.labels, num_classes, smoothing)
-    if batch.partner_labels is None:
-        return own
-    return batch.mix * own + (1 - batch.mix) * smooth_labels(batch.partner_labels, num_classes, smoothing)

@@ -7,6 +7,7 @@ whole batch in one indexing, and only then become floats.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,6 +38,11 @@ class Batch:
     mix: float = 1.0
     step: int = 0
     places: Tensor | None = None
+
+    def by_labels(self, value: Callable[[Tensor], Tensor]) -> Tensor:
+        """`value(labels)`; where pictures are mixed, that of both labels, weighed by their shares."""
+        own = value(self.labels)
+        return own if self.partner_labels is None else self.mix * own + (1 - self.mix) * value(self.partner_labels)
 
 
 class Batches:

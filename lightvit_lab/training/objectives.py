@@ -15,11 +15,7 @@ Objective = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor] | tuple
 def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of logits (B, classes); a mixed batch takes that of both labels, weighed by their shares."""
     logits = logits.float()   # a softmax in half precision loses what is left of small losses
-    loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
-    if batch.partner_labels is None:
-        return loss
-    other = F.cross_entropy(logits, batch.partner_labels, label_smoothing=label_smoothing)
-    return batch.mix * loss + (1 - batch.mix) * other
+    return batch.by_labels(lambda labels: F.cross_entropy(logits, labels, label_smoothing=label_smoothing))
 
 
 def label_objective(label_smoothing: float = 0.0) -> Objective:
@@ -33,7 +29,4 @@ def label_objective(label_smoothing: float = 0.0) -> Objective:
 def share_right(logits: Tensor, batch: Batch) -> Tensor:
     """Share of the batch classified right; a mixed picture counts by the share of the label that was hit."""
     guess = logits.argmax(1)
-    right = (guess == batch.labels).float().mean()
-    if batch.partner_labels is None:
-        return right
-    return batch.mix * right + (1 - batch.mix) * (guess == batch.partner_labels).float().mean()
+    return batch.by_labels(lambda labels: (guess == labels).float().mean())

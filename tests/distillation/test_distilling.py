@@ -1,9 +1,5 @@
 import copy
-import os
 import runpy
-import socket
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from launching import found_by_two
 from lightvit_lab import data, models, training
 from lightvit_lab.distillation import distill, teachers
 from lightvit_lab.distillation.response_distillation import (
@@ -321,19 +318,9 @@ def test_what_is_no_teacher_is_refused():
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory) -> dict:
-    """What two processes on the CPU find, started as a reader would start them, as in tests/training/test_processes."""
+    """What two processes on the CPU find."""
     pytest.importorskip("accelerate")
-    folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-               "--num_cpu_threads_per_process", "1", "--main_process_port", str(port), str(SCRIPT), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "LIGHTVIT_DEVICE": "cpu"})
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(folder / "found.pt", weights_only=True)
+    return found_by_two(SCRIPT, tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.parametrize("label, within", [("live", 1e-5), ("stored", 2e-3)])

@@ -1,13 +1,11 @@
-import os
 import runpy
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from launching import found_by_two
 from lightvit_lab import training
 from lightvit_lab.errors import LabError
 from lightvit_lab.training.processes import Team
@@ -20,17 +18,7 @@ def of_two(tmp_path_factory) -> dict:
     """What two processes on the CPU find, started as a reader would start them."""
     pytest.importorskip("accelerate")
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # On CPUs alone `accelerate launch --cpu` starts one process whatever it is told; --multi_gpu starts as many.
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-               "--num_cpu_threads_per_process", "1", "--main_process_port", str(port), str(SCRIPT), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "LIGHTVIT_DEVICE": "cpu"})
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {**torch.load(folder / "found.pt", weights_only=True), "half": folder / "half.pt"}
+    return {**found_by_two(SCRIPT, folder), "half": folder / "half.pt"}
 
 
 @pytest.fixture(scope="module")
