@@ -129,3 +129,20 @@ def test_published_figures_name_their_source_and_no_model_stands_twice():
     for row in rows:
         assert row.source and 0 < row.macs_g < 20 and 50 < row.top1 < 90 and row.params_m > 0, row.model
         assert (row.throughput_img_s is None) == (not row.device), row.model
+
+
+@pytest.mark.parametrize("page, student, method, alone, distilled", [     # typed from the sources that the table names
+    ("response", "DeiT-Ti", "token, hard targets", 72.2, 74.5), ("response", "TinyViT-21M", "stored logits on IN-22k", 83.1, 84.8),
+    ("feature", "DeiT-Tiny", "ViTKD", 74.42, 76.06), ("feature", "DeiT-Tiny", "manifold", None, 76.5),
+    ("feature", "DeiT-Tiny", "widened last block", 74.86, 78.23),
+])
+def test_published_students_are_those_of_their_sources(page, student, method, alone, distilled):
+    rows = survey.distilled(f"distillation/{page}_distillation")
+    found = [row for row in rows if (row.student, row.method) == (student, method)]
+    assert [(row.alone, row.distilled) for row in found] == [(alone, distilled)] and found[0].source
+
+
+def test_every_published_student_stands_on_a_page_of_the_taxonomy():
+    from lightvit_lab.survey.leaves import read_rows
+
+    assert {row["page"] for row in read_rows("distilled.csv")} <= {leaf.page for leaf in survey.taxonomy()}
