@@ -29,3 +29,14 @@ def test_a_block_whose_branch_is_silent_passes_its_input_on():
 def test_wrong_channels_end_in_a_sentence():
     with pytest.raises(LabError, match="1 channels, the model takes 3"):
         models.create_model("lab_cnn")(torch.zeros(1, 1, 32, 32))
+
+
+def test_pooled_blocks_convolve_at_every_place_and_keep_the_largest_of_four():
+    model = models.create_model("lab_cnn", widths=(8, 12), pooled=True).eval()
+    assert [block.conv1.stride for block in model.stages] == [(1, 1), (1, 1)]
+    block, maps = model.stages[0], torch.randn(2, 4, 8, 8)
+    pooled = torch.nn.functional.max_pool2d(block.conv1(maps), 2)
+    inner = block.conv2(torch.relu(block.norm1(pooled)))
+    shortcut = block.shortcut(torch.nn.functional.max_pool2d(maps, 2))
+    assert torch.allclose(block(maps), torch.relu(block.norm2(inner) + shortcut), atol=1e-6)
+    assert model.stages(model.stem(torch.randn(1, 3, 32, 32))).shape == (1, 12, 8, 8)
