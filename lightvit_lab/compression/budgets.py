@@ -26,6 +26,8 @@ def choose(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio, b
     if isinstance(ratio, Mapping):
         for name in ratio:
             require_choice(caller, "layer", name, scores)
+        if not ratio:
+            raise LabError(f"{caller}: ratio={{}} names no layer; give a number for all, or {{{next(iter(scores))!r}: 0.5}}")
         if budget == "global":
             raise LabError(f"{caller}: ratio says it for each layer, and budget='global' would choose by itself; give a number, "
                            "or budget='layer'")

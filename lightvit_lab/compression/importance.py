@@ -73,10 +73,8 @@ def _of_head_dims(attention: nn.Module, power: int) -> Tensor:
 
 def _of_channels(model: nn.Module, power: int) -> Tensor:
     parts = stream(model)
-    own = [getattr(model, name).detach().abs().pow(power).flatten(0, -2).sum(0) for name in parts.tables]
-    scales = [value.detach().abs().pow(power) for part in parts.norms for value in part.parameters(recurse=False)]
-    return sum([*own, *scales, *(_rows(part, power) for part in parts.writers),
-                *(_columns(part, power) for part in parts.readers)])
+    norms = [part.weight.detach().abs().pow(power) for part in parts.norms if isinstance(part, nn.LayerNorm)]
+    return sum([*norms, *(_rows(part, power) for part in parts.writers), *(_columns(part, power) for part in parts.readers)])
 
 
 def _rows(layer: nn.Module, power: int) -> Tensor:
