@@ -72,6 +72,9 @@ def _keep_head_width(model: nn.Module, kept: dict[str, dict[str, Any]]) -> None:
     for name, dims in kept.items():
         attention = _named(found, name)
         num_heads, head_dim = head_shape(attention)
+        if not isinstance(dims, dict) or not all(isinstance(dims.get(part), list) for part in ("qk", "v")):
+            raise LabError(f"apply_pruning: of the heads of {name} the plan keeps {str(dims)[:80]}; give "
+                           '{"qk": [[...], ...], "v": [[...], ...]}, a list of dimensions for each head')
         qk, v = ([_index(name, index, head_dim).tolist() for index in dims[part]] for part in ("qk", "v"))
         if len(qk) != num_heads or len(v) != num_heads or len({len(index) for index in qk + v}) != 1:
             raise LabError(f"apply_pruning: {name} has {num_heads} heads, and the plan does not keep equally many dimensions in "

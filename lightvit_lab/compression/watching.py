@@ -27,8 +27,8 @@ def products(model: nn.Module, watched: Watched, inputs: Tensor, labels: Tensor)
             names = list(watched)
             gradients = torch.autograd.grad(loss, [seen[name][0] for name in names])
             for name, gradient in zip(names, gradients):
-                value = seen[name][1] * gradient
-                found[name].append(value.detach().flatten(1, -2).sum(1).cpu())
+                value = (seen[name][1] * gradient).detach()
+                found[name].append(value.flatten(1, -2).sum(1).cpu() if value.dim() > 2 else value.cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 

@@ -8,7 +8,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import nn
 
 from ..errors import LabError
-from .adapter import _is_timm, attention_modules
+from .adapter import attention_modules
 from .lightvit import LightViTAttention
 from .vision_transformer import Attention, VisionTransformer
 
@@ -45,7 +45,7 @@ def attentions(model: nn.Module) -> dict[str, nn.Module]:
     """Name -> attention module of one `qkv` and one `proj`, in order. Raises LabError for attention of any other kind."""
     found = attention_modules(model)
     for name, part in found.items():
-        if type(part) not in (Attention, LightViTAttention) and not _is_timm(part):
+        if type(part) not in (Attention, LightViTAttention) and hasattr(part, "weights"):     # without, it is timm's
             raise LabError(f"{name} is {type(part).__name__}, whose heads are not known here; prune before attention is "
                            "replaced, and give one of the lab's models or timm's ViT or DeiT")
         _require_linear(name, part, "qkv", "proj")
