@@ -1,8 +1,8 @@
 """One-shot pruning: how much accuracy compensation saves, and how much of the MACs saved is saved in time.
 
-`accuracy`: the zoo's teacher without half of its neurons and a quarter of its heads, beside plain magnitude's choice of as
-many. `speed`: DeiT-S pruned by its neurons and heads, in every way, taking turns with the whole. `seconds`: compressing
-DeiT-S with 32 calibration pictures. LIGHTVIT_BENCH_THREADS sets the threads.
+`accuracy`: the zoo's teacher without half of its neurons and a quarter of its heads, beside plain magnitude's choice of
+as many. `speed`: DeiT-S pruned by its neurons and heads, and in other ways, taking turns with the whole. `seconds`:
+compressing DeiT-S with 32 calibration pictures. LIGHTVIT_BENCH_THREADS sets the threads.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from lightvit_lab.compression.pruning import prune_embedding, prune_head_width, 
 RECIPES = {"magnitude": {}, "magnitude, compensated": {"compensate": True},
            "activation, compensated": {"importance": "activation", "compensate": True},
            "fisher, compensated": {"importance": "fisher", "compensate": True}}
-OURS = "magnitude, compensated"
 DEIT = "deit_small_patch16_224"
 
 
@@ -46,16 +45,16 @@ def accuracy(count):
     calibration = data.load("cifar10", "train", count=256).batch(torch.arange(256))
     pictures = data.load("cifar10", "test", count=count)
     whole = right(model, pictures)
-    print(f"zoo:lab_vit_teacher/cifar10: {whole.mean():.2%} of {len(whole):,} test pictures; 50 % of neurons and 25 % of heads go")
+    print(f"zoo:lab_vit_teacher/cifar10: {whole.mean():.2%} of {len(whole):,} test pictures right; then 50 % of the "
+          "neurons and 25 % of the heads go")
     plain = None
     for label, how in RECIPES.items():
         found = right(smaller(model, calibration, **how), pictures)
         plain = found if plain is None else plain
-        loss = 100 * (whole - found)
-        half = 1.96 * loss.std() / len(loss) ** 0.5
-        low, high = interval(whole, plain, found)
-        print(f"    {label}: loses {loss.mean():.2f} +- {half:.2f} points, "
-              f"{loss.mean() / (100 * (whole - plain).mean()):.2f} of plain magnitude's ({low:.2f} to {high:.2f})", flush=True)
+        loss, share = 100 * (whole - found), (whole - found).mean() / (whole - plain).mean()
+        half, (low, high) = 1.96 * loss.std() / len(loss) ** 0.5, interval(whole, plain, found)
+        print(f"    {label}: loses {loss.mean():.2f} +- {half:.2f} points, {share:.2f} of plain magnitude's "
+              f"({low:.2f} to {high:.2f})", flush=True)
 
 
 def candidates(model):

@@ -12,7 +12,8 @@ from lightvit_lab import models
 PICTURES = (6, 3, 32, 32)
 LAB = ("lab_vit", {"dim": 24, "depth": 3, "num_heads": 3, "patch_size": 8, "mlp_ratio": 2.0})
 DISTILLED = ("lab_vit", {**LAB[1], "embedding": "patch", "distilled": True, "fused": False})
-TIMM = ("deit_tiny_distilled_patch16_224", {"img_size": 32, "depth": 3, "embed_dim": 24, "mlp_ratio": 2.0, "num_classes": 10})
+TIMM = ("deit_tiny_distilled_patch16_224", {"img_size": 32, "depth": 3, "embed_dim": 24, "mlp_ratio": 2.0,
+                                            "num_classes": 10})
 SCALED = ("vit_tiny_patch16_224", {**TIMM[1], "init_values": 0.5, "reg_tokens": 2, "global_pool": "avg"})
 LIGHTVIT = ("lab_lightvit", {"embed_dims": (24, 24), "num_layers": (2, 2), "num_heads": (3, 3), "mlp_ratios": (2, 2),
                              "neck_dim": 32})
