@@ -34,10 +34,10 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
     recipe, plans = _recipe_text(model)
     tensors = {name: _stored(name, value, precision) for name, value in model.state_dict().items()}
     about = json.dumps({"format": FORMATS[2 if plans else 1], "recipe": recipe, "sha256": _digest(tensors, recipe)})
-    content = encode(tensors, {"lightvit_lab": about})      # one entry: of several, safetensors leaves the order to chance
+    content = encode(tensors, {"lightvit_lab": about})      # one entry: of several, their order is left to chance
     if (header := int.from_bytes(content[:8], "little")) > LARGEST_HEADER:
-        raise LabError(f"checkpoint.save: names and recipe take {header:,} bytes, more than the {LARGEST_HEADER:,} that "
-                       "load reads; save a model of fewer plans")
+        raise LabError(f"checkpoint.save: names and recipe take {header:,} bytes, and load reads {LARGEST_HEADER:,} of "
+                       "them; save a model of fewer plans")
     _write(Path(path), content)
     return hashlib.sha256(content).hexdigest()
 
@@ -45,10 +45,10 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
 def load(path: str | os.PathLike) -> nn.Module:
     """The model that `save` wrote, in eval mode, its weights in the type they are created with (float32).
 
-    `path` may name a model of the zoo, "zoo:lab_vit_teacher/cifar10". Verifies the sha256 over tensors and recipe before
-    anything is built, and that the recipe makes what the tensors are before memory is taken for it; whoever wrote the
-    file, nothing in it is executed. Raises LabError, naming the file and the fault, on what is damaged, was not written
-    by `save`, or is of a newer version of the lab.
+    `path` may name a model of the zoo, "zoo:lab_vit_teacher/cifar10". Verifies the sha256 over tensors and recipe
+    before anything is built, and that the recipe makes what the tensors are before memory is taken for it; whoever
+    wrote the file, nothing in it is executed. Raises LabError, naming the file and the fault, on what is damaged, was
+    not written by `save`, or is of a newer version of the lab.
     """
     if str(path).startswith("zoo:"):
         from .zoo import find
@@ -57,9 +57,9 @@ def load(path: str | os.PathLike) -> nn.Module:
     tensors, text = _read(Path(path))
     try:
         return recipes.rebuild(recipes.parse(text), tensors)
-    except (LabError, json.JSONDecodeError, RecursionError) as error:
-        raise LabError(f"checkpoint.load: {path} holds no model that can be made: {error}. The file is of another version of "
-                       "the lab, or was put together by hand; save the model anew") from error
+    except (ValueError, RecursionError) as error:       # LabError and json's own are ValueErrors
+        raise LabError(f"checkpoint.load: {path} holds no model that can be made: {str(error)[:600]}. The file is of "
+                       "another version of the lab, or was put together by hand; save the model anew") from error
 
 
 def _recipe_text(model: nn.Module) -> tuple[str, bool]:
@@ -71,13 +71,13 @@ def _recipe_text(model: nn.Module) -> tuple[str, bool]:
     try:
         text = json.dumps(recipe, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise LabError(f"checkpoint.save: the arguments of {recipe['name']} are {recipe['arguments']}, which a file cannot "
-                       f"hold ({error}); create the model with numbers, text, lists alone") from error
+        raise LabError(f"checkpoint.save: the arguments of {recipe['name']} are {recipe['arguments']}, which a file "
+                       f"cannot hold ({error}); create the model with numbers, text, lists alone") from error
     try:
         recipes.require_fit(recipes.parse(text), model.state_dict())
     except LabError as error:
-        raise LabError(f"checkpoint.save: load could not make this model anew: {error}. Change models by the arguments of "
-                       "create_model and by the lab's transforms, which the recipe remembers") from error
+        raise LabError(f"checkpoint.save: load could not make this model anew: {error}. Change models by the arguments "
+                       "of create_model and by the lab's transforms, which the recipe remembers") from error
     return text, bool(recipe.get("plans"))
 
 
@@ -87,8 +87,8 @@ def _stored(name: str, value: Tensor, precision: str) -> Tensor:
     if precision != "float16" or not value.is_floating_point():
         return value
     if (rounded := value.half()).isinf().sum() > value.isinf().sum():
-        raise LabError(f"checkpoint.save: {name} reaches {value.abs().max():.3g}, and float16 ends at 65504; save it with "
-                       'precision="as it is"')
+        raise LabError(f"checkpoint.save: {name} reaches {value.abs().max():.3g}, and float16 ends at 65504; save it "
+                       'with precision="as it is"')
     return rounded
 
 
@@ -120,8 +120,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
         return tensors, about["recipe"]
     except Exception as error:      # safetensors and json raise several kinds, and each means the same here
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise LabError(f"checkpoint.load: {path} is no model that can be read ({reason}); fetch or save it anew, or read "
-                       "files of authors by checkpoint.import_official(path)") from error
+        raise LabError(f"checkpoint.load: {path} is no model that can be read ({reason}); fetch or save it anew, or "
+                       "read files of authors by checkpoint.import_official(path)") from error
 
 
 def _require_sizes(path: Path) -> None:

@@ -19,15 +19,21 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registering
 
 from .. import models
+from ..compression import low_rank, low_rank_attention, sparsity, structure
 from ..errors import LabError, require_choice
 from ..models.transforming import Apply
 
-TRANSFORMS: dict[str, Apply] = {}
+TRANSFORMS: dict[str, Apply] = {
+    "prune": structure.apply_pruning,
+    "prune_weights": sparsity.apply_sparsity,
+    "factorize": low_rank.apply_factors,
+    "low_rank_attention": low_rank_attention.apply_low_rank_attention,
+}
 OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls", "feature_cfg",
               "kwargs_filter")           # beginnings of arguments by which timm fetches, reads files, or leaves meta
 LARGEST_NUMBER, LARGEST_SIZE = 2**16, 2**10      # of any number; of an argument that is a size in pixels or tokens
-MOST_ENTRIES, MOST_PLANS, DEEPEST, LONGEST_TEXT = 2**16, 64, 10, 200
-SPARE, LEAST_NUMBERS, LEAST_PARTS = 64, 2**25, 2**12    # a base may be so many times its file, or so large at least
+MOST_ENTRIES, MOST_ARGUMENTS, MOST_PLANS, DEEPEST, LONGEST_TEXT = 2**16, 64, 64, 10, 200
+SPARE, LEAST_NUMBERS, LEAST_PARTS = 64, 2**25, 2**14    # a base may be so many times its file, or so large at least
 SHOWN = 3                                        # tensors named in an error
 
 
@@ -62,7 +68,7 @@ def require_fit(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Non
     with torch.device("meta"), _bounded(tensors):
         needed = _make(recipe).state_dict()
     faults = [f"{name} is missing" for name in needed if name not in tensors]
-    faults += [f"{name} is not known" for name in tensors if name not in needed]
+    faults += [f"{name[:80]} is not known" for name in tensors if name not in needed]
     for name in needed.keys() & tensors.keys():
         given, asked = tensors[name], needed[name]
         if given.shape != asked.shape or given.is_floating_point() != asked.is_floating_point():
@@ -104,7 +110,7 @@ def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """While this lasts, modules of this thread that register more than is in proportion to `tensors` raise LabError."""
     numbers = max(SPARE * sum(value.numel() for value in tensors.values()), LEAST_NUMBERS)
     parts = max(SPARE * len(tensors), LEAST_PARTS)
-    left, thread = {"numbers": numbers, "parts": 4 * parts}, threading.get_ident()
+    left, thread = {"numbers": numbers, "parts": parts}, threading.get_ident()
 
     def count(module: nn.Module, name: str, value: Any) -> None:
         if threading.get_ident() != thread:
@@ -127,7 +133,7 @@ def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def _require_plain(value: Any, depth: int = 0) -> None:
-    """Raise LabError unless `value` is made of short text, bounded numbers, booleans, None, and short lists and dicts."""
+    """Raise LabError unless `value` is short text, a bounded number, a boolean, None, or lists and dicts of these."""
     if depth > DEEPEST:
         raise LabError(f"its recipe is nested more than {DEEPEST} deep")
     if isinstance(value, list | dict):
@@ -144,12 +150,14 @@ def _require_plain(value: Any, depth: int = 0) -> None:
 
 
 def _require_arguments(arguments: Mapping[str, Any]) -> None:
+    if len(arguments) > MOST_ARGUMENTS:
+        raise LabError(f"its recipe has {len(arguments):,} arguments, more than {MOST_ARGUMENTS}")
     for name, value in arguments.items():
         if name.startswith(OPEN_FILES):
-            raise LabError(f"its recipe has the argument {name!r}, by which models fetch or read what is not in the file")
+            raise LabError(f"its recipe has the argument {name!r}, by which models fetch or read what is not in a file")
         largest = max((abs(number) for number in _numbers(value)), default=0)
         if "size" in name and largest > LARGEST_SIZE:
-            raise LabError(f"its recipe has {name}={value}, more than {LARGEST_SIZE}")
+            raise LabError(f"its recipe has {name}={str(value)[:80]}, more than {LARGEST_SIZE}")
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -22,9 +22,22 @@ def inputs(size):
 def samples():
     """Name -> a function that makes the model, and the size of its pictures."""
     from lightvit_lab import models
+    from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
 
     small = {"image_size": 16, "patch_size": 8, "dim": 8, "depth": 1, "num_heads": 2, "mlp_ratio": 1}
-    return {"model_1": (lambda: models.create_model("lab_vit_student", **small), 16)}
+    timm = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "depth": 2, "num_classes": 3}
+    light = {"embed_dims": [8, 16], "num_layers": [1, 1], "num_heads": [2, 2], "num_tokens": 2, "neck_dim": 8}
+    return {
+        "model_1": (lambda: models.create_model("lab_vit_student", **small), 16),
+        "model_2_pruned": (lambda: pruning.prune_head_width(pruning.prune_blocks(pruning.prune_heads(pruning.prune_mlp(
+            models.create_model("deit_tiny_patch16_224", **timm), 0.5), 0.5), 0.5), 0.5), 16),
+        "model_2_factors": (lambda: sparsity.prune_weights(low_rank.factorize(pruning.prune_embedding(
+            models.create_model("lab_vit_student", **small), 0.25), rank=1), 0.5), 16),
+        "model_2_attention": (lambda: low_rank_attention.replace_attention(
+            models.create_model("lab_vit_student", **small), "linformer", rank=3), 16),
+        "model_2_lightvit": (lambda: low_rank.factorize(pruning.prune_heads(
+            models.create_model("lab_lightvit", **light), 0.5), energy=0.3), 32),
+    }
 
 
 def main():

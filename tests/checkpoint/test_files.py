@@ -94,8 +94,8 @@ def rewritten(path, change):
 
 @pytest.mark.parametrize("change, words", [
     (lambda recipe: recipe.update(name="lab_vit_studemt"), "lab_vit_student"),
-    (lambda recipe: recipe["arguments"].update(depth=3), "are not those of lab_vit_student: blocks.2.*is missing; .*and 9 more.*save the model anew"),
-    (lambda recipe: recipe["arguments"].update(dim=32), r"are not those of lab_vit_student: .* instead of float32 \(.*32"),
+    (lambda recipe: recipe["arguments"].update(depth=3), "not those of lab_vit_student: blocks.2.*is missing; .*and 9 more"),
+    (lambda recipe: recipe["arguments"].update(dim=32), r"not those of lab_vit_student: .* instead of float32 \(.*32"),
     (lambda recipe: recipe["arguments"].update(colour="red"), "colour"),
     (lambda recipe: recipe.pop("arguments"), "its recipe is no"),
 ])
@@ -126,7 +126,7 @@ def test_a_file_of_a_newer_version_says_that_the_lab_is_to_be_updated(tmp_path):
 def test_a_model_that_was_changed_by_hand_is_refused_when_it_is_saved(tmp_path):
     model = small()
     model.head = nn.Linear(16, 3)
-    with pytest.raises(LabError, match=r"could not make this model anew.*head.* is float32 \(3.*instead of float32 \(10"):
+    with pytest.raises(LabError, match=r"make this model anew.*head.* is float32 \(3.*instead of float32 \(10"):
         checkpoint.save(model, tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -143,13 +143,13 @@ def test_numbers_too_large_for_float16_are_named_instead_of_becoming_infinite(tm
 
 @torch.inference_mode()
 def test_tied_turned_and_double_weights_are_saved_each_for_itself(tmp_path):
-    model, inputs = small(), torch.randn(2, 3, 32, 32)
+    model = small()
     model.blocks[1].mlp.fc1.weight = model.blocks[0].mlp.fc1.weight                    # two names, one tensor
-    turned = model.head.weight.detach().T.contiguous().T
-    model.head.weight = nn.Parameter(turned)
+    model.head.weight = nn.Parameter(model.head.weight.detach().T.contiguous().T)
     assert not model.head.weight.is_contiguous()
     checkpoint.save(model, tmp_path / "model.safetensors")
-    assert torch.equal(checkpoint.load(tmp_path / "model.safetensors")(inputs), model(inputs))
+    loaded = checkpoint.load(tmp_path / "model.safetensors").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
     checkpoint.save(model.double(), tmp_path / "model.safetensors")
     assert {value.dtype for value in checkpoint.load(tmp_path / "model.safetensors").parameters()} == {torch.float32}
 
