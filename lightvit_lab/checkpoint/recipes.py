@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registering
@@ -80,11 +79,8 @@ def require_fit(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Non
 
 def _make(recipe: Mapping[str, Any]) -> nn.Module:
     """The model of `recipe`, its weights fresh. Raises LabError whatever stands in the way."""
-    name = recipe["name"]
-    if name not in models.names() and not timm.is_model(name.partition(".")[0]):
-        require_choice("create_model", "name", name, [*models.names(), *timm.list_models()])
     try:
-        model = models.create_model(name, **recipe["arguments"])
+        model = models.create_model(recipe["name"], **recipe["arguments"])
         for plan in recipe.get("plans", []):
             model = TRANSFORMS[plan["transform"]](model, plan)
     except LabError:

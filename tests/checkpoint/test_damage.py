@@ -137,7 +137,8 @@ def damaged(folder):
     about, tensors = parts(folder / "0.safetensors")
     for text in recipes_of_strangers(json.loads(about["recipe"])):
         yield "recipe", lambda text=text: forged(about, tensors, text)
-    for changes in ({"format": "lightvit_lab model 99"}, {"format": None}, {"format": [1]}, {"sha256": 1}, {"recipe": 7}):
+    formats = ({"format": "lightvit_lab model 99"}, {"format": None}, {"format": [1]})
+    for changes in (*formats, {"sha256": None}, {"recipe": 7}):
         yield "about", lambda changes=changes: encode(tensors, {"lightvit_lab": json.dumps({**about, **changes})})
     yield "about", lambda: encode(tensors, {"lightvit_lab": "[]"})
     kinds = {"flipped": lambda: flipped(draw, content), "cut": lambda: content[: draw.randrange(len(content))],
