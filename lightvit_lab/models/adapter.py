@@ -32,7 +32,7 @@ def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     if hasattr(model, "_orig_mod"):
         raise LabError("this model is compiled, and what was compiled runs past the hooks that read attention; give the model "
                        "before torch.compile, which is compiled._orig_mod")
-    readable = {name: module for name, module in model.named_modules() if _readable(module)}
+    readable = {name: module for name, module in model.named_modules() if is_readable(module)}
     if readable:
         return readable
     unreadable = [f"{name} ({type(module).__name__})" for name, module in model.named_modules()
@@ -46,7 +46,8 @@ def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     raise LabError(f"{type(model).__name__} has no attention that can be read; {known}")
 
 
-def _readable(module: nn.Module) -> bool:
+def is_readable(module: nn.Module) -> bool:
+    """True for attention whose weights can be read: by its own `weights`, or as timm computes them."""
     return _is_timm(module) or callable(getattr(module, "weights", None))
 
 
