@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import LabError, require_range
+from .compression import error_bars
 from .display import style
 
 Scored = tuple[float, float, float, float]     # what was turned, accuracy, low and high
@@ -58,9 +59,7 @@ def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequenc
         figure.add_trace(go.Scatter(
             x=[rank * (1 + 0.015 * index) for rank in ranks], y=middle, name=label, mode="lines+markers", **style(index),
             customdata=list(ranks), hovertemplate="rank %{customdata}: %{y:.2f} %<extra>" + label + "</extra>",
-            error_y=dict(type="data", symmetric=False, thickness=1,
-                         array=[100 * max(layers) - mid for layers, mid in zip(by_rank, middle)],
-                         arrayminus=[mid - 100 * min(layers) for layers, mid in zip(by_rank, middle)])))
+            error_y=error_bars(middle, *([100 * end(layers) for layers in by_rank] for end in (min, max)))))
     figure.update_xaxes(title="rank", type="log", tickvals=list(ranks), ticktext=[str(rank) for rank in ranks])
     figure.update_yaxes(title="output error (%)", type="log", dtick="D2")
     return figure.update_layout(legend=_above(len(errors)), margin=dict(t=20 + _TITLES * len(errors)))
@@ -81,12 +80,10 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str, whole: tup
         for _, *shares in points:
             for share in shares:
                 require_range("accuracy_over", "a share", share, 0, 1)
-        xs, middle, low, high = zip(*sorted(points))
+        xs, *scores = zip(*sorted(points))
         figure.add_trace(go.Scatter(
-            x=xs, y=[100 * value for value in middle], name=label, mode="lines+markers", **style(index),
-            hovertemplate="%{x}: %{y:.1f} %<extra>" + label + "</extra>",
-            error_y=dict(type="data", symmetric=False, array=[100 * (a - b) for a, b in zip(high, middle)],
-                         arrayminus=[100 * (a - b) for a, b in zip(middle, low)])))
+            x=xs, y=_percent(scores[0]), name=label, mode="lines+markers", **style(index),
+            hovertemplate="%{x}: %{y:.1f} %<extra>" + label + "</extra>", error_y=error_bars(*map(_percent, scores))))
     figure.update_xaxes(title=turned, tickvals=values, ticktext=[f"{value:g}" for value in values],
                         type="log" if log else "linear", tickangle=0)
     figure.update_yaxes(title="test accuracy (%)")
@@ -102,13 +99,12 @@ def time_over_rank(ranks: Sequence[int], macs: Sequence[float], times: Sequence[
     if not len(ranks) == len(macs) == len(times):
         raise LabError(f"time_over_rank: {len(ranks)} ranks, {len(macs)} counts and {len(times)} times; give as many of each")
     middle, low, high = zip(*times)
-    figure = go.Figure(go.Scatter(x=ranks, y=[100 * share for share in macs], name="MACs", mode="lines",
+    figure = go.Figure(go.Scatter(x=ranks, y=_percent(macs), name="MACs", mode="lines",
                                   line=style(0)["line"], hovertemplate="rank %{x}: %{y:.0f} % of the MACs<extra></extra>"))
     figure.add_trace(go.Scatter(
-        x=ranks, y=[100 * share for share in middle], name="measured time", mode="lines+markers", **style(1),
+        x=ranks, y=_percent(middle), name="measured time", mode="lines+markers", **style(1),
         hovertemplate="rank %{x}: %{y:.0f} % of the time<extra></extra>",
-        error_y=dict(type="data", symmetric=False, array=[100 * (a - b) for a, b in zip(high, middle)],
-                     arrayminus=[100 * (a - b) for a, b in zip(middle, low)])))
+        error_y=error_bars(*map(_percent, (middle, low, high)))))
     figure.add_hline(y=100, line=dict(color="#000000", width=1))
     for index, shares in enumerate((macs, middle)):
         if (rank := crossing(ranks, shares)) is not None:
@@ -127,6 +123,10 @@ def crossing(ranks: Sequence[float], shares: Sequence[float], level: float = 1.0
         if below < level <= above:
             found = left + (right - left) * (level - below) / (above - below)
     return found
+
+
+def _percent(shares: Sequence[float]) -> list[float]:
+    return [100 * share for share in shares]
 
 
 def _above(lines: int) -> dict:
