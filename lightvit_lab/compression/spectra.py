@@ -82,9 +82,10 @@ def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) 
 
 
 def _root(matrix: Tensor) -> Tensor:
-    """Lower triangular S with S S^T = `matrix` (n, n), float64, made regular."""
+    """S with S S^T = `matrix` (n, n), float64, made regular; by eigenvalues, which rounding may have left below 0."""
+    values, vectors = torch.linalg.eigh(matrix)
     ridge = RIDGE * matrix.diagonal().mean().clamp(min=1e-12)
-    return torch.linalg.cholesky(matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))
+    return vectors * (values.clamp(min=0) + ridge).sqrt()
 
 
 def worthwhile(found: Spectrum) -> int:
