@@ -30,7 +30,6 @@ def test_scores_move_with_the_product_of_weight_and_gradient_also_where_the_weig
     weight = torch.tensor([[1.0, -2.0], [3.0, 0.5]], requires_grad=True)
     moving = Moving(weight)
     moving.scores.data = torch.tensor([0.0, 1.0, 2.0, 3.0])
-    moving.step(0.25, 1)                       # one step is the last one... and rests are over when all is done
     moving.mask[0] = 0.0
     given = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
     (moving(weight) * given).sum().backward()
