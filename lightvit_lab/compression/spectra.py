@@ -82,10 +82,10 @@ def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) 
 
 
 def _root(matrix: Tensor) -> Tensor:
-    """S with S S^T = `matrix` (n, n), float64, made regular. A Cholesky factor would do as well for what is regular; sums made
-    in float32 can leave eigenvalues below 0, at which it stops."""
+    """S with S S^T = `matrix` (n, n), float64, made regular; by eigenvalues, which rounding may have left below 0."""
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors * (values.clamp(min=0) + RIDGE * values.mean().clamp(min=1e-12)).sqrt()
+    ridge = RIDGE * matrix.diagonal().mean().clamp(min=1e-12)
+    return vectors * (values.clamp(min=0) + ridge).sqrt()
 
 
 def worthwhile(found: Spectrum) -> int:
