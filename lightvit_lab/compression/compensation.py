@@ -28,18 +28,18 @@ def prediction(moments: Moments, kept: Tensor, removed: Tensor, ridge: float, ce
 
 @torch.no_grad()
 def refit(model: nn.Module, columns: Mapping[str, Tensor], inputs: Tensor, ridge: float) -> nn.Module:
-    """Refit, in place, the linear layers named in `columns` as if the inputs not named there were gone; returns `model`.
+    """Refit, in place, the linear layers named in `columns` as if they had no other inputs; returns `model`.
 
-    The columns of those stay for `apply_pruning` to take out. `inputs` (B, C, H, W) are the calibration pictures; all
+    The other columns stay for `apply_pruning` to take out. `inputs` (B, C, H, W) are the calibration pictures; all
     statistics are those of the whole model.
     """
     layers = {name: model.get_submodule(name) for name in columns}
     moments = input_moments(model, inputs, layers)
     for name, kept in columns.items():
         kept = kept.to(moments[name].total.device)
-        is_removed = torch.ones(layers[name].in_features, dtype=torch.bool, device=kept.device).index_fill(0, kept, False)
-        if is_removed.any():
-            _correct(layers[name], moments[name], kept, is_removed.nonzero().flatten(), ridge)
+        removed = torch.ones(layers[name].in_features, device=kept.device).index_fill(0, kept, 0).nonzero().flatten()
+        if len(removed):
+            _correct(layers[name], moments[name], kept, removed, ridge)
     return model
 
 
