@@ -113,7 +113,5 @@ def _global_counts(caller: str, ranked: Mapping[str, Tensor], ratio: float, mult
 
 def _kept(scores: Tensor, count: int) -> Any:
     """Indices of the `count` highest, rising; of head dimensions in each head, of queries with keys and of values."""
-    if scores.dim() == 1:
-        return scores.topk(count).indices.sort().values.tolist()
-    qk, v = scores.topk(count, dim=2).indices.sort(dim=2).values.tolist()
-    return {"qk": qk, "v": v}
+    best = scores.sort(dim=-1, descending=True, stable=True).indices[..., :count].sort(dim=-1).values.tolist()
+    return best if scores.dim() == 1 else {"qk": best[0], "v": best[1]}

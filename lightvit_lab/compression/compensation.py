@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from .calibrating import Moments, input_moments
 
+LEAST = 1e-12      # of the inputs' mean square: neurons that never fire, or fire alike, leave a singular matrix
+
 
 def prediction(moments: Moments, kept: Tensor, removed: Tensor, ridge: float, centred: bool = True) -> Tensor:
     """A (removed, kept), float64: the ridge regression of inputs `removed` on inputs `kept`.
@@ -22,7 +24,7 @@ def prediction(moments: Moments, kept: Tensor, removed: Tensor, ridge: float, ce
     """
     products = moments.covariance if centred else moments.second_moment
     among, across = products[kept][:, kept], products[removed][:, kept]
-    weight = ridge * among.diagonal().mean().clamp_min(torch.finfo(among.dtype).tiny)
+    weight = ridge * among.diagonal().mean() + LEAST * moments.second_moment.diagonal().mean() + 1e-30
     return torch.linalg.solve(among + weight * torch.eye(len(kept), dtype=among.dtype, device=among.device), across.T).T
 
 

@@ -18,10 +18,11 @@ FEW = 16     # pictures at once; what is kept for the gradients of more would no
 def products(model: nn.Module, watched: Watched, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Name -> (pictures, n): the sum over a picture's tokens of value times gradient of the picture's cross entropy."""
     found: dict[str, list[Tensor]] = {name: [] for name in watched}
-    with _seeing(model, watched) as seen, torch.enable_grad():
+    with _seeing(model, watched) as seen, torch.inference_mode(False), torch.enable_grad():
         place = next(model.parameters()).device
         for images, answers in zip(inputs.split(FEW), labels.split(FEW)):
-            logits = model(images.to(place).requires_grad_())     # gradients, though all weights may be frozen
+            images = images.clone().to(place).requires_grad_()     # gradients, though all weights may be frozen
+            logits = model(images)
             _require_classes(labels, logits.shape[1])
             loss = F.cross_entropy(logits, answers.to(place), reduction="sum")
             names = list(watched)

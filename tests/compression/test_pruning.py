@@ -29,7 +29,6 @@ def widths(model):
 
 
 @pytest.mark.parametrize("kind", EVERY)
-@torch.inference_mode()
 def test_every_function_returns_a_smaller_model_and_leaves_its_argument_untouched(kind):
     for prune in FUNCTIONS:
         if prune is prune_embedding and kind not in PLAIN:
