@@ -81,9 +81,10 @@ class NystromAttention(LowRankAttention):
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         few_queries, few_keys = self.means @ query, self.means @ key
-        between = (few_queries @ few_keys.mT * self.scale).float().softmax(dim=-1)
         gathered = self.attend(few_queries, key, value)
-        return self.attend(query, few_keys, (pseudo_inverse(between, self.iterations) @ gathered.float()).to(gathered))
+        exact = torch.promote_types(gathered.dtype, torch.float32)           # no inverse in half precision
+        between = (few_queries @ few_keys.mT * self.scale).to(exact).softmax(dim=-1)
+        return self.attend(query, few_keys, (pseudo_inverse(between, self.iterations) @ gathered.to(exact)).to(gathered))
 
 
 METHODS: dict[str, type[LowRankAttention]] = {"linformer": LinformerAttention, "nystrom": NystromAttention}

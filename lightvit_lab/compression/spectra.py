@@ -82,9 +82,10 @@ def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) 
 
 
 def _root(matrix: Tensor) -> Tensor:
-    """Lower triangular S with S S^T = `matrix` (n, n), float64, made regular."""
-    ridge = RIDGE * matrix.diagonal().mean().clamp(min=1e-12)
-    return torch.linalg.cholesky(matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))
+    """S with S S^T = `matrix` (n, n), float64, made regular. A Cholesky factor would do as well for what is regular; sums made
+    in float32 can leave eigenvalues below 0, at which it stops."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors * (values.clamp(min=0) + RIDGE * values.mean().clamp(min=1e-12)).sqrt()
 
 
 def worthwhile(found: Spectrum) -> int:
@@ -114,7 +115,7 @@ def ranks_by_budget(spectra: Mapping[str, Spectrum], budget: float) -> dict[str,
         least = (int(budget * whole) - left) / whole
         raise LabError(f"factorize: budget={budget} is spent before every layer has rank 1; give budget >= {least:.3f}")
     ranks = dict.fromkeys(spectra, 1)
-    for _, name, rank, cost in sorted(_offers(spectra), reverse=True):
+    for _, name, rank, cost in sorted(_offers(spectra), key=lambda offer: (-offer[0], *offer[1:])):
         if cost <= left and rank == ranks[name] + 1:
             ranks[name], left = rank, left - cost
     return ranks

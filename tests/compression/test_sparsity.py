@@ -8,9 +8,10 @@ from drawn_weights import fill, pictures
 from torch import nn
 from torch.nn.utils import prune
 
-from lightvit_lab import LabError, data, models, training
+from lightvit_lab import data, models, training
 from lightvit_lab.compression.low_rank import factorize
 from lightvit_lab.compression.sparsity import apply_sparsity, prune_weights, sparsity, zeros_kept
+from lightvit_lab.errors import LabError
 from lightvit_lab.profiling import count
 
 INPUTS = pictures(1, 8, 3, 16, 16)
@@ -22,7 +23,7 @@ def small() -> nn.Module:
 
 
 def four_inputs(weight: list[list[float]], inputs: torch.Tensor, **how) -> torch.Tensor:
-    """The weight (rows of 4) of the only fc1, whose inputs are given, after pruning."""
+    """The weight (4 x 4) of the only fc1, whose inputs are given, after pruning."""
     model = models.create_model("lab_vit", image_size=16, dim=32, depth=1)
     model.patch_embed, model.blocks[0].attn = nn.Flatten(2), nn.Identity()
     model.embed, model.blocks[0].norm1, model.blocks[0].norm2 = lambda images: inputs, nn.Identity(), nn.Identity()
@@ -62,14 +63,14 @@ def test_only_the_blocks_linear_layers_get_zeros_and_the_model_is_left_untouched
 def test_wanda_weighs_each_weight_by_the_norm_of_its_input_and_compares_within_rows():
     # Norms of the inputs over all tokens: 1, 10, 0.1, 1. Scores: 4, 10, 0.3, 2 and 0.1, 2, 0.9, 0.3.
     tokens = torch.tensor([1.0, 10.0, 0.1, 1.0]).expand(8, 5, 4) * torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0])[:, None]
-    pruned = four_inputs([[4.0, 1.0, 3.0, 2.0], [0.1, 0.2, 9.0, 0.3]], tokens, importance="wanda")
-    assert pruned.tolist() == torch.tensor([[4.0, 1.0, 0.0, 0.0], [0.0, 0.2, 9.0, 0.0]]).tolist()
+    pruned = four_inputs(2 * [[4.0, 1.0, 3.0, 2.0], [0.1, 0.2, 9.0, 0.3]], tokens, importance="wanda")
+    assert pruned.tolist() == torch.tensor(2 * [[4.0, 1.0, 0.0, 0.0], [0.0, 0.2, 9.0, 0.0]]).tolist()
 
 
 def test_two_of_four_keeps_the_two_best_of_every_four_inputs():
     tokens = torch.ones(8, 5, 4)
-    pruned = four_inputs([[4.0, -1.0, 3.0, 2.0], [0.1, -0.2, 0.0, 0.3]], tokens, pattern="2:4")
-    assert pruned.tolist() == torch.tensor([[4.0, 0.0, 3.0, 0.0], [0.0, -0.2, 0.0, 0.3]]).tolist()
+    pruned = four_inputs(2 * [[4.0, -1.0, 3.0, 2.0], [0.1, -0.2, 0.0, 0.3]], tokens, pattern="2:4")
+    assert pruned.tolist() == torch.tensor(2 * [[4.0, 0.0, 3.0, 0.0], [0.0, -0.2, 0.0, 0.3]]).tolist()
     wide = prune_weights(small(), 0.5, "wanda", INPUTS, pattern="2:4")
     for name in LAYERS:
         fours = wide.get_submodule(name).weight.unflatten(1, (-1, 4))
@@ -105,7 +106,7 @@ def test_ratios_by_layer_leave_the_others_as_they_are():
 
 
 def test_factors_of_a_factorized_layer_are_pruned_too():
-    sparse = prune_weights(factorize(small(), 8, qkv="per_head", layers=("qkv", "fc1")), 0.5, "wanda", INPUTS)
+    sparse = prune_weights(factorize(small(), 4, qkv="per_head", layers=("qkv", "fc1")), 0.5, "wanda", INPUTS)
     shares = sparsity(sparse)
     assert shares["blocks.0.attn.qkv.up"] == shares["blocks.0.mlp.fc1.down"] == 0.5 and len(shares) == 12
 
