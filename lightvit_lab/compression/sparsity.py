@@ -37,7 +37,7 @@ def prune_weights(model: nn.Module, ratio: float | Mapping[str, float], importan
     """
     require_choice("prune_weights", "importance", importance, IMPORTANCES)
     require_choice("prune_weights", "budget", budget, BUDGETS)
-    layers = _weighted(block_layers("prune_weights", model))
+    layers = weighted_layers("prune_weights", model)
     ratios = _ratios(layers, ratio)
     _require_together(ratio, importance, pattern, budget)
     scores = _scores(model, layers, importance, calibration, seed)
@@ -64,7 +64,7 @@ def apply_sparsity(model: nn.Module, plan: Plan) -> nn.Module:
 def sparsity(model: nn.Module) -> dict[str, float]:
     """Name -> share of zeros of each linear layer in the blocks."""
     return {name: (layer.weight == 0).float().mean().item()
-            for name, layer in _weighted(block_layers("sparsity", model)).items()}
+            for name, layer in weighted_layers("sparsity", model).items()}
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
     Gradients of zeros are taken out, and after each step of any optimizer the zeros are set again: momentum and methods
     that mix the entries of a matrix, such as Muon, would move them. The model itself has no part added.
     """
-    layers = list(_weighted(block_layers("zeros_kept", model)).values())
+    layers = list(weighted_layers("zeros_kept", model).values())
     masks = [layer.weight != 0 for layer in layers]
 
     def reset(*_: Any) -> None:
@@ -91,10 +91,10 @@ def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
         yield model
 
 
-def _weighted(layers: Mapping[str, nn.Module]) -> dict[str, nn.Linear | GroupedLinear]:
-    """Layers with a weight: of a factorized one its two factors."""
+def weighted_layers(caller: str, model: nn.Module) -> dict[str, nn.Linear | GroupedLinear]:
+    """Name -> linear layer in the blocks of `model`, of a factorized one its two factors. Raises LabError if there are none."""
     found = {}
-    for name, layer in layers.items():
+    for name, layer in block_layers(caller, model).items():
         parts = {f"{name}.down": layer.down, f"{name}.up": layer.up} if isinstance(layer, LowRankLinear) else {name: layer}
         found.update(parts)
     return found
