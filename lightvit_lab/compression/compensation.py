@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from .calibrating import Moments, input_moments
 
+LEAST = 1e-12      # of the inputs' mean square: neurons that never fire, or fire alike, leave a singular matrix
+
 
 def prediction(moments: Moments, kept: Tensor, removed: Tensor, ridge: float, centred: bool = True) -> Tensor:
     """A (removed, kept), float64: the ridge regression of inputs `removed` on inputs `kept`.
@@ -22,24 +24,24 @@ def prediction(moments: Moments, kept: Tensor, removed: Tensor, ridge: float, ce
     """
     products = moments.covariance if centred else moments.second_moment
     among, across = products[kept][:, kept], products[removed][:, kept]
-    weight = ridge * among.diagonal().mean().clamp_min(torch.finfo(among.dtype).tiny)
+    weight = ridge * among.diagonal().mean() + LEAST * moments.second_moment.diagonal().mean() + 1e-30
     return torch.linalg.solve(among + weight * torch.eye(len(kept), dtype=among.dtype, device=among.device), across.T).T
 
 
 @torch.no_grad()
 def refit(model: nn.Module, columns: Mapping[str, Tensor], inputs: Tensor, ridge: float) -> nn.Module:
-    """Refit, in place, the linear layers named in `columns` as if the inputs not named there were gone; returns `model`.
+    """Refit, in place, the linear layers named in `columns` as if they had no other inputs; returns `model`.
 
-    The columns of those stay for `apply_pruning` to take out. `inputs` (B, C, H, W) are the calibration pictures; all
+    The other columns stay for `apply_pruning` to take out. `inputs` (B, C, H, W) are the calibration pictures; all
     statistics are those of the whole model.
     """
     layers = {name: model.get_submodule(name) for name in columns}
     moments = input_moments(model, inputs, layers)
     for name, kept in columns.items():
         kept = kept.to(moments[name].total.device)
-        is_removed = torch.ones(layers[name].in_features, dtype=torch.bool, device=kept.device).index_fill(0, kept, False)
-        if is_removed.any():
-            _correct(layers[name], moments[name], kept, is_removed.nonzero().flatten(), ridge)
+        removed = torch.ones(layers[name].in_features, device=kept.device).index_fill(0, kept, 0).nonzero().flatten()
+        if len(removed):
+            _correct(layers[name], moments[name], kept, removed, ridge)
     return model
 
 

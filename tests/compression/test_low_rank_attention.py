@@ -8,10 +8,11 @@ import torch
 from drawn_weights import fill, pictures
 from torch import nn
 
-from lightvit_lab import LabError, checkpoint, models, profiling
+from lightvit_lab import checkpoint, models, profiling
 from lightvit_lab.compression.low_rank import LowRankLinear, factorize
 from lightvit_lab.compression.low_rank_attention import (
     NystromAttention, apply_low_rank_attention, pseudo_inverse, replace_attention, segment_means)
+from lightvit_lab.errors import LabError
 from lightvit_lab.explain import record_attention
 
 INPUTS = pictures(1, 4, 3, 16, 16)
@@ -22,8 +23,8 @@ def small(name: str = "lab_vit", **arguments) -> nn.Module:
 
 
 def deit(**arguments) -> nn.Module:
-    return fill(models.create_model("deit_tiny_patch16_224", img_size=16, patch_size=4, depth=2, embed_dim=48, num_heads=3,
-                                    **arguments))
+    return fill(models.create_model("deit_tiny_patch16_224", img_size=16, patch_size=4, depth=2, embed_dim=48,
+                                    num_heads=3, **arguments))
 
 
 def cct() -> nn.Module:
@@ -34,7 +35,7 @@ CASES = [(small, INPUTS, 17), (deit, INPUTS, 17), (lambda: deit(qk_norm=True), I
          (cct, pictures(2, 4, 3, 32, 32), 16)]
 
 
-def without_shares(model: nn.Module) -> nn.Module:
+def written_out(model: nn.Module) -> nn.Module:
     """The same with attention written out, not fused."""
     for module in model.modules():
         if isinstance(getattr(module, "fused", None), bool):
@@ -49,7 +50,7 @@ def test_as_many_segments_as_tokens_give_exact_attention(make, inputs, tokens, m
     with torch.no_grad():
         logits, replaced = model(inputs), replace_attention(model, method, tokens)
         assert (replaced(inputs) - logits).abs().max() < limit * logits.abs().max().clamp(min=1)
-        assert (without_shares(replaced)(inputs) - logits).abs().max() < limit * logits.abs().max().clamp(min=1)
+        assert (written_out(replaced)(inputs) - logits).abs().max() < limit * logits.abs().max().clamp(min=1)
 
 
 def test_a_trained_teacher_is_rebuilt_exactly_at_full_rank_by_nystroem():
@@ -60,18 +61,18 @@ def test_a_trained_teacher_is_rebuilt_exactly_at_full_rank_by_nystroem():
 
 
 def test_nystroem_is_its_three_factors_with_a_true_pseudo_inverse():
-    model = small()
-    attention = replace_attention(model, "nystrom", 6).blocks[0].attn
-    tokens = model.embed(INPUTS)
+    model = small().double()
+    attention = replace_attention(model, "nystrom", 5).blocks[0].attn
+    attention.iterations = 40
+    tokens = model.embed(INPUTS.double())
     query, key, value = model.blocks[0].attn.split_heads(tokens)
-    few = [torch.cat([part[:, :, :1], part[:, :, 1:].unflatten(2, (5, -1)).mean(3)] if part.shape[2] == 16 else
-                     [attention.means @ part], dim=2) for part in (query, key)]
-    scale = model.blocks[0].attn.scale
-    left, between, right = ((one @ two.mT * scale).softmax(-1) for one, two in
-                            ((query, few[1]), (few[0], few[1]), (few[0], key)))
+    few_queries, few_keys = (torch.cat([part[:, :, :1], part[:, :, 1:].unflatten(2, (4, 4)).mean(3)], dim=2)
+                             for part in (query, key))
+    left, between, right = ((one @ two.mT * model.blocks[0].attn.scale).softmax(-1)
+                            for one, two in ((query, few_keys), (few_queries, few_keys), (few_queries, key)))
     wanted = left @ torch.linalg.pinv(between) @ right @ value
     wanted = model.blocks[0].attn.proj(wanted.transpose(1, 2).flatten(2))
-    assert torch.allclose(attention(tokens), wanted, atol=1e-3 * wanted.abs().max().item())
+    assert torch.allclose(attention(tokens), wanted, atol=1e-6 * wanted.abs().max().item())
 
 
 def test_linformer_attends_to_mixtures_of_keys_and_values():
@@ -79,8 +80,8 @@ def test_linformer_attends_to_mixtures_of_keys_and_values():
     attention = replace_attention(model, "linformer", 5).blocks[0].attn
     tokens = model.embed(INPUTS)
     query, key, value = model.blocks[0].attn.split_heads(tokens)
-    mixtures = [torch.stack([part[:, :, 0], *(part[:, :, 1 + 4 * run : 5 + 4 * run].mean(2) for run in range(4))], dim=2)
-                for part in (key, value)]
+    mixtures = [torch.stack([part[:, :, 0], *(part[:, :, 1 + 4 * run : 5 + 4 * run].mean(2) for run in range(4))],
+                            dim=2) for part in (key, value)]
     shares = (query @ mixtures[0].mT * model.blocks[0].attn.scale).softmax(-1)
     wanted = model.blocks[0].attn.proj((shares @ mixtures[1]).transpose(1, 2).flatten(2))
     assert torch.allclose(attention(tokens), wanted, atol=1e-5)
@@ -89,9 +90,8 @@ def test_linformer_attends_to_mixtures_of_keys_and_values():
 
 def test_segments_are_runs_in_reading_order_with_the_class_token_alone():
     means = segment_means(7, 1, 4)
-    third = 1 / 2
-    assert means.tolist() == [[1, 0, 0, 0, 0, 0, 0], [0, third, third, 0, 0, 0, 0], [0, 0, 0, third, third, 0, 0],
-                              [0, 0, 0, 0, 0, third, third]]
+    assert means.tolist() == [[1, 0, 0, 0, 0, 0, 0], [0, 0.5, 0.5, 0, 0, 0, 0], [0, 0, 0, 0.5, 0.5, 0, 0],
+                              [0, 0, 0, 0, 0, 0.5, 0.5]]
     uneven = segment_means(8, 1, 4)
     assert torch.allclose(uneven.sum(1), torch.ones(4)) and sorted((uneven > 0).sum(1).tolist()) == [1, 2, 2, 3]
 
@@ -102,8 +102,8 @@ def test_the_pseudo_inverse_is_that_of_linear_algebra():
     assert torch.allclose(pseudo_inverse(matrix, 20), torch.linalg.pinv(matrix), rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("method, macs", [("linformer", 2 * 5 * 17 + 2 * 17 * 5), ("nystrom", 2 * 5 * 17 + 5 * 5 + 2 * 5 * 17
-                                                                                   + 5 * 5 + 2 * 17 * 5)])
+@pytest.mark.parametrize("method, macs", [
+    ("linformer", 2 * 5 * 17 + 2 * 17 * 5), ("nystrom", 2 * 5 * 17 + 5 * 5 + 2 * 5 * 17 + 5 * 5 + 2 * 17 * 5)])
 def test_multiply_accumulates_are_counted_as_worked_out_by_hand(method, macs):
     model = small()
     linear = 17 * (64 * 192 + 64 * 64)
@@ -137,7 +137,8 @@ def test_what_reads_attention_refuses_a_model_that_has_no_square_of_weights():
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ({"method": "nystroem"}, 'Did you mean "nystrom"'), ({"rank": 0}, "2 <= rank <= 17"), ({"rank": 1}, "2 <= rank <= 17"),
+    ({"method": "nystroem"}, 'Did you mean "nystrom"'), ({"rank": 0}, "2 <= rank <= 17"),
+    ({"rank": 1}, "2 <= rank <= 17"),
     ({"rank": 18}, "2 <= rank <= 17"), ({"rank": 4.0}, "whole number"), ({"rank": True}, "whole number"),
 ])
 def test_bad_arguments_are_refused_with_what_is_allowed(arguments, words):

@@ -5,9 +5,10 @@ import torch
 from drawn_weights import fill
 from torch import nn
 
-from lightvit_lab import LabError, data, models
+from lightvit_lab import data, models
 from lightvit_lab.compression.movement import Moving, movement_prune, scheduled
 from lightvit_lab.compression.sparsity import prune_weights, sparsity
+from lightvit_lab.errors import LabError
 
 SETTINGS = {"batch_size": 8, "threads": 1, "progress": False, "precision": "float32", "attention": "fused"}
 
@@ -29,7 +30,6 @@ def test_scores_move_with_the_product_of_weight_and_gradient_also_where_the_weig
     weight = torch.tensor([[1.0, -2.0], [3.0, 0.5]], requires_grad=True)
     moving = Moving(weight)
     moving.scores.data = torch.tensor([0.0, 1.0, 2.0, 3.0])
-    moving.step(0.25, 1)                       # one step is the last one... and rests are over when all is done
     moving.mask[0] = 0.0
     given = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
     (moving(weight) * given).sum().backward()
