@@ -24,7 +24,7 @@ from ..checkpoint import zoo
 from ..compression import low_rank, low_rank_attention, movement, pruning, sparsity
 from .keeping import kept
 
-MODEL, DATASET, CALIBRATION, SEEDS = "lab_vit_teacher", "cifar10", 256, (0, 1, 2)
+MODEL, DATASET, CALIBRATION, TEST, SEEDS = "lab_vit_teacher", "cifar10", 256, 5000, (0, 1, 2)
 FINE_TUNING = {"steps": 100, "batch_size": 128, "lr": 2e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.1,
                "augment": ("flip", "crop")}
 BATCH, TIMING_S = 8, 120.0     # pictures a call, and seconds, of the timing at the end
@@ -144,7 +144,7 @@ def study(name: str, labels: Sequence[str] | None = None) -> dict[str, Any]:
     found = [{"label": label, "recipe": row.recipe, **row.shown, **_kept(name, label, row, stage, seed)}
              for label, row in rows.items() for stage in row.stages for seed in row.seeds]
     times = _times({label: _shape(model, row) for label, row in rows.items()}, model)
-    return {"dataset": DATASET, "model": MODEL, "calibration": CALIBRATION, "fine_tuning": dict(FINE_TUNING),
+    return {"dataset": DATASET, "model": MODEL, "calibration": CALIBRATION, "test_pictures": TEST, "fine_tuning": dict(FINE_TUNING),
             "dense": {**_described(model), **times["dense"]}, "rows": [{**row, **times[row["label"]]} for row in found],
             "sensitivity": [row for part, prune in plan.scanned.items() for row in _scanned(part, prune)],
             "seconds": round(sum(row["seconds"] for row in found), 1)}
@@ -179,7 +179,7 @@ def changed(model: nn.Module, row: Row, seed: int = 0, compensate: bool = False)
 
 def _kept(name: str, label: str, row: Row, stage: str, seed: int) -> dict[str, Any]:
     """The run of one row, stage and seed: from the cache, if it was made before from the same teacher."""
-    about = [MODEL, zoo.card(f"{MODEL}/{DATASET}")["sha256"], CALIBRATION, sorted(FINE_TUNING.items()), row.recipe,
+    about = [MODEL, zoo.card(f"{MODEL}/{DATASET}")["sha256"], CALIBRATION, TEST, sorted(FINE_TUNING.items()), row.recipe,
              "compensated" in row.stages, stage, seed]
     return kept("compression", about, lambda: _run(row, stage, seed), f"{name}: {label}, {stage}, seed {seed}")
 
@@ -216,7 +216,7 @@ def _output_error(model: nn.Module) -> float:
 
 
 def _described(model: nn.Module) -> dict[str, Any]:
-    score, cost = training.evaluate(model, data.load(DATASET, "test")), profiling.count(model, (3, 32, 32))
+    score, cost = training.evaluate(model, data.load(DATASET, "test", count=TEST)), profiling.count(model, (3, 32, 32))
     layers = [layer.weight for block in model.blocks for layer in block.modules() if isinstance(layer, nn.Linear)]
     zeros = sum(int((weight == 0).sum()) for weight in layers) / sum(weight.numel() for weight in layers)
     return {"test": round(score.accuracy, 4), "test_low": round(score.low, 4), "test_high": round(score.high, 4),
