@@ -59,7 +59,7 @@ def movement_pruned(model: nn.Module, ratio: float, calibration: Any = None) -> 
 
 
 def _parts(importance: str, budget: str = "layer") -> Row:
-    """Half of the MLP's neurons and a quarter of the heads, the goal's recipe; two of them over three seeds to the end."""
+    """Half of the MLP's neurons and a quarter of the heads, the goal's recipe; `FOLLOWED` over all seeds to the end."""
     seeds, stages = (SEEDS, EACH) if (importance, budget) in FOLLOWED else ((0,), EACH[:2])
     how = {"importance": importance, "budget": budget}
     calls = ((pruning.prune_mlp, {"ratio": 0.5, **how}), (pruning.prune_heads, {"ratio": 0.25, **how}))
@@ -85,7 +85,8 @@ def _zeros(method: str, ratio: float, stages: Sequence[str] = ("one-shot",)) -> 
 def _pruning_rows() -> dict[str, Row]:
     rows = {f"mlp + heads, {importance}": _parts(importance)
             for importance in ("magnitude", "taylor", "fisher", "activation", "random")}
-    rows |= {f"mlp + heads, {importance}, global": _parts(importance, "global") for importance in ("magnitude", "taylor")}
+    rows |= {f"mlp + heads, {importance}, global": _parts(importance, "global")
+             for importance in ("magnitude", "taylor")}
     for part, prune in {"mlp": pruning.prune_mlp, "heads": pruning.prune_heads}.items():
         rows |= {f"{part} {ratio:.0%}": _one_part(prune, part, ratio, EACH if ratio == 0.75 else EACH[:2])
                  for ratio in (0.25, 0.5, 0.75)}
@@ -93,23 +94,24 @@ def _pruning_rows() -> dict[str, Row]:
     rows |= {f"embedding {ratio:.0%}": _one_part(pruning.prune_embedding, "embedding", ratio, WHOLE[:1 + (ratio < 0.5)])
              for ratio in (0.25, 0.5)}
     rows |= {f"blocks {count} of 6": _one_part(pruning.prune_blocks, "blocks", count / 6, WHOLE) for count in (1, 2, 3)}
-    for method, ratios in {"magnitude": (0.5, 0.7, 0.9), "wanda": (0.5, 0.7, 0.9), "movement": (0.9,), "2:4": (0.5,)}.items():
-        rows |= {f"zeros {ratio:.0%}, {method}": _zeros(method, ratio, WHOLE if (method, ratio) in (("magnitude", 0.9), ("2:4", 0.5)) else EACH[:1])
-                 for ratio in ratios}
-    return rows
+    rows |= {f"zeros {ratio:.0%}, {method}": _zeros(method, ratio, WHOLE[:1 + ((method, ratio) == ("magnitude", 0.9))])
+             for method in ("magnitude", "wanda") for ratio in (0.5, 0.7, 0.9)}
+    return rows | {"zeros 90%, movement": _zeros("movement", 0.9), "zeros 50%, 2:4": _zeros("2:4", 0.5, WHOLE)}
 
 
 def _factors(method: str, setting: Mapping[str, Any], qkv: str = "joint", stages: Sequence[str] = ("one-shot",),
              seeds: tuple[int, ...] = (0,)) -> Row:
     name, value = next(iter(setting.items()))
     shown = {"method": method, "part": "all", "ratio": None, "setting": f"{name} {value}", "qkv": qkv}
-    return Row(((low_rank.factorize, {**setting, "qkv": qkv, "calibrated": method != "SVD"}),), shown, tuple(stages), seeds)
+    calls = ((low_rank.factorize, {**setting, "qkv": qkv, "calibrated": method != "SVD"}),)
+    return Row(calls, shown, tuple(stages), seeds)
 
 
 def _low_rank_rows() -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for method, seeds in {"SVD": (0,), "activation-aware SVD": SEEDS}.items():
-        rows |= {f"{method}, budget {budget}": _factors(method, {"budget": budget}, seeds=seeds) for budget in (0.75, 0.35)}
+        rows |= {f"{method}, budget {budget}": _factors(method, {"budget": budget}, seeds=seeds)
+                 for budget in (0.75, 0.35)}
         rows |= {f"{method}, budget {budget}": _factors(method, {"budget": budget}, stages=WHOLE, seeds=chosen)
                  for budget, chosen in ((0.5, SEEDS), (0.25, (0,)))}
         rows |= {f"{method}, energy {energy}": _factors(method, {"energy": energy}) for energy in (0.99, 0.95, 0.9)}
@@ -138,14 +140,15 @@ STUDIES = {
 
 
 def study(name: str, labels: Sequence[str] | None = None) -> dict[str, Any]:
-    """Every row (or `labels`) with its scores, costs and time, beside the dense model; runs made before come from the cache."""
+    """Every row (or `labels`) with scores, costs and time, beside the dense model, and the scan of layers; kept runs come from the cache."""
     plan, model = STUDIES[name], teacher()
     rows = {label: plan.rows[label] for label in labels or plan.rows}
     found = [{"label": label, "recipe": row.recipe, **row.shown, **_kept(name, label, row, stage, seed)}
              for label, row in rows.items() for stage in row.stages for seed in row.seeds]
     times = _times({label: _shape(model, row) for label, row in rows.items()}, model)
-    return {"dataset": DATASET, "model": MODEL, "calibration": CALIBRATION, "test_pictures": TEST, "fine_tuning": dict(FINE_TUNING),
-            "dense": {**_described(model), **times["dense"]}, "rows": [{**row, **times[row["label"]]} for row in found],
+    return {"dataset": DATASET, "model": MODEL, "calibration": CALIBRATION, "test_pictures": TEST,
+            "fine_tuning": dict(FINE_TUNING), "dense": {**_described(model), **times["dense"]},
+            "rows": [{**row, **times[row["label"]]} for row in found],
             "sensitivity": [row for part, prune in plan.scanned.items() for row in _scanned(part, prune)],
             "seconds": round(sum(row["seconds"] for row in found), 1)}
 
@@ -179,8 +182,8 @@ def changed(model: nn.Module, row: Row, seed: int = 0, compensate: bool = False)
 
 def _kept(name: str, label: str, row: Row, stage: str, seed: int) -> dict[str, Any]:
     """The run of one row, stage and seed: from the cache, if it was made before from the same teacher."""
-    about = [MODEL, zoo.card(f"{MODEL}/{DATASET}")["sha256"], CALIBRATION, TEST, sorted(FINE_TUNING.items()), row.recipe,
-             "compensated" in row.stages, stage, seed]
+    about = [MODEL, zoo.card(f"{MODEL}/{DATASET}")["sha256"], CALIBRATION, TEST, sorted(FINE_TUNING.items()),
+             row.recipe, "compensated" in row.stages, stage, seed]
     return kept("compression", about, lambda: _run(row, stage, seed), f"{name}: {label}, {stage}, seed {seed}")
 
 
@@ -245,8 +248,9 @@ def _times(smaller: Mapping[str, nn.Module], dense: nn.Module) -> dict[str, dict
     for label in times:
         one, ratio = times[label], times.ratio("dense", label)
         middle = (ratio.low * ratio.high) ** 0.5 if ratio.value is None else ratio.value
-        found[label] = {"latency_ms": round(one.latency_ms, 3), "interval_ms": [round(edge, 3) for edge in one.interval_ms],
-                        "speedup": [round(value, 3) for value in (middle, ratio.low, ratio.high)]}
+        found[label] = {"latency_ms": round(one.latency_ms, 3),
+                        "interval_ms": [round(edge, 3) for edge in one.interval_ms],
+                        "speedup": [round(edge, 3) for edge in (middle, ratio.low, ratio.high)]}
     return found
 
 
