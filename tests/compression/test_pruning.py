@@ -88,6 +88,14 @@ def test_a_global_budget_takes_more_where_less_is_lost_and_leaves_one_unit_in_ea
     assert choose("prune_mlp", "mlp", scaled, 0.5, "global", 1, comparable=False) == {"one": [0, 1], "two": [0, 1]}
 
 
+def test_a_global_budget_keeps_multiples_also_where_the_last_group_of_a_layer_is_smaller():
+    found = {"one": torch.tensor([9.0] * 6), "two": torch.tensor([8.0] * 6)}
+    kept = choose("prune_mlp", "mlp", found, 0.16, "global", 4, comparable=True)      # 10 of 12 may stay
+    assert {name: len(index) for name, index in kept.items()} == {"one": 6, "two": 4}
+    with pytest.raises(LabError, match="leaves 7 units in all, fewer than 4 in each of the 2 layers"):
+        choose("prune_mlp", "mlp", found, 0.4, "global", 4, comparable=True)
+
+
 def test_of_head_dimensions_every_head_keeps_its_own_best():
     scores = torch.tensor([[[5.0, 1, 9], [1, 2, 3]], [[1, 2, 0], [7, 6, 5]]])
     found = choose("prune_head_width", "head_width", {"it": scores}, 1 / 3, "layer", 1, comparable=False)
