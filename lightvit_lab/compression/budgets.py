@@ -30,8 +30,8 @@ def choose(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio, b
             raise LabError(f"{caller}: ratio={{}} names no layer; give a number for all, or names: "
                            f"{{{next(iter(scores))!r}: 0.5}}")
         if budget == "global":
-            raise LabError(f"{caller}: ratio says it for each layer, where budget='global' would choose; give a number, "
-                           "or budget='layer'")
+            raise LabError(f"{caller}: ratio says it for each layer, where budget='global' would choose; give a "
+                           "number, or budget='layer'")
         scores = {name: scores[name] for name in ratio}
     ranked = {name: _ranked(value) for name, value in scores.items()}
     if budget == "global":
