@@ -18,8 +18,11 @@ from typing import Any
 import torch
 
 from .. import data, models, runtime, training
+from ..distillation import distill
+from ..distillation.feature_distillation import Hint
+from ..distillation.response_distillation import Labels, SoftTargets
 from ..errors import LabError, require_choice
-from .files import save
+from .files import load, save
 
 SETTINGS = {"batch_size": 64, "optimizer": "muon", "schedule": "linear", "augment": ("flip",)}
 PHOTOGRAPHS = {**SETTINGS, "batch_size": 128, "warmup": 0.2, "label_smoothing": 0.1, "augment": ("flip", "crop")}
@@ -27,25 +30,29 @@ PHOTOGRAPHS = {**SETTINGS, "batch_size": 128, "warmup": 0.2, "label_smoothing": 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model of the zoo is made: arguments of `create_model`, and what is its own in the call of `training.fit`."""
+    """How a model of the zoo is made: arguments of `create_model`, and what is its own in the call of `training.fit`.
+
+    With a `teacher`, another model of the zoo, soft targets and hints stand beside the labels: `distillation.distill`.
+    """
 
     arguments: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""
 
 
 RECIPES: dict[str, Recipe] = {
     "lab_cnn/shapes": Recipe({}, {**SETTINGS, "steps": 900, "lr": 2e-2}),
-    "lab_cnn/fashion_mnist": Recipe({"stem_stride": 2}, {**PHOTOGRAPHS, "steps": 1600, "lr": 1.2e-2}),
+    "lab_cnn/fashion_mnist": Recipe({"stem_stride": 2}, {**PHOTOGRAPHS, "steps": 1000, "lr": 1.2e-2}),
     "lab_cnn/cifar10": Recipe({"widths": [64, 128, 256], "pooled": True}, {**PHOTOGRAPHS, "steps": 8000, "lr": 1.2e-2}),
     "lab_vit_teacher/shapes": Recipe({}, {**SETTINGS, "steps": 1200, "lr": 8e-3}),
-    "lab_vit_teacher/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1600, "lr": 6e-3}),
-    "lab_vit_teacher/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 10000, "lr": 6e-3}),
-    "lab_vit_student/shapes": Recipe({}, {**SETTINGS, "steps": 1200, "lr": 1.2e-2}),
-    "lab_vit_student/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1600, "lr": 9e-3}),
+    "lab_vit_teacher/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 6e-3}),
+    "lab_vit_teacher/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 7000, "lr": 6e-3}, teacher="lab_cnn/cifar10"),
+    "lab_vit_student/shapes": Recipe({}, {**SETTINGS, "steps": 3000, "lr": 1.2e-2}),
+    "lab_vit_student/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 9e-3}),
     "lab_vit_student/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 3000, "lr": 9e-3}),
     "lab_lightvit/shapes": Recipe({}, {**SETTINGS, "steps": 1600, "lr": 2.4e-2}),
-    "lab_lightvit/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1600, "lr": 2e-2}),
-    "lab_lightvit/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 4000, "lr": 2e-2}),
+    "lab_lightvit/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 2e-2}),
+    "lab_lightvit/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 3000, "lr": 2e-2}),
 }
 
 
@@ -92,10 +99,11 @@ def train(name: str, seed: int = 0, **how: Any) -> dict[str, Any]:
     torch.manual_seed(seed)
     model = models.create_model(model_name, **recipe.arguments).to(memory_format=torch.channels_last)
     cpu = time.process_time()
-    history = training.fit(model, splits["train"], seed=seed, **how, **recipe.settings)
+    history = _fit(model, splits["train"], recipe, seed=seed, **how)
     cpu = time.process_time() - cpu
     validation, test = (training.evaluate(model, splits[split]) for split in ("val", "test"))
     about = {"name": name, "model": model_name, "dataset": dataset, **asdict(recipe), "seed": seed,
+             "teacher": f"{recipe.teacher} {card(recipe.teacher)['sha256']}" if recipe.teacher else "",
              "params": sum(value.numel() for value in model.parameters()), "validation": asdict(validation),
              "test": asdict(test), "device": runtime.device_name(), "choices": history.choices,
              "seconds": round(history.seconds, 1), "cpu_seconds": round(cpu, 1),
@@ -105,6 +113,16 @@ def train(name: str, seed: int = 0, **how: Any) -> dict[str, Any]:
         print(f"{name}: {validation} on validation; the one that lies there is as good, and stays")
         return card(name)
     return _store(name, model, about)
+
+
+def _fit(model: torch.nn.Module, pictures: data.Pictures, recipe: Recipe, **how: Any) -> training.History:
+    """Train by the recipe: on labels, or with a teacher beside them."""
+    if not recipe.teacher:
+        return training.fit(model, pictures, **how, **recipe.settings)
+    settings = dict(recipe.settings)
+    objectives = {"labels": Labels(smoothing=settings.pop("label_smoothing", 0.0)), "soft targets": SoftTargets(),
+                  "hints": Hint()}
+    return distill(model, load(f"zoo:{recipe.teacher}"), pictures, objectives, **how, **settings)
 
 
 def _store(name: str, model: torch.nn.Module, about: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--precision", default="auto", help="instead of what pays")
     parser.add_argument("--attention", default="auto", help="instead of what pays")
     given = parser.parse_args(arguments)
-    for name in given.names or RECIPES:
+    for name in given.names or sorted(RECIPES, key=lambda name: bool(RECIPES[name].teacher)):
         about = train(name, threads=given.threads, precision=given.precision, attention=given.attention)
         score = training.Score(**about["test"])
         print(f"{name}: test {score}; {about['seconds']:.0f} s on {about['device']}", flush=True)

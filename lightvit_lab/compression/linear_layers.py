@@ -15,18 +15,18 @@ KINDS = ("qkv", "kv_global", "proj", "fc1", "fc2")     # kv_global: what LightVi
 
 
 def block_layers(caller: str, model: nn.Module, wanted: str | Sequence[str] | None = None) -> dict[str, nn.Module]:
-    """Name -> layer, in order: those of attention (qkv, kv_global, proj) and of MLPs (fc1, fc2), all or the `wanted` ones.
+    """Name -> layer, in order: of attention (qkv, kv_global, proj) and of MLPs (fc1, fc2), all or the `wanted` ones.
 
-    `wanted` are kinds (`KINDS`), or names of layers. Raises LabError, in the name of `caller`, on other names and on models
-    that have none.
+    `wanted` are kinds (`KINDS`), or names of layers. Raises LabError, in the name of `caller`, on other names and on
+    models that have none.
     """
     if hasattr(model, "_orig_mod"):
-        raise LabError(f"{caller}: this model is compiled; give the model before torch.compile, which is compiled._orig_mod")
+        raise LabError(f"{caller}: this model is compiled; give the model before torch.compile, compiled._orig_mod")
     found = {f"{name}.{kind}" if name else kind: getattr(parent, kind) for name, parent in model.named_modules()
              for kind in _kinds(parent)}
     if not found:
-        raise LabError(f"{caller}: {type(model).__name__} has no linear layers in attention or MLPs that are known; give one "
-                       'of the lab\'s transformers or of timm\'s ViT and DeiT, for example models.create_model("lab_vit")')
+        raise LabError(f"{caller}: {type(model).__name__} has no linear layers in attention or MLPs that are known; "
+                       'give the lab\'s transformers, or timm\'s ViT or DeiT, as models.create_model("lab_vit")')
     if wanted is None:
         return found
     wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)

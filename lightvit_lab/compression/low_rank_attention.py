@@ -1,9 +1,9 @@
-"""Low-rank attention: fewer keys, or fewer rows and columns, than tokens, as `chapters/compression/low_rank` derives it.
+"""Low-rank attention: fewer keys, or rows and columns, than tokens, as `chapters/compression/low_rank` derives it.
 
-The other meaning of "low rank": here no weight gets smaller, but the (tokens, tokens) square of attention weights does.
-Linformer (Wang et al., arXiv 2006.04768) attends to `rank` learned mixtures of keys and values. Nystroemformer (Xiong et al.,
-arXiv 2102.03902) rebuilds the square from `rank` landmarks among queries and keys. Neither is close to a trained
-attention before it is trained on.
+The other meaning of "low rank": here no weight gets smaller, but the (tokens, tokens) square of attention weights
+does. Linformer (Wang et al., arXiv 2006.04768) attends to `rank` learned mixtures of keys and values. Nystroemformer
+(Xiong et al., arXiv 2102.03902) rebuilds the square from `rank` landmarks among queries and keys. Neither is close to
+a trained attention before it is trained on.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ ITERATIONS = 14      # of the pseudo-inverse; 6 as published. With more, what fl
 
 
 class LowRankAttention(nn.Module):
-    """What Linformer and Nystroem share: the trained parts of an attention, and `rank` segments of its `num_tokens` tokens.
+    """What Linformer and Nystroem share: an attention's trained parts, and `rank` segments of its `num_tokens` tokens.
 
-    (batch, tokens, dim) -> (batch, tokens, dim). Tokens in front, such as the class token, are segments of their own; the rest
-    are runs of neighbours in reading order.
+    (batch, tokens, dim) -> (batch, tokens, dim). Tokens in front, such as the class token, are segments of their own;
+    the rest are runs of neighbours in reading order.
     """
 
     def __init__(self, attention: nn.Module, num_tokens: int, rank: int):
@@ -37,7 +37,7 @@ class LowRankAttention(nn.Module):
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         if attn_mask is not None or is_causal:
-            raise LabError("low-rank attention: masks are for pairs of tokens, of which it makes none; call it without a mask")
+            raise LabError("low-rank attention: masks are for pairs of tokens, of which it makes none; call it without")
         if tokens.shape[1] != self.num_tokens:
             raise LabError(f"low-rank attention: {tokens.shape[1]} tokens, and it was made for {self.num_tokens}; give "
                            "pictures of the size that the model was built for, to a model that keeps all its tokens")
@@ -46,7 +46,7 @@ class LowRankAttention(nn.Module):
         return self.proj(self.norm(mixed.transpose(1, 2).flatten(2)))
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Queries, keys, values (batch, heads, tokens, head_dim) -> what each query is given of the values, so shaped."""
+        """Queries, keys, values (batch, heads, tokens, head_dim) -> what each query gets of the values, so shaped."""
         raise NotImplementedError
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -68,10 +68,11 @@ class LinformerAttention(LowRankAttention):
 
 
 class NystromAttention(LowRankAttention):
-    """The square is softmax(q k'^T) pinv(softmax(q' k'^T)) softmax(q' k^T), with q' and k' the segments' means: landmarks.
+    """The square is softmax(q k'^T) pinv(softmax(q' k'^T)) softmax(q' k^T); q' and k' are segments' means: landmarks.
 
     Read from the right, two of the three factors are attention themselves, and fused. `iterations` are those of the
-    pseudo-inverse: with as many landmarks as tokens the published 6 leave a tenth of a logit, 14 less than a thousandth.
+    pseudo-inverse: with as many landmarks as tokens the published 6 leave a tenth of a logit, 14 less than a
+    thousandth.
     """
 
     def __init__(self, attention: nn.Module, num_tokens: int, prefix: int, rank: int, iterations: int = ITERATIONS):
@@ -84,7 +85,8 @@ class NystromAttention(LowRankAttention):
         gathered = self.attend(few_queries, key, value)
         exact = torch.promote_types(gathered.dtype, torch.float32)           # no inverse in half precision
         between = (few_queries @ few_keys.mT * self.scale).to(exact).softmax(dim=-1)
-        return self.attend(query, few_keys, (pseudo_inverse(between, self.iterations) @ gathered.to(exact)).to(gathered))
+        solved = pseudo_inverse(between, self.iterations) @ gathered.to(exact)
+        return self.attend(query, few_keys, solved.to(gathered))
 
 
 METHODS: dict[str, type[LowRankAttention]] = {"linformer": LinformerAttention, "nystrom": NystromAttention}
@@ -93,9 +95,10 @@ METHODS: dict[str, type[LowRankAttention]] = {"linformer": LinformerAttention, "
 def replace_attention(model: nn.Module, method: str = "linformer", rank: int = 16) -> nn.Module:
     """A copy of `model` with low-rank attention in every block, made of the trained one; train it on before use.
 
-    `method` is "linformer" or "nystrom", `rank` the number of segments, the class token's own among them. For the lab's
-    ViT and compact transformer and timm's ViT and DeiT. Raises LabError on ranks beyond the number of tokens, on LightViT,
-    whose windows and global tokens are such a method themselves, and on models whose attention was replaced before.
+    `method` is "linformer" or "nystrom", `rank` the number of segments, the class token's own among them. For the
+    lab's ViT and compact transformer and timm's ViT and DeiT. Raises LabError on ranks beyond the number of tokens,
+    on LightViT, whose windows and global tokens are such a method themselves, and on models whose attention was
+    replaced before.
     """
     require_choice("replace_attention", "method", method, METHODS)
     plan = {"transform": "low_rank_attention", "method": method, "rank": rank}
@@ -107,12 +110,12 @@ def apply_low_rank_attention(model: nn.Module, plan: Plan) -> nn.Module:
     method, rank = plan.get("method"), plan.get("rank")
     require_choice("replace_attention", "method", method, METHODS)
     if any(isinstance(module, LowRankAttention) for module in model.modules()):
-        raise LabError("replace_attention: this model's attention was replaced before; give the model that it was made from")
+        raise LabError("replace_attention: this model's attention was replaced before; give the model it was made from")
     found = {name: plain_attention("replace_attention", module) for name, module in attention_modules(model).items()}
     tokens, prefix = token_counts("replace_attention", model)
     if type(rank) is not int or not prefix < rank <= tokens:
-        raise LabError(f"replace_attention: rank={rank!r}, where {tokens} tokens enter attention, {prefix} of them in front "
-                       f"with a segment of their own; give a whole number {prefix + 1} <= rank <= {tokens}")
+        raise LabError(f"replace_attention: rank={rank!r}, where {tokens} tokens enter attention, {prefix} of them in "
+                       f"front with a segment of their own; give a whole number {prefix + 1} <= rank <= {tokens}")
     for name, attention in found.items():
         parent, _, leaf = name.rpartition(".")
         replaced = METHODS[method](attention, tokens, prefix, rank).to(next(attention.parameters()))
@@ -121,14 +124,14 @@ def apply_low_rank_attention(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def segment_means(num_tokens: int, prefix: int, rank: int) -> Tensor:
-    """(rank, num_tokens) weights, rows summing to 1: the `prefix` tokens alone, then means of about equally long runs."""
+    """(rank, num_tokens) weights, rows summing to 1: `prefix` tokens alone, then means of about equally long runs."""
     segment = prefix + torch.arange(num_tokens - prefix) * (rank - prefix) // (num_tokens - prefix)
     member = F.one_hot(torch.cat([torch.arange(prefix), segment]), rank).T.float()
     return member / member.sum(dim=1, keepdim=True)
 
 
 def pseudo_inverse(matrix: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Moore-Penrose inverse of (..., n, n) matrices of positive numbers, by products alone (eq. 11 of arXiv 2102.03902).
+    """Moore-Penrose inverse of positive matrices (..., n, n), by products alone (eq. 11 of arXiv 2102.03902).
 
     Singular values that are small beside the norm need many iterations, each of which brings them 3.25 times nearer.
     """

@@ -1,8 +1,8 @@
 """Movement pruning: zeros for the weights that training moves towards zero (Sanh et al., arXiv 2005.07683).
 
-Each weight has a score. The forward pass uses the weights with the highest scores of their layer alone; the backward pass
-treats that choice as if it were the score itself, so the score's gradient is that of the weight in use times the weight. The
-share of zeros grows along a cubic.
+Each weight has a score. The forward pass uses the weights with the highest scores of their layer alone; the backward
+pass treats that choice as if it were the score itself, so the score's gradient is that of the weight in use times the
+weight. The share of zeros grows along a cubic.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Moving(nn.Module):
         super().__init__()
         self.scores = nn.Parameter(torch.zeros_like(weight).flatten())
         self.register_buffer("mask", torch.ones_like(self.scores))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))     # in the state, so that a run can be resumed
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))   # in the state: a run can be resumed
 
     def forward(self, weight: Tensor) -> Tensor:
         straight_through = self.mask + self.scores - self.scores.detach()
@@ -51,10 +51,11 @@ class Moving(nn.Module):
 
 
 def movement_prune(model: nn.Module, data: Pictures, ratio: float, steps: int, **settings: Any) -> nn.Module:
-    """A copy of `model`, trained for `steps` steps on `data` while the share `ratio` of its blocks' weights becomes zero.
+    """A copy of `model`, trained for `steps` steps on `data` while the share `ratio` of its blocks' weights goes.
 
-    `settings` are those of `training.fit`. In each linear layer of the blocks that share is zero at the end; the model has
-    its old shapes and parts. Raises LabError on ratios outside (0, 1), fewer than 10 steps, and models with zeros already.
+    `settings` are those of `training.fit`. In each linear layer of the blocks that share is zero at the end; the
+    model has its old shapes and parts. Raises LabError on ratios outside (0, 1), fewer than 10 steps, and models with
+    zeros already.
     """
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < 1:
         raise LabError(f"movement_prune: ratio={ratio!r}; give the share of weights to make zero, 0 < ratio < 1")
@@ -92,5 +93,5 @@ def _scheduled_objective(inner: Objective, moving: list[Moving], ratio: float, s
 def _require_full(layers: dict[str, nn.Module]) -> None:
     for name, layer in layers.items():
         if share := (layer.weight == 0).double().mean().item():
-            raise LabError(f"movement_prune: {share:.1%} of {name} are zero already, and zeros do not move; give the model that "
-                           "this one was pruned from, or train this one with sparsity.zeros_kept(model)")
+            raise LabError(f"movement_prune: {share:.1%} of {name} are zero already, and zeros do not move; give the "
+                           "model that this one was pruned from, or train this one with sparsity.zeros_kept(model)")

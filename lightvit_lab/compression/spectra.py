@@ -1,4 +1,4 @@
-"""Singular values of linear layers, of the weight or of what it makes of its inputs, and the ranks that are chosen by them."""
+"""Singular values of linear layers, of the weight or of what it makes of its inputs, and ranks chosen by them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import LabError
 from .calibrating import Moments
 from .low_rank_linear import break_even
 
-RIDGE = 1e-6     # added to the covariance, as a share of its mean variance: directions that no input took count a little
+RIDGE = 1e-6     # share of the mean variance added to all: directions that no input took count a little
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) 
 
 
 def _root(matrix: Tensor) -> Tensor:
-    """S with S S^T = `matrix` (n, n), float64, made regular. A Cholesky factor would do as well for what is regular; sums made
-    in float32 can leave eigenvalues below 0, at which it stops."""
+    """S with S S^T = `matrix` (n, n), float64, made regular; by eigenvalues, which rounding may have left below 0."""
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors * (values.clamp(min=0) + RIDGE * values.mean().clamp(min=1e-12)).sqrt()
+    ridge = RIDGE * matrix.diagonal().mean().clamp(min=1e-12)
+    return vectors * (values.clamp(min=0) + ridge).sqrt()
 
 
 def worthwhile(found: Spectrum) -> int:
@@ -122,7 +122,7 @@ def ranks_by_budget(spectra: Mapping[str, Spectrum], budget: float) -> dict[str,
 
 
 def _offers(spectra: Mapping[str, Spectrum]) -> list[tuple[float, str, int, int]]:
-    """(energy for a parameter, layer, rank, parameters) of each unit of rank but the first; the last makes the layer whole.
+    """(energy for a parameter, layer, rank, parameters) of each unit of rank but the first; the last makes it whole.
 
     What making it whole brings counts as no more than the unit before, so that a layer's offers come in order.
     """

@@ -9,12 +9,10 @@ it ends, so that a study that was stopped goes on, and several processes may sha
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +25,7 @@ from ..distillation import feature_distillation as features
 from ..distillation import response_distillation as responses
 from ..distillation.stored_logits import store_logits
 from ..distillation.teachers import LiveTeacher
+from .keeping import kept, place
 
 STUDENT, SEEDS = "lab_vit_student", (0, 1, 2)
 TEMPERATURE, ATTENTION, STRUCTURE, MIMICKING = (
@@ -179,20 +178,7 @@ def _kept(plan: Study, label: str, seed: int) -> dict[str, Any]:
     """The run of one row and seed: from the cache, if the same row was run before with the same teacher, else made."""
     row = plan.rows[label]
     about = [plan.dataset, plan.steps, sorted(plan.settings.items()), repr(row), seed, _teacher_mark(plan, row)]
-    key = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:20]
-    path = _place(f"distillation-{key}.json")
-    if not path.is_file():
-        run = _run(plan, row, seed)
-        print(f"{plan.name}: {label}, seed {seed}: test {run['test']}, {run['cpu_seconds']} s", flush=True)
-        path.write_text(json.dumps(run), encoding="utf-8")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _place(name: str) -> Path:
-    """A file in the user's cache."""
-    folder = runtime.cache() / "studies"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
+    return kept("distillation", about, lambda: _run(plan, row, seed), f"{plan.name}: {label}, seed {seed}")
 
 
 def _teacher_mark(plan: Study, row: Row) -> str:
@@ -213,7 +199,7 @@ def _run(plan: Study, row: Row, seed: int) -> dict[str, Any]:
     if teacher is not None and row.stored:
         views = {name: settings[name] for name in ("steps", "batch_size", "seed", "augment", "progress")}
         said = hashlib.sha256(f"{LiveTeacher(teacher).identity} {views} {plan.dataset}".encode()).hexdigest()[:20]
-        teacher = store_logits(teacher, train, _place(f"logits-{said}.safetensors"), **views)
+        teacher = store_logits(teacher, train, place(f"logits-{said}.safetensors"), **views)
     asked = time.process_time()
     history = (training.fit(student, train, label_smoothing=row.labels.smoothing, **settings) if teacher is None
                else distill(student, teacher, train, row.objectives, **settings))

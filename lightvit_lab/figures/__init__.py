@@ -6,6 +6,7 @@ What readers work with in a page without a kernel is HTML of our own: `explorer`
 
 from .attention import attention_distance, global_tokens, head_gallery, rollout_by_depth
 from .card import Card
+from .compression import four_columns, stages, trade_off
 from .cost import cost_explorer
 from .curves import cost_over_tokens, loss_curves, scores_by_model, training_curves
 from .display import show
@@ -13,12 +14,16 @@ from .distillation import directions, gains, soft_labels
 from .efficiency import errors_by_counter, macs_and_time, roofline, times_by_model
 from .explorer import Explorer, explorer
 from .feature_distillation import agreement, energy_beyond_width, similarity_matrices
+from .low_rank import accuracy_over, errors_over_rank, spectra, time_over_rank
 from .pictures import gallery, patch_sequence, pictures_and_maps
+from .pruning import pruned_heads, sensitivity_curves
 from .runs import training_explorer
 from .two_models import compare_models
 
-__all__ = ["Card", "Explorer", "agreement", "attention_distance", "compare_models", "cost_explorer",
-           "cost_over_tokens", "directions", "energy_beyond_width", "errors_by_counter", "explorer",
-           "gains", "gallery", "global_tokens", "head_gallery", "loss_curves", "macs_and_time",
-           "patch_sequence", "pictures_and_maps", "rollout_by_depth", "roofline", "scores_by_model", "show",
-           "similarity_matrices", "soft_labels", "times_by_model", "training_curves", "training_explorer"]
+__all__ = ["Card", "Explorer", "accuracy_over", "agreement", "attention_distance", "compare_models",
+           "cost_explorer", "cost_over_tokens", "directions", "energy_beyond_width", "errors_by_counter",
+           "errors_over_rank", "explorer", "four_columns", "gains", "gallery", "global_tokens", "head_gallery",
+           "loss_curves", "macs_and_time", "patch_sequence", "pictures_and_maps", "pruned_heads",
+           "rollout_by_depth", "roofline", "scores_by_model", "sensitivity_curves", "show", "similarity_matrices",
+           "soft_labels", "spectra", "stages", "time_over_rank", "times_by_model", "trade_off", "training_curves",
+           "training_explorer"]

@@ -98,14 +98,14 @@ def values_and_mixed(module: nn.Module) -> tuple[Any, nn.Module]:
 
 
 def plain_attention(caller: str, module: nn.Module) -> nn.Module:
-    """`module` itself, if it is self-attention with `qkv`, `proj`, `num_heads`, `head_dim` and `scale` and nothing besides.
+    """`module` itself, if it is self-attention of `qkv`, `proj`, `num_heads`, `head_dim` and `scale` alone.
 
     Raises LabError, in the name of `caller`, for any other.
     """
     if isinstance(module, Attention) or (_is_timm(module) and module.gate is None):
         return module
-    raise LabError(f"{caller}: {type(module).__name__} is more than plain self-attention; give the lab's ViT or timm's ViT or "
-                   'DeiT, for example models.create_model("lab_vit")')
+    raise LabError(f"{caller}: {type(module).__name__} is more than plain self-attention; give the lab's ViT or "
+                   'timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
 
 
 def token_counts(caller: str, model: nn.Module) -> tuple[int, int]:
@@ -116,8 +116,8 @@ def token_counts(caller: str, model: nn.Module) -> tuple[int, int]:
     patches = getattr(model, "num_image_tokens", getattr(getattr(model, "patch_embed", None), "num_patches", None))
     prefix = getattr(model, "num_prefix_tokens", None)
     if not isinstance(patches, int) or not isinstance(prefix, int):
-        raise LabError(f"{caller}: {type(model).__name__} does not say how many tokens it makes of a picture; give the lab's "
-                       'ViT or timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
+        raise LabError(f"{caller}: {type(model).__name__} does not say how many tokens it makes of a picture; give "
+                       'the lab\'s ViT or timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
     return prefix + patches, prefix
 
 

@@ -57,3 +57,42 @@ def distilled(page: str) -> list[Distilled]:
     return [Distilled(page, row["method"], row["student"], row["teacher"],
                       float(row["top1_alone"]) if row["top1_alone"] else None, float(row["top1_distilled"]), row["source"])
             for row in rows]
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """One published compressed model: what it lost and what it gained, None where the source does not say.
+
+    `top1_dense` and `top1` in percent on `dataset`, `top1_change` in points where the source gives that alone; what is
+    left in `params_m` (10^6) and `macs_g` (10^9); gains are dense over compressed, `time_gain` on `device`.
+    """
+
+    page: str                       # stem of the page that shows it
+    method: str
+    model: str
+    setting: str
+    dataset: str
+    top1_dense: float | None
+    top1: float | None
+    top1_change: float | None
+    params_m: float | None
+    macs_g: float | None
+    params_gain: float | None
+    macs_gain: float | None
+    time_gain: float | None
+    device: str
+    source: str
+
+    @property
+    def change(self) -> float | None:
+        """Points of top-1 gained (below 0: lost), as given or from the two accuracies."""
+        if self.top1_change is not None or self.top1 is None or self.top1_dense is None:
+            return self.top1_change
+        return self.top1 - self.top1_dense
+
+
+def compressed(page: str) -> list[Compressed]:
+    """Published compressed models on the page of this stem, such as "compression/pruning", in the table's order."""
+    numbers = ("top1_dense", "top1", "top1_change", "params_m", "macs_g", "params_gain", "macs_gain", "time_gain")
+    rows = [row for row in read_rows("compressed.csv") if row["page"] == page]
+    return [Compressed(**(row | {name: float(row[name]) if row[name] else None for name in numbers})) for row in rows]

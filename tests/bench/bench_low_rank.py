@@ -1,8 +1,9 @@
 """Output errors of low-rank factors at equal rank, and from which rank on they are faster.
 
-Errors are |y - y'| / |y| of each linear layer of the zoo's teacher on held-out pictures, each layer given what it sees in the
-whole model. Goals: at most half of plain SVD's, and at most 0.8 of those of ASVD (arXiv 2312.05821), which scales inputs by
-(mean |x|)^0.5. Needs LIGHTVIT_DATA or a download of CIFAR-10; `--part errors` or `--part time` does one half.
+Errors are |y - y'| / |y| of each linear layer of the zoo's teacher on held-out pictures, each layer given what it
+sees in the whole model. Goals: at most half of plain SVD's, and at most 0.8 of those of ASVD (arXiv 2312.05821),
+which scales inputs by (mean |x|)^0.5. Needs LIGHTVIT_DATA or a download of CIFAR-10; `--part errors` or `--part time`
+does one half.
 """
 
 import argparse
@@ -25,8 +26,13 @@ CALIBRATION, HELD_OUT, GROUPS = 128, 160, 8
 def asvd(model: nn.Module, rank: int, inputs: Tensor, alpha: float = 0.5) -> nn.Module:
     """ASVD's factors, by its definition: truncate W S for S = diag((mean |x|)^alpha), multiply by the inverse of S."""
     sizes, layers, result = {}, block_layers("asvd", model), factorize(model, rank)
-    handles = [layer.register_forward_pre_hook(lambda _, given, name=name: sizes.__setitem__(
-        name, given[0].abs().flatten(0, -2).mean(0).double().pow(alpha).clamp(min=1e-6))) for name, layer in layers.items()]
+
+    def watch(name: str):
+        def hook(_: nn.Module, given: tuple) -> None:
+            sizes[name] = given[0].abs().flatten(0, -2).mean(0).double().pow(alpha).clamp(min=1e-6)
+        return hook
+
+    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
     model(inputs)
     for handle in handles:
         handle.remove()
@@ -43,12 +49,12 @@ def errors(ranks: tuple[int, ...]) -> None:
     calibration = data.load("cifar10", count=CALIBRATION).inputs
     held_out = data.load("cifar10", "test", count=HELD_OUT).inputs.chunk(GROUPS)
     print(f"{'rank':>5} {'plain':>7} {'ASVD':>7} {'ours':>7}  {'ours / plain (pictures)':>27}  {'worst layer':>11}"
-          f"  {'squares':>7}  {'ours / ASVD (pictures)':>26}  seconds")
+          f"  {'squares':>7}  {'ours / ASVD (pictures)':>26}  CPU seconds")
     everywhere: dict[str, list[float]] = {"plain": [], "ASVD": []}
     for rank in ranks:
-        start = time.perf_counter()
+        start = time.process_time()
         ours = factorize(model, rank, calibration=calibration)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         rivals = {"plain": factorize(model, rank), "ASVD": asvd(model, rank, calibration), "ours": ours}
         found = {name: [output_error(model, other, part) for part in held_out] for name, other in rivals.items()}
         means = {name: [mean(part.values()) for part in parts] for name, parts in found.items()}
@@ -78,7 +84,8 @@ def times(budget_s: float) -> None:
         print(f"384 x {out_features}, 8 x 197 tokens, {found.conditions['machine']}, 1 thread")
         for rank, ratio in zip(ranks, ratios):
             print(f"  rank {rank:4}: MACs {rank / even:5.2f}x, time {ratio}")
-        print(f"  as many MACs at rank {even:.0f}, as much time at rank {_crossing(ranks, [_middle(one) for one in ratios]):.0f}")
+        slow = _crossing(ranks, [_middle(one) for one in ratios])
+        print(f"  as many MACs at rank {even:.0f}, as much time at rank {slow:.0f}")
 
 
 def _middle(ratio: profiling.Ratio) -> float:

@@ -5,9 +5,10 @@ import torch
 
 from lightvit_lab import checkpoint, data, training
 from lightvit_lab.checkpoint import zoo
+from lightvit_lab.distillation import distill
 from lightvit_lab.errors import LabError
 
-CARD = {"name": str, "model": str, "dataset": str, "arguments": dict, "settings": dict, "seed": int, "params": int,
+CARD = {"name": str, "model": str, "dataset": str, "arguments": dict, "settings": dict, "teacher": str, "seed": int, "params": int,
         "validation": dict, "test": dict, "device": str, "choices": dict, "seconds": float, "cpu_seconds": float,
         "date": str, "versions": dict, "commit": str, "command": str, "sha256": str}
 
@@ -25,6 +26,7 @@ def test_every_model_fits_its_card(name):
     assert model.recipe == {"name": card["model"], "arguments": zoo.RECIPES[name].arguments}
     assert card["arguments"] == zoo.RECIPES[name].arguments
     assert {**card["settings"], "augment": tuple(card["settings"]["augment"])} == zoo.RECIPES[name].settings
+    assert card["teacher"].split()[:1] == zoo.RECIPES[name].teacher.split()
     assert card["params"] == sum(value.numel() for value in model.parameters()) and len(card["commit"]) == 40
     score = card["test"]
     right = round(score["accuracy"] * score["count"])
@@ -91,3 +93,14 @@ def test_models_of_the_zoo_come_in_float32_and_in_eval_mode(small_zoo):
     zoo.train("lab_cnn/digits", threads=1)
     model = checkpoint.load("zoo:lab_cnn/digits")
     assert not model.training and {value.dtype for value in model.parameters()} == {torch.float32}
+
+
+def test_a_recipe_with_a_teacher_distils_from_it_and_the_card_says_from_which(small_zoo, monkeypatch):
+    about = zoo.train("lab_cnn/digits", threads=1)
+    settings = {"steps": 4, "batch_size": 32, "lr": 1e-3, "label_smoothing": 0.1}
+    recipes = {**zoo.RECIPES, "lab_vit_student/digits": zoo.Recipe({}, settings, teacher="lab_cnn/digits")}
+    monkeypatch.setattr(zoo, "RECIPES", recipes)
+    heard = []
+    monkeypatch.setattr(zoo, "distill", lambda *given, **how: heard.append(given) or distill(*given, **how))
+    card = zoo.train("lab_vit_student/digits", threads=1)
+    assert card["teacher"] == f"lab_cnn/digits {about['sha256']}" and list(heard[0][3]) == ["labels", "soft targets", "hints"]

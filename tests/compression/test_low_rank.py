@@ -20,11 +20,13 @@ def small(name: str = "lab_vit", **arguments) -> nn.Module:
 
 
 def deit() -> nn.Module:
-    return fill(models.create_model("deit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, embed_dim=48, num_heads=3))
+    return fill(models.create_model("deit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, embed_dim=48,
+                                    num_heads=3))
 
 
 def lightvit() -> nn.Module:
-    return fill(models.create_model("lab_lightvit", embed_dims=(16, 32), num_layers=(1, 1), num_heads=(2, 4), neck_dim=32))
+    return fill(models.create_model("lab_lightvit", embed_dims=(16, 32), num_layers=(1, 1), num_heads=(2, 4),
+                                    neck_dim=32))
 
 
 INPUTS = pictures(1, 8, 3, 16, 16)
@@ -62,7 +64,7 @@ def test_no_other_factors_of_that_rank_have_a_smaller_error_of_the_output(bias):
     outputs = layer(inputs)
     ours = factors_of(layer, 5, moments=seen_by(inputs))
     error = (ours(inputs) - outputs).square().sum().item()
-    fitted = outputs - outputs.mean(0) if bias else outputs       # Eckart and Young: no matrix of rank 5 is nearer to these
+    fitted = outputs - outputs.mean(0) if bias else outputs    # Eckart and Young: the nearest matrix of rank 5
     least = torch.linalg.svdvals(fitted)[5:].square().sum().item()
     assert error == pytest.approx(least, rel=1e-3)
     assert error < 0.5 * (factors_of(layer, 5)(inputs) - outputs).square().sum().item()
@@ -82,7 +84,7 @@ def test_plain_factors_are_the_truncated_singular_value_decomposition():
     made = factors_of(layer, 5)
     assert torch.allclose(made.product(), wanted, atol=1e-10)
     assert torch.equal(made.up.bias, layer.bias)
-    assert torch.allclose(made.down.weight.norm(dim=1), made.up.weight.norm(dim=0))      # neither factor is the longer one
+    assert torch.allclose(made.down.weight.norm(dim=1), made.up.weight.norm(dim=0))   # neither is longer
 
 
 @pytest.mark.parametrize("groups", [1, 3, 12])
@@ -200,7 +202,8 @@ def test_output_error_is_that_of_the_layers_own_outputs():
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ({}, "exactly one"), ({"rank": 4, "energy": 0.9}, "exactly one"), ({"rank": 0}, "1 <= rank"), ({"rank": -3}, "1 <= rank"),
+    ({}, "exactly one"), ({"rank": 4, "energy": 0.9}, "exactly one"), ({"rank": 0}, "1 <= rank"),
+    ({"rank": -3}, "1 <= rank"),
     ({"rank": 65}, "rank <= 64"), ({"rank": 2.5}, "whole number"), ({"rank": True}, "whole number"),
     ({"rank": "break_even"}, "break-even"), ({"energy": 0}, "0 < energy"), ({"energy": 1.01}, "0 < energy"),
     ({"energy": float("nan")}, "0 < energy"), ({"energy": "0.9"}, "0 < energy"), ({"budget": 0.0}, "0 < budget"),

@@ -23,8 +23,8 @@ def small(name: str = "lab_vit", **arguments) -> nn.Module:
 
 
 def deit(**arguments) -> nn.Module:
-    return fill(models.create_model("deit_tiny_patch16_224", img_size=16, patch_size=4, depth=2, embed_dim=48, num_heads=3,
-                                    **arguments))
+    return fill(models.create_model("deit_tiny_patch16_224", img_size=16, patch_size=4, depth=2, embed_dim=48,
+                                    num_heads=3, **arguments))
 
 
 def cct() -> nn.Module:
@@ -80,8 +80,8 @@ def test_linformer_attends_to_mixtures_of_keys_and_values():
     attention = replace_attention(model, "linformer", 5).blocks[0].attn
     tokens = model.embed(INPUTS)
     query, key, value = model.blocks[0].attn.split_heads(tokens)
-    mixtures = [torch.stack([part[:, :, 0], *(part[:, :, 1 + 4 * run : 5 + 4 * run].mean(2) for run in range(4))], dim=2)
-                for part in (key, value)]
+    mixtures = [torch.stack([part[:, :, 0], *(part[:, :, 1 + 4 * run : 5 + 4 * run].mean(2) for run in range(4))],
+                            dim=2) for part in (key, value)]
     shares = (query @ mixtures[0].mT * model.blocks[0].attn.scale).softmax(-1)
     wanted = model.blocks[0].attn.proj((shares @ mixtures[1]).transpose(1, 2).flatten(2))
     assert torch.allclose(attention(tokens), wanted, atol=1e-5)
@@ -102,8 +102,8 @@ def test_the_pseudo_inverse_is_that_of_linear_algebra():
     assert torch.allclose(pseudo_inverse(matrix, 20), torch.linalg.pinv(matrix), rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("method, macs", [("linformer", 2 * 5 * 17 + 2 * 17 * 5), ("nystrom", 2 * 5 * 17 + 5 * 5 + 2 * 5 * 17
-                                                                                   + 5 * 5 + 2 * 17 * 5)])
+@pytest.mark.parametrize("method, macs", [
+    ("linformer", 2 * 5 * 17 + 2 * 17 * 5), ("nystrom", 2 * 5 * 17 + 5 * 5 + 2 * 5 * 17 + 5 * 5 + 2 * 17 * 5)])
 def test_multiply_accumulates_are_counted_as_worked_out_by_hand(method, macs):
     model = small()
     linear = 17 * (64 * 192 + 64 * 64)
@@ -137,7 +137,8 @@ def test_what_reads_attention_refuses_a_model_that_has_no_square_of_weights():
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ({"method": "nystroem"}, 'Did you mean "nystrom"'), ({"rank": 0}, "2 <= rank <= 17"), ({"rank": 1}, "2 <= rank <= 17"),
+    ({"method": "nystroem"}, 'Did you mean "nystrom"'), ({"rank": 0}, "2 <= rank <= 17"),
+    ({"rank": 1}, "2 <= rank <= 17"),
     ({"rank": 18}, "2 <= rank <= 17"), ({"rank": 4.0}, "whole number"), ({"rank": True}, "whole number"),
 ])
 def test_bad_arguments_are_refused_with_what_is_allowed(arguments, words):

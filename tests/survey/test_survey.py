@@ -146,3 +146,23 @@ def test_every_published_student_stands_on_a_page_of_the_taxonomy():
     from lightvit_lab.survey.leaves import read_rows
 
     assert {row["page"] for row in read_rows("distilled.csv")} <= {leaf.page for leaf in survey.taxonomy()}
+
+
+@pytest.mark.parametrize("page, method, setting, dense, top1, change", [       # typed from the sources that the table names
+    ("pruning", "Torch-Pruning", "L2 magnitude, one-shot", 85.21, 0.16, -85.05),
+    ("pruning", "Torch-Pruning", "Taylor, 300 epochs after", 85.21, 80.19, -5.02),
+    ("pruning", "isomorphic pruning", "to 1.21 G MACs", 83.4, 77.5, -5.9),
+    ("pruning", "NViT", "Hessian-aware, global", None, None, -0.07),
+    ("low_rank", "Nystroem in place of trained attention", "24 landmarks, no training", 98.94, 65.91, -33.03),
+])
+def test_published_compressed_models_are_those_of_their_sources(page, method, setting, dense, top1, change):
+    rows = [row for row in survey.compressed(f"compression/{page}") if (row.method, row.setting) == (method, setting)]
+    assert (rows[0].top1_dense, rows[0].top1) == (dense, top1) and rows[0].source
+    assert rows[0].change == pytest.approx(change)
+
+
+def test_a_published_compressed_model_says_what_it_gained_or_what_is_left_of_it():
+    rows = [row for page in ("pruning", "low_rank") for row in survey.compressed(f"compression/{page}")]
+    assert len(rows) >= 15 and all(row.source and row.dataset for row in rows)
+    assert all(row.time_gain is None or row.device or row.method == "NViT" for row in rows)
+    assert [row.params_gain for row in rows if row.method.startswith("activation-aware")] == [2.5]    # 1 / (1 - 0.6)

@@ -1,0 +1,188 @@
+"""Figures of compressed models: accuracy over cost with what nothing beats, stages of a recipe, four columns of cost.
+
+Rows are those of the stored results of pruning and low rank.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+import plotly.graph_objects as go
+
+from ..errors import LabError, require_choice
+from ..training import mean_interval
+from .display import style
+from .distillation import _LINE, _broken, _legend_below
+
+Row = Mapping[str, Any]
+STAGES = ("one-shot", "compensated", "fine-tuned")
+COSTS = {"macs": ("million MACs for one picture", 1e6), "latency_ms": ("milliseconds, measured", 1.0),
+         "bytes": ("KiB on disk", 2**10), "params": ("thousand parameters", 1e3)}
+_BUTTONS = {"macs": "MACs", "latency_ms": "time", "bytes": "bytes", "params": "parameters"}
+_WHOLE = 24                   # letters in a line of a recipe's name
+_RECIPE = ("method", "part", "ratio", "setting", "qkv", "budget")
+
+
+def score(row: Row) -> tuple[float, float, float]:
+    """Accuracy of a row with its interval, in percent: of a stored row, or of one that `sensitivity` returns."""
+    keys = ("test", "test_low", "test_high") if "test" in row else ("accuracy", "low", "high")
+    return tuple(100 * row[key] for key in keys)
+
+
+def error_bars(middle: Sequence[float], low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:
+    """Of plotly, from the ends of intervals."""
+    return dict(type="data", symmetric=False, thickness=1, array=[b - a for a, b in zip(middle, high)],
+                arrayminus=[a - b for a, b in zip(middle, low)])
+
+
+def by_recipe(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One row for each recipe and stage, over its seeds: means, and from two seeds on the interval of the mean."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(key) for key in (*_RECIPE, "stage")), []).append(row)
+    return [_over_seeds(group) for group in groups.values()]
+
+
+def _over_seeds(group: Sequence[Row]) -> dict[str, Any]:
+    first, number = group[0], len(group)
+    if number == 1:
+        return dict(first)
+    test = dict(zip(("test", "test_low", "test_high"), mean_interval([row["test"] for row in group[:10]])))
+    return {**first, **test, **{cost: mean(row[cost] for row in group) for cost in COSTS if cost in first}}
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the points (cost, score) that no other beats, cheapest first: less costly and as good, or better."""
+    front, best = [], float("-inf")
+    for place in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
+        if points[place][1] > best:
+            front.append(place)
+            best = points[place][1]
+    return front
+
+
+def trade_off(rows: Sequence[Row], dense: Row, costs: Sequence[str] = ("macs", "latency_ms", "bytes")) -> go.Figure:
+    """Accuracy over cost, a point a recipe and stage, with the line that no recipe beats; hover gives the recipe.
+
+    `rows` and `dense` are those of a stored result, or rows with "stage", "label", "recipe", a test accuracy and the
+    `costs`, keys of COSTS: a button for each, without a kernel. Raises LabError on others, and without rows.
+    """
+    for cost in costs:
+        require_choice("trade_off", "cost", cost, COSTS)
+    if not rows:
+        raise LabError('trade_off: no rows; give results.load("pruning_cifar10").data["rows"]')
+    points = [{**dense, "label": "whole model", "recipe": "", "stage": "whole model"}, *by_recipe(rows)]
+    stages = [*dict.fromkeys(row["stage"] for row in points)]
+    groups = [[row for row in points if row["stage"] == stage] for stage in stages]
+    figure = go.Figure([_front(points, costs[0]), *(_points(group, costs[0]) for group in groups)])
+    figure.update_xaxes(title=COSTS[costs[0]][0]).update_yaxes(title="test accuracy (%)")
+    buttons = [_button(cost, points, groups) for cost in costs] if len(costs) > 1 else []
+    menu = dict(type="buttons", direction="right", buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom",
+                showactive=True)
+    below = 24 * (1 + len(stages))
+    return figure.update_layout(height=430 + below, margin=dict(t=60, b=90 + below), legend=_legend_below(280),
+                                updatemenus=[menu] if buttons else [])
+
+
+def _cost(row: Row, cost: str) -> float:
+    return row[cost] / COSTS[cost][1]
+
+
+def _front_line(points: Sequence[Row], cost: str) -> tuple[list[float], list[float]]:
+    pairs = [(_cost(row, cost), score(row)[0]) for row in points]
+    front = pareto_front(pairs)
+    return [pairs[place][0] for place in front], [pairs[place][1] for place in front]
+
+
+def _front(points: Sequence[Row], cost: str) -> go.Scatter:
+    x, y = _front_line(points, cost)
+    return go.Scatter(x=x, y=y, mode="lines", line=dict(color="#777777", width=2, shape="hv"), hoverinfo="skip",
+                      name="nothing is cheaper and as good")
+
+
+def _points(group: Sequence[Row], cost: str) -> go.Scatter:
+    return go.Scatter(x=[_cost(row, cost) for row in group], y=[score(row)[0] for row in group], mode="markers",
+                      marker=_look(group[0]["stage"]), name=group[0]["stage"], customdata=[_told(row) for row in group],
+                      hovertemplate="%{customdata}<br>%{x:.4g}<extra></extra>")
+
+
+def _look(stage: str) -> dict[str, Any]:
+    """The marker of a stage, the same in every figure; the whole model's is black."""
+    return style(STAGES.index(stage) if stage in STAGES else -1)["marker"]
+
+
+def _told(row: Row) -> str:
+    """What a point says when one points at it: label, recipe, accuracy with its interval."""
+    middle, low, high = score(row)
+    return "<br>".join([row["label"], *textwrap.wrap(row["recipe"], 38), f"{middle:.1f} % ({low:.1f} to {high:.1f})"])
+
+
+def _button(cost: str, points: Sequence[Row], groups: Sequence[Sequence[Row]]) -> dict[str, Any]:
+    x, y = _front_line(points, cost)
+    xs = [x, *([_cost(row, cost) for row in group] for group in groups)]
+    ys = [y, *([score(row)[0] for row in group] for group in groups)]
+    return dict(label=_BUTTONS[cost], method="update", args=[{"x": xs, "y": ys}, {"xaxis.title.text": COSTS[cost][0]}])
+
+
+def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
+    """Accuracy of each recipe one-shot, compensated and fine-tuned, with intervals; a line and a band mark the whole.
+
+    `rows` as in `trade_off`; recipes are named by what tells them apart. Raises LabError without rows, or on a stage
+    that is none of STAGES.
+    """
+    if not rows:
+        raise LabError('stages: no rows; give results.load("pruning_cifar10").data["rows"]')
+    for row in rows:
+        require_choice("stages", "stage", row["stage"], STAGES)
+    found, (middle, low, high) = by_recipe(rows), score(dense)
+    names = [*dict.fromkeys(recipe_name(row) for row in found)]
+    figure = go.Figure()
+    figure.add_vrect(x0=low, x1=high, fillcolor="#000000", opacity=0.08, line_width=0)
+    figure.add_vline(x=middle, line=dict(color="#000000", width=1, dash="dash"))
+    for stage in STAGES:
+        if here := [row for row in found if row["stage"] == stage]:
+            figure.add_trace(_stage(here, stage))
+    labels = ["<br>".join(textwrap.wrap(name, _WHOLE)) for name in names]
+    figure.update_xaxes(title="test accuracy (%)", nticks=6, tickangle=0)
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names, tickvals=names,
+                        ticktext=labels)
+    plot = (1 + max(label.count("<br>") for label in labels)) * _LINE * len(names) + 14 * len(names) + 30
+    return figure.update_layout(height=plot + 190, margin=dict(t=20, b=170), legend=_legend_below(plot))
+
+
+def _stage(rows: Sequence[Row], stage: str) -> go.Scatter:
+    middle, low, high = zip(*map(score, rows))
+    return go.Scatter(x=middle, y=[recipe_name(row) for row in rows], mode="markers", name=stage,
+                      marker=_look(stage) | {"size": 11}, error_x=error_bars(middle, low, high),
+                      hovertemplate=f"%{{y}}, {stage}: %{{x:.1f}} %<extra></extra>")
+
+
+def recipe_name(row: Row) -> str:
+    """What was done to a row's model, without its stage: "magnitude, mlp, 50 %, global"."""
+    amount = f"{row['ratio']:.0%}" if isinstance(row.get("ratio"), (int, float)) else row.get("setting")
+    budget = "global" if row.get("budget") == "global" else None
+    return ", ".join(str(part) for part in (row.get("method"), row.get("part"), amount, row.get("qkv"), budget) if part)
+
+
+def four_columns(models: Mapping[str, Row]) -> go.Figure:
+    """Zeros, bytes on disk, MACs and measured time of each model: four columns, a cell each with its number.
+
+    A model is a row with "zeros" (share of its linear layers' weights), "bytes", "macs" and "latency_ms"; the first is
+    the whole one. The darker a cell, the less is left of the first row's: of non-zero weights, bytes, MACs, time.
+    """
+    rows = list(models.values())
+    cells = [[1 - row["zeros"], *(row[key] / rows[0][key] for key in ("bytes", "macs", "latency_ms"))] for row in rows]
+    texts = [[f"{row['zeros']:.0%}", f"{row['bytes'] / 2**10:,.0f}", f"{row['macs'] / 1e6:.1f}",
+              f"{row['latency_ms']:.3g}"] for row in rows]
+    heads = ["zeros<br>(share)", "on disk<br>(KiB)", "MACs<br>(million)", "time<br>(ms)"]
+    left = [[f"{value:.0%} left" for value in line] for line in cells]
+    figure = go.Figure(go.Heatmap(
+        z=cells, x=heads, y=[_broken(name) for name in models], text=texts, texttemplate="%{text}", zmin=0, zmax=1.05,
+        xgap=4, ygap=4, colorscale="Cividis", showscale=False, customdata=left,
+        hovertemplate="%{y}: %{text} (%{customdata})<extra></extra>"))
+    figure.update_xaxes(side="top", showgrid=False, ticks="", fixedrange=True, tickangle=0, tickfont_size=12)
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", fixedrange=True, tickfont_size=12)
+    return figure.update_layout(height=70 + 46 * len(rows), margin=dict(l=10, r=10, t=55, b=10))
