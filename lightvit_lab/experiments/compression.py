@@ -140,7 +140,7 @@ STUDIES = {
 
 
 def study(name: str, labels: Sequence[str] | None = None) -> dict[str, Any]:
-    """Every row (or `labels`) with scores, costs and time, beside the dense model, and the scan of layers; kept runs come from the cache."""
+    """Every row (or `labels`) with scores, costs and time, the dense model, the scan of layers; kept runs are taken up."""
     plan, model = STUDIES[name], teacher()
     rows = {label: plan.rows[label] for label in labels or plan.rows}
     found = [{"label": label, "recipe": row.recipe, **row.shown, **_kept(name, label, row, stage, seed)}
