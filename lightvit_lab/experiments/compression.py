@@ -140,7 +140,7 @@ STUDIES = {
 
 
 def study(name: str, labels: Sequence[str] | None = None) -> dict[str, Any]:
-    """Every row (or `labels`) with scores, costs and time, the dense model, the scan of layers; kept runs are taken up."""
+    """Every row (or `labels`) with scores, costs and time, the dense model, the scan of layers; kept runs count."""
     plan, model = STUDIES[name], teacher()
     rows = {label: plan.rows[label] for label in labels or plan.rows}
     found = [{"label": label, "recipe": row.recipe, **row.shown, **_kept(name, label, row, stage, seed)}
