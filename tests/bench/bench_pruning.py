@@ -1,8 +1,8 @@
 """One-shot pruning: how much accuracy compensation saves, and how much of the MACs saved is saved in time.
 
 `accuracy`: the zoo's teacher without half of its neurons and a quarter of its heads, as plain magnitude leaves it and
-refitted; the goal is at most half of the plain loss. `speed`: DeiT-S pruned in three ways, taking turns with the whole; the
-goal is 0.85 of the gain in MACs. `seconds`: compressing DeiT-S with 32 calibration pictures; the goal is 60 s.
+refitted; the goal is at most half of the plain loss. `speed`: DeiT-S pruned in three ways, taking turns with the whole;
+the goal is 0.85 of the gain in MACs. `seconds`: compressing DeiT-S with 32 calibration pictures; the goal is 60 s.
 LIGHTVIT_BENCH_THREADS sets the threads.
 """
 
