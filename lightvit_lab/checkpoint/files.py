@@ -1,41 +1,98 @@
-"""One safetensors file a model: its tensors, the recipe that builds it, and a sha256 over both. No pickle, no code."""
+"""One safetensors file a model: its tensors, the recipe that makes it, and a sha256 over both. No pickle, no code."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import models
 from ..errors import LabError, require_choice
+from . import recipes
 
-FORMAT = "lightvit_lab model 1"
-LARGEST = 2**32                        # bytes of a file that is read
+FORMATS = {1: "lightvit_lab model 1", 2: "lightvit_lab model 2"}   # 2: with plans, which a reader of 1 would not see
+LARGEST, LARGEST_HEADER = 2**32, 2**22                             # bytes of a file, and of its header, that are read
 PRECISIONS = ("as it is", "float16")
 
 
 def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is") -> str:
-    """Write `model`, made by `models.create_model`, to `path` and return the file's sha256; all of it or nothing.
+    """Write `model` to `path` and return the file's sha256; all of it or nothing.
 
+    `model` comes from `models.create_model` and any number of the lab's transforms, on whatever device.
     `precision="float16"` halves the file: floating-point tensors are rounded, and `load` gives them back as float32.
-    Raises LabError for models whose recipe is not known, for arguments that JSON cannot hold, and where `path` cannot
-    be written.
+    Raises LabError for models whose recipe is not known or no longer fits, for arguments that JSON cannot hold, for
+    numbers that float16 cannot hold, and where `path` cannot be written.
     """
     from safetensors.torch import save as encode
 
     require_choice("checkpoint.save", "precision", precision, PRECISIONS)
-    recipe = _recipe_text(model)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    if precision == "float16":
-        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-    about = json.dumps({"format": FORMAT, "recipe": recipe, "sha256": _digest(tensors, recipe)})
-    content = encode(tensors, {"lightvit_lab": about})      # one entry: of several, safetensors leaves the order to chance
-    path = Path(path)
+    recipe, plans = _recipe_text(model)
+    tensors = {name: _stored(name, value, precision) for name, value in model.state_dict().items()}
+    about = json.dumps({"format": FORMATS[2 if plans else 1], "recipe": recipe, "sha256": _digest(tensors, recipe)})
+    content = encode(tensors, {"lightvit_lab": about})      # one entry: of several, their order is left to chance
+    if (header := int.from_bytes(content[:8], "little")) > LARGEST_HEADER:
+        raise LabError(f"checkpoint.save: names and recipe take {header:,} bytes, and load reads {LARGEST_HEADER:,} of "
+                       "them; save a model of fewer plans")
+    _write(Path(path), content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load(path: str | os.PathLike) -> nn.Module:
+    """The model that `save` wrote, in eval mode, its weights in the type they are created with (float32).
+
+    `path` may name a model of the zoo, "zoo:lab_vit_teacher/cifar10". Verifies the sha256 over tensors and recipe
+    before anything is built, and that the recipe makes what the tensors are before memory is taken for it; whoever
+    wrote the file, nothing in it is executed. Raises LabError, naming the file and the fault, on what is damaged, was
+    not written by `save`, or is of a newer version of the lab.
+    """
+    if str(path).startswith("zoo:"):
+        from .zoo import find
+
+        path = find(str(path))
+    tensors, text = _read(Path(path))
+    try:
+        return recipes.rebuild(recipes.parse(text), tensors)
+    except (ValueError, RecursionError) as error:       # LabError and json's own are ValueErrors
+        raise LabError(f"checkpoint.load: {path} holds no model that can be made: {str(error)[:600]}. The file is of "
+                       "another version of the lab, or was put together by hand; save the model anew") from error
+
+
+def _recipe_text(model: nn.Module) -> tuple[str, bool]:
+    """The recipe of `model` as JSON, and whether it has plans. Raises LabError unless it makes what `model` is."""
+    recipe = getattr(model, "recipe", None)
+    if recipe is None:
+        raise LabError(f"checkpoint.save: this {type(model).__name__} has no recipe to build it from; make models by "
+                       "models.create_model(name, ...), which remembers name and arguments")
+    try:
+        text = json.dumps(recipe, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise LabError(f"checkpoint.save: the arguments of {recipe['name']} are {recipe['arguments']}, which a file "
+                       f"cannot hold ({error}); create the model with numbers, text, lists alone") from error
+    try:
+        recipes.require_fit(recipes.parse(text), model.state_dict())
+    except LabError as error:
+        raise LabError(f"checkpoint.save: load could not make this model anew: {error}. Change models by the arguments "
+                       "of create_model and by the lab's transforms, which the recipe remembers") from error
+    return text, bool(recipe.get("plans"))
+
+
+def _stored(name: str, value: Tensor, precision: str) -> Tensor:
+    """What stands in the file: a copy of its own, also of weights that are tied, on the CPU, rounded if asked."""
+    value = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    if precision != "float16" or not value.is_floating_point():
+        return value
+    if (rounded := value.half()).isinf().sum() > value.isinf().sum():
+        raise LabError(f"checkpoint.save: {name} reaches {value.abs().max():.3g}, and float16 ends at 65504; save it "
+                       'with precision="as it is"')
+    return rounded
+
+
+def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(path.name + ".partial")
     try:
         temporary.write_bytes(content)
@@ -43,43 +100,9 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
     except OSError as error:
         raise LabError(f"checkpoint.save: {path} cannot be written ({error.strerror}); give a path in a folder that "
                        "exists and is yours") from error
-    return hashlib.sha256(content).hexdigest()
 
 
-def load(path: str | os.PathLike) -> nn.Module:
-    """The model that `save` wrote, in eval mode, its weights in the type they are created with (float32).
-
-    `path` may name a model of the zoo, "zoo:lab_vit_teacher/cifar10". Verifies the sha256 over tensors and recipe before
-    anything is built. Raises LabError, naming the file and the fault, on what is damaged or was not written by `save`.
-    """
-    if str(path).startswith("zoo:"):
-        from .zoo import find
-
-        path = find(str(path))
-    tensors, recipe = _read(Path(path))
-    model = models.create_model(recipe["name"], **recipe["arguments"])
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
-        raise LabError(f"checkpoint.load: the tensors in {path} are not those of {recipe['name']}: {reason[:300]}. The file is "
-                       "of another version of the lab, or was put together by hand; save the model anew") from error
-    return model.eval()
-
-
-def _recipe_text(model: nn.Module) -> str:
-    recipe = getattr(model, "recipe", None)
-    if recipe is None:
-        raise LabError(f"checkpoint.save: this {type(model).__name__} has no recipe to build it from; make models by "
-                       "models.create_model(name, ...), which remembers name and arguments")
-    try:
-        return json.dumps(recipe, sort_keys=True)
-    except TypeError as error:
-        raise LabError(f"checkpoint.save: the arguments of {recipe['name']} are {recipe['arguments']}, which a file cannot "
-                       f"hold ({error}); create the model with numbers, text, lists alone") from error
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     """Tensors and recipe of a file, verified. Raises LabError on any other."""
     from safetensors import safe_open
 
@@ -87,21 +110,39 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise LabError(f"checkpoint.load: there is no file {str(path)!r}; give one that checkpoint.save wrote, or "
                        '"zoo:MODEL/SET"')
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has {path.stat().st_size:,} bytes, more than the {LARGEST:,} that are read")
+        _require_sizes(path)
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("lightvit_lab", "{}"))
-            if about.get("format") != FORMAT:
-                raise ValueError(f"its format is {about.get('format')!r}, not {FORMAT!r}")
+            _require_format(about)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if _digest(tensors, about["recipe"]) != about["sha256"]:
             raise ValueError("its tensors or its recipe have changed since it was written")
-        recipe = json.loads(about["recipe"])
-        return tensors, {"name": str(recipe["name"]), "arguments": dict(recipe["arguments"])}
+        return tensors, about["recipe"]
     except Exception as error:      # safetensors and json raise several kinds, and each means the same here
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise LabError(f"checkpoint.load: {path} is no model that can be read ({reason}); fetch or save it anew, or read "
-                       "files of authors by checkpoint.import_official(path)") from error
+        raise LabError(f"checkpoint.load: {path} is no model that can be read ({reason}); fetch or save it anew, or "
+                       "read files of authors by checkpoint.import_official(path)") from error
+
+
+def _require_sizes(path: Path) -> None:
+    """Before anything is read: a file, and the length of the header that its first 8 bytes promise, within bounds."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if size > LARGEST:
+        raise ValueError(f"it has {size:,} bytes, more than the {LARGEST:,} that are read")
+    if header > min(LARGEST_HEADER, size - 8):
+        raise ValueError(f"it promises a header of {header:,} bytes, of {size:,} in all")
+
+
+def _require_format(about: Any) -> None:
+    given = about.get("format")
+    newer = re.fullmatch(r"lightvit_lab model (\d{1,4})", str(given))
+    if given not in FORMATS.values() and newer and int(newer[1]) > max(FORMATS):
+        raise ValueError(f"its format is {given!r}, of a newer version of the lab than this one, which reads up to "
+                         f"{FORMATS[max(FORMATS)]!r}: update the lab")
+    if given not in FORMATS.values():
+        raise ValueError(f"its format is {given!r}, not one of {', '.join(map(repr, FORMATS.values()))}")
 
 
 def _digest(tensors: dict[str, Tensor], recipe: str) -> str:

@@ -42,17 +42,17 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "lab_cnn/shapes": Recipe({}, {**SETTINGS, "steps": 900, "lr": 2e-2}),
-    "lab_cnn/fashion_mnist": Recipe({"stem_stride": 2}, {**PHOTOGRAPHS, "steps": 1600, "lr": 1.2e-2}),
+    "lab_cnn/fashion_mnist": Recipe({"stem_stride": 2}, {**PHOTOGRAPHS, "steps": 1000, "lr": 1.2e-2}),
     "lab_cnn/cifar10": Recipe({"widths": [64, 128, 256], "pooled": True}, {**PHOTOGRAPHS, "steps": 8000, "lr": 1.2e-2}),
     "lab_vit_teacher/shapes": Recipe({}, {**SETTINGS, "steps": 1200, "lr": 8e-3}),
-    "lab_vit_teacher/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1600, "lr": 6e-3}),
+    "lab_vit_teacher/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 6e-3}),
     "lab_vit_teacher/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 7000, "lr": 6e-3}, teacher="lab_cnn/cifar10"),
-    "lab_vit_student/shapes": Recipe({}, {**SETTINGS, "steps": 1200, "lr": 1.2e-2}),
-    "lab_vit_student/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1600, "lr": 9e-3}),
+    "lab_vit_student/shapes": Recipe({}, {**SETTINGS, "steps": 3000, "lr": 1.2e-2}),
+    "lab_vit_student/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 9e-3}),
     "lab_vit_student/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 3000, "lr": 9e-3}),
     "lab_lightvit/shapes": Recipe({}, {**SETTINGS, "steps": 1600, "lr": 2.4e-2}),
-    "lab_lightvit/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1600, "lr": 2e-2}),
-    "lab_lightvit/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 4000, "lr": 2e-2}),
+    "lab_lightvit/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 2e-2}),
+    "lab_lightvit/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 3000, "lr": 2e-2}),
 }
 
 

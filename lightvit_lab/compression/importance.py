@@ -1,8 +1,8 @@
 """How much each unit matters: scores of neurons, heads, head dimensions, channels and blocks; the least go first.
 
 Taylor: |loss without the unit - loss| to first order, the unit's value times the gradient (Molchanov et al., arXiv
-1906.10771; of heads: Michel et al., arXiv 1905.10650). Fisher: the mean square of the same for single pictures (Theis et
-al., arXiv 1801.05787). Derived in chapters/compression/pruning.
+1906.10771; of heads: Michel et al., arXiv 1905.10650). Fisher: the mean square of the same for single pictures (Theis
+et al., arXiv 1801.05787). Derived in chapters/compression/pruning.
 """
 
 from __future__ import annotations
@@ -67,25 +67,25 @@ def _of_head_dims(attention: nn.Module, power: int) -> Tensor:
     value = value + _columns(attention.proj, power).unflatten(0, head_shape(attention))
     if getattr(attention, "kv_global", None) is not None:
         of_key, of_value = _rows(attention.kv_global, power).unflatten(0, (2, *head_shape(attention)))
-        key, value = key + of_key, value + of_value + _columns(attention.kv_global, power).unflatten(0, head_shape(attention))
+        read = _columns(attention.kv_global, power).unflatten(0, head_shape(attention))
+        key, value = key + of_key, value + of_value + read
     return torch.stack([query + key, value])
 
 
 def _of_channels(model: nn.Module, power: int) -> Tensor:
     parts = stream(model)
-    own = [getattr(model, name).detach().abs().pow(power).flatten(0, -2).sum(0) for name in parts.tables]
-    scales = [value.detach().abs().pow(power) for part in parts.norms for value in part.parameters(recurse=False)]
-    return sum([*own, *scales, *(_rows(part, power) for part in parts.writers),
-                *(_columns(part, power) for part in parts.readers)])
+    norms = [part.weight.detach().abs().pow(power) for part in parts.norms if isinstance(part, nn.LayerNorm)]
+    written = [_rows(part, power) for part in parts.writers]
+    return sum([*norms, *written, *(_columns(part, power) for part in parts.readers)])
 
 
 def _rows(layer: nn.Module, power: int) -> Tensor:
     """(outputs,) sum of |w|^power over what makes an output."""
-    return layer.weight.detach().abs().pow(power).flatten(1).sum(1)
+    return layer.weight.detach().float().abs().pow(power).flatten(1).sum(1)
 
 
 def _columns(layer: nn.Linear, power: int) -> Tensor:
-    return layer.weight.detach().abs().pow(power).sum(0)
+    return layer.weight.detach().float().abs().pow(power).sum(0)
 
 
 def _watched(model: nn.Module, part: str) -> dict[str, tuple[nn.Module, str]]:
@@ -97,7 +97,8 @@ def _watched(model: nn.Module, part: str) -> dict[str, tuple[nn.Module, str]]:
     if part == "head_width":
         return {name: (attention.qkv, "output") for name, attention in attentions(model).items()}
     if part == "embedding":
-        return {str(place): (norm, "input") for place, norm in enumerate(stream(model).norms) if isinstance(norm, nn.LayerNorm)}
+        norms = [part for part in stream(model).norms if isinstance(part, nn.LayerNorm)]
+        return {str(place): (norm, "input") for place, norm in enumerate(norms)}
     return {name: (model.get_submodule(name), "change") for name in block_names(model)}
 
 
@@ -113,7 +114,8 @@ def _effects(model: nn.Module, part: str, inputs: Tensor, labels: Tensor) -> dic
     shapes = {name: head_shape(attention) for name, attention in attentions(model).items()}
     if part == "heads":
         return {name: value.unflatten(1, shapes[name]).sum(2) for name, value in found.items()}
-    return {name: value.unflatten(1, (3, *shapes[name]))[:, [0, 2]] for name, value in found.items()}    # q and k tell the same
+    # The effect of a query's dimension is that of its key's: the scores hold their product alone.
+    return {name: value.unflatten(1, (3, *shapes[name]))[:, [0, 2]] for name, value in found.items()}
 
 
 def _of_activation(model: nn.Module, part: str, inputs: Tensor, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:

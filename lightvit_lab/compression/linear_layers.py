@@ -8,24 +8,25 @@ from torch import nn
 
 from ..errors import LabError, require_choice
 from ..models.adapter import is_readable
+from .low_rank_attention import LowRankAttention
 from .low_rank_linear import LowRankLinear
 
 KINDS = ("qkv", "kv_global", "proj", "fc1", "fc2")     # kv_global: what LightViT's global tokens hand back
 
 
 def block_layers(caller: str, model: nn.Module, wanted: str | Sequence[str] | None = None) -> dict[str, nn.Module]:
-    """Name -> layer, in order: those of attention (qkv, kv_global, proj) and of MLPs (fc1, fc2), all or the `wanted` ones.
+    """Name -> layer, in order: of attention (qkv, kv_global, proj) and of MLPs (fc1, fc2), all or the `wanted` ones.
 
-    `wanted` are kinds (`KINDS`), or names of layers. Raises LabError, in the name of `caller`, on other names and on models
-    that have none.
+    `wanted` are kinds (`KINDS`), or names of layers. Raises LabError, in the name of `caller`, on other names and on
+    models that have none.
     """
     if hasattr(model, "_orig_mod"):
-        raise LabError(f"{caller}: this model is compiled; give the model before torch.compile, which is compiled._orig_mod")
+        raise LabError(f"{caller}: this model is compiled; give the model before torch.compile, compiled._orig_mod")
     found = {f"{name}.{kind}" if name else kind: getattr(parent, kind) for name, parent in model.named_modules()
              for kind in _kinds(parent)}
     if not found:
-        raise LabError(f"{caller}: {type(model).__name__} has no linear layers in attention or MLPs that are known; give one "
-                       'of the lab\'s transformers or of timm\'s ViT and DeiT, for example models.create_model("lab_vit")')
+        raise LabError(f"{caller}: {type(model).__name__} has no linear layers in attention or MLPs that are known; "
+                       'give the lab\'s transformers, or timm\'s ViT or DeiT, as models.create_model("lab_vit")')
     if wanted is None:
         return found
     wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
@@ -39,6 +40,6 @@ def block_layers(caller: str, model: nn.Module, wanted: str | Sequence[str] | No
 
 
 def _kinds(parent: nn.Module) -> list[str]:
-    attends = is_readable(parent)
+    attends = is_readable(parent) or isinstance(parent, LowRankAttention)
     kinds = KINDS[:3] if attends else KINDS[3:] if hasattr(parent, "fc2") else ()
     return [kind for kind in kinds if isinstance(getattr(parent, kind, None), nn.Linear | LowRankLinear)]

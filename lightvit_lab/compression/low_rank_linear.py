@@ -9,7 +9,7 @@ from ..errors import LabError, require_multiple, require_range
 
 
 class GroupedLinear(nn.Module):
-    """(..., groups * rank) -> (..., out_features): each group of inputs makes an equal share of the outputs, in order."""
+    """(..., groups * rank) -> (..., out_features): each group of inputs makes an equal share of outputs, in order."""
 
     def __init__(self, rank: int, out_features: int, groups: int, bias: bool = True):
         super().__init__()
@@ -28,19 +28,20 @@ class GroupedLinear(nn.Module):
 class LowRankLinear(nn.Module):
     """Linear layer whose weight is up @ down, of at most `rank`: (..., in_features) -> (..., out_features).
 
-    With `groups` the outputs fall into equal blocks, each with factors of its own of that rank. It costs
-    rank * (groups * in_features + out_features) multiply-accumulates a token. `down` and `up` are layers of their own, so
+    With `groups` the outputs fall into equal blocks, each with factors of its own of that rank. It costs rank *
+    (groups * in_features + out_features) multiply-accumulates a token. `down` and `up` are layers of their own, so
     that whatever prunes or quantizes linear layers finds them. Raises LabError on a rank over full.
     """
 
     def __init__(self, in_features: int, out_features: int, rank: int, groups: int = 1, bias: bool = True):
         super().__init__()
-        require_multiple("LowRankLinear", "out_features", out_features, groups, f"each of {groups} groups makes an equal share")
+        require_multiple("LowRankLinear", "out_features", out_features, groups, f"{groups} groups have equal shares")
         require_range("LowRankLinear", "in_features", in_features, 1)
         require_rank("LowRankLinear", rank, in_features, out_features // groups)
         self.in_features, self.out_features, self.rank, self.groups = in_features, out_features, rank, groups
         self.down = nn.Linear(in_features, groups * rank, bias=False)
-        self.up = nn.Linear(rank, out_features, bias) if groups == 1 else GroupedLinear(rank, out_features, groups, bias)
+        self.up = (nn.Linear(rank, out_features, bias) if groups == 1
+                   else GroupedLinear(rank, out_features, groups, bias))
 
     def product(self) -> Tensor:
         """(out_features, in_features) the weight that the factors stand for."""
@@ -55,8 +56,8 @@ def require_rank(caller: str, rank: object, in_features: int, out_features: int)
     """Raise LabError unless `rank` is a whole number from 1 to the full rank of such a matrix."""
     full = min(in_features, out_features)
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= full:
-        raise LabError(f"{caller}: rank={rank!r}, where the matrix is {out_features} x {in_features}; give a whole number "
-                       f"1 <= rank <= {full}, below {break_even(out_features, in_features):.0f} to save anything")
+        raise LabError(f"{caller}: rank={rank!r}, where the matrix is {out_features} x {in_features}; give a whole "
+                       f"number 1 <= rank <= {full}, below {break_even(out_features, in_features):.0f} to save")
 
 
 def break_even(m: int, n: int) -> float:

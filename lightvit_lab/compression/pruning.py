@@ -20,15 +20,16 @@ from .budgets import Ratio, choose
 from .calibrating import Calibration, require_calibration
 from .compensation import refit
 from .importance import COMPARABLE, IMPORTANCES, NEED_INPUTS, NEED_LABELS, scores
-from .structure import apply_pruning, kept_columns
+from .structure import apply_pruning
 
 BUDGETS = ("layer", "global")
 RIDGE = 1e-3
+_READS = {"mlp": "fc2", "heads": "proj", "head_width": "proj"}      # whose inputs go, so that it can make up for them
 
 
 def prune_mlp(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None, *,
               budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
-    """Remove at least the share `ratio` of the neurons of every MLP; a dict says it for each layer, and leaves the rest.
+    """Remove at least the share `ratio` of the neurons of every MLP, or of those MLPs that a dict gives a ratio.
 
     `importance` is one of IMPORTANCES; all but "magnitude" and "random" need `calibration`, 32 or more normalised
     pictures or a pair with their labels. `budget="global"` compares neurons of all layers, and keeps some in each.
@@ -38,8 +39,9 @@ def prune_mlp(model: nn.Module, ratio: Ratio, importance: str = "magnitude", cal
     return _prune("mlp", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
 
 
-def prune_heads(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None, *,
-                budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
+def prune_heads(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
+                *, budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE
+                ) -> nn.Module:
     """Remove at least the share `ratio` of the heads of every attention; the rest is as in `prune_mlp`."""
     return _prune("heads", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
 
@@ -65,8 +67,9 @@ def prune_embedding(model: nn.Module, ratio: float, importance: str = "magnitude
     return _prune("embedding", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
 
 
-def prune_blocks(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None, *,
-                 budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
+def prune_blocks(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
+                 *, budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE
+                 ) -> nn.Module:
     """Remove at least the share `ratio` of the blocks, or those to which a dict gives 1; the rest is as in `prune_mlp`.
 
     By magnitude, those that write the least weights' worth; by "activation", those that change their tokens least.
@@ -86,13 +89,14 @@ def sensitivity(model: nn.Module, data: Pictures, prune: Callable[..., nn.Module
     """
     part = next((name for name, function in _NAMES.items() if function is prune), None)
     if part in (None, "embedding"):
-        raise LabError(f"sensitivity: prune={getattr(prune, '__name__', prune)} goes layer by layer with none; give prune_mlp, "
-                       "prune_heads, prune_head_width or prune_blocks")
+        raise LabError(f"sensitivity: prune={getattr(prune, '__name__', prune)} does not prune single layers; give "
+                       "prune_mlp, prune_heads, prune_head_width or prune_blocks")
     found = []
     for layer in {"mlp": mlps, "heads": attentions, "head_width": attentions, "blocks": block_names}[part](model):
         for ratio in ratios:
             score = evaluate(prune(model, {layer: ratio}, **how), data)
-            found.append({"layer": layer, "ratio": ratio, "accuracy": score.accuracy, "low": score.low, "high": score.high})
+            found.append({"layer": layer, "ratio": ratio, "accuracy": score.accuracy, "low": score.low,
+                          "high": score.high})
     return found
 
 
@@ -106,10 +110,8 @@ def _prune(part: str, model: nn.Module, ratio: Ratio, importance: str, calibrati
     found = scores(model, part, importance, inputs, labels)
     kept = choose(caller, part, found, ratio, budget, multiple_of, comparable=importance in COMPARABLE)
     plan = {"transform": "prune", "part": part, "kept": kept}
-    if not compensate:
-        return transformed(model, plan, apply_pruning)
-    columns = kept_columns(model, plan)
-    return transformed(model, plan, lambda whole, plan: apply_pruning(refit(whole, columns, inputs, ridge), plan))
+    pruned = transformed(model, plan, apply_pruning)
+    return refit(pruned, model, [f"{name}.{_READS[part]}" for name in kept], inputs, ridge) if compensate else pruned
 
 
 def _require(caller: str, part: str, importance: str, budget: str, multiple_of: int, compensate: bool,
@@ -118,6 +120,6 @@ def _require(caller: str, part: str, importance: str, budget: str, multiple_of: 
     require_choice(caller, "budget", budget, BUDGETS)
     require_range(caller, "multiple_of", multiple_of, 1)
     require_range(caller, "ridge", ridge, 0)
-    if compensate and part in ("embedding", "blocks"):
-        raise LabError(f"{caller}: compensate=True, but no single layer reads what goes here; prune_mlp, prune_heads and "
-                       "prune_head_width compensate; here fine-tune: training.fit(model, data)")
+    if compensate and part not in _READS:
+        raise LabError(f"{caller}: compensate=True, but no single layer reads what goes here; prune_mlp, prune_heads "
+                       "and prune_head_width compensate; here fine-tune: training.fit(model, data)")

@@ -1,7 +1,8 @@
-"""Zeros in linear layers, as `chapters/compression/pruning` derives them: fewer weights that count, not a smaller model.
+"""Zeros in linear layers, as `chapters/compression/pruning` derives them: fewer weights count, no model is smaller.
 
-Magnitude (Han et al., arXiv 1506.02626) takes the smallest weights. Wanda (Sun et al., arXiv 2306.11695) takes, in each row,
-those with the smallest |weight| * |input|. The pattern 2:4 (Mishra et al., arXiv 2104.08378) leaves two of every four inputs.
+Magnitude (Han et al., arXiv 1506.02626) takes the smallest weights. Wanda (Sun et al., arXiv 2306.11695) takes, in
+each row, those with the smallest |weight| * |input|. The pattern 2:4 (Mishra et al., arXiv 2104.08378) leaves two of
+every four inputs.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ BUDGETS = ("layer", "global")
 def prune_weights(model: nn.Module, ratio: float | Mapping[str, float], importance: str = "magnitude",
                   calibration: Calibration | None = None, *, pattern: str | None = None, budget: str = "layer",
                   seed: int = 0) -> nn.Module:
-    """A copy of `model` in whose blocks the share `ratio` of the linear layers' weights is zero; its shapes are the same.
+    """A copy of `model` in whose blocks the share `ratio` of the linear layers' weights is zero; shapes stay.
 
-    `ratio` is one number, or one for each layer's name; zeros that are there already count. `importance` is "magnitude",
-    "wanda", which needs `calibration` (normalised pictures), or "random". `pattern="2:4"` makes two zeros of every four
-    inputs (ratio=0.5). `budget="global"` takes the smallest of all layers together, not of each. Raises LabError on ratios
-    below what is zero already, or that leave no weight.
+    `ratio` is one number, or one for each layer's name; zeros that are there already count. `importance` is
+    "magnitude", "wanda", which needs `calibration` (normalised pictures), or "random". `pattern="2:4"` makes two
+    zeros of every four inputs (ratio=0.5). `budget="global"` takes the smallest of all layers together, not of each.
+    Raises LabError on ratios below what is zero already, or that leave no weight.
     """
     require_choice("prune_weights", "importance", importance, IMPORTANCES)
     require_choice("prune_weights", "budget", budget, BUDGETS)
-    layers = _weighted(block_layers("prune_weights", model))
+    layers = weighted_layers("prune_weights", model)
     ratios = _ratios(layers, ratio)
     _require_together(ratio, importance, pattern, budget)
     scores = _scores(model, layers, importance, calibration, seed)
@@ -64,7 +65,7 @@ def apply_sparsity(model: nn.Module, plan: Plan) -> nn.Module:
 def sparsity(model: nn.Module) -> dict[str, float]:
     """Name -> share of zeros of each linear layer in the blocks."""
     return {name: (layer.weight == 0).float().mean().item()
-            for name, layer in _weighted(block_layers("sparsity", model)).items()}
+            for name, layer in weighted_layers("sparsity", model).items()}
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
     Gradients of zeros are taken out, and after each step of any optimizer the zeros are set again: momentum and methods
     that mix the entries of a matrix, such as Muon, would move them. The model itself has no part added.
     """
-    layers = list(_weighted(block_layers("zeros_kept", model)).values())
+    layers = list(weighted_layers("zeros_kept", model).values())
     masks = [layer.weight != 0 for layer in layers]
 
     def reset(*_: Any) -> None:
@@ -91,18 +92,18 @@ def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
         yield model
 
 
-def _weighted(layers: Mapping[str, nn.Module]) -> dict[str, nn.Linear | GroupedLinear]:
-    """Layers with a weight: of a factorized one its two factors."""
+def weighted_layers(caller: str, model: nn.Module) -> dict[str, nn.Linear | GroupedLinear]:
+    """Name -> linear layer in the blocks of `model`, of a factorized one both factors. Raises LabError without any."""
     found = {}
-    for name, layer in layers.items():
-        parts = {f"{name}.down": layer.down, f"{name}.up": layer.up} if isinstance(layer, LowRankLinear) else {name: layer}
-        found.update(parts)
+    for name, layer in block_layers(caller, model).items():
+        factorized = isinstance(layer, LowRankLinear)
+        found.update({f"{name}.down": layer.down, f"{name}.up": layer.up} if factorized else {name: layer})
     return found
 
 
 @torch.no_grad()
-def _scores(model: nn.Module, layers: Mapping[str, nn.Module], importance: str, calibration: Calibration | None, seed: int
-            ) -> dict[str, Tensor]:
+def _scores(model: nn.Module, layers: Mapping[str, nn.Module], importance: str, calibration: Calibration | None,
+            seed: int) -> dict[str, Tensor]:
     """How much each weight counts, (m, n). Zeros count least, whatever the importance."""
     if importance == "random":
         generator = torch.Generator().manual_seed(seed)
@@ -164,8 +165,8 @@ def _count(ratio: float, among: int, name: str) -> int:
 def _require_more(name: str, weight: Tensor, ratio: float) -> None:
     share = (weight == 0).double().mean().item()
     if round(share * weight.numel()) > round(ratio * weight.numel()):
-        raise LabError(f"prune_weights: ratio={ratio}, where {share:.1%} of {name} are zero already, and zeros that are there "
-                       f"count; give a ratio over {share:.3g}, or prune the model that this one was made from")
+        raise LabError(f"prune_weights: ratio={ratio}, where {share:.1%} of {name} are zero already, and zeros that "
+                       f"are there count; give a ratio over {share:.3g}, or prune the model this one was made from")
 
 
 def _ratios(layers: Mapping[str, nn.Module], ratio: float | Mapping[str, float]) -> dict[str, float]:
@@ -187,9 +188,10 @@ def _require_ratio(ratio: Any) -> float:
 def _require_together(ratio: Any, importance: str, pattern: str | None, budget: str) -> None:
     require_choice("prune_weights", "pattern", pattern, [None, *PATTERNS])
     if pattern and ratio != 0.5:
-        raise LabError(f'prune_weights: pattern="{pattern}" makes half of the weights zero, and ratio={ratio}; give ratio=0.5')
+        raise LabError(f'prune_weights: pattern="{pattern}" makes half of the weights zero, not {ratio}; give 0.5')
     if budget == "global" and (pattern or importance == "wanda" or isinstance(ratio, Mapping)):
-        chosen = f'pattern="{pattern}"' if pattern else 'importance="wanda"' if importance == "wanda" else "ratios by layer"
+        chosen = (f'pattern="{pattern}"' if pattern else
+                  'importance="wanda"' if importance == "wanda" else "ratios by layer")
         raise LabError(f'prune_weights: {chosen} compares weights inside a layer; give budget="layer"')
 
 

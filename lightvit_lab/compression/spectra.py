@@ -1,4 +1,4 @@
-"""Singular values of linear layers, of the weight or of what it makes of its inputs, and the ranks that are chosen by them."""
+"""Singular values of linear layers, of the weight or of what it makes of its inputs, and ranks chosen by them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import LabError
 from .calibrating import Moments
 from .low_rank_linear import break_even
 
-RIDGE = 1e-6     # added to the covariance, as a share of its mean variance: directions that no input took count a little
+RIDGE = 1e-6     # share of the mean variance added to all: directions that no input took count a little
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,26 @@ def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) 
     """Singular values of a layer's weight, or with `moments` of the weight times a root of the inputs' covariance."""
     weight = layer.weight.double().unflatten(0, (groups, -1))
     bias = None if layer.bias is None else layer.bias.double()
-    seen, mean = weight, None
+    mean, spread = None, torch.eye(weight.shape[2], dtype=weight.dtype, device=weight.device)
     if moments is not None:
-        centred = bias is not None
-        mean = moments.mean.to(weight.device) if centred else None
-        seen = weight @ _root(moments.covariance if centred else moments.second_moment).to(weight.device)
-    left, values, _ = torch.linalg.svd(seen, full_matrices=False)
+        mean = None if bias is None else moments.mean.to(weight.device)
+        of_inputs = (moments.second_moment if bias is None else moments.covariance).to(weight.device)
+        spread = of_inputs + RIDGE * of_inputs.diagonal().mean().clamp(min=1e-12) * spread
+    left, values = _left_singular(weight, spread)
     return Spectrum(weight, left, values, bias, mean)
 
 
-def _root(matrix: Tensor) -> Tensor:
-    """Lower triangular S with S S^T = `matrix` (n, n), float64, made regular."""
-    ridge = RIDGE * matrix.diagonal().mean().clamp(min=1e-12)
-    return torch.linalg.cholesky(matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))
+def _left_singular(weight: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Left singular vectors (g, m, k) and values (g, k), falling, of W S for W (g, m, n) and `spread` = S S^T (n, n).
+
+    They are eigenvectors of W S S^T W^T: no root is needed, and no harm done where rounding left `spread` a little below
+    0. Of a tall W the triangle of its QR decomposition is looked at, which is smaller.
+    """
+    tall = weight.shape[1] > weight.shape[2]
+    basis, inner = torch.linalg.qr(weight) if tall else (None, weight)
+    squares, vectors = torch.linalg.eigh(inner @ spread @ inner.mT)
+    left = (basis @ vectors if tall else vectors).flip(-1)
+    return left, squares.clamp(min=0).sqrt().flip(-1)
 
 
 def worthwhile(found: Spectrum) -> int:
@@ -114,14 +121,14 @@ def ranks_by_budget(spectra: Mapping[str, Spectrum], budget: float) -> dict[str,
         least = (int(budget * whole) - left) / whole
         raise LabError(f"factorize: budget={budget} is spent before every layer has rank 1; give budget >= {least:.3f}")
     ranks = dict.fromkeys(spectra, 1)
-    for _, name, rank, cost in sorted(_offers(spectra), reverse=True):
+    for _, name, rank, cost in sorted(_offers(spectra), key=lambda offer: (-offer[0], *offer[1:])):
         if cost <= left and rank == ranks[name] + 1:
             ranks[name], left = rank, left - cost
     return ranks
 
 
 def _offers(spectra: Mapping[str, Spectrum]) -> list[tuple[float, str, int, int]]:
-    """(energy for a parameter, layer, rank, parameters) of each unit of rank but the first; the last makes the layer whole.
+    """(energy for a parameter, layer, rank, parameters) of each unit of rank but the first; the last makes it whole.
 
     What making it whole brings counts as no more than the unit before, so that a layer's offers come in order.
     """

@@ -29,23 +29,11 @@ def apply_pruning(model: nn.Module, plan: Plan) -> nn.Module:
     require_choice("apply_pruning", "part", plan.get("part"), PARTS)
     kept = plan.get("kept")
     if not isinstance(kept, list if plan["part"] in ("embedding", "blocks") else dict) or not kept:
-        raise LabError(f"apply_pruning: the plan for {plan['part']!r} keeps {kept!r}; make plans by compression.pruning")
+        raise LabError(f"apply_pruning: the plan for {plan['part']!r} keeps {str(kept)[:80]}; plans are made "
+                       "by compression.pruning")
     {"mlp": _keep_neurons, "heads": _keep_heads, "head_width": _keep_head_width, "embedding": _keep_channels,
      "blocks": _keep_blocks}[plan["part"]](model, kept)
     return model
-
-
-def kept_columns(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
-    """Names of the linear layers of the whole `model` whose inputs `plan` removes, and which inputs stay."""
-    if plan["part"] == "mlp":
-        return {f"{name}.fc2": torch.tensor(index, device="cpu") for name, index in plan["kept"].items()}
-    found = attentions(model)
-    columns = {}
-    for name, kept in plan["kept"].items():
-        _, head_dim = head_shape(found[name])
-        inputs = (_whole_heads(kept, head_dim) if plan["part"] == "heads" else _absolute(kept["v"], head_dim)).flatten()
-        columns |= {f"{name}.{layer}": inputs for layer in ("proj", "kv_global") if getattr(found[name], layer, None) is not None}
-    return columns
 
 
 def _keep_neurons(model: nn.Module, kept: dict[str, Sequence[int]]) -> None:
@@ -72,10 +60,13 @@ def _keep_head_width(model: nn.Module, kept: dict[str, dict[str, Any]]) -> None:
     for name, dims in kept.items():
         attention = _named(found, name)
         num_heads, head_dim = head_shape(attention)
+        if not isinstance(dims, dict) or not all(isinstance(dims.get(part), list) for part in ("qk", "v")):
+            raise LabError(f"apply_pruning: of the heads of {name} the plan keeps {str(dims)[:80]}; give "
+                           '{"qk": [[...], ...], "v": [[...], ...]}, a list of dimensions for each head')
         qk, v = ([_index(name, index, head_dim).tolist() for index in dims[part]] for part in ("qk", "v"))
         if len(qk) != num_heads or len(v) != num_heads or len({len(index) for index in qk + v}) != 1:
-            raise LabError(f"apply_pruning: {name} has {num_heads} heads, and the plan does not keep equally many dimensions in "
-                           "each; make plans by compression.pruning.prune_head_width")
+            raise LabError(f"apply_pruning: {name} has {num_heads} heads, and the plan does not keep equally many "
+                           "dimensions in each; plans are made by compression.pruning.prune_head_width")
         _cut(attention, torch.arange(num_heads, device="cpu"), _absolute(qk, head_dim), _absolute(v, head_dim))
 
 
@@ -108,8 +99,9 @@ def _fold_scale(attention: nn.Module, queries: int, old_dim: int, new_dim: int) 
     if old_dim == new_dim:
         return
     if not isinstance(getattr(attention, "q_norm", nn.Identity()), nn.Identity):
-        raise LabError("apply_pruning: this attention normalises each head's queries and keys (qk_norm), over all dimensions "
-                       "of the head, so none can go without changing the rest; prune whole heads: prune_heads")
+        raise LabError("apply_pruning: this attention normalises each head's queries and keys (qk_norm), over all "
+                       "dimensions of the head, so none can go without changing the rest; prune whole heads, by "
+                       "prune_heads")
     for value in (attention.qkv.weight, attention.qkv.bias):
         if value is not None:
             value[:queries] *= (new_dim / old_dim) ** 0.5
@@ -181,6 +173,6 @@ def _index(name: str, index: Sequence[int], size: int) -> Tensor:
     """`index` as a tensor. Raises LabError unless it holds at least one of range(size), and each once, in order."""
     is_list = isinstance(index, list) and all(type(place) is int for place in index)
     if not is_list or not index or index != sorted(set(index)) or index[0] < 0 or index[-1] >= size:
-        raise LabError(f"apply_pruning: {name} has {size} units, and the plan keeps {str(index)[:80]}; give numbers from 0 to "
-                       f"{size - 1}, rising, each once")
+        raise LabError(f"apply_pruning: {name} has {size} units, and the plan keeps {str(index)[:80]}; give numbers "
+                       f"from 0 to {size - 1}, rising, each once")
     return torch.tensor(index, device="cpu")     # also where the model is built on the meta device

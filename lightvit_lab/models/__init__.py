@@ -38,6 +38,7 @@ _BUILDERS: dict[str, partial] = {
 }
 PUBLISHED = ("lightvit_tiny", "lightvit_small", "lightvit_base")   # with the weights' names and shapes of their authors
 _TIMM_ONLY = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+_WEIGHTS_ONLY = ("pretrained", "checkpoint_path", "cache_dir")     # say where weights come from, not what a model is
 
 
 def names() -> tuple[str, ...]:
@@ -57,7 +58,8 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
         model = _build(name, **kwargs) if name in _BUILDERS else timm.create_model(name, **kwargs)
     except TypeError as error:
         raise LabError(f"create_model({name!r}): {error}; given were {sorted(kwargs)}") from error
-    model.recipe = {"name": name, "arguments": {key: value for key, value in kwargs.items() if key != "pretrained"}}
+    arguments = {key: value for key, value in kwargs.items() if key not in _WEIGHTS_ONLY}
+    model.recipe = {"name": name, "arguments": arguments}
     return model
 
 

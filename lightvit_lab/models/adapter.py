@@ -97,6 +97,30 @@ def values_and_mixed(module: nn.Module) -> tuple[Any, nn.Module]:
                    'plain self-attention, as in models.create_model("lab_vit") and timm\'s ViT and DeiT')
 
 
+def plain_attention(caller: str, module: nn.Module) -> nn.Module:
+    """`module` itself, if it is self-attention of `qkv`, `proj`, `num_heads`, `head_dim` and `scale` alone.
+
+    Raises LabError, in the name of `caller`, for any other.
+    """
+    if isinstance(module, Attention) or (_is_timm(module) and module.gate is None):
+        return module
+    raise LabError(f"{caller}: {type(module).__name__} is more than plain self-attention; give the lab's ViT or "
+                   'timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
+
+
+def token_counts(caller: str, model: nn.Module) -> tuple[int, int]:
+    """How many tokens enter the blocks of a ViT, and how many of them, in front, stand for no patch.
+
+    Raises LabError, in the name of `caller`, for models that do not say so.
+    """
+    patches = getattr(model, "num_image_tokens", getattr(getattr(model, "patch_embed", None), "num_patches", None))
+    prefix = getattr(model, "num_prefix_tokens", None)
+    if not isinstance(patches, int) or not isinstance(prefix, int):
+        raise LabError(f"{caller}: {type(model).__name__} does not say how many tokens it makes of a picture; give "
+                       'the lab\'s ViT or timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
+    return prefix + patches, prefix
+
+
 def layout(model: nn.Module, inputs: Tensor, num_tokens: int) -> Layout:
     """The layout of the `num_tokens` tokens that attention sees for `inputs` (batch, channels, height, width).
 

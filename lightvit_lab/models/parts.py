@@ -1,4 +1,4 @@
-"""The parts of a transformer that pruning cuts: the adapter's other half, for the lab's models and timm's ViT and DeiT."""
+"""The adapter's other half: the parts of the lab's models and timm's ViT and DeiT that pruning cuts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import nn
 
 from ..errors import LabError
-from .adapter import _is_timm, attention_modules
+from .adapter import attention_modules
 from .lightvit import LightViTAttention
 from .vision_transformer import Attention, VisionTransformer
 
+_KNOWN = 'give one of the lab\'s transformers or timm\'s ViT or DeiT, for example models.create_model("lab_vit")'
 TABLES = ("cls_token", "dist_token", "reg_token", "pos_embed")    # (1, n, dim), added to tokens or put beside them
 
 
@@ -32,26 +33,25 @@ def mlps(model: nn.Module) -> dict[str, nn.Module]:
     found = {name: part for name, part in model.named_modules() if hasattr(part, "fc1") and hasattr(part, "fc2")}
     for name, part in found.items():
         _require_linear(name, part, "fc1", "fc2")
-        if part.fc1.out_features != part.fc2.in_features or not isinstance(getattr(part, "norm", nn.Identity()), nn.Identity):
-            raise LabError(f"{name} ({type(part).__name__}) has a gate or a norm between fc1 and fc2, which is not known here; "
-                           'give one of the lab\'s models or timm\'s ViT or DeiT, as models.create_model("lab_vit")')
+        if part.fc1.out_features != part.fc2.in_features or not _is_absent(part, "norm"):
+            raise LabError(f"{name} ({type(part).__name__}) has a gate or a norm between fc1 and fc2, which is not "
+                           f"known here; {_KNOWN}")
     if not found:
-        raise LabError(f"{type(model).__name__} has no MLPs of fc1 and fc2; give one of the lab's transformers or timm's ViT "
-                       'or DeiT, for example models.create_model("lab_vit")')
+        raise LabError(f"{type(model).__name__} has no MLPs of fc1 and fc2; {_KNOWN}")
     return found
 
 
 def attentions(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> attention module of one `qkv` and one `proj`, in order. Raises LabError for attention of any other kind."""
+    """Name -> attention module of one `qkv` and one `proj`, in order. Raises LabError for other kinds of attention."""
     found = attention_modules(model)
     for name, part in found.items():
-        if type(part) not in (Attention, LightViTAttention) and not _is_timm(part):
-            raise LabError(f"{name} is {type(part).__name__}, whose heads are not known here; prune before attention is "
-                           "replaced, and give one of the lab's models or timm's ViT or DeiT")
+        if type(part) not in (Attention, LightViTAttention) and hasattr(part, "weights"):     # without, it is timm's
+            raise LabError(f"{name} is {type(part).__name__}, whose heads are not known here; prune before attention "
+                           f"is replaced, and {_KNOWN}")
         _require_linear(name, part, "qkv", "proj")
-        if not isinstance(getattr(part, "norm", nn.Identity()), nn.Identity):
-            raise LabError(f"{name} normalises over all heads together (scale_norm), so none can go without changing the "
-                           "others; give a model without it")
+        if not _is_absent(part, "norm"):
+            raise LabError(f"{name} normalises over all heads together (scale_norm), so none can go without changing "
+                           "the others; give a model without it")
     return found
 
 
@@ -66,34 +66,34 @@ def block_names(model: nn.Module) -> list[str]:
     found = [name for name, part in model.named_modules()
              if hasattr(part, "attn") and hasattr(part, "mlp") and name.rpartition(".")[0] in lists]
     if not found:
-        raise LabError(f"{type(model).__name__} has no blocks of attention and MLP; give one of the lab's transformers or "
-                       'timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
+        raise LabError(f"{type(model).__name__} has no blocks of attention and MLP; {_KNOWN}")
     return found
 
 
 def stream(model: nn.Module) -> Stream:
     """The stream of a plain ViT, which has one width from the patches to the head. Raises LabError for other models."""
-    attention_pool = getattr(model, "attn_pool", None)
-    if not isinstance(model, VisionTransformer | TimmVisionTransformer) or attention_pool is not None:
-        what = "whose width changes from stage to stage and through its neck" if hasattr(model, "stages") else "which is no plain ViT"
-        raise LabError(f"the width of the tokens can be pruned in plain ViTs; this is {type(model).__name__}, {what}. Prune "
-                       "its neurons, heads or blocks: prune_mlp, prune_heads, prune_blocks")
+    if not isinstance(model, VisionTransformer | TimmVisionTransformer) or not _is_absent(model, "attn_pool"):
+        raise LabError(f"{type(model).__name__} is no plain ViT, of one width from the patches to the head, so that "
+                       "width cannot be pruned; prune neurons, heads or blocks: prune_mlp, prune_heads, prune_blocks")
     embed = model.patch_embed
     last = embed.proj[-1] if isinstance(embed.proj, nn.Sequential) else embed.proj
     mixers, neurons = list(attentions(model).values()), list(mlps(model).values())
-    gates = [part.gate for part in mixers if getattr(part, "gate", None) is not None]
-    heads = [part for name in ("head", "head_dist") if isinstance(part := getattr(model, name, None), nn.Linear)]
-    scales = [part for block in model.blocks for name in ("norm1", "ls1", "norm2", "ls2")
-              if not isinstance(part := getattr(block, name, nn.Identity()), nn.Identity)]
-    outside = [part for part in (getattr(embed, "norm", None), *(getattr(model, name, None) for name in
-               ("norm_pre", "norm", "fc_norm"))) if isinstance(part, nn.LayerNorm)]
+    gates = [part.gate for part in mixers if not _is_absent(part, "gate")]
+    heads = [getattr(model, name) for name in ("head", "head_dist") if not _is_absent(model, name)]
+    norms = [(block, name) for block in model.blocks for name in ("norm1", "ls1", "norm2", "ls2")]
+    norms += [(embed, "norm"), (model, "norm_pre"), (model, "norm"), (model, "fc_norm")]
     return Stream(tuple(name for name in TABLES if getattr(model, name, None) is not None),
                   [last, *(part.proj for part in mixers), *(part.fc2 for part in neurons)],
-                  [*(part.qkv for part in mixers), *gates, *(part.fc1 for part in neurons), *heads], scales + outside)
+                  [*(part.qkv for part in mixers), *gates, *(part.fc1 for part in neurons), *heads],
+                  [getattr(owner, name) for owner, name in norms if not _is_absent(owner, name)])
+
+
+def _is_absent(owner: nn.Module, name: str) -> bool:
+    return isinstance(getattr(owner, name, None), nn.Identity | None)
 
 
 def _require_linear(name: str, part: nn.Module, *layers: str) -> None:
     for layer in layers:
         if type(found := getattr(part, layer)) is not nn.Linear:
-            raise LabError(f"{name}.{layer} is {type(found).__name__}, no plain linear layer, of which rows and columns can be "
-                           "taken; prune first, then factorize or quantize what is left")
+            raise LabError(f"{name}.{layer} is {type(found).__name__}, no plain linear layer, of which rows and "
+                           "columns can be taken; prune first, then factorize or quantize what is left")

@@ -3,6 +3,7 @@ import json
 import pytest
 import timm
 import torch
+from forging import forged, parts
 from safetensors.torch import save as encode
 from torch import nn
 
@@ -84,26 +85,19 @@ def test_every_changed_byte_and_every_cut_is_refused_by_a_lab_error(tmp_path):
 
 
 def rewritten(path, change):
-    """The file with another recipe, its sha256 honestly made anew: what somebody could put together by hand."""
-    from safetensors import safe_open
-
-    from lightvit_lab.checkpoint import files
-
-    with safe_open(path, framework="pt") as file:
-        about, tensors = json.loads(file.metadata()["lightvit_lab"]), {name: file.get_tensor(name) for name in file.keys()}
+    """The file with another recipe, its sha256 honestly made anew."""
+    about, tensors = parts(path)
     recipe = json.loads(about["recipe"])
     change(recipe)
-    text = json.dumps(recipe)
-    about = {"format": files.FORMAT, "recipe": text, "sha256": files._digest(tensors, text)}
-    path.write_bytes(encode(tensors, {"lightvit_lab": json.dumps(about)}))
+    path.write_bytes(forged(about, tensors, recipe))
 
 
 @pytest.mark.parametrize("change, words", [
     (lambda recipe: recipe.update(name="lab_vit_studemt"), "lab_vit_student"),
-    (lambda recipe: recipe["arguments"].update(depth=3), "are not those of lab_vit_student.*blocks.2"),
-    (lambda recipe: recipe["arguments"].update(dim=32), "are not those of lab_vit_student"),
+    (lambda recipe: recipe["arguments"].update(depth=3), "not those of lab_vit.*: blocks.2.*is missing; .*and 9 more"),
+    (lambda recipe: recipe["arguments"].update(dim=32), r"not those of lab_vit_student: .* instead of float32 \(.*32"),
     (lambda recipe: recipe["arguments"].update(colour="red"), "colour"),
-    (lambda recipe: recipe.pop("arguments"), "is no model that can be read"),
+    (lambda recipe: recipe.pop("arguments"), "its recipe is no"),
 ])
 def test_a_recipe_that_does_not_fit_the_tensors_is_refused(tmp_path, change, words):
     path = tmp_path / "model.safetensors"
@@ -116,5 +110,64 @@ def test_a_recipe_that_does_not_fit_the_tensors_is_refused(tmp_path, change, wor
 def test_a_file_of_other_tensors_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     path.write_bytes(encode({"weight": torch.zeros(3)}))
-    with pytest.raises(LabError, match="its format is None"):
+    with pytest.raises(LabError, match="its format is None, not one of"):
         checkpoint.load(path)
+
+
+def test_a_file_of_a_newer_version_says_that_the_lab_is_to_be_updated(tmp_path):
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(small(), path)
+    about, tensors = parts(path)
+    path.write_bytes(encode(tensors, {"lightvit_lab": json.dumps({**about, "format": "lightvit_lab model 3"})}))
+    with pytest.raises(LabError, match="'lightvit_lab model 3', of a newer version of the lab .*update the lab"):
+        checkpoint.load(path)
+
+
+def test_a_model_that_was_changed_by_hand_is_refused_when_it_is_saved(tmp_path):
+    model = small()
+    model.head = nn.Linear(16, 3)
+    with pytest.raises(LabError, match=r"make this model anew.*head.* is float32 \(3.*instead of float32 \(10"):
+        checkpoint.save(model, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_too_large_for_float16_are_named_instead_of_becoming_infinite(tmp_path):
+    model = small()
+    with torch.no_grad():
+        model.head.bias[0] = 7e4
+    with pytest.raises(LabError, match="head.bias reaches 7e.04, and float16 ends at 65504.*as it is"):
+        checkpoint.save(model, tmp_path / "model.safetensors", "float16")
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    assert checkpoint.load(tmp_path / "model.safetensors").head.bias[0] == 7e4
+
+
+@torch.inference_mode()
+def test_tied_turned_and_double_weights_are_saved_each_for_itself(tmp_path):
+    model = small()
+    model.blocks[1].mlp.fc1.weight = model.blocks[0].mlp.fc1.weight                    # two names, one tensor
+    model.head.weight = nn.Parameter(model.head.weight.detach().T.contiguous().T)
+    assert not model.head.weight.is_contiguous()
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    loaded = checkpoint.load(tmp_path / "model.safetensors").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
+    checkpoint.save(model.double(), tmp_path / "model.safetensors")
+    assert {value.dtype for value in checkpoint.load(tmp_path / "model.safetensors").parameters()} == {torch.float32}
+
+
+@torch.inference_mode()
+def test_buffers_that_no_file_holds_are_made_anew(tmp_path):
+    torch.manual_seed(0)
+    model = models.create_model("test_vit_relpos", num_classes=3).eval()
+    kept = dict(model.state_dict())
+    assert any(name not in kept for name, _ in model.named_buffers())
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    inputs = torch.randn(1, 3, *model.default_cfg["input_size"][1:])
+    assert torch.equal(checkpoint.load(tmp_path / "model.safetensors")(inputs), model(inputs))
+
+
+def test_where_weights_came_from_is_no_part_of_what_a_model_is(tmp_path):
+    model = models.create_model("vit_tiny_patch16_224", img_size=32, depth=1, cache_dir=str(tmp_path / "cache"))
+    assert model.recipe == {"name": "vit_tiny_patch16_224", "arguments": {"img_size": 32, "depth": 1}}
+    with pytest.raises(LabError, match="argument 'pretrained_cfg', by which models fetch or read"):
+        checkpoint.save(models.create_model("vit_tiny_patch16_224", img_size=32, depth=1, pretrained_cfg={"file": "x"}),
+                        tmp_path / "model.safetensors")

@@ -1,0 +1,177 @@
+"""Recipes: what a file says a model is made of, checked as the word of a stranger before anything is made of it.
+
+A recipe is {"name", "arguments"} of `models.create_model` and, if the model was transformed, "plans". Names select from
+fixed tables, never a module; arguments and plans are plain data; a trial on torch's meta device, where tensors have
+shapes and no memory, shows whether what the recipe makes has the names and shapes of the tensors at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as registering
+
+from .. import models
+from ..compression import low_rank, low_rank_attention, sparsity, structure
+from ..errors import LabError, require_choice
+from ..models.transforming import Apply
+
+TRANSFORMS: dict[str, Apply] = {
+    "prune": structure.apply_pruning,
+    "prune_weights": sparsity.apply_sparsity,
+    "factorize": low_rank.apply_factors,
+    "low_rank_attention": low_rank_attention.apply_low_rank_attention,
+}
+OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls", "feature_cfg",
+              "kwargs_filter")           # beginnings of arguments by which timm fetches, reads files, or leaves meta
+LARGEST_NUMBER, LARGEST_SIZE = 2**16, 2**10      # of any number; of an argument that is a size in pixels or tokens
+MOST_ENTRIES, MOST_ARGUMENTS, MOST_PLANS, DEEPEST, LONGEST_TEXT = 2**16, 64, 64, 10, 200
+SPARE, LEAST_NUMBERS, LEAST_PARTS = 64, 2**25, 2**14    # a base may be so many times its file, or so large at least
+SHOWN = 3                                        # tensors named in an error
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The recipe in `text`, of known form and within bounds. Raises LabError, or what `json` raises, on any other."""
+    recipe = json.loads(text, parse_constant=_refuse_constant)
+    parts = {"name": str, "arguments": dict, "plans": list}
+    if not isinstance(recipe, dict) or not {"name", "arguments"} <= recipe.keys() <= parts.keys():
+        raise LabError('its recipe is no {"name", "arguments", "plans"}')
+    for part, kind in parts.items():
+        if not isinstance(recipe.get(part, kind()), kind):
+            raise LabError(f"{part!r} of its recipe is a {type(recipe[part]).__name__}, not a {kind.__name__}")
+    _require_plain(recipe)
+    _require_arguments(recipe["arguments"])
+    _require_plans(recipe.get("plans", []))
+    return recipe
+
+
+def rebuild(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The model of a parsed `recipe`, in eval mode, with `tensors` strictly loaded; memory as for a few such models.
+
+    Raises LabError unless the recipe makes a model of just these names and shapes.
+    """
+    require_fit(recipe, tensors)
+    model = _make(recipe)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def require_fit(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise LabError unless the names and shapes of `tensors` are those of the model that `recipe` makes."""
+    with torch.device("meta"), _bounded(tensors):
+        needed = _make(recipe).state_dict()
+    faults = [f"{name} is missing" for name in needed if name not in tensors]
+    faults += [f"{name[:80]} is not known" for name in tensors if name not in needed]
+    for name in [name for name in needed if name in tensors]:
+        given, asked = tensors[name], needed[name]
+        if given.shape != asked.shape or given.is_floating_point() != asked.is_floating_point():
+            faults.append(f"{name} is {_kind(given)} instead of {_kind(asked)}")
+    if faults:
+        more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise LabError(f"the tensors are not those of {_title(recipe)}: {'; '.join(faults[:SHOWN])}{more}")
+
+
+def _make(recipe: Mapping[str, Any]) -> nn.Module:
+    """The model of `recipe`, its weights fresh. Raises LabError whatever stands in the way."""
+    try:
+        model = models.create_model(recipe["name"], **recipe["arguments"])
+        for plan in recipe.get("plans", []):
+            model = TRANSFORMS[plan["transform"]](model, plan)
+    except LabError:
+        raise
+    except Exception as error:      # what timm, torch and a plan's lists raise is of a dozen kinds
+        reason = str(error).splitlines()[0][:160] if str(error) else ""
+        raise LabError(f"{_title(recipe)} cannot be made ({type(error).__name__}: {reason})") from error
+    model.recipe = dict(recipe)
+    return model
+
+
+def _title(recipe: Mapping[str, Any]) -> str:
+    plans = [plan["transform"] for plan in recipe.get("plans", [])]
+    return " with ".join([recipe["name"], *([", ".join(plans)] if plans else [])])
+
+
+def _kind(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+
+
+@contextmanager
+def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """While this lasts, modules of this thread that register more than is in proportion to `tensors` raise LabError."""
+    numbers = max(SPARE * sum(value.numel() for value in tensors.values()), LEAST_NUMBERS)
+    parts = max(SPARE * len(tensors), LEAST_PARTS)
+    left, thread = {"numbers": numbers, "parts": parts}, threading.get_ident()
+
+    def count(module: nn.Module, name: str, value: Any) -> None:
+        if threading.get_ident() != thread:
+            return
+        left["parts"] -= 1
+        left["numbers"] -= value.numel() if isinstance(value, Tensor) else 0
+        if min(left.values()) < 0:
+            raise LabError(f"its recipe makes a model of more than {numbers:,} numbers or {parts:,} parts, out of "
+                           f"proportion to the {len(tensors)} tensors in it")
+
+    watch: list[Callable] = [registering.register_module_parameter_registration_hook,
+                             registering.register_module_buffer_registration_hook,
+                             registering.register_module_module_registration_hook]
+    handles = [register(count) for register in watch]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _require_plain(value: Any, depth: int = 0) -> None:
+    """Raise LabError unless `value` is short text, a bounded number, a boolean, None, or lists and dicts of these."""
+    if depth > DEEPEST:
+        raise LabError(f"its recipe is nested more than {DEEPEST} deep")
+    if isinstance(value, list | dict):
+        if len(value) > MOST_ENTRIES:
+            raise LabError(f"its recipe has a list of {len(value):,} entries, more than {MOST_ENTRIES:,}")
+        for entry in value if isinstance(value, list) else [*value.keys(), *value.values()]:
+            _require_plain(entry, depth + 1)
+    elif isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise LabError(f"its recipe has a text of {len(value):,} letters, {value[:20]!r}...")
+    elif isinstance(value, int | float) and not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+        raise LabError(f"its recipe has a number beyond {LARGEST_NUMBER:,}")
+    elif not isinstance(value, str | int | float | None):
+        raise LabError(f"its recipe has a {type(value).__name__}")
+
+
+def _require_arguments(arguments: Mapping[str, Any]) -> None:
+    if len(arguments) > MOST_ARGUMENTS:
+        raise LabError(f"its recipe has {len(arguments):,} arguments, more than {MOST_ARGUMENTS}")
+    for name, value in arguments.items():
+        if name.startswith(OPEN_FILES):
+            raise LabError(f"its recipe has the argument {name!r}, by which models fetch or read what is not in a file")
+        largest = max((abs(number) for number in _numbers(value)), default=0)
+        if "size" in name and largest > LARGEST_SIZE:
+            raise LabError(f"its recipe has {name}={str(value)[:80]}, more than {LARGEST_SIZE}")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, list):
+        for entry in value:
+            yield from _numbers(entry)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def _require_plans(plans: list[Any]) -> None:
+    if len(plans) > MOST_PLANS:
+        raise LabError(f"its recipe has {len(plans)} plans, more than {MOST_PLANS}")
+    for plan in plans:
+        if not isinstance(plan, dict) or not isinstance(plan.get("transform"), str):
+            raise LabError('a plan of its recipe is no {"transform": NAME, ...}')
+        require_choice("its recipe", "transform", plan["transform"], TRANSFORMS)
+
+
+def _refuse_constant(text: str) -> None:
+    raise LabError(f"its recipe has the number {text}")

@@ -1,0 +1,124 @@
+"""Every transform, and fifty compositions of them, come back from a file with the same logits, bit for bit."""
+
+import random
+
+import pytest
+import torch
+
+from lightvit_lab import checkpoint, models
+from lightvit_lab.checkpoint import recipes
+from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
+from lightvit_lab.models.parts import block_names
+
+MODELS = {
+    "lab_vit_student": {"image_size": 16, "patch_size": 4, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2},
+    "deit_tiny_patch16_224": {"img_size": 32, "patch_size": 8, "embed_dim": 24, "num_heads": 3, "depth": 2},
+    "deit_tiny_distilled_patch16_224": {"img_size": 32, "patch_size": 8, "embed_dim": 24, "num_heads": 3, "depth": 2},
+    "lab_lightvit": {"embed_dims": [16, 32], "num_heads": [2, 4], "num_layers": [2, 1], "num_tokens": 2, "neck_dim": 8},
+}
+PLAIN = tuple(name for name in MODELS if name != "lab_lightvit")
+TRANSFORMS = {      # in an order in which each may follow those above it
+    "2:4": lambda model, seen: sparsity.prune_weights(model, 0.5, pattern="2:4"),
+    "blocks": lambda model, seen: pruning.prune_blocks(model, {block_names(model)[0]: 1}),
+    "embedding": lambda model, seen: pruning.prune_embedding(model, 0.25),
+    "heads": lambda model, seen: pruning.prune_heads(model, 0.25, calibration=seen, compensate=True),
+    "head_width": lambda model, seen: pruning.prune_head_width(model, 0.5, "activation", seen),
+    "mlp": lambda model, seen: pruning.prune_mlp(model, 0.5, "activation", seen, budget="global", compensate=True),
+    "linformer": lambda model, seen: low_rank_attention.replace_attention(model, "linformer", rank=6),
+    "nystrom": lambda model, seen: low_rank_attention.replace_attention(model, "nystrom", rank=6),
+    "rank": lambda model, seen: low_rank.factorize(model, rank=2, layers=("fc1", "fc2")),
+    "energy": lambda model, seen: low_rank.factorize(model, energy=0.5, calibration=seen),
+    "budget": lambda model, seen: low_rank.factorize(model, budget=0.5, calibration=seen, qkv="split"),
+    "zeros": lambda model, seen: sparsity.prune_weights(model, 0.5, "wanda", seen),
+}
+PRUNED = ("blocks", "embedding", "heads", "head_width", "mlp")
+FOLLOW_NONE = {"linformer": {"nystrom"}, "rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2:4"}}
+NOT_FOR_LIGHTVIT = {"embedding", "linformer", "nystrom"}
+
+
+def small(name):
+    torch.manual_seed(0)
+    model = models.create_model(name, **MODELS[name]).eval()
+    with torch.no_grad():       # so that no logit hangs on a weight that starts as zero
+        for value in model.parameters():
+            value.add_(0.05 * torch.randn_like(value))
+    return model
+
+
+def pictures(name):
+    return torch.randn(8, 3, *[MODELS[name].get("image_size", 32)] * 2, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def composed(name, steps):
+    model = small(name)
+    for step in steps:
+        model = TRANSFORMS[step](model, pictures(name))
+    return model
+
+
+def allowed(name, steps):
+    apart = all(later not in FOLLOW_NONE.get(step, ()) for step in steps for later in steps)
+    return apart and (name in PLAIN or not NOT_FOR_LIGHTVIT & set(steps))
+
+
+def drawn(count=50, seed=0):
+    """(name, steps): two to four transforms, the parts that are pruned in any order."""
+    draw, found = random.Random(seed), []
+    while len(found) < count:
+        name, chosen = draw.choice([*MODELS]), draw.sample([*TRANSFORMS], draw.randint(2, 4))
+        pruned = [step for step in chosen if step in PRUNED]
+        rest = [step for step in TRANSFORMS if step in chosen and step not in PRUNED]
+        steps = rest[:1] + pruned + rest[1:] if "2:4" in rest else pruned + rest      # widths stay multiples of 4
+        if allowed(name, steps) and (name, steps) not in found:
+            found.append((name, steps))
+    return found
+
+
+@torch.inference_mode()
+def require_the_same(model, path, name, steps):
+    loaded, inputs = checkpoint.load(path), pictures(name)
+    assert len(loaded.recipe["plans"]) == len(steps) and type(loaded) is type(model) and not loaded.training
+    assert torch.equal(loaded(inputs), model(inputs)), (name, steps)
+    shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (loaded, model)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name, step", [(name, step) for name in MODELS for step in TRANSFORMS if allowed(name, [step])])
+def test_each_transform_comes_back_bit_for_bit(tmp_path, name, step):
+    model = composed(name, [step])
+    assert not torch.equal(model(pictures(name)), small(name)(pictures(name)))
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    require_the_same(model, tmp_path / "model.safetensors", name, [step])
+
+
+def test_fifty_compositions_come_back_bit_for_bit(tmp_path):
+    path, compositions = tmp_path / "model.safetensors", drawn()
+    assert {step for _, steps in compositions for step in steps} == set(TRANSFORMS)
+    for name, steps in compositions:
+        model = composed(name, steps)
+        checkpoint.save(model, path)
+        require_the_same(model, path, name, steps)
+
+
+@pytest.mark.parametrize("name, steps", drawn(6, seed=1))
+def test_in_half_precision_a_composition_comes_back_as_its_rounded_self(tmp_path, name, steps):
+    model, path = composed(name, steps), tmp_path / "model.safetensors"
+    checkpoint.save(model, path, "float16")
+    for value in [*model.parameters(), *(buffer for buffer in model.buffers() if buffer.is_floating_point())]:
+        value.data.copy_(value.data.half())
+    require_the_same(model, path, name, steps)
+
+
+def test_a_loaded_model_can_be_transformed_and_saved_again(tmp_path):
+    first = composed("lab_vit_student", ["mlp"])
+    checkpoint.save(first, tmp_path / "first.safetensors")
+    second = TRANSFORMS["heads"](checkpoint.load(tmp_path / "first.safetensors"), pictures("lab_vit_student"))
+    checkpoint.save(second, tmp_path / "second.safetensors")
+    require_the_same(second, tmp_path / "second.safetensors", "lab_vit_student", ["mlp", "heads"])
+
+
+def test_every_transform_of_the_table_is_tried_here(tmp_path):
+    used = {plan["transform"] for steps in (["mlp"], ["linformer"], ["rank"], ["zeros"])
+            for plan in composed("lab_vit_student", steps).recipe["plans"]}
+    assert used == set(recipes.TRANSFORMS)
