@@ -15,14 +15,14 @@ import plotly.graph_objects as go
 from ..errors import LabError, require_choice
 from ..training import mean_interval
 from .display import style
-from .distillation import _LINE, _broken, _legend_below
+from .distillation import _LINE, _legend_below
 
 Row = Mapping[str, Any]
 STAGES = ("one-shot", "compensated", "fine-tuned")
 COSTS = {"macs": ("million MACs for one picture", 1e6), "latency_ms": ("milliseconds, measured", 1.0),
          "bytes": ("KiB on disk", 2**10), "params": ("thousand parameters", 1e3)}
 _BUTTONS = {"macs": "MACs", "latency_ms": "time", "bytes": "bytes", "params": "parameters"}
-_WHOLE = 24                   # letters in a line of a recipe's name
+_NARROW = 15                  # letters in a line of a name: more leave a phone no room for the plot
 
 
 def score(row: Row) -> tuple[float, float, float]:
@@ -145,10 +145,10 @@ def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
     for stage in STAGES:
         if here := [row for row in found if row["stage"] == stage]:
             figure.add_trace(_stage(here, stage))
-    labels = ["<br>".join(textwrap.wrap(name, _WHOLE)) for name in names]
-    figure.update_xaxes(title="test accuracy (%)", nticks=6, tickangle=0)
+    labels = [_folded(name) for name in names]
+    figure.update_xaxes(title="test accuracy (%)", nticks=5, tickangle=0)
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names, tickvals=names,
-                        ticktext=labels)
+                        ticktext=labels, tickfont_size=12)
     plot = (1 + max(label.count("<br>") for label in labels)) * _LINE * len(names) + 14 * len(names) + 30
     return figure.update_layout(height=plot + 190, margin=dict(t=20, b=170), legend=_legend_below(plot))
 
@@ -158,6 +158,10 @@ def _stage(rows: Sequence[Row], stage: str) -> go.Scatter:
     return go.Scatter(x=middle, y=[row["label"] for row in rows], mode="markers", name=stage,
                       marker=_look(stage) | {"size": 11}, error_x=error_bars(middle, low, high),
                       hovertemplate=f"%{{y}}, {stage}: %{{x:.1f}} %<extra></extra>")
+
+
+def _folded(name: str) -> str:
+    return "<br>".join(textwrap.wrap(name, _NARROW))
 
 
 def four_columns(models: Mapping[str, Row]) -> go.Figure:
@@ -173,9 +177,9 @@ def four_columns(models: Mapping[str, Row]) -> go.Figure:
     heads = ["zeros<br>(share)", "on disk<br>(KiB)", "MACs<br>(million)", "time<br>(ms)"]
     left = [[f"{value:.0%} left" for value in line] for line in cells]
     figure = go.Figure(go.Heatmap(
-        z=cells, x=heads, y=[_broken(name) for name in models], text=texts, texttemplate="%{text}", zmin=0, zmax=1.05,
+        z=cells, x=heads, y=[_folded(name) for name in models], text=texts, texttemplate="%{text}", zmin=0, zmax=1.05,
         xgap=4, ygap=4, colorscale="Cividis", showscale=False, customdata=left,
         hovertemplate="%{y}: %{text} (%{customdata})<extra></extra>"))
-    figure.update_xaxes(side="top", showgrid=False, ticks="", fixedrange=True, tickangle=0, tickfont_size=12)
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", fixedrange=True, tickfont_size=12)
+    figure.update_xaxes(side="top", showgrid=False, ticks="", fixedrange=True, tickangle=0, tickfont_size=11)
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", fixedrange=True, tickfont_size=11)
     return figure.update_layout(height=70 + 46 * len(rows), margin=dict(l=10, r=10, t=55, b=10))
