@@ -21,7 +21,7 @@ _TITLES = 26                                   # pixels that a line of the legen
 
 
 def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[str, float] | None = None) -> go.Figure:
-    """Energy kept over the rank, a panel for each kind of layer, a line for each label.
+    """Energy kept over the rank, a panel for each kind of layer, a line for each label, up to the shortest one's full rank.
 
     `energies[label][kind]` are squared singular values (k,), the largest first; `break_even[kind]`, where given, gets a
     line of its own. Raises LabError on values that are negative or do not fall, and on labels of other kinds.
@@ -33,6 +33,7 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[st
                            vertical_spacing=0.22 / rows)
     for place, kind in enumerate(kinds):
         where = {"row": place // _ACROSS + 1, "col": place % _ACROSS + 1}
+        figure.update_xaxes(range=[0, min(len(values[kind]) for values in energies.values())], **where)
         for index, (label, values) in enumerate(energies.items()):
             kept = 100 * values[kind].double().cumsum(0) / values[kind].double().sum()
             figure.add_trace(go.Scatter(
@@ -44,7 +45,7 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[st
     figure.update_yaxes(range=[0, 102]).update_yaxes(title="energy kept (%)", col=1)
     figure.update_xaxes(nticks=4, tickangle=0).update_xaxes(title="rank", row=rows)
     top = 45 + _TITLES * len(energies)
-    return figure.update_layout(height=230 * rows + 60 + top, margin=dict(t=top), legend=_above(30 / (230 * rows)))
+    return figure.update_layout(height=230 * rows + 60 + top, margin=dict(t=top), legend=_above(30 / (230 * rows)) | {"tracegroupgap": 0})
 
 
 def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
