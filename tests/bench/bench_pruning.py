@@ -17,7 +17,8 @@ from lightvit_lab.compression.pruning import prune_embedding, prune_head_width, 
 
 RECIPES = {"magnitude": {}, "magnitude, compensated": {"compensate": True},
            "activation, compensated": {"importance": "activation", "compensate": True},
-           "fisher, compensated": {"importance": "fisher", "compensate": True}}
+           "fisher, compensated": {"importance": "fisher", "compensate": True},
+           "fisher of all layers, compensated": {"importance": "fisher", "budget": "global", "compensate": True}}
 DEIT = "deit_small_patch16_224"
 
 
