@@ -81,11 +81,11 @@ def _of_channels(model: nn.Module, power: int) -> Tensor:
 
 def _rows(layer: nn.Module, power: int) -> Tensor:
     """(outputs,) sum of |w|^power over what makes an output."""
-    return layer.weight.detach().abs().pow(power).flatten(1).sum(1)
+    return layer.weight.detach().float().abs().pow(power).flatten(1).sum(1)
 
 
 def _columns(layer: nn.Linear, power: int) -> Tensor:
-    return layer.weight.detach().abs().pow(power).sum(0)
+    return layer.weight.detach().float().abs().pow(power).sum(0)
 
 
 def _watched(model: nn.Module, part: str) -> dict[str, tuple[nn.Module, str]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import LabError, require_range
 from .compression import error_bars
 from .display import style
+from .efficiency import _logarithmic
 
 Scored = tuple[float, float, float, float]     # what was turned, accuracy, low and high
 _ACROSS = 2                                    # panels in a row: two are legible on a phone
@@ -41,8 +42,9 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[st
         if break_even is not None:
             figure.add_vline(x=break_even[kind], line=dict(color="#555555", width=1, dash="dot"), **where)
     figure.update_yaxes(range=[0, 102]).update_yaxes(title="energy kept (%)", col=1)
-    figure.update_xaxes(nticks=5, tickangle=0).update_xaxes(title="rank", row=rows)
-    return figure.update_layout(height=230 * rows + 110, margin=dict(t=60))
+    figure.update_xaxes(nticks=4, tickangle=0).update_xaxes(title="rank", row=rows)
+    top = 45 + _TITLES * len(energies)
+    return figure.update_layout(height=230 * rows + 60 + top, margin=dict(t=top), legend=_above(30 / (230 * rows)))
 
 
 def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
@@ -60,9 +62,11 @@ def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequenc
             x=[rank * (1 + 0.015 * index) for rank in ranks], y=middle, name=label, mode="lines+markers", **style(index),
             customdata=list(ranks), hovertemplate="rank %{customdata}: %{y:.2f} %<extra>" + label + "</extra>",
             error_y=error_bars(middle, *([100 * end(layers) for layers in by_rank] for end in (min, max)))))
-    figure.update_xaxes(title="rank", type="log", tickvals=list(ranks), ticktext=[str(rank) for rank in ranks])
-    figure.update_yaxes(title="output error (%)", type="log", dtick="D2")
-    return figure.update_layout(legend=_above(len(errors)), margin=dict(t=20 + _TITLES * len(errors)))
+    every = [100 * one for by_rank in errors.values() for layers in by_rank for one in layers]
+    _logarithmic(figure, list(ranks), every)
+    figure.update_xaxes(title="rank", tickvals=list(ranks), ticktext=[str(rank) for rank in ranks])
+    figure.update_yaxes(title="output error (%)")
+    return figure.update_layout(legend=_above(), margin=dict(t=20 + _TITLES * len(errors)))
 
 
 def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str, whole: tuple[float, float, float] | None = None,
@@ -87,7 +91,7 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str, whole: tup
     figure.update_xaxes(title=turned, tickvals=values, ticktext=[f"{value:g}" for value in values],
                         type="log" if log else "linear", tickangle=0)
     figure.update_yaxes(title="test accuracy (%)")
-    return figure.update_layout(height=380 + _TITLES * len(lines), legend=_above(len(lines)),
+    return figure.update_layout(height=380 + _TITLES * len(lines), legend=_above(),
                                 margin=dict(t=20 + _TITLES * len(lines)))
 
 
@@ -129,9 +133,9 @@ def _percent(shares: Sequence[float]) -> list[float]:
     return [100 * share for share in shares]
 
 
-def _above(lines: int) -> dict:
+def _above(gap: float = 0.02) -> dict:
     """A legend above the plot, one name below the other: names side by side do not fit a phone."""
-    return dict(orientation="v", x=0, xanchor="left", y=1.02, yanchor="bottom") if lines > 2 else {}
+    return dict(orientation="v", x=0, xanchor="left", y=1 + gap, yanchor="bottom")
 
 
 def _require_energies(energies: Mapping[str, Mapping[str, Tensor]], kinds: Sequence[str]) -> None:

@@ -124,7 +124,8 @@ def test_scoring_leaves_the_model_as_it_was_and_needs_no_trainable_weights(impor
     model = small("lightvit").train()
     model.requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = scores(model, "heads", importance, pictures(1, *PICTURES), LABELS)
+    with torch.inference_mode():       # as on pages, around all that does not train
+        found = scores(model, "heads", importance, pictures(1, *PICTURES), LABELS)
     assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(value.grad is None and not value.requires_grad for value in model.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
