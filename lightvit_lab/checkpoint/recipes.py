@@ -68,7 +68,7 @@ def require_fit(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Non
         needed = _make(recipe).state_dict()
     faults = [f"{name} is missing" for name in needed if name not in tensors]
     faults += [f"{name[:80]} is not known" for name in tensors if name not in needed]
-    for name in needed.keys() & tensors.keys():
+    for name in [name for name in needed if name in tensors]:
         given, asked = tensors[name], needed[name]
         if given.shape != asked.shape or given.is_floating_point() != asked.is_floating_point():
             faults.append(f"{name} is {_kind(given)} instead of {_kind(asked)}")

@@ -30,8 +30,8 @@ def choose(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio, b
             raise LabError(f"{caller}: ratio={{}} names no layer; give a number for all, or names: "
                            f"{{{next(iter(scores))!r}: 0.5}}")
         if budget == "global":
-            raise LabError(f"{caller}: ratio says it for each layer, where budget='global' would choose; give a number, "
-                           "or budget='layer'")
+            raise LabError(f"{caller}: ratio says it for each layer, where budget='global' would choose; give a "
+                           "number, or budget='layer'")
         scores = {name: scores[name] for name in ratio}
     ranked = {name: _ranked(value) for name, value in scores.items()}
     if budget == "global":
@@ -105,8 +105,8 @@ def _global_counts(caller: str, ranked: Mapping[str, Tensor], ratio: float, mult
     groups = [(-float(part.mean() if comparable else part.mean() / value.mean().clamp_min(1e-30)), len(part), name)
               for name, value in ranked.items() for part in value.split(multiple_of)[1:]]
     for _, size, name in sorted(groups, key=lambda group: group[0]):
-        if size > left:
-            continue
+        if size > left:      # a smaller group further on would leave its layer at no multiple
+            break
         counts[name], left = counts[name] + size, left - size
     return counts
 

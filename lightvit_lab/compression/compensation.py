@@ -1,54 +1,65 @@
-"""Closed-form compensation: what was removed is predicted from what is kept, and the prediction goes into the weights.
+"""Closed-form compensation: layers that lost inputs are refitted so that they say what they said before.
 
-A layer y = W x + b lost the inputs x_R. Ridge regression on a few pictures finds the A for which x_R is close to
-A (x_S - mean) + mean, and W_R A is added to the columns W_S that are left. Derived in chapters/compression/pruning.
+A linear layer y = W x + b that is left with the inputs x_S says y_S. Ridge regression on a few pictures finds the
+change of W_S and b that brings y_S nearest to what the whole model's layer says. Layers are refitted one after the
+other, while the pictures pass through the pruned model once: each also makes up for what is left of errors before it.
+Derived in chapters/compression/pruning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .calibrating import Moments, input_moments
+from .watching import seeing
 
 LEAST = 1e-12      # of the inputs' mean square: neurons that never fire, or fire alike, leave a singular matrix
 
 
-def prediction(moments: Moments, kept: Tensor, removed: Tensor, ridge: float, centred: bool = True) -> Tensor:
-    """A (removed, kept), float64: the ridge regression of inputs `removed` on inputs `kept`.
+def correction(inputs: Tensor, missing: Tensor, ridge: float, centred: bool = True) -> Tensor:
+    """The change of weights (outputs, n) that best turns `inputs` (tokens, n) into what is `missing` (tokens, outputs).
 
-    `ridge` is a share of the mean variance of what is kept, so that it means the same in every layer. Where the layer
-    has no bias to take up the means, `centred=False` regresses the values themselves.
+    `ridge` is a share of the inputs' mean variance, so that it means the same in every layer. A layer without a bias
+    to take up the means is given them as they are: `centred=False`.
     """
-    products = moments.covariance if centred else moments.second_moment
-    among, across = products[kept][:, kept], products[removed][:, kept]
-    weight = ridge * among.diagonal().mean() + LEAST * moments.second_moment.diagonal().mean() + 1e-30
-    return torch.linalg.solve(among + weight * torch.eye(len(kept), dtype=among.dtype, device=among.device), across.T).T
+    size = inputs.square().mean().double()
+    if centred:
+        inputs, missing = inputs - inputs.mean(0), missing - missing.mean(0)
+    products, across = (inputs.T @ inputs / len(inputs)).double(), (inputs.T @ missing / len(inputs)).double()
+    weight = ridge * products.diagonal().mean() + LEAST * size + 1e-30
+    return torch.linalg.solve(products + weight * torch.eye(len(products)).to(products), across).T.to(inputs.dtype)
 
 
 @torch.no_grad()
-def refit(model: nn.Module, columns: Mapping[str, Tensor], inputs: Tensor, ridge: float) -> nn.Module:
-    """Refit, in place, the linear layers named in `columns` as if they had no other inputs; returns `model`.
+def refit(pruned: nn.Module, whole: nn.Module, names: Sequence[str], inputs: Tensor, ridge: float) -> nn.Module:
+    """Refit, in place, the linear layers `names` of `pruned` that have fewer inputs than in `whole`; returns `pruned`.
 
-    The other columns stay for `apply_pruning` to take out. `inputs` (B, C, H, W) are the calibration pictures; all
-    statistics are those of the whole model.
+    `inputs` (B, C, H, W) are the calibration pictures. All go through at once.
     """
-    layers = {name: model.get_submodule(name) for name in columns}
-    moments = input_moments(model, inputs, layers)
-    for name, kept in columns.items():
-        kept = kept.to(moments[name].total.device)
-        removed = torch.ones(layers[name].in_features, device=kept.device).index_fill(0, kept, 0).nonzero().flatten()
-        if len(removed):
-            _correct(layers[name], moments[name], kept, removed, ridge)
-    return model
+    inputs = inputs.to(next(whole.parameters()).device)
+    layers = {name: (whole.get_submodule(name), "output") for name in names
+              if pruned.get_submodule(name).in_features < whole.get_submodule(name).in_features}
+    with seeing(whole, layers) as seen:
+        whole(inputs)
+    wanted = {pruned.get_submodule(name): seen[name][1] for name in layers}
+    handles = [layer.register_forward_pre_hook(lambda layer, given: _correct(layer, given[0], wanted[layer], ridge))
+               for layer in wanted]
+    try:
+        pruned(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return pruned
 
 
-def _correct(layer: nn.Linear, moments: Moments, kept: Tensor, removed: Tensor, ridge: float) -> None:
-    """Add to the columns `kept` what the columns `removed` did, as far as it can be told from what is kept."""
-    by_kept = prediction(moments, kept, removed, ridge, centred=layer.bias is not None)
-    lost = layer.weight[:, removed].double()
-    layer.weight[:, kept] += (lost @ by_kept).to(layer.weight)
-    if layer.bias is not None:
-        layer.bias += (lost @ (moments.mean[removed] - by_kept @ moments.mean[kept])).to(layer.bias)
+def _correct(layer: nn.Linear, given: Tensor, wanted: Tensor, ridge: float) -> None:
+    """Bring what `layer` makes of `given` (..., inputs) nearer to `wanted` (..., outputs)."""
+    missing = (wanted - F.linear(given, layer.weight, layer.bias)).flatten(0, -2).float()
+    given, has_bias = given.flatten(0, -2).float(), layer.bias is not None
+    change = correction(given, missing, ridge, centred=has_bias)
+    layer.weight += change
+    if has_bias:
+        layer.bias += missing.mean(0) - change @ given.mean(0)

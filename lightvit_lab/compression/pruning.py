@@ -20,10 +20,11 @@ from .budgets import Ratio, choose
 from .calibrating import Calibration, require_calibration
 from .compensation import refit
 from .importance import COMPARABLE, IMPORTANCES, NEED_INPUTS, NEED_LABELS, scores
-from .structure import apply_pruning, kept_columns
+from .structure import apply_pruning
 
 BUDGETS = ("layer", "global")
 RIDGE = 1e-3
+_READS = {"mlp": "fc2", "heads": "proj", "head_width": "proj"}      # whose inputs go, so that it can make up for them
 
 
 def prune_mlp(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None, *,
@@ -109,10 +110,8 @@ def _prune(part: str, model: nn.Module, ratio: Ratio, importance: str, calibrati
     found = scores(model, part, importance, inputs, labels)
     kept = choose(caller, part, found, ratio, budget, multiple_of, comparable=importance in COMPARABLE)
     plan = {"transform": "prune", "part": part, "kept": kept}
-    if not compensate:
-        return transformed(model, plan, apply_pruning)
-    columns = kept_columns(model, plan)
-    return transformed(model, plan, lambda whole, plan: apply_pruning(refit(whole, columns, inputs, ridge), plan))
+    pruned = transformed(model, plan, apply_pruning)
+    return refit(pruned, model, [f"{name}.{_READS[part]}" for name in kept], inputs, ridge) if compensate else pruned
 
 
 def _require(caller: str, part: str, importance: str, budget: str, multiple_of: int, compensate: bool,
@@ -121,6 +120,6 @@ def _require(caller: str, part: str, importance: str, budget: str, multiple_of: 
     require_choice(caller, "budget", budget, BUDGETS)
     require_range(caller, "multiple_of", multiple_of, 1)
     require_range(caller, "ridge", ridge, 0)
-    if compensate and part in ("embedding", "blocks"):
+    if compensate and part not in _READS:
         raise LabError(f"{caller}: compensate=True, but no single layer reads what goes here; prune_mlp, prune_heads "
                        "and prune_head_width compensate; here fine-tune: training.fit(model, data)")

@@ -72,20 +72,26 @@ def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) 
     """Singular values of a layer's weight, or with `moments` of the weight times a root of the inputs' covariance."""
     weight = layer.weight.double().unflatten(0, (groups, -1))
     bias = None if layer.bias is None else layer.bias.double()
-    seen, mean = weight, None
+    mean, spread = None, torch.eye(weight.shape[2], dtype=weight.dtype, device=weight.device)
     if moments is not None:
-        centred = bias is not None
-        mean = moments.mean.to(weight.device) if centred else None
-        seen = weight @ _root(moments.covariance if centred else moments.second_moment).to(weight.device)
-    left, values, _ = torch.linalg.svd(seen, full_matrices=False)
+        mean = None if bias is None else moments.mean.to(weight.device)
+        of_inputs = (moments.second_moment if bias is None else moments.covariance).to(weight.device)
+        spread = of_inputs + RIDGE * of_inputs.diagonal().mean().clamp(min=1e-12) * spread
+    left, values = _left_singular(weight, spread)
     return Spectrum(weight, left, values, bias, mean)
 
 
-def _root(matrix: Tensor) -> Tensor:
-    """S with S S^T = `matrix` (n, n), float64, made regular; by eigenvalues, which rounding may have left below 0."""
-    values, vectors = torch.linalg.eigh(matrix)
-    ridge = RIDGE * matrix.diagonal().mean().clamp(min=1e-12)
-    return vectors * (values.clamp(min=0) + ridge).sqrt()
+def _left_singular(weight: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Left singular vectors (g, m, k) and values (g, k), falling, of W S for W (g, m, n) and `spread` = S S^T (n, n).
+
+    They are eigenvectors of W S S^T W^T: no root is needed, and no harm done where rounding left `spread` a little
+    below 0. Of a tall W the triangle of its QR decomposition is looked at, which is smaller.
+    """
+    tall = weight.shape[1] > weight.shape[2]
+    basis, inner = torch.linalg.qr(weight) if tall else (None, weight)
+    squares, vectors = torch.linalg.eigh(inner @ spread @ inner.mT)
+    left = (basis @ vectors if tall else vectors).flip(-1)
+    return left, squares.clamp(min=0).sqrt().flip(-1)
 
 
 def worthwhile(found: Spectrum) -> int:

@@ -36,20 +36,6 @@ def apply_pruning(model: nn.Module, plan: Plan) -> nn.Module:
     return model
 
 
-def kept_columns(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
-    """Names of the linear layers of the whole `model` whose inputs `plan` removes, and which inputs stay."""
-    if plan["part"] == "mlp":
-        return {f"{name}.fc2": torch.tensor(index, device="cpu") for name, index in plan["kept"].items()}
-    found = attentions(model)
-    columns = {}
-    for name, kept in plan["kept"].items():
-        _, head_dim = head_shape(found[name])
-        inputs = (_whole_heads(kept, head_dim) if plan["part"] == "heads" else _absolute(kept["v"], head_dim)).flatten()
-        readers = [layer for layer in ("proj", "kv_global") if getattr(found[name], layer, None) is not None]
-        columns |= {f"{name}.{layer}": inputs for layer in readers}
-    return columns
-
-
 def _keep_neurons(model: nn.Module, kept: dict[str, Sequence[int]]) -> None:
     found = mlps(model)
     for name, index in kept.items():

@@ -15,10 +15,31 @@ Watched = Mapping[str, tuple[nn.Module, str]]      # name -> module, and "input"
 FEW = 16     # pictures at once; what is kept for the gradients of more would not fit a small machine
 
 
+@contextmanager
+def seeing(model: nn.Module, watched: Watched) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """Name -> (tensor of the graph, value), renewed by every forward; the model is in eval mode meanwhile."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def watch(name: str, side: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+            graph = arguments[0] if side == "input" else output
+            seen[name] = (graph, output - arguments[0] if side == "change" else graph)
+        return hook
+
+    handles = [module.register_forward_hook(watch(name, side)) for name, (module, side) in watched.items()]
+    was_training = model.training
+    try:
+        yield (model.eval(), seen)[1]
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+
+
 def products(model: nn.Module, watched: Watched, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Name -> (pictures, n): the sum over a picture's tokens of value times gradient of the picture's cross entropy."""
     found: dict[str, list[Tensor]] = {name: [] for name in watched}
-    with _seeing(model, watched) as seen, torch.inference_mode(False), torch.enable_grad():
+    with seeing(model, watched) as seen, torch.inference_mode(False), torch.enable_grad():
         place = next(model.parameters()).device
         for images, answers in zip(inputs.split(FEW), labels.split(FEW)):
             images = images.clone().to(place).requires_grad_()     # gradients, though all weights may be frozen
@@ -37,7 +58,7 @@ def products(model: nn.Module, watched: Watched, inputs: Tensor, labels: Tensor)
 def sizes(model: nn.Module, watched: Watched, inputs: Tensor) -> dict[str, Tensor]:
     """Name -> (n,) mean over tokens of |value|; of a "change", () mean of its norm over that of the input."""
     total: dict[str, Tensor] = {}
-    with _seeing(model, watched) as seen:
+    with seeing(model, watched) as seen:
         place = next(model.parameters()).device
         for images in inputs.split(FEW):
             model(images.to(place))
@@ -50,27 +71,6 @@ def sizes(model: nn.Module, watched: Watched, inputs: Tensor) -> dict[str, Tenso
                     new = value.abs().flatten(0, -2).mean(0) * len(images)
                 total[name] = total.get(name, 0) + new
     return {name: value / len(inputs) for name, value in total.items()}
-
-
-@contextmanager
-def _seeing(model: nn.Module, watched: Watched) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """Name -> (tensor of the graph, value), renewed by every forward; the model is in eval mode meanwhile."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def watch(name: str, side: str) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: tuple, output: Tensor) -> None:
-            graph = arguments[0] if side == "input" else output
-            seen[name] = (graph, output - arguments[0] if side == "change" else graph)
-        return hook
-
-    handles = [module.register_forward_hook(watch(name, side)) for name, (module, side) in watched.items()]
-    was_training = model.training
-    try:
-        yield (model.eval(), seen)[1]
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
 
 
 def _require_classes(labels: Tensor, classes: int) -> None:

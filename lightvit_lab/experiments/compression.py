@@ -24,10 +24,12 @@ from ..checkpoint import zoo
 from ..compression import low_rank, low_rank_attention, movement, pruning, sparsity
 from .keeping import kept
 
-MODEL, DATASET, CALIBRATION, SEEDS = "lab_vit_teacher", "cifar10", 256, (0, 1, 2)
-FINE_TUNING = {"steps": 200, "batch_size": 128, "lr": 2e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.1,
+MODEL, DATASET, CALIBRATION, TEST, SEEDS = "lab_vit_teacher", "cifar10", 256, 5000, (0, 1, 2)
+FINE_TUNING = {"steps": 100, "batch_size": 128, "lr": 2e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.1,
                "augment": ("flip", "crop")}
 BATCH, TIMING_S = 8, 120.0     # pictures a call, and seconds, of the timing at the end
+EACH, WHOLE = ("one-shot", "compensated", "fine-tuned"), ("one-shot", "fine-tuned")
+FOLLOWED = (("magnitude", "layer"), ("taylor", "layer"))
 Calls = tuple[tuple[Callable[..., nn.Module], Mapping[str, Any]], ...]
 
 
@@ -56,13 +58,13 @@ def movement_pruned(model: nn.Module, ratio: float, calibration: Any = None) -> 
     return movement.movement_prune(model, data.load(DATASET), ratio, progress=False, **FINE_TUNING)
 
 
-def _parts(importance: str, budget: str = "layer", stages: Sequence[str] = ("one-shot", "compensated"),
-           seeds: tuple[int, ...] = SEEDS) -> Row:
-    """Half of the MLP's neurons and a quarter of the heads, the goal's recipe."""
+def _parts(importance: str, budget: str = "layer") -> Row:
+    """Half of the MLP's neurons and a quarter of the heads, the goal's recipe; `FOLLOWED` over all seeds to the end."""
+    seeds, stages = (SEEDS, EACH) if (importance, budget) in FOLLOWED else ((0,), EACH[:2])
     how = {"importance": importance, "budget": budget}
     calls = ((pruning.prune_mlp, {"ratio": 0.5, **how}), (pruning.prune_heads, {"ratio": 0.25, **how}))
     shown = {"method": importance, "part": "mlp + heads", "ratio": 0.5, "budget": budget}
-    return Row(calls, shown, tuple(stages), seeds)
+    return Row(calls, shown, stages, seeds)
 
 
 def _one_part(prune: Callable[..., nn.Module], part: str, ratio: float, stages: Sequence[str]) -> Row:
@@ -80,36 +82,36 @@ def _zeros(method: str, ratio: float, stages: Sequence[str] = ("one-shot",)) -> 
     return Row(((sparsity.prune_weights, how),), shown, tuple(stages))
 
 
-EACH, WHOLE = ("one-shot", "compensated", "fine-tuned"), ("one-shot", "fine-tuned")
-
-
 def _pruning_rows() -> dict[str, Row]:
-    rows = {f"mlp + heads, {importance}": _parts(importance, stages=EACH if importance in ("magnitude", "taylor") else EACH[:2])
+    rows = {f"mlp + heads, {importance}": _parts(importance)
             for importance in ("magnitude", "taylor", "fisher", "activation", "random")}
-    rows |= {f"mlp + heads, {importance}, global": _parts(importance, "global") for importance in ("magnitude", "taylor")}
+    rows |= {f"mlp + heads, {importance}, global": _parts(importance, "global")
+             for importance in ("magnitude", "taylor")}
     for part, prune in {"mlp": pruning.prune_mlp, "heads": pruning.prune_heads}.items():
         rows |= {f"{part} {ratio:.0%}": _one_part(prune, part, ratio, EACH if ratio == 0.75 else EACH[:2])
                  for ratio in (0.25, 0.5, 0.75)}
     rows |= {"head width 50%": _one_part(pruning.prune_head_width, "head width", 0.5, EACH)}
-    rows |= {f"embedding {ratio:.0%}": _one_part(pruning.prune_embedding, "embedding", ratio, WHOLE) for ratio in (0.25, 0.5)}
+    rows |= {f"embedding {ratio:.0%}": _one_part(pruning.prune_embedding, "embedding", ratio, WHOLE[:1 + (ratio < 0.5)])
+             for ratio in (0.25, 0.5)}
     rows |= {f"blocks {count} of 6": _one_part(pruning.prune_blocks, "blocks", count / 6, WHOLE) for count in (1, 2, 3)}
-    for method, ratios in {"magnitude": (0.5, 0.7, 0.9), "wanda": (0.5, 0.7, 0.9), "movement": (0.9,), "2:4": (0.5,)}.items():
-        rows |= {f"zeros {ratio:.0%}, {method}": _zeros(method, ratio, WHOLE if ratio == 0.9 or method == "2:4" else EACH[:1])
-                 for ratio in ratios}
-    return rows
+    rows |= {f"zeros {ratio:.0%}, {method}": _zeros(method, ratio, WHOLE[:1 + ((method, ratio) == ("magnitude", 0.9))])
+             for method in ("magnitude", "wanda") for ratio in (0.5, 0.7, 0.9)}
+    return rows | {"zeros 90%, movement": _zeros("movement", 0.9), "zeros 50%, 2:4": _zeros("2:4", 0.5, WHOLE)}
 
 
 def _factors(method: str, setting: Mapping[str, Any], qkv: str = "joint", stages: Sequence[str] = ("one-shot",),
              seeds: tuple[int, ...] = (0,)) -> Row:
     name, value = next(iter(setting.items()))
     shown = {"method": method, "part": "all", "ratio": None, "setting": f"{name} {value}", "qkv": qkv}
-    return Row(((low_rank.factorize, {**setting, "qkv": qkv, "calibrated": method != "SVD"}),), shown, tuple(stages), seeds)
+    calls = ((low_rank.factorize, {**setting, "qkv": qkv, "calibrated": method != "SVD"}),)
+    return Row(calls, shown, tuple(stages), seeds)
 
 
 def _low_rank_rows() -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for method, seeds in {"SVD": (0,), "activation-aware SVD": SEEDS}.items():
-        rows |= {f"{method}, budget {budget}": _factors(method, {"budget": budget}, seeds=seeds) for budget in (0.75, 0.35)}
+        rows |= {f"{method}, budget {budget}": _factors(method, {"budget": budget}, seeds=seeds)
+                 for budget in (0.75, 0.35)}
         rows |= {f"{method}, budget {budget}": _factors(method, {"budget": budget}, stages=WHOLE, seeds=chosen)
                  for budget, chosen in ((0.5, SEEDS), (0.25, (0,)))}
         rows |= {f"{method}, energy {energy}": _factors(method, {"energy": energy}) for energy in (0.99, 0.95, 0.9)}
@@ -138,14 +140,15 @@ STUDIES = {
 
 
 def study(name: str, labels: Sequence[str] | None = None) -> dict[str, Any]:
-    """Every row (or `labels`) with its scores, costs and time, beside the dense model; runs made before come from the cache."""
+    """Every row (or `labels`) with scores, costs and time, the dense model, the scan of layers; kept runs count."""
     plan, model = STUDIES[name], teacher()
     rows = {label: plan.rows[label] for label in labels or plan.rows}
     found = [{"label": label, "recipe": row.recipe, **row.shown, **_kept(name, label, row, stage, seed)}
              for label, row in rows.items() for stage in row.stages for seed in row.seeds]
     times = _times({label: _shape(model, row) for label, row in rows.items()}, model)
-    return {"dataset": DATASET, "model": MODEL, "calibration": CALIBRATION, "fine_tuning": dict(FINE_TUNING),
-            "dense": {**_described(model), **times["dense"]}, "rows": [{**row, **times[row["label"]]} for row in found],
+    return {"dataset": DATASET, "model": MODEL, "calibration": CALIBRATION, "test_pictures": TEST,
+            "fine_tuning": dict(FINE_TUNING), "dense": {**_described(model), **times["dense"]},
+            "rows": [{**row, **times[row["label"]]} for row in found],
             "sensitivity": [row for part, prune in plan.scanned.items() for row in _scanned(part, prune)],
             "seconds": round(sum(row["seconds"] for row in found), 1)}
 
@@ -179,8 +182,8 @@ def changed(model: nn.Module, row: Row, seed: int = 0, compensate: bool = False)
 
 def _kept(name: str, label: str, row: Row, stage: str, seed: int) -> dict[str, Any]:
     """The run of one row, stage and seed: from the cache, if it was made before from the same teacher."""
-    about = [MODEL, zoo.card(f"{MODEL}/{DATASET}")["sha256"], CALIBRATION, sorted(FINE_TUNING.items()), row.recipe,
-             "compensated" in row.stages, stage, seed]
+    about = [MODEL, zoo.card(f"{MODEL}/{DATASET}")["sha256"], CALIBRATION, TEST, sorted(FINE_TUNING.items()),
+             row.recipe, "compensated" in row.stages, stage, seed]
     return kept("compression", about, lambda: _run(row, stage, seed), f"{name}: {label}, {stage}, seed {seed}")
 
 
@@ -216,7 +219,7 @@ def _output_error(model: nn.Module) -> float:
 
 
 def _described(model: nn.Module) -> dict[str, Any]:
-    score, cost = training.evaluate(model, data.load(DATASET, "test")), profiling.count(model, (3, 32, 32))
+    score, cost = training.evaluate(model, data.load(DATASET, "test", count=TEST)), profiling.count(model, (3, 32, 32))
     layers = [layer.weight for block in model.blocks for layer in block.modules() if isinstance(layer, nn.Linear)]
     zeros = sum(int((weight == 0).sum()) for weight in layers) / sum(weight.numel() for weight in layers)
     return {"test": round(score.accuracy, 4), "test_low": round(score.low, 4), "test_high": round(score.high, 4),
@@ -244,8 +247,10 @@ def _times(smaller: Mapping[str, nn.Module], dense: nn.Module) -> dict[str, dict
     found = {}
     for label in times:
         one, ratio = times[label], times.ratio("dense", label)
-        found[label] = {"latency_ms": round(one.latency_ms, 3), "interval_ms": [round(edge, 3) for edge in one.interval_ms],
-                        "speedup": [None if ratio.value is None else round(ratio.value, 3), round(ratio.low, 3), round(ratio.high, 3)]}
+        middle = (ratio.low * ratio.high) ** 0.5 if ratio.value is None else ratio.value
+        found[label] = {"latency_ms": round(one.latency_ms, 3),
+                        "interval_ms": [round(edge, 3) for edge in one.interval_ms],
+                        "speedup": [round(edge, 3) for edge in (middle, ratio.low, ratio.high)]}
     return found
 
 

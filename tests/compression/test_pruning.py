@@ -41,7 +41,7 @@ def test_every_function_returns_a_smaller_model_and_leaves_its_argument_untouche
         assert profiling.count(pruned, (3, 32, 32)).macs < profiling.count(whole, (3, 32, 32)).macs
         assert type(pruned) is type(whole) and pruned(pictures(2, *PICTURES)).shape == (6, 10)
         plan = pruned.recipe["plans"][-1]
-        assert plan["transform"] == "prune" and json.loads(json.dumps(pruned.recipe)) == pruned.recipe
+        assert plan["transform"] == "prune" and json.loads(json.dumps(plan)) == plan
 
 
 def test_at_least_the_share_asked_for_goes_from_every_layer():
@@ -86,6 +86,14 @@ def test_a_global_budget_takes_more_where_less_is_lost_and_leaves_one_unit_in_ea
     assert kept == {"one": [0, 1, 2, 3], "two": [3], "three": [0]}
     scaled = {"one": torch.tensor([90.0, 80, 1, 1]), "two": torch.tensor([0.9, 0.8, 0.01, 0.01])}
     assert choose("prune_mlp", "mlp", scaled, 0.5, "global", 1, comparable=False) == {"one": [0, 1], "two": [0, 1]}
+
+
+def test_a_global_budget_keeps_multiples_also_where_the_last_group_of_a_layer_is_smaller():
+    found = {"one": torch.tensor([9.0] * 6), "two": torch.tensor([8.0] * 6)}
+    kept = choose("prune_mlp", "mlp", found, 0.16, "global", 4, comparable=True)      # 10 of 12 may stay
+    assert {name: len(index) for name, index in kept.items()} == {"one": 6, "two": 4}
+    with pytest.raises(LabError, match="leaves 7 units in all, fewer than 4 in each of the 2 layers"):
+        choose("prune_mlp", "mlp", found, 0.4, "global", 4, comparable=True)
 
 
 def test_of_head_dimensions_every_head_keeps_its_own_best():

@@ -25,7 +25,7 @@ def found(monkeypatch, tmp_path):
     torch.manual_seed(0)
     model = models.create_model("lab_vit_student", dim=32, depth=2)
     fine_tuning = {"steps": 3, "batch_size": 16, "lr": 1e-3, "precision": "float32", "attention": "fused"}
-    for name, value in {"teacher": lambda: model.eval(), "DATASET": "digits", "CALIBRATION": 16, "TIMING_S": 0.1,
+    for name, value in {"teacher": lambda: model.eval(), "DATASET": "digits", "CALIBRATION": 16, "TEST": 100, "TIMING_S": 0.1,
                         "FINE_TUNING": fine_tuning, "STUDIES": {"tiny": compression.Study(ROWS)}}.items():
         monkeypatch.setattr(compression, name, value)
     monkeypatch.setattr(compression.zoo, "card", lambda name: {"sha256": name})
