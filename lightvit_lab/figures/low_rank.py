@@ -58,11 +58,12 @@ def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequenc
     for index, (label, by_rank) in enumerate(errors.items()):
         if len(by_rank) != len(ranks) or not all(len(layers) for layers in by_rank):
             raise LabError(f"errors_over_rank: {label!r} has errors for {len(by_rank)} ranks, and there are "
-                           "{len(ranks)}; give a list of the layers' errors for each")
+                           f"{len(ranks)}; give a list of the layers' errors for each")
         middle = [100 * median(layers) for layers in by_rank]
         figure.add_trace(go.Scatter(
             x=[rank * (1 + 0.015 * index) for rank in ranks], y=middle, name=label, mode="lines+markers",
-            **style(index), customdata=list(ranks), hovertemplate="rank %{customdata}: %{y:.2f} %<extra>" + label + "</extra>",
+            **style(index), customdata=list(ranks),
+            hovertemplate="rank %{customdata}: %{y:.2f} %<extra>" + label + "</extra>",
             error_y=error_bars(middle, *([100 * end(layers) for layers in by_rank] for end in (min, max)))))
     every = [100 * one for by_rank in errors.values() for layers in by_rank for one in layers]
     _logarithmic(figure, list(ranks), every)

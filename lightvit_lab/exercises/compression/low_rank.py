@@ -263,11 +263,13 @@ EXERCISES = (
         id="low_rank.whitened", points=3, minutes=15, solution=_whitened, cases=_inputs, tolerance=1e-6,
         prompt="The best weight of a rank for inputs of a second moment", mistakes=(
             Mistake("plain", _whitened_not_at_all, "This is the best approximation of the weight. For inputs that "
-                    "favour some directions it is not the best for the output.", "Decompose weight @ S in place of weight."),
+                    "favour some directions it is not the best for the output.",
+                    "Decompose weight @ S in place of weight."),
             Mistake("not undone", _whitened_not_undone, "This expects inputs that were whitened before. Ours come as "
                     "they are.", "Multiply by the inverse of S on the same side."),
             Mistake("moment for its root", _whitened_by_moment, "You weighed the directions by the second moment "
-                    "itself. The error is a square, and the moment is one, too.", "S is a root of it: S @ S.T = moment."),
+                    "itself. The error is a square, and the moment is one, too.",
+                    "S is a root of it: S @ S.T = moment."),
             Mistake("the wrong way round", _whitened_backwards, "You divided by the root first and multiplied "
                     "afterwards: directions that never occur count most.", "weight @ S, and the inverse afterwards."),
             Mistake("root transposed", _whitened_transposed, "Your root is transposed: S @ S.T is not the moment then.",
