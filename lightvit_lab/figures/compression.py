@@ -23,7 +23,6 @@ COSTS = {"macs": ("million MACs for one picture", 1e6), "latency_ms": ("millisec
          "bytes": ("KiB on disk", 2**10), "params": ("thousand parameters", 1e3)}
 _BUTTONS = {"macs": "MACs", "latency_ms": "time", "bytes": "bytes", "params": "parameters"}
 _WHOLE = 24                   # letters in a line of a recipe's name
-_RECIPE = ("method", "part", "ratio", "setting", "qkv", "budget")
 
 
 def score(row: Row) -> tuple[float, float, float]:
@@ -39,10 +38,10 @@ def error_bars(middle: Sequence[float], low: Sequence[float], high: Sequence[flo
 
 
 def by_recipe(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One row for each recipe and stage, over its seeds: means, and from two seeds on the interval of the mean."""
+    """One row for each label and stage, over its seeds: means, and from two seeds on the interval of the mean."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.get(key) for key in (*_RECIPE, "stage")), []).append(row)
+        groups.setdefault((row["label"], row["stage"]), []).append(row)
     return [_over_seeds(group) for group in groups.values()]
 
 
@@ -117,7 +116,8 @@ def _look(stage: str) -> dict[str, Any]:
 def _told(row: Row) -> str:
     """What a point says when one points at it: label, recipe, accuracy with its interval."""
     middle, low, high = score(row)
-    return "<br>".join([row["label"], *textwrap.wrap(row["recipe"], 38), f"{middle:.1f} % ({low:.1f} to {high:.1f})"])
+    return "<br>".join([*textwrap.wrap(f"{row['label']}, {row['stage']}", 38), *textwrap.wrap(row["recipe"], 38),
+                         f"{middle:.1f} % ({low:.1f} to {high:.1f})"])
 
 
 def _button(cost: str, points: Sequence[Row], groups: Sequence[Sequence[Row]]) -> dict[str, Any]:
@@ -130,15 +130,15 @@ def _button(cost: str, points: Sequence[Row], groups: Sequence[Sequence[Row]]) -
 def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
     """Accuracy of each recipe one-shot, compensated and fine-tuned, with intervals; a line and a band mark the whole.
 
-    `rows` as in `trade_off`; recipes are named by what tells them apart. Raises LabError without rows, or on a stage
-    that is none of STAGES.
+    `rows` as in `trade_off`; their labels name the lines. Raises LabError without rows, or on a stage that is none of
+    STAGES.
     """
     if not rows:
         raise LabError('stages: no rows; give results.load("pruning_cifar10").data["rows"]')
     for row in rows:
         require_choice("stages", "stage", row["stage"], STAGES)
     found, (middle, low, high) = by_recipe(rows), score(dense)
-    names = [*dict.fromkeys(recipe_name(row) for row in found)]
+    names = [*dict.fromkeys(row["label"] for row in found)]
     figure = go.Figure()
     figure.add_vrect(x0=low, x1=high, fillcolor="#000000", opacity=0.08, line_width=0)
     figure.add_vline(x=middle, line=dict(color="#000000", width=1, dash="dash"))
@@ -155,16 +155,9 @@ def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
 
 def _stage(rows: Sequence[Row], stage: str) -> go.Scatter:
     middle, low, high = zip(*map(score, rows))
-    return go.Scatter(x=middle, y=[recipe_name(row) for row in rows], mode="markers", name=stage,
+    return go.Scatter(x=middle, y=[row["label"] for row in rows], mode="markers", name=stage,
                       marker=_look(stage) | {"size": 11}, error_x=error_bars(middle, low, high),
                       hovertemplate=f"%{{y}}, {stage}: %{{x:.1f}} %<extra></extra>")
-
-
-def recipe_name(row: Row) -> str:
-    """What was done to a row's model, without its stage: "magnitude, mlp, 50 %, global"."""
-    amount = f"{row['ratio']:.0%}" if isinstance(row.get("ratio"), (int, float)) else row.get("setting")
-    budget = "global" if row.get("budget") == "global" else None
-    return ", ".join(str(part) for part in (row.get("method"), row.get("part"), amount, row.get("qkv"), budget) if part)
 
 
 def four_columns(models: Mapping[str, Row]) -> go.Figure:

@@ -21,7 +21,8 @@ DENSE = row("dense", test=0.9, macs=100e6, latency_ms=10.0, size=4 * 2**20)
 
 
 def scanned(layer, ratio, accuracy, **more):
-    return {"layer": layer, "ratio": ratio, "accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.05, **more}
+    ends = {"low": accuracy - 0.1, "high": accuracy + 0.05}
+    return {"layer": layer, "ratio": ratio, "accuracy": accuracy, **ends, **more}
 
 
 def test_sensitivity_has_a_line_for_each_share_removed_over_blocks_in_order_with_intervals():
@@ -55,15 +56,17 @@ def test_pareto_front_is_that_of_a_case_worked_by_hand():
 
 
 def test_rows_that_differ_by_seed_alone_become_one_with_students_interval():
-    rows = [row(test=value, latency_ms=time, seed=seed) for seed, (value, time) in enumerate([(0.7, 4), (0.72, 5), (0.74, 6)])]
+    runs = [(0.7, 4), (0.72, 5), (0.74, 6)]
+    rows = [row(test=value, latency_ms=time, seed=seed) for seed, (value, time) in enumerate(runs)]
     (one,) = compression.by_recipe(rows)
     assert one["test"] == pytest.approx(0.72) and one["latency_ms"] == pytest.approx(5)
     assert one["test_high"] - one["test"] == pytest.approx(4.303 * 0.02 / math.sqrt(3))       # t(0.975, 2 degrees)
 
 
-def test_rows_of_another_stage_ratio_or_budget_stay_apart():
-    rows = [row(), row(stage="fine-tuned"), row(ratio=0.25), row(budget="global"), row(seed=1)]
-    assert len(compression.by_recipe(rows)) == 4
+def test_rows_of_another_stage_or_label_stay_apart():
+    rows = [row(), row(stage="fine-tuned"), row("taylor, 25%"), row("taylor, global"), row(seed=1)]
+    labels = [one["label"] for one in compression.by_recipe(rows)]
+    assert labels == ["taylor", "taylor", "taylor, 25%", "taylor, global"]
 
 
 def test_trade_off_draws_each_stage_with_its_recipe_to_read_and_the_whole_model():
@@ -94,11 +97,12 @@ def test_trade_off_refuses_no_rows_and_an_unknown_cost_with_the_closest(rows, co
 
 
 def test_stages_of_a_recipe_stand_on_one_line_each_in_its_own_marker():
-    rows = [row(stage=stage, test=value) for stage, value in (("one-shot", 0.5), ("compensated", 0.7), ("fine-tuned", 0.8))]
+    values = {"one-shot": 0.5, "compensated": 0.7, "fine-tuned": 0.8}
+    rows = [row(stage=stage, test=value) for stage, value in values.items()]
     figure = figures.stages([*rows, row("magnitude", "one-shot", 0.4)], DENSE)
     one_shot, mended, tuned = figure.data
-    assert list(one_shot.y) == ["taylor, mlp, 50%", "magnitude, mlp, 50%"] and list(one_shot.x) == pytest.approx([50, 40])
-    assert list(mended.y) == list(tuned.y) == ["taylor, mlp, 50%"]
+    assert list(one_shot.y) == ["taylor", "magnitude"] and list(one_shot.x) == pytest.approx([50, 40])
+    assert list(mended.y) == list(tuned.y) == ["taylor"]
     assert len({trace.marker.symbol for trace in figure.data}) == 3
     band, line = figure.layout.shapes
     assert line.x0 == pytest.approx(90) and (band.x0, band.x1) == pytest.approx((89, 92))
@@ -121,7 +125,8 @@ def test_the_four_columns_never_mix_units_and_compare_with_the_first_row():
     (cells,) = figures.four_columns({"whole": DENSE, "zeros": sparse, "small": row(zeros=0.25)}).data
     assert [list(line) for line in cells.text] == [["0%", "4,096", "100.0", "10"], ["80%", "4,096", "100.0", "10"],
                                                    ["25%", "1,024", "50.0", "5"]]
-    assert list(cells.z[1]) == pytest.approx([0.2, 1, 1, 1]) and list(cells.z[2]) == pytest.approx([0.75, 0.25, 0.5, 0.5])
+    assert list(cells.z[1]) == pytest.approx([0.2, 1, 1, 1])
+    assert list(cells.z[2]) == pytest.approx([0.75, 0.25, 0.5, 0.5])
     assert [head.split("<br>")[1] for head in cells.x] == ["(share)", "(KiB)", "(million)", "(ms)"]
 
 
