@@ -1,12 +1,12 @@
 """Low rank: linear layers as products of two thin ones, as `chapters/compression/low_rank` derives it.
 
-Of all matrices of rank r the truncated singular value decomposition is nearest to W (Eckart and Young). But what counts
-is the output, and inputs x are far from round: with C the covariance of the inputs and S S^T = C, the least error of the
-output, E |(W - W')(x - mean)|^2 = |(W - W') S|^2, is had by truncating W S instead. With U the first r left singular
-vectors of W S, which are eigenvectors of W C W^T, that is W' = U U^T W: no root of C is needed and none is inverted. The
-mean goes through a corrected bias without loss (on the zoo's teacher that takes 1 to 2 % off the error). SVD-LLM (arXiv
-2403.07378) whitens by the second moment and corrects no bias; ASVD (arXiv 2312.05821) scales by a diagonal. All in
-float64, since inputs that come out of a LayerNorm have a covariance that is near to singular.
+Of all matrices of rank r the truncated singular value decomposition is nearest to W (Eckart and Young). But what
+counts is the output, and inputs x are far from round: with C the covariance of the inputs and S S^T = C, the least
+error of the output, E |(W - W')(x - mean)|^2 = |(W - W') S|^2, is had by truncating W S instead. With U the first r
+left singular vectors of W S, which are eigenvectors of W C W^T, that is W' = U U^T W: no root of C is needed and none
+is inverted. The mean goes through a corrected bias without loss (on the zoo's teacher that takes 1 to 2 % off the
+error). SVD-LLM (arXiv 2403.07378) whitens by the second moment and corrects no bias; ASVD (arXiv 2312.05821) scales
+by a diagonal. All in float64, since inputs that come out of a LayerNorm have a covariance that is near to singular.
 """
 
 from __future__ import annotations

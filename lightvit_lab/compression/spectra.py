@@ -84,8 +84,8 @@ def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) 
 def _left_singular(weight: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     """Left singular vectors (g, m, k) and values (g, k), falling, of W S for W (g, m, n) and `spread` = S S^T (n, n).
 
-    They are eigenvectors of W S S^T W^T: no root is needed, and no harm done where rounding left `spread` a little below
-    0. Of a tall W the triangle of its QR decomposition is looked at, which is smaller.
+    They are eigenvectors of W S S^T W^T: no root is needed, and no harm done where rounding left `spread` a little
+    below 0. Of a tall W the triangle of its QR decomposition is looked at, which is smaller.
     """
     tall = weight.shape[1] > weight.shape[2]
     basis, inner = torch.linalg.qr(weight) if tall else (None, weight)

@@ -21,7 +21,7 @@ _TITLES = 26                                   # pixels that a line of the legen
 
 
 def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[str, float] | None = None) -> go.Figure:
-    """Energy kept over the rank, a panel for each kind of layer, a line for each label.
+    """Energy kept over the rank, a panel for each kind of layer, a line for each label, up to its smallest full rank.
 
     `energies[label][kind]` are squared singular values (k,), the largest first; `break_even[kind]`, where given, gets a
     line of its own. Raises LabError on values that are negative or do not fall, and on labels of other kinds.
@@ -33,6 +33,7 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[st
                            vertical_spacing=0.22 / rows)
     for place, kind in enumerate(kinds):
         where = {"row": place // _ACROSS + 1, "col": place % _ACROSS + 1}
+        figure.update_xaxes(range=[0, min(len(values[kind]) for values in energies.values())], **where)
         for index, (label, values) in enumerate(energies.items()):
             kept = 100 * values[kind].double().cumsum(0) / values[kind].double().sum()
             figure.add_trace(go.Scatter(
@@ -44,7 +45,8 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[st
     figure.update_yaxes(range=[0, 102]).update_yaxes(title="energy kept (%)", col=1)
     figure.update_xaxes(nticks=4, tickangle=0).update_xaxes(title="rank", row=rows)
     top = 45 + _TITLES * len(energies)
-    return figure.update_layout(height=230 * rows + 60 + top, margin=dict(t=top), legend=_above(30 / (230 * rows)))
+    legend = _above(30 / (230 * rows)) | {"tracegroupgap": 0}
+    return figure.update_layout(height=230 * rows + 60 + top, margin=dict(t=top), legend=legend)
 
 
 def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
@@ -55,12 +57,13 @@ def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequenc
     figure = go.Figure()
     for index, (label, by_rank) in enumerate(errors.items()):
         if len(by_rank) != len(ranks) or not all(len(layers) for layers in by_rank):
-            raise LabError(f"errors_over_rank: {label!r} has errors for {len(by_rank)} ranks, and there are {len(ranks)}; "
-                           "give a list of the layers' errors for each")
+            raise LabError(f"errors_over_rank: {label!r} has errors for {len(by_rank)} ranks, and there are "
+                           f"{len(ranks)}; give a list of the layers' errors for each")
         middle = [100 * median(layers) for layers in by_rank]
         figure.add_trace(go.Scatter(
-            x=[rank * (1 + 0.015 * index) for rank in ranks], y=middle, name=label, mode="lines+markers", **style(index),
-            customdata=list(ranks), hovertemplate="rank %{customdata}: %{y:.2f} %<extra>" + label + "</extra>",
+            x=[rank * (1 + 0.015 * index) for rank in ranks], y=middle, name=label, mode="lines+markers",
+            **style(index), customdata=list(ranks),
+            hovertemplate="rank %{customdata}: %{y:.2f} %<extra>" + label + "</extra>",
             error_y=error_bars(middle, *([100 * end(layers) for layers in by_rank] for end in (min, max)))))
     every = [100 * one for by_rank in errors.values() for layers in by_rank for one in layers]
     _logarithmic(figure, list(ranks), every)
@@ -73,7 +76,8 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str, whole: tup
                   log: bool = False) -> go.Figure:
     """Test accuracy over what is `turned` (the title of that axis): points (value, accuracy, low, high), shares.
 
-    `whole` is (accuracy, low, high) of the model before, a line across with a band. Raises LabError on shares outside [0, 1].
+    `whole` is (accuracy, low, high) of the model before, a line across with a band. Raises LabError on shares outside
+    [0, 1].
     """
     values = sorted({point[0] for points in lines.values() for point in points})
     figure = go.Figure()
@@ -95,16 +99,19 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str, whole: tup
                                 margin=dict(t=20 + _TITLES * len(lines)))
 
 
-def time_over_rank(ranks: Sequence[int], macs: Sequence[float], times: Sequence[tuple[float, float, float]]) -> go.Figure:
+def time_over_rank(ranks: Sequence[int], macs: Sequence[float], times: Sequence[tuple[float, float, float]]
+                   ) -> go.Figure:
     """What two thin layers cost over their rank, as shares of the whole layer's: MACs, and times (share, low, high).
 
     Lines go down where each of them breaks even, if it does within these ranks. Raises LabError where counts differ.
     """
     if not len(ranks) == len(macs) == len(times):
-        raise LabError(f"time_over_rank: {len(ranks)} ranks, {len(macs)} counts and {len(times)} times; give as many of each")
+        raise LabError(f"time_over_rank: {len(ranks)} ranks, {len(macs)} counts and {len(times)} times; give "
+                       "as many of each")
     middle, low, high = zip(*times)
     figure = go.Figure(go.Scatter(x=ranks, y=_percent(macs), name="MACs", mode="lines",
-                                  line=style(0)["line"], hovertemplate="rank %{x}: %{y:.0f} % of the MACs<extra></extra>"))
+                                  line=style(0)["line"],
+                                  hovertemplate="rank %{x}: %{y:.0f} % of the MACs<extra></extra>"))
     figure.add_trace(go.Scatter(
         x=ranks, y=_percent(middle), name="measured time", mode="lines+markers", **style(1),
         hovertemplate="rank %{x}: %{y:.0f} % of the time<extra></extra>",
@@ -143,8 +150,9 @@ def _require_energies(energies: Mapping[str, Mapping[str, Tensor]], kinds: Seque
         raise LabError('spectra: no energies; give {"weight": {"fc1": squared singular values}, ...}')
     for label, by_kind in energies.items():
         if list(by_kind) != list(kinds):
-            raise LabError(f"spectra: {label!r} has {list(by_kind)}, the first has {list(kinds)}; give the same kinds for all")
+            raise LabError(f"spectra: {label!r} has {list(by_kind)}, the first has {list(kinds)}; give the "
+                           "same kinds for all")
         for kind, values in by_kind.items():
             if values.ndim != 1 or not len(values) or bool((values < 0).any()) or bool((values.diff() > 0).any()):
-                raise LabError(f"spectra: {label!r}, {kind!r} is {tuple(values.shape)}; give squared singular values, the "
-                               "largest first, as torch.linalg.svdvals(weight).square()")
+                raise LabError(f"spectra: {label!r}, {kind!r} is {tuple(values.shape)}; give squared singular values, "
+                               "the largest first, as torch.linalg.svdvals(weight).square()")

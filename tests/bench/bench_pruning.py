@@ -16,8 +16,11 @@ from lightvit_lab import checkpoint, data, models, profiling
 from lightvit_lab.compression.pruning import prune_embedding, prune_head_width, prune_heads, prune_mlp
 
 RECIPES = {"magnitude": {}, "magnitude, compensated": {"compensate": True},
+           "magnitude of all layers": {"budget": "global"},
+           "magnitude of all layers, compensated": {"budget": "global", "compensate": True},
            "activation, compensated": {"importance": "activation", "compensate": True},
-           "fisher, compensated": {"importance": "fisher", "compensate": True}}
+           "fisher, compensated": {"importance": "fisher", "compensate": True},
+           "fisher of all layers, compensated": {"importance": "fisher", "budget": "global", "compensate": True}}
 DEIT = "deit_small_patch16_224"
 
 

@@ -24,6 +24,11 @@ def test_each_kind_of_layer_has_a_panel_under_its_name_and_each_label_stands_onc
     assert {line.xaxis for line in figure.data} == {"x", "x2"}
 
 
+def test_a_panel_ends_where_its_shortest_line_does():
+    longer = {"weight": {"fc2": torch.ones(2)}, "inputs": {"fc2": torch.ones(5)}}
+    assert list(figures.spectra(longer).layout.xaxis.range) == [0, 2]
+
+
 def test_the_break_even_stands_in_the_panel_of_its_own_kind():
     first, second = figures.spectra(ENERGIES, {"qkv": 1.5, "fc1": 2.5}).layout.shapes
     assert (first.xref, first.x0) == ("x", 1.5) and (second.xref, second.x0) == ("x2", 2.5)

@@ -203,7 +203,7 @@ def _means_class_last(keys: Tensor, rank: int) -> Tensor:
 
 
 def _keys(generator: torch.Generator) -> list[tuple]:
-    """Keys (B, heads, tokens, head_dim) of rank ** 2 tokens: those but the first divide by rank - 1, and all by rank."""
+    """Keys (B, heads, tokens, head_dim) of rank ** 2 tokens: all but the first divide by rank - 1, and all by rank."""
     return [(torch.randn(batch, 2, rank**2, 3, generator=generator), rank) for batch, rank in ((2, 3), (1, 4), (2, 5))]
 
 
@@ -216,27 +216,27 @@ EXERCISES = (
             Mistake("rounded up", 154, "Just beyond: 154 * 960 is more than 192 * 768.", "Round down."),
             Mistake("not rounded", 153.6, "There the two break even. A rank is a whole number.",
                     "The largest whole number below it."),
-            Mistake("square", 96, "Half of the full rank is the break-even of a square matrix. This one is four times as "
-                    "wide as high.", "192 * 768 / (192 + 768)."),
-            Mistake("harmonic mean", 307, "This is the harmonic mean of the two widths, twice what we look for, and more "
-                    "than the matrix has.", "m n / (m + n), without the factor 2."),
+            Mistake("square", 96, "Half of the full rank is the break-even of a square matrix. This one is four times "
+                    "as wide as high.", "192 * 768 / (192 + 768)."),
+            Mistake("harmonic mean", 307, "This is the harmonic mean of the two widths, twice what we look for, and "
+                    "more than the matrix has.", "m n / (m + n), without the factor 2."),
         )),
     Exercise(
         id="low_rank.factors", points=2, minutes=10, solution=_thin, cases=_layers, prepare=_as_one_layer,
         prompt="Two thin layers in place of one, by the singular value decomposition", mistakes=(
             Mistake("singular values forgotten", _thin_without_values, "Your layers turn and turn back, but nothing "
                     "stretches: the singular values are missing.", "Multiply the rows of one factor by values[:rank]."),
-            Mistake("singular values twice", _thin_values_twice, "Both of your layers carry the singular values, so that "
-                    "large directions come out far too large.", "Give them to one layer, or their roots to both."),
+            Mistake("singular values twice", _thin_values_twice, "Both of your layers carry the singular values, so "
+                    "that large directions come out far too large.", "Give them to one layer, or their roots to both."),
             Mistake("the smallest", _thin_from_below, "You kept the smallest singular values: the worst layer of this "
                     "rank, not the best.", "torch sorts them with the largest first: [:rank]."),
             Mistake("not transposed", _thin_transposed, "You took columns of Vh. torch.linalg.svd gives the transposed "
                     "matrix, whose rows are the directions in the input.", "The first layer is made of Vh[:rank]."),
             Mistake("bias dropped", _thin_bias_dropped, "The weights are right. Where is the bias?",
                     "The second layer has it, as it was."),
-            Mistake("bias in the middle", _thin_bias_in_the_middle, "Your bias went through the second layer, which has "
-                    "only `rank` directions left for it.", "Leave it out of the first layer; the second one adds it, "
-                    "whole."),
+            Mistake("bias in the middle", _thin_bias_in_the_middle, "Your bias went through the second layer, which "
+                    "has only `rank` directions left for it.", "Leave it out of the first layer; the second one adds "
+                    "it, whole."),
             Mistake("nothing left out", _thin_whole, "The layer is the same as before, at the full rank.",
                     "Keep `rank` rows of one factor and as many columns of the other."),
             Mistake("swapped", _thin_swapped, "The layers have changed places.", "The first has shape (rank, in), "
@@ -245,8 +245,8 @@ EXERCISES = (
     Exercise(
         id="low_rank.energy", points=2, minutes=8, solution=_rank, cases=_spectra,
         prompt="The smallest rank that keeps a share of the energy", mistakes=(
-            Mistake("not squared", _rank_unsquared, "You summed the singular values. Energy is the sum of their squares, "
-                    "since the error is one, too.", "values.square() first."),
+            Mistake("not squared", _rank_unsquared, "You summed the singular values. Energy is the sum of their "
+                    "squares, since the error is one, too.", "values.square() first."),
             Mistake("one short", _rank_one_short, "One too few: what you keep stays below the share.",
                     "Count the ranks that are not yet enough, and take one more."),
             Mistake("share of the count", _rank_of_count, "This is a share of the number of singular values. The first "
@@ -262,26 +262,28 @@ EXERCISES = (
     Exercise(
         id="low_rank.whitened", points=3, minutes=15, solution=_whitened, cases=_inputs, tolerance=1e-6,
         prompt="The best weight of a rank for inputs of a second moment", mistakes=(
-            Mistake("plain", _whitened_not_at_all, "This is the best approximation of the weight. For inputs that favour "
-                    "some directions it is not the best for the output.", "Decompose weight @ S in place of weight."),
+            Mistake("plain", _whitened_not_at_all, "This is the best approximation of the weight. For inputs that "
+                    "favour some directions it is not the best for the output.",
+                    "Decompose weight @ S in place of weight."),
             Mistake("not undone", _whitened_not_undone, "This expects inputs that were whitened before. Ours come as "
                     "they are.", "Multiply by the inverse of S on the same side."),
-            Mistake("moment for its root", _whitened_by_moment, "You weighed the directions by the second moment itself. "
-                    "The error is a square, and the moment is one, too.", "S is a root of it: S @ S.T = moment."),
+            Mistake("moment for its root", _whitened_by_moment, "You weighed the directions by the second moment "
+                    "itself. The error is a square, and the moment is one, too.",
+                    "S is a root of it: S @ S.T = moment."),
             Mistake("the wrong way round", _whitened_backwards, "You divided by the root first and multiplied "
                     "afterwards: directions that never occur count most.", "weight @ S, and the inverse afterwards."),
             Mistake("root transposed", _whitened_transposed, "Your root is transposed: S @ S.T is not the moment then.",
                     "torch.linalg.cholesky gives the lower root L with L @ L.T = moment: take it as it is."),
-            Mistake("diagonal", _whitened_diagonal, "You weighed each input by its size. Inputs move together, and that "
-                    "stands beside the diagonal.", "The whole root, torch.linalg.cholesky(moment)."),
+            Mistake("diagonal", _whitened_diagonal, "You weighed each input by its size. Inputs move together, and "
+                    "that stands beside the diagonal.", "The whole root, torch.linalg.cholesky(moment)."),
             Mistake("wrong side", _whitened_wrong_side, "S meets the outputs' side of the weight. It belongs to the "
                     "inputs.", "A weight is (out, in): weight @ S."),
         )),
     Exercise(
         id="low_rank.segments", points=2, minutes=8, solution=_means, cases=_keys,
         prompt="Keys as means of segments, the class token on its own", mistakes=(
-            Mistake("class token averaged in", _means_of_all, "The class token disappears in the first segment. It holds "
-                    "what the head will read.", "Leave keys[:, :, :1] as it is; average the others."),
+            Mistake("class token averaged in", _means_of_all, "The class token disappears in the first segment. It "
+                    "holds what the head will read.", "Leave keys[:, :, :1] as it is; average the others."),
             Mistake("strided", _means_strided, "Your segments take every so many tokens from all over the picture. "
                     "Neighbours are alike.", "unflatten(2, (rank - 1, -1)), then the mean over dimension 3."),
             Mistake("summed", _means_summed, "Sums grow with the segments, and so would the logits.", "mean, not sum."),
@@ -289,17 +291,19 @@ EXERCISES = (
                     "The mean over the segment."),
             Mistake("class token dropped", _means_without_class, "The class token is missing: one segment too few.",
                     "torch.cat it in front of the means."),
-            Mistake("class token last", _means_class_last, "The class token came out last.", "In front, as it came in."),
+            Mistake("class token last", _means_class_last, "The class token came out last.",
+                    "In front, as it came in."),
         )),
     Exercise(
         id="low_rank.budget", points=1, minutes=6, solution=1 + _PRODUCTS / _LINEAR, cases=None, tolerance=2e-3,
         prompt="How many times fewer MACs has a block whose attention products cost nothing?", mistakes=(
-            Mistake("as a share", _PRODUCTS / (_PRODUCTS + _LINEAR), "This is the share that goes. By what factor is the "
-                    "whole then smaller?", "The whole, divided by what is left."),
-            Mistake("upside down", _LINEAR / (_PRODUCTS + _LINEAR), "This is what is left, as a share.", "Its inverse."),
+            Mistake("as a share", _PRODUCTS / (_PRODUCTS + _LINEAR), "This is the share that goes. By what factor is "
+                    "the whole then smaller?", "The whole, divided by what is left."),
+            Mistake("upside down", _LINEAR / (_PRODUCTS + _LINEAR), "This is what is left, as a share.",
+                    "Its inverse."),
             Mistake("maps to queries, keys and values, too",
-                    (_PRODUCTS + _LINEAR) / (2 / 3 * _LINEAR), "You let the four linear maps of attention go, too. Linear "
-                    "attention keeps them.", "Only 2 N^2 d goes."),
+                    (_PRODUCTS + _LINEAR) / (2 / 3 * _LINEAR), "You let the four linear maps of attention go, too. "
+                    "Linear attention keeps them.", "Only 2 N^2 d goes."),
             Mistake("one product", (_PRODUCTS + _LINEAR) / (_PRODUCTS / 2 + _LINEAR), "There are two products: queries "
                     "with keys, weights with values.", "2 N^2 d."),
             Mistake("MLP forgotten", 1 + 3 * _PRODUCTS / _LINEAR, "Your block has no MLP, which is most of it.",
