@@ -46,7 +46,7 @@ RECIPES: dict[str, Recipe] = {
     "lab_cnn/cifar10": Recipe({"widths": [64, 128, 256], "pooled": True}, {**PHOTOGRAPHS, "steps": 8000, "lr": 1.2e-2}),
     "lab_vit_teacher/shapes": Recipe({}, {**SETTINGS, "steps": 1200, "lr": 8e-3}),
     "lab_vit_teacher/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 6e-3}),
-    "lab_vit_teacher/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 7000, "lr": 6e-3}, teacher="lab_cnn/cifar10"),
+    "lab_vit_teacher/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 10000, "lr": 6e-3}),
     "lab_vit_student/shapes": Recipe({}, {**SETTINGS, "steps": 3000, "lr": 1.2e-2}),
     "lab_vit_student/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 9e-3}),
     "lab_vit_student/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 3000, "lr": 9e-3}),
