@@ -52,7 +52,7 @@ RECIPES: dict[str, Recipe] = {
     "lab_vit_student/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 3000, "lr": 9e-3}),
     "lab_lightvit/shapes": Recipe({}, {**SETTINGS, "steps": 1600, "lr": 2.4e-2}),
     "lab_lightvit/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 2e-2}),
-    "lab_lightvit/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 2000, "lr": 2e-2}),
+    "lab_lightvit/cifar10": Recipe({}, {**PHOTOGRAPHS, "steps": 3000, "lr": 2e-2}),
 }
 
 

@@ -64,6 +64,7 @@ class LinformerAttention(LowRankAttention):
         self.means = nn.Parameter(segment_means(num_tokens, prefix, rank))
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """What each token gets, (B, heads, N, head_dim), of all three in that shape."""
         return self.attend(query, self.means @ key, self.means @ value)
 
 
@@ -81,6 +82,7 @@ class NystromAttention(LowRankAttention):
         self.register_buffer("means", segment_means(num_tokens, prefix, rank))
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """What each token gets, (B, heads, N, head_dim), of all three in that shape."""
         few_queries, few_keys = self.means @ query, self.means @ key
         gathered = self.attend(few_queries, key, value)
         exact = torch.promote_types(gathered.dtype, torch.float32)           # no inverse in half precision
