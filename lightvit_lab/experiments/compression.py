@@ -213,7 +213,7 @@ def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Modu
 
 
 def _output_error(model: nn.Module) -> float:
-    """Relative error of the factorized layers' outputs on validation pictures, the mean over layers; 0 if all are whole."""
+    """Relative error of the factorized layers' outputs on validation pictures, their mean; 0 if all are whole."""
     if not any(isinstance(part, low_rank.LowRankLinear) for part in model.modules()):
         return 0.0
     errors = low_rank.output_error(teacher(), model, data.load(DATASET, "val").batch(torch.arange(CALIBRATION))[0])
