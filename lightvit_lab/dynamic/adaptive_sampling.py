@@ -37,7 +37,7 @@ class RaggedAttention(HeldAttention):
             return self.join(self.mix(*self.split_heads(tokens), None if present is None else present[:, None, None]))
         counts = present.sum(dim=1)
         starts, qkv = counts.cumsum(0) - counts, self.qkv(tokens)
-        mixed = torch.empty_like(qkv[:, : self.proj.in_features])
+        mixed = torch.empty_like(qkv[:, : qkv.shape[1] // 3])
         for count in counts.unique().tolist():
             rows = starts[counts == count][:, None] + torch.arange(count, device=tokens.device)      # (pictures, count)
             query, key, value = qkv[rows].unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -67,6 +67,29 @@ class RaggedBlock(HeldBlock):
         return unpacked(packed, present)
 
 
+class SamplingAttention(RaggedAttention):
+    """Attention that answers only for the tokens it samples; see `SamplingBlock`."""
+
+    def __init__(self, attention: nn.Module, prefix: int):
+        super().__init__(attention)
+        self.prefix = prefix
+
+    def weights(self, tokens: Tensor, present: Tensor, choose: Sample, keep_ratio: float) -> Tensor:
+        return super().weights(tokens, present)
+
+    def forward(self, tokens: Tensor, present: Tensor, choose: Sample, keep_ratio: float) -> tuple[Tensor, Tensor]:
+        """Tokens (batch, n, dim) -> what is added to those sampled, (batch, longest, dim), and their places or -1."""
+        query, key, value = self.split_heads(tokens)
+        mask = None if present.all() else present[:, None, None]
+        row = self.weigh(query[:, :, :1], key, mask)[:, :, 0]
+        scores = (row * value.float().norm(dim=-1)).sum(dim=1)[:, self.prefix :]
+        places = choose(scores, present[:, self.prefix :], keep_ratio)
+        front = torch.arange(self.prefix, device=places.device).expand(len(places), -1)
+        places = torch.cat([front, places.where(places < 0, places + self.prefix)], dim=1)
+        asking = places.clamp(min=0)[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1])
+        return self.join(self.mix(query.gather(2, asking), key, value, mask)), places
+
+
 class SamplingBlock(RaggedBlock):
     """A block whose attention answers only for sampled tokens; the others are gone from here on.
 
@@ -75,31 +98,19 @@ class SamplingBlock(RaggedBlock):
     a token drawn twice stays once, so a picture whose scores lie on few tokens keeps few.
     """
 
-    def __init__(self, block: nn.Module, attention: RaggedAttention, prefix: int, grouped: bool, keep_ratio: float):
+    def __init__(self, block: nn.Module, attention: SamplingAttention, prefix: int, grouped: bool, keep_ratio: float):
         super().__init__(block, attention, prefix, grouped)
         self.choose, self.keep_ratio = Sample(), keep_ratio
 
     def forward(self, tokens: Tensor) -> Tensor:
-        present, attention = present_tokens(tokens), self.attn
-        mask = None if present.all() else present[:, None, None]
-        query, key, value = attention.split_heads(self.norm1(tokens))
-        row = attention.weigh(query[:, :, :1], key, mask)[:, :, 0]
-        scores = (row * value.float().norm(dim=-1)).sum(dim=1)[:, self.prefix :]
-        places = self.choose(scores, present[:, self.prefix :], self.keep_ratio)
-        front = torch.arange(self.prefix, device=places.device).expand(len(places), -1)
-        places = torch.cat([front, places.where(places < 0, places + self.prefix)], dim=1)
-        there, places = (places >= 0)[..., None], places.clamp(min=0)
-        query = query.gather(2, places[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1]))
-        mixed = attention.join(attention.mix(query, key, value, mask))
-        tokens = self.add_attention(gather_tokens(tokens, places), mixed)
-        return self._finish(tokens, there)
-
-    def _finish(self, tokens: Tensor, there: Tensor) -> Tensor:
+        mixed, places = self.attn(self.norm1(tokens), present_tokens(tokens), self.choose, self.keep_ratio)
+        there = places >= 0
+        tokens = self.add_attention(gather_tokens(tokens, places.clamp(min=0)), mixed)
         if there.all():
             return self.add_mlp(tokens)
         if self.training or not self.grouped:
-            return self.add_mlp(tokens) * there
-        return unpacked(self.add_mlp(tokens[there[..., 0]]), there[..., 0])
+            return self.add_mlp(tokens) * there[..., None]
+        return unpacked(self.add_mlp(tokens[there]), there)
 
 
 class Sample(Choose):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
+from ..profiling.splitting import evaluating
 
 
 class Choose(nn.Module):
@@ -35,11 +36,10 @@ def kept_patches(model: nn.Module, inputs: Tensor) -> list[Tensor]:
         raise LabError(f"kept_patches: {type(model).__name__} drops no tokens; give what prune_tokens(model, 0.7, "
                        "layers=(1, 3)) returns")
     handles = [module.register_forward_hook(lambda _module, _given, places: found.append(places)) for module in chosen]
-    training = model.training
     try:
-        model.eval()(inputs)
+        with evaluating(model):
+            model(inputs)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return _followed(found)

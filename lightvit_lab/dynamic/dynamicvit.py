@@ -37,7 +37,7 @@ class Predictor(nn.Module):
     def forward(self, tokens: Tensor, kept: Tensor) -> Tensor:
         own, shared = self.in_conv(tokens).chunk(2, dim=-1)
         shared = (shared * kept).sum(dim=1, keepdim=True) / kept.sum(dim=1, keepdim=True).clamp(min=1)
-        return self.out_conv(torch.cat([own, shared.expand_as(own)], dim=-1))
+        return self.out_conv(torch.cat([own, shared.expand(-1, own.shape[1], -1)], dim=-1))
 
 
 class Decisions:
@@ -104,7 +104,7 @@ class PredictingBlock(WatchingBlock):
                  count: int, is_first: bool):
         super().__init__(block, attention, prefix, decisions)
         self.share, self.count, self.is_first = share, count, is_first
-        self.choose, self.predictor = Choose(), Predictor(attention.proj.out_features).to(next(attention.parameters()))
+        self.choose, self.predictor = Choose(), Predictor(attention.proj.out_features).to(next(block.parameters()))
 
     def forward(self, tokens: Tensor) -> Tensor:
         if self.training:

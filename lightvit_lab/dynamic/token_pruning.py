@@ -20,7 +20,7 @@ from ..errors import LabError, require_choice
 from ..models.adapter import plain_attention, require_plain_block, token_counts
 from ..models.parts import block_names
 from ..models.transforming import Plan, transformed
-from .adaptive_sampling import RaggedAttention, RaggedBlock, SamplingBlock
+from .adaptive_sampling import RaggedAttention, RaggedBlock, SamplingAttention, SamplingBlock
 from .choosing import Choose, kept_count
 from .dynamicvit import Decisions, MaskedAttention, PredictingBlock, WatchingBlock
 from .held_parts import HeldBlock, ScoredAttention, gather_tokens
@@ -124,9 +124,9 @@ def _sampling(model: nn.Module, names: list[str], ratios: dict[int, float], pref
     made: dict[int, nn.Module] = {}
     for layer in range(min(ratios), len(names)):
         block = model.get_submodule(names[layer])
-        grouped, attention = plan["lengths"] == "grouped", RaggedAttention(block.attn)
-        made[layer] = (SamplingBlock(block, attention, prefix, grouped, ratios[layer]) if layer in ratios
-                       else RaggedBlock(block, attention, prefix, grouped))
+        grouped = plan["lengths"] == "grouped"
+        made[layer] = (SamplingBlock(block, SamplingAttention(block.attn, prefix), prefix, grouped, ratios[layer])
+                       if layer in ratios else RaggedBlock(block, RaggedAttention(block.attn), prefix, grouped))
     return made
 
 
