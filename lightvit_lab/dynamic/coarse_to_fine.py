@@ -84,7 +84,7 @@ class CoarseToFine(nn.Module):
 
     def coarse_tokens(self, images: Tensor) -> Tensor:
         """(batch, regions, dim): patches of the picture at half its size, at the mean place of the four they cover."""
-        half = F.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
+        half = F.avg_pool2d(images, 2)
         return self._patches(half) + by_region(self.pos_embed[:, 1:]).mean(dim=2)
 
     def fine_tokens(self, images: Tensor) -> Tensor:
@@ -133,8 +133,9 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
     side = round((count - prefix) ** 0.5)
     table: Any = getattr(model, "pos_embed", None)
     if side % 2 or side * side != count - prefix or table is None or table.shape[1] != count:
-        raise LabError(f"{caller}: {count - prefix} patches cannot be taken two by two; give a model with an even square grid "
-                       "of patches and a place for each token, for example one for pictures of 224 px in patches of 16")
+        raise LabError(f"{caller}: {count - prefix} patches cannot be taken two by two; give a model with an even "
+                       "square grid of patches and a place for each token, for example one for pictures of 224 px in "
+                       "patches of 16")
     return CoarseToFine(model, threshold, keep_ratio)
 
 
@@ -142,5 +143,5 @@ def _require_head(caller: str, model: nn.Module, prefix: int) -> None:
     plain = getattr(model, "global_pool", "token") == "token" and isinstance(getattr(model, "norm_pre", nn.Identity()),
                                                                               nn.Identity)
     if getattr(model, "cls_token", None) is None or prefix != 1 or not plain:
-        raise LabError(f"{caller}: it needs one class token, which the head reads alone; give the lab's ViT, or timm's ViT or "
-                       'DeiT without distillation token, for example models.create_model("lab_vit")')
+        raise LabError(f"{caller}: it needs one class token, which the head reads alone; give the lab's ViT, or "
+                       "timm's ViT or DeiT without distillation token, for example models.create_model('lab_vit')")

@@ -58,7 +58,7 @@ class Decisions:
 
 
 def masked_softmax(scores: Tensor, kept: Tensor, eps: float = 1e-6) -> Tensor:
-    """Softmax of scores (batch, heads, n, n) over the keys kept, (batch, 1, 1, n) of 0 and 1; a token always sees itself.
+    """Softmax of scores (batch, heads, n, n) over the keys kept, (batch, 1, 1, n) of 0 and 1; each token sees itself.
 
     Gradients reach `kept` also where it is 0. In float32; `eps` as published.
     """

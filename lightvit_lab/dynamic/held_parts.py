@@ -27,7 +27,7 @@ class HeldAttention(nn.Module):
         return self.q_norm(query), self.k_norm(key), value
 
     def weigh(self, query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-        """softmax(query key^T), (batch, heads, queries, keys), in float32 as fused kernels compute it; `mask` is boolean."""
+        """softmax(query key^T), (batch, heads, queries, keys), in float32 as fused kernels do; `mask` is boolean."""
         scores = (query @ key.mT).float() * self.scale
         return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
 

@@ -115,7 +115,8 @@ def _predicting(model: nn.Module, names: list[str], ratios: dict[int, float], pr
     for layer in range(min(ratios), len(names)):
         block = model.get_submodule(names[layer])
         parts = block, MaskedAttention(block.attn), prefix, decisions
-        made[layer] = PredictingBlock(*parts, *kept[layer], layer == min(ratios)) if layer in kept else WatchingBlock(*parts)
+        made[layer] = (PredictingBlock(*parts, *kept[layer], layer == min(ratios)) if layer in kept
+                       else WatchingBlock(*parts))
     return made
 
 
@@ -133,15 +134,16 @@ def _sampling(model: nn.Module, names: list[str], ratios: dict[int, float], pref
 def _layers(layers: Any, depth: int) -> list[int]:
     whole = isinstance(layers, list) and layers and all(type(layer) is int for layer in layers)
     if not whole or layers != sorted(set(layers)) or layers[0] < 0 or layers[-1] >= depth:
-        raise LabError(f"prune_tokens: layers={str(layers)[:80]}, and the model has blocks 0 to {depth - 1}; give some of "
-                       f"these, rising, each once, for example layers=({depth // 3}, {2 * depth // 3})")
+        raise LabError(f"prune_tokens: layers={str(layers)[:80]}, and the model has blocks 0 to {depth - 1}; give some "
+                       f"of these, rising, each once, for example layers=({depth // 3}, {2 * depth // 3})")
     return layers
 
 
 def _ratios(keep_ratio: Any, layers: list[int]) -> dict[int, float]:
     ratios = keep_ratio if isinstance(keep_ratio, list) else [keep_ratio] * len(layers)
     if len(ratios) != len(layers):
-        raise LabError(f"prune_tokens: {len(ratios)} keep ratios for {len(layers)} layers; give one for each, or one for all")
+        raise LabError(f"prune_tokens: {len(ratios)} keep ratios for {len(layers)} layers; give one for each, or one "
+                       "for all")
     for ratio in ratios:
         if type(ratio) not in (int, float) or not 0 < ratio <= 1:
             raise LabError(f"prune_tokens: keep_ratio={ratio!r}; give the share of image tokens to keep, "
@@ -151,8 +153,8 @@ def _ratios(keep_ratio: Any, layers: list[int]) -> dict[int, float]:
 
 def _require_class_token(model: nn.Module, method: str) -> None:
     if method != "dynamicvit" and getattr(model, "cls_token", None) is None:
-        raise LabError(f"prune_tokens: {method!r} keeps what the class token attends to, and this model has none; give one "
-                       'that has, or method="dynamicvit", whose predictor looks at the image tokens alone')
+        raise LabError(f"prune_tokens: {method!r} keeps what the class token attends to, and this model has none; give "
+                       'one that has, or method="dynamicvit", whose predictor looks at the image tokens alone')
     if method == "ats" and getattr(model, "global_pool", "token") != "token":
-        raise LabError(f"prune_tokens: 'ats' leaves each picture another number of tokens, and this model's head reads their "
-                       f"mean (global_pool={model.global_pool!r}); give a model whose head reads the class token")
+        raise LabError("prune_tokens: 'ats' leaves each picture another number of tokens, and this model's head reads "
+                       f"their mean (global_pool={model.global_pool!r}); give a model whose head reads the class token")
