@@ -39,8 +39,8 @@ TRANSFORMS = {      # in an order in which each may follow those above it
 PRUNED = ("blocks", "embedding", "heads", "head_width", "mlp")
 FEWER_TOKENS = {"evit", "dynamicvit", "ats", "coarse"}
 FOLLOW_NONE = {"linformer": {"nystrom"} | FEWER_TOKENS, "nystrom": FEWER_TOKENS, "rank": {"energy", "budget"},
-               "energy": {"budget"}, "zeros": {"2:4"}, "evit": {"dynamicvit", "ats", "coarse"}, "dynamicvit": {"ats", "coarse"},
-               "ats": {"coarse"}}
+               "energy": {"budget"}, "zeros": {"2:4"}, "evit": {"dynamicvit", "ats", "coarse"},
+               "dynamicvit": {"ats", "coarse"}, "ats": {"coarse"}}
 NOT_FOR_LIGHTVIT = {"embedding", "linformer", "nystrom"} | FEWER_TOKENS
 
 

@@ -1,4 +1,4 @@
-"""DynamicViT: the official numbers, masks that do in training what dropping does afterwards, and a loss that teaches."""
+"""DynamicViT: the official numbers, masks that do what dropping does afterwards, and a loss that teaches."""
 
 import copy
 
