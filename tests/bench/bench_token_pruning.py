@@ -29,7 +29,7 @@ def fixed(model: torch.nn.Module, inputs: torch.Tensor, budget_s: float, threads
     for label in [label for label in candidates if label != "whole"]:
         ratio, fewer = found.ratio("whole", label), macs["whole"] / macs[label]
         realised = "" if ratio.value is None else f", realised {ratio.value / fewer:.2f}"
-        print(f"    {label:15} MACs {fewer:.2f}x fewer, {ratio} faster{realised}")
+        print(f"    {label:15} MACs {fewer:.2f}x fewer, gain in time {ratio}{realised}")
 
 
 def ragged(model: torch.nn.Module, inputs: torch.Tensor, budget_s: float, threads: int) -> None:
