@@ -8,6 +8,7 @@ import torch
 from lightvit_lab import checkpoint, models
 from lightvit_lab.checkpoint import recipes
 from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
+from lightvit_lab.dynamic import coarse_to_fine, token_pruning
 from lightvit_lab.models.parts import block_names
 
 MODELS = {
@@ -30,10 +31,17 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "energy": lambda model, seen: low_rank.factorize(model, energy=0.5, calibration=seen),
     "budget": lambda model, seen: low_rank.factorize(model, budget=0.5, calibration=seen, qkv="split"),
     "zeros": lambda model, seen: sparsity.prune_weights(model, 0.5, "wanda", seen),
+    "evit": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,)),
+    "dynamicvit": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,), "dynamicvit"),
+    "ats": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,), "ats", lengths="padded"),
+    "coarse": lambda model, seen: coarse_to_fine.coarse_to_fine(model, 1.0),
 }
 PRUNED = ("blocks", "embedding", "heads", "head_width", "mlp")
-FOLLOW_NONE = {"linformer": {"nystrom"}, "rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2:4"}}
-NOT_FOR_LIGHTVIT = {"embedding", "linformer", "nystrom"}
+FEWER_TOKENS = {"evit", "dynamicvit", "ats", "coarse"}
+FOLLOW_NONE = {"linformer": {"nystrom"} | FEWER_TOKENS, "nystrom": FEWER_TOKENS, "rank": {"energy", "budget"},
+               "energy": {"budget"}, "zeros": {"2:4"}, "evit": {"dynamicvit", "ats", "coarse"},
+               "dynamicvit": {"ats", "coarse"}, "ats": {"coarse"}}
+NOT_FOR_LIGHTVIT = {"embedding", "linformer", "nystrom"} | FEWER_TOKENS
 
 
 def small(name):
@@ -59,6 +67,7 @@ def composed(name, steps):
 
 def allowed(name, steps):
     apart = all(later not in FOLLOW_NONE.get(step, ()) for step in steps for later in steps)
+    apart = apart and not ("coarse" in steps and "distilled" in name)
     return apart and (name in PLAIN or not NOT_FOR_LIGHTVIT & set(steps))
 
 
@@ -119,6 +128,6 @@ def test_a_loaded_model_can_be_transformed_and_saved_again(tmp_path):
 
 
 def test_every_transform_of_the_table_is_tried_here(tmp_path):
-    used = {plan["transform"] for steps in (["mlp"], ["linformer"], ["rank"], ["zeros"])
+    used = {plan["transform"] for steps in (["mlp"], ["linformer"], ["rank"], ["zeros"], ["evit"], ["coarse"])
             for plan in composed("lab_vit_student", steps).recipe["plans"]}
     assert used == set(recipes.TRANSFORMS)

@@ -1,0 +1,87 @@
+"""The trained parts of a plain block, held under their old names by blocks that do with their tokens what they like."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class HeldAttention(nn.Module):
+    """Plain self-attention, made of the parts of a trained one; (batch, tokens, dim) in and out.
+
+    Its state has the old one's keys. `fused` chooses torch's kernel, as in the lab's attention.
+    """
+
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        self.fused = getattr(attention, "fused", getattr(attention, "fused_attn", True))
+        self.num_heads, self.head_dim, self.scale = attention.num_heads, attention.head_dim, attention.scale
+        self.qkv, self.proj = attention.qkv, attention.proj
+        for name in ("q_norm", "k_norm", "norm", "attn_drop", "proj_drop"):                    # timm's
+            setattr(self, name, getattr(attention, name, nn.Identity()))
+
+    def split_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (batch, heads, tokens, head_dim)."""
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.q_norm(query), self.k_norm(key), value
+
+    def weigh(self, query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+        """softmax(query key^T), (batch, heads, queries, keys), in float32 as fused kernels do; `mask` is boolean."""
+        scores = (query @ key.mT).float() * self.scale
+        return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Each query's weighted mean of the values it may see, (batch, heads, queries, head_dim)."""
+        if not self.fused:
+            return self.attn_drop(self.weigh(query, key, mask).to(value)) @ value
+        dropped = getattr(self.attn_drop, "p", 0.0) if self.training else 0.0
+        return F.scaled_dot_product_attention(query, key, value, mask, dropped, scale=self.scale)
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """(batch, heads, tokens, head_dim) -> (batch, tokens, dim), through the projection."""
+        return self.proj_drop(self.proj(self.norm(mixed.transpose(1, 2).flatten(2))))
+
+    def weights(self, tokens: Tensor) -> Tensor:
+        """Attention weights (batch, heads, tokens, tokens) in float32; rows sum to 1."""
+        query, key, _ = self.split_heads(tokens)
+        return self.weigh(query.float(), key.float())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.join(self.mix(*self.split_heads(tokens)))
+
+
+class ScoredAttention(HeldAttention):
+    """Attention that also returns how the class token looks at all tokens, (batch, tokens): the mean over heads.
+
+    That one row costs tokens x dim multiplications more, and the square of weights stays inside the fused kernel.
+    """
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        query, key, value = self.split_heads(tokens)
+        row = self.weigh(query[:, :, :1], key).mean(dim=(1, 2))
+        return self.join(self.mix(query, key, value)), row
+
+
+class HeldBlock(nn.Module):
+    """A pre-norm block with its parts under their old names; `prefix` tokens in front stand for no patch."""
+
+    def __init__(self, block: nn.Module, attention: nn.Module, prefix: int):
+        super().__init__()
+        self.prefix = prefix
+        self.norm1, self.attn, self.norm2, self.mlp = block.norm1, attention, block.norm2, block.mlp
+        for name in ("ls1", "drop_path1", "ls2", "drop_path2"):                                # timm's
+            setattr(self, name, getattr(block, name, nn.Identity()))
+
+    def add_attention(self, tokens: Tensor, mixed: Tensor) -> Tensor:
+        """`tokens` with what attention says added."""
+        return tokens + self.drop_path1(self.ls1(mixed))
+
+    def add_mlp(self, tokens: Tensor) -> Tensor:
+        """`tokens` with what the MLP says of each added."""
+        return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
+
+
+def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
+    """Tokens (batch, tokens, dim) at `index` (batch, k) -> (batch, k, dim)."""
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

@@ -1,0 +1,63 @@
+"""Adaptive sampling: as many tokens as quantiles hit, the same answer alone, in company, grouped and padded."""
+
+import pytest
+import torch
+from small_vits import INPUTS, lab
+
+from lightvit_lab import profiling
+from lightvit_lab.dynamic.adaptive_sampling import RaggedAttention, Sample, present_tokens, unpacked
+from lightvit_lab.dynamic.choosing import kept_patches
+from lightvit_lab.dynamic.token_pruning import prune_tokens
+
+
+def test_quantiles_hit_the_tokens_worked_out_by_hand():
+    scores = torch.tensor([[0.1, 0.6, 0.1, 0.2], [1.0, 1.0, 1.0, 1.0]])
+    there = torch.ones(2, 4, dtype=torch.bool)
+    assert Sample()(scores, there, 0.5).tolist() == [[1, 2], [0, 2]]              # at 1/4 and 3/4
+    assert Sample()(scores, there, 1.0).tolist() == [[1, 3, -1, -1], [0, 1, 2, 3]]      # at 1/8, 3/8, 5/8, 7/8
+    there[1, 2:] = False                                     # K follows from what is there
+    assert Sample()(scores, there, 0.5).tolist() == [[1, 2], [0, -1]]
+
+
+def test_packed_attention_keeps_pictures_apart():
+    attention = RaggedAttention(lab().blocks[0].attn)
+    pictures = [torch.randn(count, 48, generator=torch.Generator().manual_seed(count)) for count in (5, 3, 5, 1)]
+    present = torch.arange(5) < torch.tensor([5, 3, 5, 1])[:, None]
+    wanted = torch.cat([lab().blocks[0].attn(picture[None])[0] for picture in pictures])
+    packed = torch.cat(pictures)
+    assert torch.allclose(attention(packed, present), wanted, atol=1e-5)
+    assert torch.allclose(attention(unpacked(packed, present), present)[present], wanted, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_grouped_padded_and_each_picture_alone_give_the_same_logits():
+    grouped, padded = (prune_tokens(lab(), 0.7, (0, 1), "ats", lengths=lengths) for lengths in ("grouped", "padded"))
+    counts = (kept_patches(grouped, INPUTS)[0] >= 0).sum(1)
+    assert len(counts.unique()) > 1 and counts.max() <= 12, counts          # else nothing is ragged here
+    alone = torch.cat([grouped(picture[None]) for picture in INPUTS])
+    assert torch.allclose(grouped(INPUTS), alone, atol=1e-4) and torch.allclose(padded(INPUTS), alone, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_sampled_tokens_are_those_of_the_whole_block_and_the_rest_is_nothing():
+    whole, pruned = lab(), prune_tokens(lab(), 0.7, (0,), "ats")
+    tokens = whole.embed(INPUTS)
+    found, places = pruned.blocks[0](tokens), kept_patches(pruned, INPUTS)[0]
+    wanted = whole.blocks[0](tokens)
+    for picture, kept in enumerate(places):
+        kept = torch.cat([torch.tensor([0]), 1 + kept[kept >= 0]])
+        assert torch.allclose(found[picture, : len(kept)], wanted[picture, kept], atol=1e-5)
+        assert not present_tokens(found)[picture, len(kept) :].any()
+
+
+def test_a_short_picture_costs_less_and_all_is_counted():
+    counted = profiling.count(prune_tokens(lab(), 0.5, (0,), "ats"), (3, 16, 16))
+    whole = profiling.count(lab(), (3, 16, 16))
+    assert counted.uncounted == {} and 0 < counted.by_module["blocks.2"] < 0.6 * whole.by_module["blocks.2"]
+
+
+@pytest.mark.parametrize("lengths", ["grouped", "padded"])
+def test_training_reaches_every_block(lengths):
+    model = prune_tokens(lab(), 0.7, (1,), "ats", lengths=lengths).train()
+    model(INPUTS).square().sum().backward()
+    assert all(block.attn.qkv.weight.grad.abs().sum() > 0 for block in model.blocks)

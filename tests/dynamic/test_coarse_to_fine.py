@@ -1,0 +1,78 @@
+"""Coarse to fine: which patches the second look takes, and that pictures which are sure really leave the batch."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_vits import INPUTS, deit, lab
+
+from lightvit_lab import checkpoint, profiling
+from lightvit_lab.dynamic.coarse_to_fine import by_region, coarse_to_fine
+from lightvit_lab.errors import LabError
+
+
+def test_a_region_is_two_by_two_patches():
+    assert by_region(torch.arange(16.0).view(1, 16, 1))[0, :, :, 0].tolist() == [
+        [0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+
+
+@pytest.mark.parametrize("make", [lab, deit])
+@torch.inference_mode()
+def test_a_second_look_at_every_region_is_the_old_model(make):
+    model = make()
+    both = coarse_to_fine(model, 1.0, 1.0)
+    assert torch.allclose(both(INPUTS), model(INPUTS), atol=1e-5)          # attention does not mind the order of tokens
+    first, second = both.looks(INPUTS)
+    assert torch.allclose(second, model(INPUTS), atol=1e-5) and not torch.allclose(first, second, atol=1e-2)
+
+
+@torch.inference_mode()
+def test_the_first_look_is_the_old_model_on_half_the_picture():
+    model, looking = deit(), coarse_to_fine(deit(), 0.0)
+    half = F.avg_pool2d(INPUTS, 2)
+    places = F.avg_pool2d(model.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (4, 4)), 2).flatten(2).transpose(1, 2)
+    tokens = model.patch_embed.proj(half).flatten(2).transpose(1, 2) + places
+    tokens = torch.cat([(model.cls_token + model.pos_embed[:, :1]).expand(4, -1, -1), tokens], dim=1)
+    assert torch.allclose(looking(INPUTS), model.head(model.norm(model.blocks(tokens))[:, 0]), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_who_is_sure_leaves_the_batch_and_the_rest_answers_as_alone():
+    looking = coarse_to_fine(lab(), 1.0)
+    first, second = looking.looks(INPUTS)
+    sure = first.softmax(-1).amax(-1)
+    looking.threshold, batches = sure.sort().values[2].item(), []
+    looking.blocks[0].register_forward_pre_hook(lambda _module, given: batches.append(tuple(given[0].shape[:2])))
+    unsure = sure < looking.threshold
+    assert torch.allclose(looking(INPUTS), torch.where(unsure[:, None], second, first), atol=1e-5)
+    assert batches == [(4, 1 + 4), (2, 1 + 2 * 4 + 2)]
+    assert torch.allclose(looking(INPUTS[:1]), looking(INPUTS)[:1], atol=1e-5)
+
+
+def test_a_threshold_that_nothing_reaches_costs_both_looks_and_zero_only_the_first():
+    macs = [profiling.count(coarse_to_fine(lab(), threshold), (3, 16, 16)) for threshold in (0.0, 1.0)]
+    assert macs[0].uncounted == macs[1].uncounted == {} and macs[0].macs < profiling.count(lab(), (3, 16, 16)).macs / 2
+    assert macs[1].macs > 2 * macs[0].macs
+
+
+def test_it_trains_comes_back_from_a_file_and_leaves_the_old_model_alone(tmp_path):
+    model = lab()
+    before, looking = copy.deepcopy(model.state_dict()), coarse_to_fine(model, 0.5)
+    sum(logits.square().sum() for logits in looking.train().looks(INPUTS)).backward()
+    assert all(value.grad is not None for value in looking.parameters())
+    assert list(looking.state_dict()) and set(looking.state_dict()) == set(before)
+    checkpoint.save(looking.eval(), tmp_path / "looking.safetensors")
+    with torch.no_grad():
+        assert torch.equal(checkpoint.load(tmp_path / "looking.safetensors")(INPUTS), looking(INPUTS))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("make, given, words", [
+    (lab, {"threshold": 1.5}, "0 <= threshold <= 1"), (lab, {"keep_ratio": 0}, "0 < keep_ratio <= 1"),
+    (lambda: lab(image_size=12), {}, "two by two"), (lambda: lab(distilled=True), {}, "one class token"),
+    (lambda: deit(class_token=False, global_pool="avg"), {}, "one class token"),
+])
+def test_what_does_not_fit_is_refused(make, given, words):
+    with pytest.raises(LabError, match=words):
+        coarse_to_fine(make(), **{"threshold": 0.5, **given})
