@@ -8,6 +8,7 @@ import torch
 from lightvit_lab import checkpoint, models
 from lightvit_lab.checkpoint import recipes
 from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
+from lightvit_lab.dynamic import block_skipping, early_exit, exit_rules, token_halting
 from lightvit_lab.models.parts import block_names
 
 MODELS = {
@@ -30,10 +31,15 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "energy": lambda model, seen: low_rank.factorize(model, energy=0.5, calibration=seen),
     "budget": lambda model, seen: low_rank.factorize(model, budget=0.5, calibration=seen, qkv="split"),
     "zeros": lambda model, seen: sparsity.prune_weights(model, 0.5, "wanda", seen),
+    "exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.2)),
+    "halting": lambda model, seen: token_halting.add_halting(model, start=0.3),
+    "skipping": lambda model, seen: block_skipping.add_skipping(model, [1], start=-1.0),
 }
 PRUNED = ("blocks", "embedding", "heads", "head_width", "mlp")
-FOLLOW_NONE = {"linformer": {"nystrom"}, "rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2:4"}}
-NOT_FOR_LIGHTVIT = {"embedding", "linformer", "nystrom"}
+FOLLOW_NONE = {"linformer": {"nystrom"}, "rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2:4"},
+               **{step: {"blocks", "exits", "halting", "skipping", "linformer", "nystrom"} - {step}
+                  for step in ("exits", "halting", "skipping")}}
+NOT_FOR_LIGHTVIT = {"embedding", "linformer", "nystrom", "exits", "halting", "skipping"}
 
 
 def small(name):
@@ -119,6 +125,7 @@ def test_a_loaded_model_can_be_transformed_and_saved_again(tmp_path):
 
 
 def test_every_transform_of_the_table_is_tried_here(tmp_path):
-    used = {plan["transform"] for steps in (["mlp"], ["linformer"], ["rank"], ["zeros"])
-            for plan in composed("lab_vit_student", steps).recipe["plans"]}
+    used = {plan["transform"] for step in ("mlp", "linformer", "rank", "zeros", "exits", "halting", "skipping")
+            for plan in composed("lab_vit_student", [step]).recipe["plans"]}
+    used.add(early_exit.with_rule(composed("lab_vit_student", ["exits"]), None).recipe["plans"][-1]["transform"])
     assert used == set(recipes.TRANSFORMS)
