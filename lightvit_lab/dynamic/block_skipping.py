@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..models.steps import reads_class_token, require_plain_vit
+from ..models.steps import reads_class_token, require_plain_blocks, require_plain_vit
 from ..models.transforming import Plan, transformed
 from ..training import Batch, History, fit, label_loss
 
@@ -123,10 +123,12 @@ class SkipObjective:
         return labels + use, logits, {"labels": labels, "use": use}
 
 
-def train_skipping(model: nn.Module, data: Pictures, objective: SkipObjective | None = None, **settings: Any) -> History:
+def train_skipping(model: nn.Module, data: Pictures, objective: SkipObjective | None = None, **settings: Any
+                   ) -> History:
     """Train `model` and its gates in place on `data` by `training.fit`. Raises LabError if it has no gates."""
     if not any(isinstance(part, SkipGate) for part in model.modules()):
-        raise LabError(f"train_skipping: {type(model).__name__} has no gates; add_skipping(model, layers) gives it some")
+        raise LabError(f"train_skipping: {type(model).__name__} has no gates; add_skipping(model, layers) gives "
+                       "it some")
     return fit(model, data, objective=objective or SkipObjective(), **settings)
 
 
@@ -140,3 +142,4 @@ def _require_layers(model: nn.Module, layers: Any) -> None:
     gated = [layer for layer in layers if isinstance(model.blocks[layer], SkipBlock)]
     if gated:
         raise LabError(f"add_skipping: blocks {gated} have a gate already; give other layers, or the model before")
+    require_plain_blocks("add_skipping", model, layers)

@@ -117,7 +117,7 @@ class EarlyExitViT(nn.Module):
         return self.leave(inputs).logits
 
     def each(self, inputs: Tensor) -> Iterator[Tensor]:
-        """The logits (batch, classes) of one exit after the other, the end's last; nothing is computed beyond those asked for."""
+        """The logits (batch, classes) of one exit after the other, the end's last; each is computed when asked for."""
         tokens = embed(self.model, inputs)
         for block in self.blocks:
             tokens = block(tokens)
@@ -200,6 +200,9 @@ def _require_layers(model: nn.Module, layers: Sequence[int]) -> None:
         raise LabError(f"add_exits: this model has exits behind blocks {list(model.exit_layers)}; give the model they "
                        "were added to, which is model.model, or name all layers at once")
     require_plain_vit("add_exits", model)
+    if any(getattr(block, "trace", None) is not None for block in model.blocks):     # of merged tokens' sizes
+        raise LabError("add_exits: this model's blocks hand on what they know of a whole batch, as merging does, so no "
+                       "picture can leave it; give the model before its tokens were merged")
     depth = len(model.blocks)
     if depth < 2:
         raise LabError(f"add_exits: this model has {depth} block, so nothing lies behind an exit; give a deeper one")

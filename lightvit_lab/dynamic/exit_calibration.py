@@ -1,6 +1,6 @@
 """The rule for a wanted accuracy or cost, and temperatures for the exits, chosen on validation pictures.
 
-Each exit runs once on the pictures; all that is tried out then only reads its logits. Page: chapters/dynamic/early_exit.
+Each exit runs once on the pictures; what is tried out then only reads its logits. Page: chapters/dynamic/early_exit.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ class ExitReport:
         for place, (macs, pictures) in enumerate(zip(self.macs, self.counts)):
             right = f"{self.right[self.exits == place].float().mean():7.1%}" if pictures else f"{'-':>7}"
             lines.append(f"{'end' if place == len(self.macs) - 1 else place:>6} {macs:14,} {pictures:9,} {right}")
-        return "\n".join([*lines, f"{'all':>6} {self.mean_macs:14,.0f} {self.score.count:9,} {self.score.accuracy:7.1%}",
-                          f"expected calibration error {self.reliability.error:.3f}"])
+        lines.append(f"{'all':>6} {self.mean_macs:14,.0f} {self.score.count:9,} {self.score.accuracy:7.1%}")
+        return "\n".join([*lines, f"expected calibration error {self.reliability.error:.3f}"])
 
 
 @torch.inference_mode()

@@ -27,8 +27,8 @@ class Confidence:
     def __post_init__(self) -> None:
         given = self.threshold
         if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
-            raise LabError(f"Confidence: threshold={given!r}; a probability is 0 <= threshold <= 1, and more is reached "
-                           "by no picture. early_exit.with_rule(model, None) lets all pass")
+            raise LabError(f"Confidence: threshold={given!r}; a probability is 0 <= threshold <= 1, and more is "
+                           "reached by no picture. early_exit.with_rule(model, None) lets all pass")
 
     def leaves(self, seen: Sequence[Tensor]) -> Tensor:
         """(B,): whether the exit is sure enough."""
@@ -77,7 +77,8 @@ def rule_of(described: Any) -> Rule | None:
     if described is None:
         return None
     if not isinstance(described, dict) or len(described) != 2:
-        raise LabError(f"early_exit: {str(described)[:80]} describes no rule; plans are made by add_exits and with_rule")
+        raise LabError(f"early_exit: {str(described)[:80]} describes no rule; plans are made by add_exits and "
+                       "with_rule")
     require_choice("early_exit", "rule", described.get("name"), RULES)
     kind = RULES[described["name"]]
     field = next(iter(kind.__dataclass_fields__))

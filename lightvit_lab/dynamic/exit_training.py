@@ -1,7 +1,7 @@
-"""Training of exits: every exit on the labels, and the end teaching the earlier ones. Page: chapters/dynamic/early_exit.
+"""Training of exits: every exit on the labels, and the end teaching the earlier ones.
 
 Teaching between exits is that of Phuong and Lampert, Distillation-based training for multi-exit architectures (ICCV
-2019), and of Zhang et al., Be Your Own Teacher, arXiv 1905.08094.
+2019), and of Zhang et al., Be Your Own Teacher, arXiv 1905.08094. Page: chapters/dynamic/early_exit.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The scheme of A-ViT (Yin et al., arXiv 2112.07658) after Graves's adaptive computation time (arXiv 1603.08983), with a
 linear layer of its own for the score. A-ViT's released code masks halted tokens; here, in eval mode, they are gone.
-Pictures then differ in length: those of one length run together, so that none is padded. Page: chapters/dynamic/early_exit.
+Pictures then differ in length: those of one length run together, so that none is padded.
+Page: chapters/dynamic/early_exit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..models.steps import embed, finish, has_class_token, masked_block, reads_class_token, require_plain_vit
+from ..models.steps import (embed, finish, has_class_token, masked_block, reads_class_token, require_plain_blocks,
+                            require_plain_vit)
 from ..models.transforming import Plan, transformed
 from ..training import Batch, History, fit, label_loss
 
@@ -41,7 +43,7 @@ class Pondered(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Pictures with equally many tokens: their `places` in the batch (g,), `tokens` (g, n, dim), sums of scores (g, n)."""
+    """Pictures with equally many tokens: `places` in the batch (g,), `tokens` (g, n, dim), sums of scores (g, n)."""
 
     places: Tensor
     tokens: Tensor
@@ -82,7 +84,8 @@ class HaltingViT(nn.Module):
         tokens, prefix = embed(self.model, inputs), self.num_prefix_tokens
         mixed = torch.zeros_like(tokens[:, :prefix])
         kept = torch.zeros(len(inputs), len(self.blocks), dtype=torch.long, device=inputs.device)
-        groups = [Group(torch.arange(len(inputs), device=inputs.device), tokens, tokens.new_zeros(tokens.shape[:2]).float())]
+        places = torch.arange(len(inputs), device=inputs.device)
+        groups = [Group(places, tokens, tokens.new_zeros(tokens.shape[:2]).float())]
         for place, block in enumerate(self.blocks):
             left = []
             for group in groups:
@@ -149,9 +152,10 @@ def add_halting(model: nn.Module, start: float = 0.02) -> HaltingViT:
 def apply_halting(model: nn.Module, plan: Plan) -> HaltingViT:
     """Let the tokens of `model` halt as `plan` says: {"start": 0.02}."""
     require_plain_vit("add_halting", model)
+    require_plain_blocks("add_halting", model)
     if not has_class_token(model) or not reads_class_token(model):
-        raise LabError("add_halting: the head of this model reads no class token, whose halting ends a picture; give one "
-                       'that does, for example models.create_model("lab_vit")')
+        raise LabError("add_halting: the head of this model reads no class token, whose halting ends a picture; give "
+                       'one that does, for example models.create_model("lab_vit")')
     require_range("add_halting", "start", plan.get("start"), 1e-6, 1 - 1e-6)
     halting = HaltingViT(model, plan["start"])
     halting.score.to(next(model.parameters()))
@@ -160,7 +164,7 @@ def apply_halting(model: nn.Module, plan: Plan) -> HaltingViT:
 
 @dataclass(frozen=True)
 class HaltingObjective:
-    """The labels' loss; `ponder` times the mean depth of tokens; `prior` times the divergence from halting about `depth`.
+    """The labels' loss; `ponder` times the mean depth of tokens; `prior` times the divergence from halting at `depth`.
 
     The prior is a normal distribution over blocks of standard deviation 1 around the 1-based block `depth`, as in
     A-ViT: without it tokens halt all at once, or never.
@@ -185,7 +189,8 @@ class HaltingObjective:
         return labels + ponder + prior, found.logits, {"labels": labels, "ponder": ponder, "prior": prior}
 
 
-def train_halting(model: HaltingViT, data: Pictures, objective: HaltingObjective | None = None, **settings: Any) -> History:
+def train_halting(model: HaltingViT, data: Pictures, objective: HaltingObjective | None = None, **settings: Any
+                  ) -> History:
     """Train `model` in place on `data` by `training.fit`. Raises LabError if its tokens do not halt."""
     if not isinstance(model, HaltingViT):
         raise LabError(f"train_halting: tokens of {type(model).__name__} do not halt; add_halting(model) makes a model "

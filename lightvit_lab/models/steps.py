@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
@@ -28,6 +30,14 @@ def require_plain_vit(caller: str, model: nn.Module) -> None:
                        "one with num_classes > 0 and without attention pooling")
 
 
+def require_plain_blocks(caller: str, model: nn.Module, layers: Sequence[int] | None = None) -> None:
+    """Raise LabError, in the name of `caller`, unless blocks `layers` (None: all) are those it was made with."""
+    for place in range(len(model.blocks)) if layers is None else layers:
+        if not isinstance(block := model.blocks[place], Block | TimmBlock):
+            raise LabError(f"{caller}: block {place} is a {type(block).__name__}, put in place of the model's own; "
+                           "give the model before that")
+
+
 def embed(model: nn.Module, inputs: Tensor) -> Tensor:
     """Inputs (batch, channels, height, width) -> the tokens (batch, tokens, dim) that enter the first block."""
     if isinstance(model, VisionTransformer):
@@ -37,7 +47,7 @@ def embed(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def finish(model: nn.Module, tokens: Tensor) -> Tensor:
-    """The tokens (batch, tokens, dim) that left the last block -> logits (batch, classes), by the model's norm and head."""
+    """The tokens (batch, tokens, dim) behind the last block -> logits (batch, classes), by norm and head."""
     return model.forward_head(model.norm(tokens))
 
 

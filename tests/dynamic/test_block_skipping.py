@@ -81,8 +81,8 @@ def test_training_brings_the_share_that_goes_through_to_what_is_wanted():
     (lambda: add_skipping(small(), [4]), "0 to 3"), (lambda: add_skipping(small(), []), "each once"),
     (lambda: add_skipping(small(), [1, 1]), "each once"), (lambda: add_skipping(choosy(), [1]), "have a gate already"),
     (lambda: add_skipping(small(), [1], start=50), "start"), (lambda: train_skipping(small(), None), "has no gates"),
-    (lambda: SkipObjective(share=2), "share"),
-], ids=range(7))
+    (lambda: SkipObjective(share=2), "share"), (lambda: add_skipping(add_exits(small(), [1]).model, [1]), "ExitBlock"),
+], ids=range(8))
 def test_gates_that_fit_nowhere_are_refused_with_what_mends_it(call, says):
     with pytest.raises(LabError, match=says):
         call()

@@ -12,6 +12,7 @@ from lightvit_lab.dynamic.early_exit import EarlyExitViT, add_exits, with_rule
 from lightvit_lab.dynamic.exit_rules import Confidence, Patience, confidence, exits_taken
 from lightvit_lab.errors import LabError
 
+
 class Keep:
     """A rule by hand: picture i leaves at exit `at[i]`."""
 
@@ -56,7 +57,6 @@ def test_each_picture_gets_the_logits_of_its_own_exit_in_its_own_place(kind):
     logits, taken = exits.leave(BATCH)
     assert taken.tolist() == at
     assert torch.allclose(logits, every[at, range(7)], atol=1e-5)
-    assert torch.allclose(exits(BATCH[1:2]) * 0 + logits[1], every[0, 1], atol=1e-5)
 
 
 @torch.no_grad()
@@ -153,7 +153,8 @@ REFUSED = [
     (lambda model: add_exits(add_exits(model, [1]), [0]), "has exits behind blocks"),
     (lambda model: add_exits(models.create_model("lab_cnn"), [0]), "no plain ViT"),
     (lambda model: add_exits(model, [1], Patience(2)), "no picture leaves early"),
-    (lambda model: add_exits(model, [1], 0.9), "give Confidence"), (lambda model: with_rule(model, None), "has no exits"),
+    (lambda model: add_exits(model, [1], 0.9), "give Confidence"),
+    (lambda model: with_rule(model, None), "has no exits"),
     (lambda model: Confidence(1.1), "reached by no picture"), (lambda model: Confidence(-0.1), "0 <= threshold"),
     (lambda model: Patience(0), "agree >= 1"), (lambda model: Patience(1.5), "whole number"),
 ]

@@ -40,7 +40,7 @@ def test_the_loss_is_the_mean_of_labels_losses_and_the_divergence_from_the_end_w
     assert terms["labels"].item() == pytest.approx(labels.item(), rel=1e-5)
     assert loss.item() == pytest.approx((labels + 0.5 * 4 * divergence).item(), rel=1e-5) and torch.equal(logits, end)
     terms["end teaches"].backward()
-    assert model.logits[0].grad.abs().sum() > 0 and model.logits[1].grad is None       # the end is not drawn to the early
+    assert model.logits[0].grad.abs().sum() > 0 and model.logits[1].grad is None     # nothing draws the end
 
 
 def test_training_the_exits_alone_leaves_what_the_model_says_to_the_bit(shapes):

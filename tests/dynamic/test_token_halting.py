@@ -5,6 +5,7 @@ import torch
 from exit_models import BATCH, small
 
 from lightvit_lab import data, models
+from lightvit_lab.dynamic.block_skipping import add_skipping
 from lightvit_lab.dynamic.token_halting import HaltingObjective, add_halting, train_halting
 from lightvit_lab.errors import LabError
 
@@ -74,8 +75,8 @@ def test_training_moves_halting_towards_the_depth_that_the_prior_names():
     model, shapes = add_halting(small(), start=0.05), data.load("shapes", count=64)
     with torch.no_grad():
         before = model.masked(BATCH).halting
-    history = train_halting(model, shapes, HaltingObjective(depth=2, prior=10), steps=10, batch_size=16, lr=3e-2, threads=1,
-                            precision="float32", attention="fused", progress=False)
+    history = train_halting(model, shapes, HaltingObjective(depth=2, prior=10), steps=10, batch_size=16, lr=3e-2,
+                            threads=1, precision="float32", attention="fused", progress=False)
     with torch.no_grad():
         after = model.masked(BATCH).halting
     places = torch.arange(1, 5)
@@ -84,9 +85,11 @@ def test_training_moves_halting_towards_the_depth_that_the_prior_names():
 
 @pytest.mark.parametrize("call, says", [
     (lambda: add_halting(small("mean")), "no class token"), (lambda: add_halting(small(), start=1.0), "start"),
-    (lambda: add_halting(small(), start=0), "start"), (lambda: add_halting(models.create_model("lab_cnn")), "no plain ViT"),
+    (lambda: add_halting(small(), start=0), "start"),
+    (lambda: add_halting(models.create_model("lab_cnn")), "no plain ViT"),
     (lambda: train_halting(small(), None), "do not halt"), (lambda: HaltingObjective(depth=0), "depth"),
-], ids=range(6))
+    (lambda: add_halting(add_skipping(small(), [1])), "SkipBlock"),
+], ids=range(7))
 def test_what_cannot_halt_is_refused_with_what_mends_it(call, says):
     with pytest.raises(LabError, match=says):
         call()
