@@ -31,7 +31,7 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "energy": lambda model, seen: low_rank.factorize(model, energy=0.5, calibration=seen),
     "budget": lambda model, seen: low_rank.factorize(model, budget=0.5, calibration=seen, qkv="split"),
     "zeros": lambda model, seen: sparsity.prune_weights(model, 0.5, "wanda", seen),
-    "exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.2)),
+    "exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0)),
     "halting": lambda model, seen: token_halting.add_halting(model, start=0.3),
     "skipping": lambda model, seen: block_skipping.add_skipping(model, [1], start=-1.0),
 }

@@ -8,7 +8,7 @@ from lightvit_lab import data, profiling
 from lightvit_lab.dynamic.early_exit import add_exits, with_rule
 from lightvit_lab.dynamic.exit_calibration import calibrate_confidence, calibrate_rule, every_logit, trade_off
 from lightvit_lab.dynamic.exit_report import exit_macs, exit_report, reliability
-from lightvit_lab.dynamic.exit_rules import Confidence, Patience
+from lightvit_lab.dynamic.exit_rules import Confidence, Patience, confidence
 from lightvit_lab.errors import LabError
 
 
@@ -36,15 +36,16 @@ def test_one_who_is_as_right_as_sure_has_no_calibration_error():
 
 
 def test_the_report_counts_every_picture_once_with_the_cost_of_its_exit(exits, shapes):
-    model = with_rule(exits, Confidence(0.35))
+    threshold = confidence(every_logit(exits, shapes)[0]).quantile(0.6).item()
+    model = with_rule(exits, Confidence(threshold))
     report = exit_report(model, shapes, batch_size=16)
-    assert len(report.exits) == 60 and sum(report.counts) == 60 and min(report.counts[:2]) > 0
+    assert len(report.exits) == 60 and sum(report.counts) == 60 and 20 < report.counts[0] < 30
     assert report.mean_macs == pytest.approx(sum(c * m for c, m in zip(report.counts, report.macs)) / 60)
     assert report.score.accuracy == pytest.approx(report.right.float().mean().item())
     places = torch.cat([report.left_at(place) for place in range(3)])
     assert sorted(places.tolist()) == list(range(60))
     first = report.confidence[report.left_at(0)]
-    assert (first >= 0.35).all() and torch.equal(first, first.sort(descending=True).values)
+    assert (first >= threshold).all() and torch.equal(first, first.sort(descending=True).values)
     assert "end" in report.table() and "calibration error" in report.table()
     with torch.no_grad():
         assert torch.equal(report.right, model(shapes.inputs).argmax(1) == shapes.labels)
@@ -62,7 +63,7 @@ def test_the_calibrated_rule_does_to_the_running_model_what_was_promised(exits, 
     point = calibrate_rule(exits, shapes, mean_macs=(cheapest + dearest) / 2)
     report = exit_report(with_rule(exits, point.rule), shapes)
     assert report.mean_macs == pytest.approx(point.mean_macs) and report.score.accuracy == pytest.approx(point.accuracy)
-    assert cheapest < point.mean_macs <= (cheapest + dearest) / 2
+    assert cheapest <= point.mean_macs <= (cheapest + dearest) / 2
     best = max(one.accuracy for one in trade_off(exits, shapes))
     wanted = calibrate_rule(exits, shapes, accuracy=best)
     assert wanted.accuracy == best
