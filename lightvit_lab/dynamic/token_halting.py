@@ -127,8 +127,7 @@ def _regrouped(groups: Iterable[Group], prefix: int) -> list[Group]:
     """The tokens that still run, of the pictures whose class token does, in groups of equal length."""
     by_length: dict[int, list[Group]] = defaultdict(list)
     for places, tokens, total in groups:
-        runs = total < FULL
-        going = runs[:, 0]
+        runs, going = total < FULL, total[:, 0] < FULL
         runs[:, :prefix] = True
         lengths = torch.where(going, runs.sum(1), 0)
         for length in lengths.unique().tolist():
