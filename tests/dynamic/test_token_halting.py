@@ -24,7 +24,7 @@ def test_dropping_tokens_says_what_masking_them_says(kind):
     masked = model.masked(BATCH).logits
     assert torch.allclose(logits, masked, atol=1e-5)
     assert kept[:, 0].eq(kept[0, 0]).all() and len(kept.sum(1).unique()) > 1 and (kept.diff(dim=1) <= 0).all()
-    assert kept.float().mean() < 0.9 * kept[0, 0] and ((kept > 1) & (kept < kept[0, 0])).any()
+    assert kept.float().mean() < kept[0, 0] - 0.3 and ((kept > 1) & (kept < kept[0, 0])).any()
 
 
 @torch.no_grad()
