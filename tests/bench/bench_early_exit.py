@@ -1,7 +1,7 @@
 """Throughput with exits really taken, at batch 1 and 32, and what accuracy that leaves: the zoo's teacher on shapes.
 
 The exits alone are trained for a few steps ("off the shelf": the model behind them stays), or with `--whole` the model
-too. Thresholds are calibrated on validation pictures to half of a percent under what the end reaches there, and to two
+too. Thresholds are calibrated on validation pictures to half a percent under what the end reaches there, and to two
 costs; speed is that of test pictures, in turns, so that each batch has easy and hard ones. Also: tokens that halt, in
 groups of equal length, beside the same tokens masked. Needs no data but what the lab draws.
 """
@@ -20,7 +20,7 @@ from lightvit_lab.dynamic.exit_training import train_exits
 from lightvit_lab.dynamic.token_halting import HaltingViT, add_halting
 from lightvit_lab.errors import LabError
 
-LAYERS, SEEN, BATCHES = [0, 1, 2, 3], 320, (1, 32)
+LAYERS, SEEN, BATCHES = [0, 1, 2, 3], 192, (1, 32)
 
 
 class OneByOne(nn.Module):
@@ -95,8 +95,8 @@ def main(steps: int, seconds: float, whole: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=100, help="steps of training the exits")
-    parser.add_argument("--seconds", type=float, default=20.0, help="budget of each of the measurements")
+    parser.add_argument("--steps", type=int, default=60, help="steps of training the exits")
+    parser.add_argument("--seconds", type=float, default=12.0, help="budget of each of the measurements")
     parser.add_argument("--whole", action="store_true", help="train the model together with its exits")
     given = parser.parse_args()
     main(given.steps, given.seconds, given.whole)
