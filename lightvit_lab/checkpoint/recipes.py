@@ -19,7 +19,7 @@ from torch.nn.modules import module as registering
 
 from .. import models
 from ..compression import low_rank, low_rank_attention, sparsity, structure
-from ..dynamic import coarse_to_fine, token_pruning
+from ..dynamic import block_skipping, coarse_to_fine, early_exit, token_halting, token_merging, token_pruning
 from ..errors import LabError, require_choice
 from ..models.transforming import Apply
 
@@ -28,8 +28,13 @@ TRANSFORMS: dict[str, Apply] = {
     "prune_weights": sparsity.apply_sparsity,
     "factorize": low_rank.apply_factors,
     "low_rank_attention": low_rank_attention.apply_low_rank_attention,
+    "merge_tokens": token_merging.apply_merging,
     "coarse_to_fine": coarse_to_fine.apply_coarse_to_fine,
     "prune_tokens": token_pruning.apply_token_pruning,
+    "early_exit": early_exit.apply_exits,
+    "exit_rule": early_exit.apply_exit_rule,
+    "token_halting": token_halting.apply_halting,
+    "block_skipping": block_skipping.apply_skipping,
 }
 OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls", "feature_cfg",
               "kwargs_filter")           # beginnings of arguments by which timm fetches, reads files, or leaves meta

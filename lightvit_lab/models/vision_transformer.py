@@ -177,7 +177,10 @@ class VisionTransformer(nn.Module):
         self.distilled_training = enable
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        tokens = self.forward_features(images)
+        return self.forward_head(self.forward_features(images))
+
+    def forward_head(self, tokens: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """What `forward_features` returns -> logits (batch, num_classes), or a pair of them as said above."""
         logits = self.head(tokens[:, 0])
         if self.head_dist is None:
             return logits

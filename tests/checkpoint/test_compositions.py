@@ -8,7 +8,8 @@ import torch
 from lightvit_lab import checkpoint, models
 from lightvit_lab.checkpoint import recipes
 from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
-from lightvit_lab.dynamic import coarse_to_fine, token_pruning
+from lightvit_lab.dynamic import (block_skipping, coarse_to_fine, early_exit, exit_rules, token_halting, token_merging,
+                                  token_pruning)
 from lightvit_lab.models.parts import block_names
 
 MODELS = {
@@ -35,13 +36,19 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "dynamicvit": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,), "dynamicvit"),
     "ats": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,), "ats", lengths="padded"),
     "coarse": lambda model, seen: coarse_to_fine.coarse_to_fine(model, 1.0),
+    "merge": lambda model, seen: token_merging.merge_tokens(model, 3, mode="tofu"),
+    "exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0)),
+    "halting": lambda model, seen: token_halting.add_halting(model, start=0.3),
+    "skipping": lambda model, seen: block_skipping.add_skipping(model, [1], start=-1.0),
 }
 PRUNED = ("blocks", "embedding", "heads", "head_width", "mlp")
-FEWER_TOKENS = {"evit", "dynamicvit", "ats", "coarse"}
-FOLLOW_NONE = {"linformer": {"nystrom"} | FEWER_TOKENS, "nystrom": FEWER_TOKENS, "rank": {"energy", "budget"},
-               "energy": {"budget"}, "zeros": {"2:4"}, "evit": {"dynamicvit", "ats", "coarse"},
-               "dynamicvit": {"ats", "coarse"}, "ats": {"coarse"}}
-NOT_FOR_LIGHTVIT = {"embedding", "linformer", "nystrom"} | FEWER_TOKENS
+REPLACED = ("linformer", "nystrom")                       # attention
+DYNAMIC = ("evit", "dynamicvit", "ats", "coarse", "merge", "exits", "halting", "skipping")      # blocks: one at a time
+NOT_TOGETHER = {"rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2:4"}, "linformer": {"nystrom"},
+                **{step: {*DYNAMIC, *REPLACED} - {step} for step in DYNAMIC}}
+for step in ("exits", "halting", "skipping"):             # they say which blocks by their numbers
+    NOT_TOGETHER[step] |= {"blocks"}
+NOT_FOR_LIGHTVIT = {"embedding", *REPLACED, *DYNAMIC}
 
 
 def small(name):
@@ -66,7 +73,7 @@ def composed(name, steps):
 
 
 def allowed(name, steps):
-    apart = all(later not in FOLLOW_NONE.get(step, ()) for step in steps for later in steps)
+    apart = all(later not in NOT_TOGETHER.get(step, ()) for step in steps for later in steps)
     apart = apart and not ("coarse" in steps and "distilled" in name)
     return apart and (name in PLAIN or not NOT_FOR_LIGHTVIT & set(steps))
 
@@ -128,6 +135,7 @@ def test_a_loaded_model_can_be_transformed_and_saved_again(tmp_path):
 
 
 def test_every_transform_of_the_table_is_tried_here(tmp_path):
-    used = {plan["transform"] for steps in (["mlp"], ["linformer"], ["rank"], ["zeros"], ["evit"], ["coarse"])
-            for plan in composed("lab_vit_student", steps).recipe["plans"]}
+    steps = ("mlp", "linformer", "rank", "zeros", "evit", "coarse", "merge", "exits", "halting", "skipping")
+    used = {plan["transform"] for step in steps for plan in composed("lab_vit_student", [step]).recipe["plans"]}
+    used.add(early_exit.with_rule(composed("lab_vit_student", ["exits"]), None).recipe["plans"][-1]["transform"])
     assert used == set(recipes.TRANSFORMS)

@@ -1,0 +1,84 @@
+"""The adapter's third part: the forward of a plain ViT, the lab's or timm's, in steps that others can stop between.
+
+`finish(model, run(embed(model, inputs)))`, where `run` calls the blocks one after the other, is `model(inputs)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block as TimmBlock
+from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
+from torch import Tensor, nn
+
+from ..errors import LabError, require_images
+from .adapter import plain_attention
+from .vision_transformer import Attention, Block, VisionTransformer
+
+
+def require_plain_vit(caller: str, model: nn.Module) -> None:
+    """Raise LabError, in the name of `caller`, unless `model` is the lab's ViT or timm's ViT or DeiT with a head."""
+    known = 'give the lab\'s ViT or timm\'s ViT or DeiT, for example models.create_model("lab_vit")'
+    if hasattr(model, "_orig_mod"):
+        raise LabError(f"{caller}: this model is compiled; give the model before torch.compile, compiled._orig_mod")
+    if not isinstance(model, VisionTransformer | TimmVisionTransformer):
+        raise LabError(f"{caller}: {type(model).__name__} is no plain ViT, a row of blocks between patches and a head; "
+                       f"{known}")
+    if isinstance(model.head, nn.Identity) or getattr(model, "attn_pool", None) is not None:
+        raise LabError(f"{caller}: this {type(model).__name__} has no head on a class token or a mean of tokens; give "
+                       "one with num_classes > 0 and without attention pooling")
+
+
+def require_plain_blocks(caller: str, model: nn.Module, layers: Sequence[int] | None = None) -> None:
+    """Raise LabError, in the name of `caller`, unless blocks `layers` (None: all) are those it was made with."""
+    for place in range(len(model.blocks)) if layers is None else layers:
+        if not isinstance(block := model.blocks[place], Block | TimmBlock):
+            raise LabError(f"{caller}: block {place} is a {type(block).__name__}, put in place of the model's own; "
+                           "give the model before that")
+
+
+def embed(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Inputs (batch, channels, height, width) -> the tokens (batch, tokens, dim) that enter the first block."""
+    if isinstance(model, VisionTransformer):
+        require_images("VisionTransformer", inputs, model.in_channels, model.image_size)
+        return model.embed(inputs)
+    return model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(inputs))))
+
+
+def finish(model: nn.Module, tokens: Tensor) -> Tensor:
+    """The tokens (batch, tokens, dim) behind the last block -> logits (batch, classes), by norm and head."""
+    return model.forward_head(model.norm(tokens))
+
+
+def reads_class_token(model: nn.Module) -> bool:
+    """Whether the head reads the class token; else it reads the mean of the image tokens."""
+    return getattr(model, "global_pool", "token") == "token"
+
+
+def has_class_token(model: nn.Module) -> bool:
+    """Whether the first token is a class token."""
+    return getattr(model, "cls_token", None) is not None
+
+
+def last_norm(model: nn.Module) -> nn.Module:
+    """The norm before the head, whether it stands before the mean of the tokens or after it."""
+    return model.norm if isinstance(getattr(model, "fc_norm", nn.Identity()), nn.Identity) else model.fc_norm
+
+
+def masked_block(caller: str, block: nn.Module, tokens: Tensor, keep: Tensor) -> Tensor:
+    """What `block` makes of tokens (B, N, dim) when nobody attends to those where `keep` (B, N) is False.
+
+    Raises LabError, in the name of `caller`, for other blocks than the lab's and timm's.
+    """
+    mask = keep[:, None, None]
+    if isinstance(block, TimmBlock):
+        return block(tokens, attn_mask=mask.expand(-1, 1, keep.shape[1], -1))
+    attention = plain_attention(caller, getattr(block, "attn", block))
+    if not isinstance(block, Block) or not isinstance(attention, Attention):
+        raise LabError(f"{caller}: {type(block).__name__} is no block of the lab's ViT or of timm's; give the model "
+                       "before its blocks are replaced")
+    query, key, value = attention.split_heads(block.norm1(tokens))
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scale)
+    tokens = tokens + attention.proj(mixed.transpose(1, 2).flatten(2))
+    return tokens + block.mlp(block.norm2(tokens))

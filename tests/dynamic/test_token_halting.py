@@ -1,0 +1,95 @@
+"""Tokens that halted are gone, and nothing else changes by it."""
+
+import pytest
+import torch
+from exit_models import BATCH, small
+
+from lightvit_lab import data, models
+from lightvit_lab.dynamic.block_skipping import add_skipping
+from lightvit_lab.dynamic.token_halting import HaltingObjective, add_halting, train_halting
+from lightvit_lab.errors import LabError
+
+
+def halting(kind="lab", start=0.4, spread=0.2):
+    model = add_halting(small(kind), start=start)
+    torch.nn.init.normal_(model.score.weight, std=spread, generator=torch.Generator().manual_seed(3))
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["lab", "distilled", "timm"])
+def test_dropping_tokens_says_what_masking_them_says(kind):
+    model = halting(kind)
+    logits, kept = model.halt(BATCH)
+    masked = model.masked(BATCH).logits
+    assert torch.allclose(logits, masked, atol=1e-5)
+    assert kept[:, 0].eq(kept[0, 0]).all() and len(kept.sum(1).unique()) > 1 and (kept.diff(dim=1) <= 0).all()
+    assert kept.float().mean() < kept[0, 0] - 0.3 and ((kept > 1) & (kept < kept[0, 0])).any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["lab", "distilled", "timm"])
+def test_where_scores_are_next_to_nothing_the_model_says_what_it_said(kind):
+    model = small(kind)
+    halted = add_halting(model, start=1e-6)
+    logits, kept = halted.halt(BATCH)
+    assert torch.allclose(logits, model(BATCH), atol=1e-4) and kept.unique().numel() == 1
+
+
+@torch.no_grad()
+def test_what_a_picture_gets_does_not_depend_on_its_batch():
+    model = halting()
+    together = model(BATCH)
+    assert all(torch.allclose(model(BATCH[place:place + 1])[0], together[place], atol=1e-5) for place in range(7))
+
+
+@torch.no_grad()
+def test_blocks_see_only_as_many_tokens_as_still_run():
+    model, seen = halting(), [0] * 4
+    for place, block in enumerate(model.blocks):
+        def look(module, given, place=place):
+            seen[place] += given[0].shape[0] * given[0].shape[1]
+        block.register_forward_pre_hook(look)
+    kept = model.halt(BATCH).kept
+    assert seen == kept.sum(0).tolist() and seen[-1] < seen[0]
+
+
+@torch.no_grad()
+def test_where_all_halt_at_once_later_blocks_are_not_run_and_the_ponder_is_one_block():
+    model = add_halting(small(), start=0.995)
+    assert model.halt(BATCH).kept.count_nonzero(dim=1).tolist() == [1] * 7
+    found = model.masked(BATCH)
+    assert found.ponder.item() == pytest.approx(2.0) and found.halting.tolist() == pytest.approx([1.0, 0, 0, 0])
+
+
+@torch.no_grad()
+def test_constant_scores_halt_at_the_block_that_sums_say():
+    model = add_halting(small(), start=0.4)                  # 0.4, 0.8, 1.2: the third block, where 0.2 is left
+    found = model.masked(BATCH)
+    assert found.ponder.item() == pytest.approx(3 + 0.2, abs=1e-4)
+    assert found.halting.tolist() == pytest.approx([0.4, 0.4, 0.2, 0], abs=1e-4)
+    assert (model.halt(BATCH).kept > 0).sum(1).tolist() == [3] * 7
+
+
+def test_training_moves_halting_towards_the_depth_that_the_prior_names():
+    model, shapes = add_halting(small(), start=0.05), data.load("shapes", count=64)
+    with torch.no_grad():
+        before = model.masked(BATCH).halting
+    history = train_halting(model, shapes, HaltingObjective(depth=2, prior=10), steps=10, batch_size=16, lr=3e-2,
+                            threads=1, precision="float32", attention="fused", progress=False)
+    with torch.no_grad():
+        after = model.masked(BATCH).halting
+    places = torch.arange(1, 5)
+    assert (after * places).sum() < (before * places).sum() and history.terms["prior"][-1] < history.terms["prior"][0]
+
+
+@pytest.mark.parametrize("call, says", [
+    (lambda: add_halting(small("mean")), "no class token"), (lambda: add_halting(small(), start=1.0), "start"),
+    (lambda: add_halting(small(), start=0), "start"),
+    (lambda: add_halting(models.create_model("lab_cnn")), "no plain ViT"),
+    (lambda: train_halting(small(), None), "do not halt"), (lambda: HaltingObjective(depth=0), "depth"),
+    (lambda: add_halting(add_skipping(small(), [1])), "SkipBlock"),
+], ids=range(7))
+def test_what_cannot_halt_is_refused_with_what_mends_it(call, says):
+    with pytest.raises(LabError, match=says):
+        call()
