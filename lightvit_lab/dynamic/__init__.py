@@ -1,0 +1,1 @@
+"""Dynamic networks: models that do less where less is enough."""
