@@ -19,6 +19,7 @@ from torch.nn.modules import module as registering
 
 from .. import models
 from ..compression import low_rank, low_rank_attention, sparsity, structure
+from ..dynamic import token_merging
 from ..errors import LabError, require_choice
 from ..models.transforming import Apply
 
@@ -27,6 +28,7 @@ TRANSFORMS: dict[str, Apply] = {
     "prune_weights": sparsity.apply_sparsity,
     "factorize": low_rank.apply_factors,
     "low_rank_attention": low_rank_attention.apply_low_rank_attention,
+    "merge_tokens": token_merging.apply_merging,
 }
 OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls", "feature_cfg",
               "kwargs_filter")           # beginnings of arguments by which timm fetches, reads files, or leaves meta

@@ -51,11 +51,11 @@ class Trace:
         """(batch, N, 1): how many patches each of `tokens` stands for; None where each is one. Raises LabError."""
         size = self.sizes.get(tokens.shape[1])
         if size is None and tokens.shape[1] != self.num_tokens:
-            raise LabError(f"merge_tokens: a block was given {tokens.shape[1]} tokens, and no block before it gave out as "
-                           "many; let nothing else drop tokens between the blocks of a model that merges")
+            raise LabError(f"merge_tokens: a block was given {tokens.shape[1]} tokens, and no block before it gave out "
+                           "as many; let nothing else drop tokens between the blocks of a model that merges")
         if size is not None and len(size) != len(tokens):
-            raise LabError(f"merge_tokens: a block was given {len(tokens)} pictures, the block before gave out {len(size)}; "
-                           "let pictures leave before the first block that merges")
+            raise LabError(f"merge_tokens: a block was given {len(tokens)} pictures, the block before gave out "
+                           f"{len(size)}; let pictures leave before the first block that merges")
         return size
 
     def keep(self, size: Tensor, matching: Matching) -> None:
@@ -122,7 +122,8 @@ class MergingBlock(nn.Module):
     own place again, filled with the token that it went into.
     """
 
-    def __init__(self, block: nn.Module, merging: Merging, trace: Trace, proportional: bool, first: bool, restore: bool):
+    def __init__(self, block: nn.Module, merging: Merging, trace: Trace, proportional: bool, first: bool,
+                 restore: bool):
         super().__init__()
         self.merging, self.trace = merging, trace
         self.proportional, self.first, self.restore = proportional, first, restore

@@ -34,7 +34,7 @@ _ME = "merge_tokens"
 def merge_tokens(model: nn.Module, r: int | Sequence[int], proportional_attention: bool = True, *,
                  schedule: str = "constant", mode: str | Sequence[str] = "weighted", matching: str = "bipartite",
                  restore: bool | None = None, faster_on: Tensor | None = None, budget_s: float = 2.0) -> nn.Module:
-    """A copy of `model` in which every block merges `r` tokens, or `r[i]` of them block i; for ViTs, the lab's or timm's.
+    """A copy of `model`, the lab's ViT or timm's, in which every block merges `r` tokens, or block i `r[i]` of them.
 
     `proportional_attention`: a merged token draws as much attention as the patches in it. `schedule`: "constant", or
     "decreasing" from 2 r in the first block to 0 in the last. `mode` is one of MODES for all blocks or one each, or
@@ -70,8 +70,10 @@ def apply_merging(model: nn.Module, plan: Plan) -> nn.Module:
         plain_attention(_ME, block.attn)
     model.r_per_block = used
     model.tokens_per_block = [num_tokens - sum(used[:index + 1]) for index in range(len(used))]
+    if not any(used):
+        return model
     trace = Trace(num_tokens)
-    for index, (block, r, mode) in enumerate(zip(list(blocks), used, modes)) if any(used) else ():
+    for index, (block, r, mode) in enumerate(zip(list(blocks), used, modes)):
         restore = plan["restore"] and index == len(used) - 1
         blocks[index] = MergingBlock(block, Merging(r, protected, mode, matching), trace, plan["proportional"],
                                      first=index == 0, restore=restore)
@@ -87,11 +89,11 @@ def spread_r(r: int | Sequence[int], depth: int, schedule: str = "constant") -> 
     require_choice(_ME, "schedule", schedule, SCHEDULES)
     if isinstance(r, Sequence) and not isinstance(r, str):
         if len(r) != depth:
-            raise LabError(f"{_ME}: r has {len(r)} numbers, the model has {depth} blocks; give one number for each block, "
-                           "or one for all")
+            raise LabError(f"{_ME}: r has {len(r)} numbers, the model has {depth} blocks; give one number for each "
+                           "block, or one for all")
         if schedule != "constant":
-            raise LabError(f"{_ME}: schedule={schedule!r} beside an r for each block; give one or the other, such as r=8, "
-                           'schedule="decreasing"')
+            raise LabError(f"{_ME}: schedule={schedule!r} beside an r for each block; give one or the other, such as "
+                           'r=8, schedule="decreasing"')
         return [_whole(f"r[{index}]", value) for index, value in enumerate(r)]
     r = _whole("r", r)
     if schedule == "constant" or depth == 1:
@@ -115,7 +117,7 @@ def used_r(asked: Sequence[int], num_tokens: int, protected: int) -> list[int]:
 
 
 def source_map(model: nn.Module) -> Tensor:
-    """(batch, tokens): which of the tokens left at the end each of the first is in, in the last forward pass of `model`.
+    """(batch, tokens): in which of the tokens left at the end each of the first is, in the last pass of `model`.
 
     `torch.nn.functional.one_hot(source_map(model)).mT` is the published source matrix. Raises LabError if nothing was
     merged.
@@ -147,11 +149,13 @@ def _modes(mode: str | Sequence[str] | None, depth: int) -> list[str]:
     """One of MODES for each of `depth` blocks."""
     if mode == "tofu":
         return ["prune"] * (depth // 2) + ["mlerp"] * (depth - depth // 2)
-    modes = [mode] * depth if isinstance(mode, str | None) else list(mode)
+    several = isinstance(mode, Sequence) and not isinstance(mode, str)
+    modes = list(mode) if several else [mode] * depth
     if len(modes) != depth:
-        raise LabError(f"{_ME}: mode has {len(modes)} entries, the model has {depth} blocks; give one for each, or one for all")
+        raise LabError(f"{_ME}: mode has {len(modes)} entries, the model has {depth} blocks; give one for each, or "
+                       "one for all")
     for one in modes:
-        require_choice(_ME, "mode", one, [*MODES, "tofu"] if isinstance(mode, str | None) else MODES)
+        require_choice(_ME, "mode", one, MODES if several else [*MODES, "tofu"])
     return modes
 
 

@@ -78,17 +78,17 @@ def plain_blocks(caller: str, model: nn.Module) -> nn.ModuleList | nn.Sequential
     """
     found = getattr(model, "blocks", None)
     if not isinstance(found, nn.ModuleList | nn.Sequential) or not len(found):
-        raise LabError(f"{caller}: {type(model).__name__} has no `blocks` in one row; give the lab's ViT or timm's ViT or "
-                       'DeiT, for example models.create_model("lab_vit")')
+        raise LabError(f"{caller}: {type(model).__name__} has no `blocks` in one row; give the lab's ViT or timm's "
+                       'ViT or DeiT, for example models.create_model("lab_vit")')
     for index, block in enumerate(found):
         if type(block) not in (Block, TimmBlock):
-            raise LabError(f"{caller}: blocks.{index} is {type(block).__name__}, no plain block of attention and MLP; give "
-                           "the model before its blocks were replaced, and prune and factorize after or before at will")
+            raise LabError(f"{caller}: blocks.{index} is {type(block).__name__}, no plain block of attention and MLP; "
+                           "give the model before its blocks were replaced, and prune and factorize after or before at will")
     return found
 
 
 def pools_class_token(model: nn.Module) -> bool:
-    """True where the logits are read from the class token (and DeiT's distillation token), False where from all tokens."""
+    """True where logits are read from the class token (and DeiT's distillation token), False where from all tokens."""
     return getattr(model, "global_pool", "token" if hasattr(model, "cls_token") else "") == "token"
 
 

@@ -86,8 +86,8 @@ def large(size, seconds):
         gap = (found["published"](inputs) - ours(inputs)).abs().max().item()
     times = profiling.measure(found, inputs, budget_s=seconds, threads=torch.get_num_threads())
     macs = [profiling.count(one, (3, size, size)).macs for one in (model, ours)]
-    print(f"{DEIT}, {size} px, r = {case['r']}, batch {case['batch']}, {times.conditions['threads']} threads; tokens at "
-          f"the end {ours.tokens_per_block[-1]}; logits of both forms differ by {gap:.1e}\n{times.table()}")
+    print(f"{DEIT}, {size} px, r = {case['r']}, batch {case['batch']}, {times.conditions['threads']} threads; "
+          f"tokens at the end {ours.tokens_per_block[-1]}; logits of both forms differ by {gap:.1e}\n{times.table()}")
     print(f"    published / ours: {times.ratio('published', 'ours')} (goal {case['goal']})\n"
           f"    whole / ours: {times.ratio('whole', 'ours')} (goal 1.00; MACs {macs[0] / macs[1]:.2f} times fewer)\n"
           f"    whole / published: {times.ratio('whole', 'published')}", flush=True)

@@ -8,6 +8,7 @@ import torch
 from lightvit_lab import checkpoint, models
 from lightvit_lab.checkpoint import recipes
 from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
+from lightvit_lab.dynamic import token_merging
 from lightvit_lab.models.parts import block_names
 
 MODELS = {
@@ -30,10 +31,11 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "energy": lambda model, seen: low_rank.factorize(model, energy=0.5, calibration=seen),
     "budget": lambda model, seen: low_rank.factorize(model, budget=0.5, calibration=seen, qkv="split"),
     "zeros": lambda model, seen: sparsity.prune_weights(model, 0.5, "wanda", seen),
+    "merge": lambda model, seen: token_merging.merge_tokens(model, 3, mode="tofu"),
 }
 PRUNED = ("blocks", "embedding", "heads", "head_width", "mlp")
-FOLLOW_NONE = {"linformer": {"nystrom"}, "rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2:4"}}
-NOT_FOR_LIGHTVIT = {"embedding", "linformer", "nystrom"}
+FOLLOW_NONE = {"linformer": {"nystrom", "merge"}, "nystrom": {"merge"}, "rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2:4"}}
+NOT_FOR_LIGHTVIT = {"embedding", "linformer", "nystrom", "merge"}
 
 
 def small(name):
@@ -119,6 +121,6 @@ def test_a_loaded_model_can_be_transformed_and_saved_again(tmp_path):
 
 
 def test_every_transform_of_the_table_is_tried_here(tmp_path):
-    used = {plan["transform"] for steps in (["mlp"], ["linformer"], ["rank"], ["zeros"])
+    used = {plan["transform"] for steps in (["mlp"], ["linformer"], ["rank"], ["zeros"], ["merge"])
             for plan in composed("lab_vit_student", steps).recipe["plans"]}
     assert used == set(recipes.TRANSFORMS)

@@ -95,7 +95,8 @@ def test_sums_and_sizes_are_kept(match):
 
 
 def test_merging_leaves_what_it_is_given_alone():
-    matching, tokens, size = bipartite_soft_matching(pictures(0, 2, 20, 8), 7), pictures(1, 2, 20, 3), sizes(2, 2, 20, 1)
+    matching = bipartite_soft_matching(pictures(0, 2, 20, 8), 7)
+    tokens, size = pictures(1, 2, 20, 3), sizes(2, 2, 20, 1)
     copies = tokens.clone(), size.clone()
     for mode in ("weighted", "mean", "max", "prune", "mlerp"):
         matching.merge(tokens, size, mode)
