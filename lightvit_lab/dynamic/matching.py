@@ -177,8 +177,8 @@ def _flat(index: Tensor, num_tokens: int) -> Tensor:
 def _require(caller: str, metric: Tensor, r: int, protected: int, limit: int) -> int:
     """`r`, at most `limit`. Raises LabError, in the name of `caller`, on what is no metric, r or protected."""
     if metric.ndim != 3:
-        raise LabError(f"{caller}: metric has shape {tuple(metric.shape)}; give (batch, tokens, dim), such as attention's "
-                       "keys, their mean over heads: keys.mean(1)")
+        raise LabError(f"{caller}: metric has shape {tuple(metric.shape)}; give (batch, tokens, dim), such as the keys "
+                       "of attention, their mean over heads: keys.mean(1)")
     for name, value in (("r", r), ("protected", protected)):
         if type(value) is not int:
             raise LabError(f"{caller}: {name}={value!r}; give a whole number of tokens")

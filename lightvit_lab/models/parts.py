@@ -83,7 +83,7 @@ def plain_blocks(caller: str, model: nn.Module) -> nn.ModuleList | nn.Sequential
     for index, block in enumerate(found):
         if type(block) not in (Block, TimmBlock):
             raise LabError(f"{caller}: blocks.{index} is {type(block).__name__}, no plain block of attention and MLP; "
-                           "give the model before its blocks were replaced, and prune and factorize after or before at will")
+                           "give the model before its blocks were replaced")
     return found
 
 
