@@ -83,9 +83,10 @@ class ProportionalAttention(nn.Module):
         self.num_heads, self.head_dim, self.scale = attention.num_heads, attention.head_dim, attention.scale
         self.fused = getattr(attention, "fused", getattr(attention, "fused_attn", True))
         self.dropout = getattr(getattr(attention, "attn_drop", None), "p", 0.0)
-        for name in ("q_norm", "k_norm", "norm", "proj_drop"):                # timm's, where it has them
+        self.qkv = attention.qkv
+        for name in ("q_norm", "k_norm", "norm"):                             # timm's, where it has them
             setattr(self, name, getattr(attention, name, nn.Identity()))
-        self.qkv, self.proj = attention.qkv, attention.proj
+        self.proj, self.proj_drop = attention.proj, getattr(attention, "proj_drop", nn.Identity())
 
     def split_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (batch, heads, N, head_dim)."""
@@ -127,9 +128,9 @@ class MergingBlock(nn.Module):
         super().__init__()
         self.merging, self.trace = merging, trace
         self.proportional, self.first, self.restore = proportional, first, restore
-        for name in ("norm1", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"):
+        self.norm1, self.attn = block.norm1, ProportionalAttention(block.attn)
+        for name in ("ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"):       # timm's, where it has them
             setattr(self, name, getattr(block, name, nn.Identity()))
-        self.attn = ProportionalAttention(block.attn)
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         if attn_mask is not None or is_causal:
