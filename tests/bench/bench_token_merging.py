@@ -73,15 +73,14 @@ def matching(metric, r):
     return merge
 
 
-def large(size, seconds):
+def large(size, seconds, batch=None):
     """Print the times of the whole model, the published form and ours at `size` pixels."""
-    case = CASES[size]
+    case = CASES[size] | ({"batch": batch} if batch else {})
     torch.manual_seed(0)
     model = models.create_model(DEIT, img_size=size).eval()
     inputs = torch.randn(case["batch"], 3, size, size)
     ours = merge_tokens(model, case["r"])
-    found = {"whole": model, "published": Published(model, case["r"]), "ours": ours,
-             "ours, sizes ignored": merge_tokens(model, case["r"], proportional_attention=False)}
+    found = {"whole": model, "published": Published(model, case["r"]), "ours": ours}
     with torch.inference_mode():
         gap = (found["published"](inputs) - ours(inputs)).abs().max().item()
     times = profiling.measure(found, inputs, budget_s=seconds, threads=torch.get_num_threads())
@@ -115,12 +114,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, choices=[*CASES], nargs="*", default=None)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--batch", type=int, help="pictures; 4 at 224 pixels and 2 at 384 by default")
     parser.add_argument("--seconds", type=float, default=25, help="of taking turns, for each size")
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("LIGHTVIT_BENCH_THREADS", "1")))
     everything = given.size is None and not given.small
     for size in CASES if everything else given.size or ():
-        large(size, given.seconds)
+        large(size, given.seconds, given.batch)
     if everything or given.small:
         small(given.seconds / 5)
 
