@@ -64,7 +64,8 @@ def test_masks_in_training_do_what_dropping_does_afterwards(monkeypatch):
     with torch.no_grad():
         trained = copy.deepcopy(model).train()(INPUTS)
         assert [int(mask.sum()) for mask in left] == [4 * 12, 4 * 6]
-        assert (trained - model(INPUTS)).abs().max() < 1e-4 < (trained - whole(INPUTS)).abs().max()
+        apart = (trained - model(INPUTS)).abs().max()       # the published softmax adds a little to what it masks
+        assert apart < 5e-4 < 0.1 < (trained - whole(INPUTS)).abs().max()
 
 
 def test_losses_are_those_worked_out_by_hand():
