@@ -27,6 +27,7 @@ class RaggedAttention(HeldAttention):
     """
 
     def weights(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
+        """Where tokens look, (batch, heads, N, N), rows summing to 1."""
         if tokens.ndim == 2:
             tokens = unpacked(tokens, present)
         query, key, _ = self.split_heads(tokens)
@@ -75,6 +76,7 @@ class SamplingAttention(RaggedAttention):
         self.prefix = prefix
 
     def weights(self, tokens: Tensor, present: Tensor, choose: Sample, keep_ratio: float) -> Tensor:
+        """Where tokens look before any goes, (batch, heads, N, N), rows summing to 1."""
         return super().weights(tokens, present)
 
     def forward(self, tokens: Tensor, present: Tensor, choose: Sample, keep_ratio: float) -> tuple[Tensor, Tensor]:

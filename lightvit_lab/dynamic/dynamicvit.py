@@ -72,6 +72,7 @@ class MaskedAttention(HeldAttention):
     """Plain attention; given `kept` (batch, 1, 1, tokens) it is written out, and masked softly enough to learn from."""
 
     def weights(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Where tokens look, (batch, heads, N, N), rows summing to 1; next to nothing at tokens that are not `kept`."""
         query, key, _ = self.split_heads(tokens)
         if kept is None:
             return self.weigh(query.float(), key.float())
