@@ -63,8 +63,9 @@ def distilled(page: str) -> list[Distilled]:
 class Compressed:
     """One published compressed model: what it lost and what it gained, None where the source does not say.
 
-    `top1_dense` and `top1` in percent on `dataset`, `top1_change` in points where the source gives that alone; what is
-    left in `params_m` (10^6) and `macs_g` (10^9); gains are dense over compressed, `time_gain` on `device`.
+    `top1_dense` and `top1` in percent on `dataset`, `top1_change` in points where the source gives that alone; of
+    language models the `perplexity`, lower is better; what is left in `params_m` (10^6) and `macs_g` (10^9); gains are
+    dense over compressed, `time_gain` on `device`.
     """
 
     page: str                       # stem of the page that shows it
@@ -75,6 +76,7 @@ class Compressed:
     top1_dense: float | None
     top1: float | None
     top1_change: float | None
+    perplexity: float | None
     params_m: float | None
     macs_g: float | None
     params_gain: float | None
@@ -93,6 +95,7 @@ class Compressed:
 
 def compressed(page: str) -> list[Compressed]:
     """Published compressed models on the page of this stem, such as "compression/pruning", in the table's order."""
-    numbers = ("top1_dense", "top1", "top1_change", "params_m", "macs_g", "params_gain", "macs_gain", "time_gain")
+    numbers = ("top1_dense", "top1", "top1_change", "perplexity", "params_m", "macs_g", "params_gain", "macs_gain",
+               "time_gain")
     rows = [row for row in read_rows("compressed.csv") if row["page"] == page]
     return [Compressed(**(row | {name: float(row[name]) if row[name] else None for name in numbers})) for row in rows]

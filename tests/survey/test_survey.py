@@ -166,3 +166,11 @@ def test_a_published_compressed_model_says_what_it_gained_or_what_is_left_of_it(
     assert len(rows) >= 15 and all(row.source and row.dataset for row in rows)
     assert all(row.time_gain is None or row.device or row.method == "NViT" for row in rows)
     assert [row.params_gain for row in rows if row.method.startswith("activation-aware")] == [2.5]    # 1 / (1 - 0.6)
+
+
+def test_svd_llm_stands_with_its_perplexities_beside_those_it_was_compared_with():
+    rows = {(row.method, row.setting[:4]): row for row in survey.compressed("compression/low_rank") if row.perplexity}
+    assert {key: row.perplexity for key, row in rows.items()} == {
+        ("SVD", "20 %"): 20061, ("ASVD", "20 %"): 11.14, ("SVD-LLM", "20 %"): 7.94,
+        ("ASVD", "40 %"): 1407, ("SVD-LLM", "40 %"): 13.11}
+    assert all(row.top1 is None and row.change is None and row.source == "arXiv 2403.07378v1" for row in rows.values())
