@@ -26,7 +26,6 @@ from .files import load, save
 
 SETTINGS = {"batch_size": 64, "optimizer": "muon", "schedule": "linear", "augment": ("flip",)}
 PHOTOGRAPHS = {**SETTINGS, "batch_size": 128, "warmup": 0.2, "label_smoothing": 0.1, "augment": ("flip", "crop")}
-SMALL = {"widths": [32, 64, 64], "pooled": True}
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,9 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "lab_cnn/shapes": Recipe(SMALL, {**SETTINGS, "steps": 900, "lr": 2e-2}),
-    "lab_cnn/fashion_mnist": Recipe(SMALL, {**PHOTOGRAPHS, "steps": 1000, "lr": 1.2e-2}),
+    "lab_cnn/shapes": Recipe({"widths": [24, 48, 64], "pooled": True}, {**SETTINGS, "steps": 900, "lr": 2e-2}),
+    "lab_cnn/fashion_mnist": Recipe({"widths": [32, 64, 64], "pooled": True},
+                                    {**PHOTOGRAPHS, "steps": 1000, "lr": 1.2e-2}),
     "lab_cnn/cifar10": Recipe({"widths": [64, 128, 256], "pooled": True}, {**PHOTOGRAPHS, "steps": 8000, "lr": 1.2e-2}),
     "lab_vit_teacher/shapes": Recipe({}, {**SETTINGS, "steps": 1200, "lr": 8e-3}),
     "lab_vit_teacher/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 6e-3}),
