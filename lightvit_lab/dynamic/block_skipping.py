@@ -19,6 +19,7 @@ from ..errors import LabError, require_range
 from ..models.steps import reads_class_token, require_plain_blocks, require_plain_vit
 from ..models.transforming import Plan, transformed
 from ..training import Batch, History, fit, label_loss
+from .held_parts import WrappedBlock
 
 STEEPEST = 20.0          # beyond it a gate's sigmoid is 0 or 1 in float32, and learns nothing
 
@@ -46,22 +47,12 @@ class SkipGate(nn.Module):
         return (soft > 0.5).to(score) + soft - soft.detach()
 
 
-class SkipBlock(nn.Module):
+class SkipBlock(WrappedBlock):
     """A block behind a gate, called as the block. In eval mode pictures that skip cost nothing."""
 
     def __init__(self, block: nn.Module, gate: SkipGate):
-        super().__init__()
-        self.block, self.gate = block, gate
-
-    @property
-    def attn(self) -> nn.Module:
-        """The block's attention: by `attn` and `mlp` others know a block."""
-        return self.block.attn
-
-    @property
-    def mlp(self) -> nn.Module:
-        """The block's MLP."""
-        return self.block.mlp
+        super().__init__(block)
+        self.gate = gate
 
     def forward(self, tokens: Tensor) -> Tensor:
         goes = self.gate(tokens)

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from ..models.adapter import plain_attention, require_plain_block, token_counts
-from ..models.parts import block_names
+from ..models.adapter import token_counts
+from ..models.steps import plain_blocks
 from ..models.transforming import Plan, transformed
 from .choosing import Choose, kept_count
 from .held_parts import HeldBlock, ScoredAttention, gather_tokens
@@ -126,9 +126,7 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
         raise LabError(f"{caller}: keep_ratio={keep_ratio!r}; give the share of regions to look at twice, "
                        "0 < keep_ratio <= 1")
     count, prefix = token_counts(caller, model)
-    for name in block_names(model):
-        require_plain_block(caller, name, model.get_submodule(name))
-        plain_attention(caller, model.get_submodule(name).attn)
+    plain_blocks(caller, model)
     _require_head(caller, model, prefix)
     side = round((count - prefix) ** 0.5)
     table: Any = getattr(model, "pos_embed", None)

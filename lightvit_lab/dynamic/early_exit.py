@@ -17,6 +17,7 @@ from ..errors import LabError
 from ..models.steps import embed, finish, last_norm, reads_class_token, require_plain_vit
 from ..models.transforming import Plan, transformed
 from .exit_rules import Rule, described, require_reachable, rule_of
+from .held_parts import WrappedBlock
 
 
 class ExitHead(nn.Module):
@@ -37,22 +38,12 @@ class ExitHead(nn.Module):
         return logits if self.training else logits / self.temperature.to(logits)
 
 
-class ExitBlock(nn.Module):
+class ExitBlock(WrappedBlock):
     """A block and the exit behind it; called as the block. If the block is pruned away, its exit goes with it."""
 
     def __init__(self, block: nn.Module, head: ExitHead):
-        super().__init__()
-        self.block, self.exit = block, head
-
-    @property
-    def attn(self) -> nn.Module:
-        """The block's attention: by `attn` and `mlp` others know a block."""
-        return self.block.attn
-
-    @property
-    def mlp(self) -> nn.Module:
-        """The block's MLP."""
-        return self.block.mlp
+        super().__init__(block)
+        self.exit = head
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.block(tokens)

@@ -17,8 +17,7 @@ class HeldAttention(nn.Module):
         super().__init__()
         self.fused = getattr(attention, "fused", getattr(attention, "fused_attn", True))
         self.num_heads, self.head_dim, self.scale = attention.num_heads, attention.head_dim, attention.scale
-        self.qkv, self.proj = attention.qkv, attention.proj
-        for name in ("q_norm", "k_norm", "norm", "attn_drop", "proj_drop"):                    # timm's
+        for name in ("qkv", "q_norm", "k_norm", "attn_drop", "norm", "proj", "proj_drop"):     # in timm's order
             setattr(self, name, getattr(attention, name, nn.Identity()))
 
     def split_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,9 +26,14 @@ class HeldAttention(nn.Module):
         return self.q_norm(query), self.k_norm(key), value
 
     def weigh(self, query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-        """softmax(query key^T), (batch, heads, queries, keys), in float32 as fused kernels do; `mask` is boolean."""
+        """softmax(query key^T), (batch, heads, queries, keys), in float32 as fused kernels do.
+
+        `mask` is added to the scores, or, if boolean, says which pairs there are.
+        """
         scores = (query @ key.mT).float() * self.scale
-        return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+        return scores.softmax(dim=-1)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Each query's weighted mean of the values it may see, (batch, heads, queries, head_dim)."""
@@ -69,8 +73,8 @@ class HeldBlock(nn.Module):
     def __init__(self, block: nn.Module, attention: nn.Module, prefix: int):
         super().__init__()
         self.prefix = prefix
-        self.norm1, self.attn, self.norm2, self.mlp = block.norm1, attention, block.norm2, block.mlp
-        for name in ("ls1", "drop_path1", "ls2", "drop_path2"):                                # timm's
+        self.norm1, self.attn = block.norm1, attention
+        for name in ("ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"):                # in timm's order
             setattr(self, name, getattr(block, name, nn.Identity()))
 
     def add_attention(self, tokens: Tensor, mixed: Tensor) -> Tensor:
@@ -80,6 +84,24 @@ class HeldBlock(nn.Module):
     def add_mlp(self, tokens: Tensor) -> Tensor:
         """`tokens` with what the MLP says of each added."""
         return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
+
+
+class WrappedBlock(nn.Module):
+    """A block and what a method puts beside it; `attn` and `mlp`, by which others know a block, are the block's."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
+
+    @property
+    def attn(self) -> nn.Module:
+        """The block's attention."""
+        return self.block.attn
+
+    @property
+    def mlp(self) -> nn.Module:
+        """The block's MLP."""
+        return self.block.mlp
 
 
 def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LabError
+from .held_parts import HeldAttention, HeldBlock, gather_tokens
 from .matching import MATCHINGS, Matching
 
 
@@ -72,52 +72,28 @@ class Trace:
         return found
 
 
-class ProportionalAttention(nn.Module):
-    """A plain attention's trained parts under their names; a token of size s draws as much as s tokens like it.
+class ProportionalAttention(HeldAttention):
+    """Plain attention in which a token of size s draws as much as s tokens like it.
 
     (batch, N, dim) and sizes (batch, N, 1) or None -> (batch, N, dim), and the keys' mean over heads: the metric.
     """
 
-    def __init__(self, attention: nn.Module):
-        super().__init__()
-        self.num_heads, self.head_dim, self.scale = attention.num_heads, attention.head_dim, attention.scale
-        self.fused = getattr(attention, "fused", getattr(attention, "fused_attn", True))
-        self.dropout = getattr(getattr(attention, "attn_drop", None), "p", 0.0)
-        self.qkv = attention.qkv
-        for name in ("q_norm", "k_norm", "norm"):                             # timm's, where it has them
-            setattr(self, name, getattr(attention, name, nn.Identity()))
-        self.proj, self.proj_drop = attention.proj, getattr(attention, "proj_drop", nn.Identity())
-
-    def split_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (batch, heads, N, head_dim)."""
-        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.q_norm(qkv[0]), self.k_norm(qkv[1]), qkv[2]
-
     def weights(self, tokens: Tensor, size: Tensor | None = None) -> Tensor:
         """The attention weights (batch, heads, N, N), in float32; rows sum to 1."""
         query, key, _ = self.split_heads(tokens)
-        scores = query.float() @ key.float().mT * self.scale
-        return (scores if size is None else scores + self.mask(size, scores)).softmax(dim=-1)
+        return self.weigh(query.float(), key.float(), self.mask(size, query.float()))
 
-    def mask(self, size: Tensor, like: Tensor) -> Tensor:
+    def mask(self, size: Tensor | None, like: Tensor) -> Tensor | None:
         """log size for every head and query, (batch, 1, 1, N)."""
-        return size.log().mT[:, None].to(like.dtype)
+        return None if size is None else size.log().mT[:, None].to(like.dtype)
 
     def forward(self, tokens: Tensor, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
         query, key, value = self.split_heads(tokens)
-        mask = None if size is None else self.mask(size, query)
-        dropout = self.dropout if self.training else 0.0
-        if self.fused:
-            mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=self.scale)
-        else:
-            scores = query @ key.mT * self.scale
-            scores = scores if mask is None else scores + mask
-            mixed = F.dropout(scores.softmax(dim=-1), dropout) @ value
-        return self.proj_drop(self.proj(self.norm(mixed.transpose(1, 2).flatten(2)))), key.mean(dim=1)
+        return self.join(self.mix(query, key, value, self.mask(size, query))), key.mean(dim=1)
 
 
-class MergingBlock(nn.Module):
-    """The parts of a plain block under their names, with a merge between attention and MLP.
+class MergingBlock(HeldBlock):
+    """A plain block with a merge between attention and MLP.
 
     (batch, N, dim) -> (batch, N - r, dim). `first` starts a new pass; `restore` gives each of the first N tokens its
     own place again, filled with the token that it went into.
@@ -125,12 +101,9 @@ class MergingBlock(nn.Module):
 
     def __init__(self, block: nn.Module, merging: Merging, trace: Trace, proportional: bool, first: bool,
                  restore: bool):
-        super().__init__()
+        super().__init__(block, ProportionalAttention(block.attn), merging.protected)
         self.merging, self.trace = merging, trace
         self.proportional, self.first, self.restore = proportional, first, restore
-        self.norm1, self.attn = block.norm1, ProportionalAttention(block.attn)
-        for name in ("ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"):       # timm's, where it has them
-            setattr(self, name, getattr(block, name, nn.Identity()))
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         if attn_mask is not None or is_causal:
@@ -144,13 +117,13 @@ class MergingBlock(nn.Module):
     def step(self, tokens: Tensor, size: Tensor | None) -> tuple[Tensor, Tensor | None, Matching | None]:
         """Attention, merge and MLP, a pure function of tokens (batch, N, dim) and sizes (batch, N, 1)."""
         mixed, metric = self.attn(self.norm1(tokens), size if self.proportional else None)
-        tokens = tokens + self.drop_path1(self.ls1(mixed))
+        tokens = self.add_attention(tokens, mixed)
         matching = None
         if self.merging.r:
             matching = MATCHINGS[self.merging.matching](metric, self.merging.r, self.merging.protected)
             tokens = matching.merge(tokens, size, self.merging.mode)
             size = matching.merge_sizes(size, grow=self.merging.mode != "prune")
-        return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens)))), size, matching
+        return self.add_mlp(tokens), size, matching
 
     @torch.compiler.disable
     def recall(self, tokens: Tensor) -> Tensor | None:
@@ -168,4 +141,4 @@ class MergingBlock(nn.Module):
     def spread(self, tokens: Tensor) -> Tensor:
         """(batch, M, dim) -> (batch, N, dim), as many as entered the first block."""
         places = self.trace.places()
-        return tokens if places is None else tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+        return tokens if places is None else gather_tokens(tokens, places)

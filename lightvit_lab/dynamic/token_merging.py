@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice, require_range
-from ..models.adapter import plain_attention, token_counts
-from ..models.parts import plain_blocks, pools_class_token
+from ..models.adapter import token_counts
+from ..models.steps import plain_blocks, reads_class_token
 from ..models.transforming import Plan, transformed
 from ..profiling import Ratio, measure
 from .matching import MATCHINGS, MODES, Matching, bipartite_soft_matching, cluster_matching, most
@@ -48,7 +48,7 @@ def merge_tokens(model: nn.Module, r: int | Sequence[int], proportional_attentio
     that enter the first block that merges, on schedules and modes of the wrong length, and on other models.
     """
     depth = len(plain_blocks(_ME, model))
-    restore = not pools_class_token(model) if restore is None else bool(restore)
+    restore = not reads_class_token(model) if restore is None else bool(restore)
     plan = {"transform": "merge_tokens", "r": spread_r(r, depth, schedule), "mode": _modes(mode, depth),
             "matching": matching, "proportional": bool(proportional_attention), "restore": restore}
     merged = transformed(model, plan, apply_merging)
@@ -66,8 +66,6 @@ def apply_merging(model: nn.Module, plan: Plan) -> nn.Module:
     for name in ("proportional", "restore"):
         require_choice(_ME, name, plan.get(name), (True, False))
     used = used_r(spread_r(plan.get("r"), len(blocks)), num_tokens, protected)
-    for block in blocks:
-        plain_attention(_ME, block.attn)
     model.r_per_block = used
     model.tokens_per_block = [num_tokens - sum(used[:index + 1]) for index in range(len(used))]
     if not any(used):

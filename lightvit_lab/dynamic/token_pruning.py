@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice
-from ..models.adapter import plain_attention, require_plain_block, token_counts
-from ..models.parts import block_names
+from ..models.adapter import token_counts
+from ..models.steps import plain_blocks
 from ..models.transforming import Plan, transformed
 from .adaptive_sampling import RaggedAttention, RaggedBlock, SamplingAttention, SamplingBlock
 from .choosing import Choose, kept_count
@@ -87,44 +87,39 @@ def apply_token_pruning(model: nn.Module, plan: Plan) -> nn.Module:
     require_choice("prune_tokens", "lengths", plan.get("lengths"), LENGTHS)
     require_choice("prune_tokens", "fuse", plan.get("fuse"), (True, False))
     count, prefix = token_counts("prune_tokens", model)
-    names = block_names(model)
-    ratios = _ratios(plan.get("keep_ratio"), _layers(plan.get("layers"), len(names)))
-    for name in names:
-        require_plain_block("prune_tokens", name, model.get_submodule(name))
-        plain_attention("prune_tokens", model.get_submodule(name).attn)
+    blocks = plain_blocks("prune_tokens", model)
+    ratios = _ratios(plan.get("keep_ratio"), _layers(plan.get("layers"), len(blocks)))
     _require_class_token(model, method)
     make = {"dynamicvit": _predicting, "ats": _sampling}.get(method, _pruning)
-    for layer, block in make(model, names, ratios, prefix, count - prefix, plan).items():
-        parent, _, leaf = names[layer].rpartition(".")
-        model.get_submodule(parent)[int(leaf)] = block
+    for layer, block in make(blocks, ratios, prefix, count - prefix, plan).items():
+        blocks[layer] = block
     return model
 
 
-def _pruning(model: nn.Module, names: list[str], ratios: dict[int, float], prefix: int, patches: int, plan: Plan
+def _pruning(blocks: nn.Module, ratios: dict[int, float], prefix: int, patches: int, plan: Plan
              ) -> dict[int, nn.Module]:
     fuse = plan["fuse"] and plan["method"] == "evit"
-    return {layer: PruningBlock(model.get_submodule(names[layer]), prefix, ratio, fuse)
-            for layer, ratio in ratios.items()}
+    return {layer: PruningBlock(blocks[layer], prefix, ratio, fuse) for layer, ratio in ratios.items()}
 
 
-def _predicting(model: nn.Module, names: list[str], ratios: dict[int, float], prefix: int, patches: int, plan: Plan
+def _predicting(blocks: nn.Module, ratios: dict[int, float], prefix: int, patches: int, plan: Plan
                 ) -> dict[int, nn.Module]:
     decisions, shares = Decisions(), accumulate(ratios.values(), float.__mul__)
     kept = {layer: (share, max(1, math.floor(share * patches + 1e-9))) for layer, share in zip(ratios, shares)}
     made: dict[int, nn.Module] = {}
-    for layer in range(min(ratios), len(names)):
-        block = model.get_submodule(names[layer])
+    for layer in range(min(ratios), len(blocks)):
+        block = blocks[layer]
         parts = block, MaskedAttention(block.attn), prefix, decisions
         made[layer] = (PredictingBlock(*parts, *kept[layer], layer == min(ratios)) if layer in kept
                        else WatchingBlock(*parts))
     return made
 
 
-def _sampling(model: nn.Module, names: list[str], ratios: dict[int, float], prefix: int, patches: int, plan: Plan
+def _sampling(blocks: nn.Module, ratios: dict[int, float], prefix: int, patches: int, plan: Plan
               ) -> dict[int, nn.Module]:
     made: dict[int, nn.Module] = {}
-    for layer in range(min(ratios), len(names)):
-        block = model.get_submodule(names[layer])
+    for layer in range(min(ratios), len(blocks)):
+        block = blocks[layer]
         grouped = plan["lengths"] == "grouped"
         made[layer] = (SamplingBlock(block, SamplingAttention(block.attn, prefix), prefix, grouped, ratios[layer])
                        if layer in ratios else RaggedBlock(block, RaggedAttention(block.attn), prefix, grouped))

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import torch
 from timm.layers.attention import Attention as TimmAttention
-from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
 from ..errors import LabError
-from .vision_transformer import Attention, Block
+from .vision_transformer import Attention
 
 
 class Layout(NamedTuple):
@@ -107,14 +106,6 @@ def plain_attention(caller: str, module: nn.Module) -> nn.Module:
         return module
     raise LabError(f"{caller}: {type(module).__name__} is more than plain self-attention; give the lab's ViT or "
                    'timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
-
-
-def require_plain_block(caller: str, name: str, block: nn.Module) -> None:
-    """Raise LabError unless `block` adds attention, then an MLP, each of normalised tokens, to what came in (pre-norm)."""
-    if type(block).forward not in (Block.forward, TimmBlock.forward):
-        raise LabError(f"{caller}: {name} is {type(block).__name__}, no plain block of attention and MLP; give the "
-                       "lab's ViT or timm's ViT or DeiT whose blocks were not replaced before, for example "
-                       'models.create_model("lab_vit")')
 
 
 def token_counts(caller: str, model: nn.Module) -> tuple[int, int]:

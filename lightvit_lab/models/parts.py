@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
 from ..errors import LabError
 from .adapter import attention_modules
 from .lightvit import LightViTAttention
-from .vision_transformer import Attention, Block, VisionTransformer
+from .vision_transformer import Attention, VisionTransformer
 
 _KNOWN = 'give one of the lab\'s transformers or timm\'s ViT or DeiT, for example models.create_model("lab_vit")'
 TABLES = ("cls_token", "dist_token", "reg_token", "pos_embed")    # (1, n, dim), added to tokens or put beside them
@@ -69,27 +68,6 @@ def block_names(model: nn.Module) -> list[str]:
     if not found:
         raise LabError(f"{type(model).__name__} has no blocks of attention and MLP; {_KNOWN}")
     return found
-
-
-def plain_blocks(caller: str, model: nn.Module) -> nn.ModuleList | nn.Sequential:
-    """`model.blocks` of a ViT, each `tokens + attn(norm1(tokens))` and then `tokens + mlp(norm2(tokens))`.
-
-    timm's also have ls1, drop_path1, ls2 and drop_path2. Raises LabError, in the name of `caller`, for any other.
-    """
-    found = getattr(model, "blocks", None)
-    if not isinstance(found, nn.ModuleList | nn.Sequential) or not len(found):
-        raise LabError(f"{caller}: {type(model).__name__} has no `blocks` in one row; give the lab's ViT or timm's "
-                       'ViT or DeiT, for example models.create_model("lab_vit")')
-    for index, block in enumerate(found):
-        if type(block) not in (Block, TimmBlock):
-            raise LabError(f"{caller}: blocks.{index} is {type(block).__name__}, no plain block of attention and MLP; "
-                           "give the model before its blocks were replaced")
-    return found
-
-
-def pools_class_token(model: nn.Module) -> bool:
-    """True where logits are read from the class token (and DeiT's distillation token), False where from all tokens."""
-    return getattr(model, "global_pool", "token" if hasattr(model, "cls_token") else "") == "token"
 
 
 def stream(model: nn.Module) -> Stream:

@@ -31,11 +31,27 @@ def require_plain_vit(caller: str, model: nn.Module) -> None:
 
 
 def require_plain_blocks(caller: str, model: nn.Module, layers: Sequence[int] | None = None) -> None:
-    """Raise LabError, in the name of `caller`, unless blocks `layers` (None: all) are those it was made with."""
-    for place in range(len(model.blocks)) if layers is None else layers:
-        if not isinstance(block := model.blocks[place], Block | TimmBlock):
-            raise LabError(f"{caller}: block {place} is a {type(block).__name__}, put in place of the model's own; "
-                           "give the model before that")
+    """Raise LabError, in the name of `caller`, unless blocks `layers` (None: all) add attention, then an MLP, each of
+    normalised tokens, to what came in, as the lab's ViT and timm's ViT and DeiT were made."""
+    found = getattr(model, "blocks", None)
+    if not isinstance(found, nn.ModuleList | nn.Sequential) or not len(found):
+        raise LabError(f"{caller}: {type(model).__name__} has no `blocks` in one row; give the lab's ViT or timm's "
+                       'ViT or DeiT, for example models.create_model("lab_vit")')
+    for place in range(len(found)) if layers is None else layers:
+        if (kind := type(found[place])).forward not in (Block.forward, TimmBlock.forward):
+            raise LabError(f"{caller}: blocks.{place} is {kind.__name__}, no plain block of attention and MLP; give the "
+                           "model before its blocks were replaced")
+
+
+def plain_blocks(caller: str, model: nn.Module) -> nn.ModuleList | nn.Sequential:
+    """`model.blocks`, all plain and with plain attention, as the parts that a method takes over have to be.
+
+    Raises LabError, in the name of `caller`, for any other.
+    """
+    require_plain_blocks(caller, model)
+    for block in model.blocks:
+        plain_attention(caller, block.attn)
+    return model.blocks
 
 
 def embed(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -53,7 +69,7 @@ def finish(model: nn.Module, tokens: Tensor) -> Tensor:
 
 def reads_class_token(model: nn.Module) -> bool:
     """Whether the head reads the class token; else it reads the mean of the image tokens."""
-    return getattr(model, "global_pool", "token") == "token"
+    return getattr(model, "global_pool", "token" if has_class_token(model) else "") == "token"
 
 
 def has_class_token(model: nn.Module) -> bool:

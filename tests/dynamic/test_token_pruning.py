@@ -211,7 +211,7 @@ def test_a_missing_class_token_is_refused_where_it_is_needed(method):
 def test_models_that_do_not_fit_are_refused():
     with pytest.raises(LabError, match="head reads their mean"):
         prune_tokens(deit(global_pool="avg", class_token=True), 0.5, (1,), "ats")
-    with pytest.raises(LabError, match="replaced before"):
+    with pytest.raises(LabError, match="before its blocks were replaced"):
         prune_tokens(prune_tokens(lab(), 0.5, (1,)), 0.5, (2,))
     with pytest.raises(LabError, match="prune_tokens"):
         prune_tokens(models.create_model("lab_lightvit"), 0.5, (1,))
