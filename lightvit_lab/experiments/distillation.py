@@ -136,8 +136,9 @@ def _small() -> nn.Module:
 SETTINGS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.2,
             "augment": ("flip", "crop")}
 CIFAR10_TEACHERS = {"CNN": _zoo("lab_cnn/cifar10"), "ViT": _zoo("lab_vit_teacher/cifar10")}
+SHUFFLED = "a teacher with its classes shuffled"
 LIMITS = {"small CNN": _small, **CIFAR10_TEACHERS, "an untrained teacher": _untrained,
-          "a teacher with its classes shuffled": lambda: ShuffledClasses(_zoo("lab_cnn/cifar10")()).eval()}
+          SHUFFLED: lambda: ShuffledClasses(_zoo("lab_cnn/cifar10")()).eval()}
 STEPS = 200
 
 STUDIES = {study.name: study for study in (
@@ -182,7 +183,7 @@ def _kept(plan: Study, label: str, seed: int) -> dict[str, Any]:
 
 
 def _teacher_mark(plan: Study, row: Row) -> str:
-    name = {"CNN": "lab_cnn", "ViT": "lab_vit_teacher"}.get(row.teacher or "")
+    name = {"CNN": "lab_cnn", "ViT": "lab_vit_teacher", SHUFFLED: "lab_cnn"}.get(row.teacher or "")
     return zoo.card(f"{name}/{plan.dataset}")["sha256"] if name else ""
 
 
