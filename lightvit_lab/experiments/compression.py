@@ -147,7 +147,7 @@ def study(name: str, labels: Sequence[str] | None = None) -> dict[str, Any]:
              for label, row in rows.items() for stage in row.stages for seed in row.seeds]
     times = _times({label: _shape(model, row) for label, row in rows.items()}, model)
     return {"dataset": DATASET, "model": MODEL, "calibration": CALIBRATION, "test_pictures": TEST,
-            "fine_tuning": dict(FINE_TUNING), "dense": {**_described(model), **times["dense"]},
+            "fine_tuning": dict(FINE_TUNING), "dense": {**described(model), **times["dense"]},
             "rows": [{**row, **times[row["label"]]} for row in found],
             "sensitivity": [row for part, prune in plan.scanned.items() for row in _scanned(part, prune)],
             "seconds": round(sum(row["seconds"] for row in found), 1)}
@@ -195,7 +195,7 @@ def _run(row: Row, stage: str, seed: int) -> dict[str, Any]:
         model = fine_tuned(model, seed, keep_zeros=row.shown["part"] == "weights")
     seconds = round(process_time() - start, 1)
     error = _output_error(model) if row.calls[0][0] is low_rank.factorize and stage == "one-shot" else None
-    return {"stage": stage, "seed": seed, **_described(model), "output_error": error, "seconds": seconds,
+    return {"stage": stage, "seed": seed, **described(model), "output_error": error, "seconds": seconds,
             "cpu_seconds": seconds}
 
 
@@ -220,7 +220,8 @@ def _output_error(model: nn.Module) -> float:
     return round(sum(errors.values()) / len(errors), 4)
 
 
-def _described(model: nn.Module) -> dict[str, Any]:
+def described(model: nn.Module) -> dict[str, Any]:
+    """What a model scores and costs: test accuracy, zeros in its linear layers, bytes on disk, parameters, MACs."""
     score, cost = training.evaluate(model, data.load(DATASET, "test", count=TEST)), profiling.count(model, (3, 32, 32))
     layers = [layer.weight for block in model.blocks for layer in block.modules() if isinstance(layer, nn.Linear)]
     zeros = sum(int((weight == 0).sum()) for weight in layers) / sum(weight.numel() for weight in layers)
@@ -246,14 +247,15 @@ def _shape(model: nn.Module, row: Row) -> nn.Module:
 def _times(smaller: Mapping[str, nn.Module], dense: nn.Module) -> dict[str, dict[str, Any]]:
     inputs = data.load(DATASET, "test").batch(torch.arange(BATCH))[0]
     times = profiling.measure({"dense": dense, **smaller}, inputs, budget_s=TIMING_S, threads=torch.get_num_threads())
-    found = {}
-    for label in times:
-        one, ratio = times[label], times.ratio("dense", label)
-        middle = (ratio.low * ratio.high) ** 0.5 if ratio.value is None else ratio.value
-        found[label] = {"latency_ms": round(one.latency_ms, 3),
-                        "interval_ms": [round(edge, 3) for edge in one.interval_ms],
-                        "speedup": [round(edge, 3) for edge in (middle, ratio.low, ratio.high)]}
-    return found
+    return {label: speed(times, "dense", label) for label in times}
+
+
+def speed(times: profiling.Timings, dense: str, label: str) -> dict[str, Any]:
+    """Latency in ms with its interval, and the dense model's time over its own, with that ratio's."""
+    one, ratio = times[label], times.ratio(dense, label)
+    middle = (ratio.low * ratio.high) ** 0.5 if ratio.value is None else ratio.value
+    return {"latency_ms": round(one.latency_ms, 3), "interval_ms": [round(edge, 3) for edge in one.interval_ms],
+            "speedup": [round(edge, 3) for edge in (middle, ratio.low, ratio.high)]}
 
 
 def _scanned(part: str, prune: Callable[..., nn.Module]) -> list[dict[str, Any]]:

@@ -1,0 +1,71 @@
+"""The studies of token pruning and merging: rows as they say, tokens and MACs that fall, times. Small runs on digits."""
+
+import pytest
+import torch
+
+from lightvit_lab import models
+from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.experiments import compression, dynamic, keeping
+
+COMMON = {"label", "recipe", "method", "setting", "schedule", "proportional", "stage", "seed", "test", "test_low", "test_high",
+          "params", "macs", "bytes", "tokens", "latency_ms", "interval_ms", "speedup", "latency_1_ms", "interval_1_ms", "speedup_1"}
+ROWS = {
+    "merge": dynamic._merging(2),
+    "evit": dynamic._pruning("evit", 0.5, dynamic.BOTH),
+    "dynamicvit": dynamic._pruning("dynamicvit", 0.5, dynamic.BOTH[1:]),
+    "ats": dynamic._pruning("ats", 0.5),
+}
+
+
+@pytest.fixture
+def found(monkeypatch, tmp_path):
+    """A study of four rows on an untrained model and the digits; runs are kept in a folder of the test's own."""
+    torch.manual_seed(0)
+    model = models.create_model("lab_vit_student", dim=32, depth=4).eval()
+    fine_tuning = {"steps": 3, "batch_size": 16, "lr": 1e-3, "precision": "float32", "attention": "fused"}
+    for place, name, value in (
+            (compression, "DATASET", "digits"), (compression, "TEST", 100), (compression, "FINE_TUNING", fine_tuning),
+            (dynamic, "DATASET", "digits"), (dynamic, "TEST", 100), (dynamic, "FINE_TUNING", fine_tuning),
+            (dynamic, "teacher", lambda: model), (dynamic, "STUDIES", {"tiny": ROWS}), (dynamic, "TIMING_S", 0.1),
+            (dynamic, "LARGE_S", 0.1), (dynamic, "SIZES", (64,)), (dynamic, "BATCHES", {"": 4, "_1": 1}),
+            (dynamic, "LARGER", {"tiny": dynamic.LARGER["token_merging_cifar10"]})):
+        monkeypatch.setattr(place, name, value)
+    monkeypatch.setattr(dynamic.zoo, "card", lambda name: {"sha256": name})
+    monkeypatch.setattr(keeping.runtime, "cache", lambda: tmp_path)
+    return dynamic.study("tiny")
+
+
+def test_every_row_has_its_stages_costs_and_times_beside_the_dense_model(found):
+    assert [(row["label"], row["stage"]) for row in found["rows"]] == [
+        ("merge", "off the shelf"), ("evit", "off the shelf"), ("evit", "fine-tuned"), ("dynamicvit", "fine-tuned"),
+        ("ats", "off the shelf")]
+    assert all(COMMON <= set(row) and row["macs"] < found["dense"]["macs"] for row in found["rows"])
+    assert {"latency_ms", "latency_1_ms", "test", "macs"} <= set(found["dense"])
+
+
+def test_tokens_left_are_those_the_method_keeps(found):
+    merge, evit, _, dynamicvit, ats = (row["tokens"] for row in found["rows"])
+    assert merge == 65 - 4 * 2
+    assert evit == 1 + 17 + 1              # of 64 image tokens 32 and a fused one, of these 33 again half and a fused one
+    assert dynamicvit == 1 + 16
+    assert 1 < ats <= evit
+
+
+def test_macs_of_adaptive_sampling_are_means_over_real_pictures(found):
+    row = found["rows"][-1]
+    model = prune_tokens(dynamic.teacher(), 0.5, dynamic.LAYERS, "ats")
+    images = dynamic.data.load("digits", "test").batch(torch.arange(dynamic.COUNTED))[0]
+    macs = [dynamic.profiling.count(dynamic._On(model, image[None]), (3, 32, 32)).macs for image in images]
+    assert min(macs) <= row["macs"] <= max(macs) and row["macs"] == sum(macs) // len(macs)
+
+
+def test_larger_pictures_are_timed_beside_the_same_model_whole(found):
+    (first, second) = found["sizes"]
+    assert (first["image_size"], first["tokens"]) == (64, 17) and first["macs_gain"] > 1
+    assert len(second["speedup"]) == 3 and all(value > 0 for value in second["speedup"])
+
+
+def test_the_rows_of_the_book_have_every_method_the_pages_speak_of():
+    merging, pruning = (dynamic.STUDIES[f"token_{kind}_cifar10"].values() for kind in ("merging", "pruning"))
+    assert {row.shown["method"] for row in merging} == {"weighted", "mean", "max", "prune", "mlerp", "tofu", "cluster"}
+    assert {row.shown["method"] for row in pruning} == {"evit", "topk", "ats", "dynamicvit"}
