@@ -41,9 +41,9 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "lab_cnn/shapes": Recipe({"widths": [32, 48, 64]}, {**SETTINGS, "steps": 1200, "lr": 2e-2}),
-    "lab_cnn/fashion_mnist": Recipe({"widths": [32, 64, 64], "pooled": True},
-                                    {**PHOTOGRAPHS, "steps": 1000, "lr": 1.2e-2}),
+    "lab_cnn/shapes": Recipe({"widths": [16, 32, 128]}, {**SETTINGS, "steps": 1600, "lr": 2e-2}),
+    "lab_cnn/fashion_mnist": Recipe({"widths": [24, 40, 48], "pooled": True},
+                                    {**PHOTOGRAPHS, "steps": 1500, "lr": 1.2e-2}),
     "lab_cnn/cifar10": Recipe({"widths": [64, 128, 256], "pooled": True}, {**PHOTOGRAPHS, "steps": 8000, "lr": 1.2e-2}),
     "lab_vit_teacher/shapes": Recipe({}, {**SETTINGS, "steps": 1200, "lr": 8e-3}),
     "lab_vit_teacher/fashion_mnist": Recipe({}, {**PHOTOGRAPHS, "steps": 1000, "lr": 6e-3}),
