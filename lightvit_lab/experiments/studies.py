@@ -12,8 +12,8 @@ import torch
 
 from .. import data, models, training
 from ..errors import require_choice
-from . import (compression, difficulty, distillation, dynamic, faults, light_models, lightvit_parts, reading_attention,
-               results)
+from . import (compression, difficulty, distillation, dynamic, early_exit, faults, light_models, lightvit_parts,
+               reading_attention, results)
 from .comparison import compare
 
 SEEDS = (0, 1, 2)
@@ -79,6 +79,7 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
     **{name: partial(distillation.study, name) for name in distillation.STUDIES},
     **{name: partial(compression.study, name) for name in compression.STUDIES},
     **{name: partial(dynamic.study, name) for name in dynamic.STUDIES},
+    "early_exit_cifar10": early_exit.study,
     "light_models": light_models.light_models,
     **{f"lightvit_parts_{dataset}": partial(lightvit_parts.lightvit_parts, dataset) for dataset in ("shapes", "fashion_mnist")},
     reading_attention.NAME: reading_attention.reading_attention,

@@ -18,10 +18,12 @@ from .display import style
 from .distillation import _LINE, _legend_below
 
 Row = Mapping[str, Any]
-STAGES = ("one-shot", "compensated", "fine-tuned")
+STAGES = {"off the shelf": 0, "one-shot": 0, "compensated": 1, "fine-tuned": 2}      # stage -> place in `style`
 COSTS = {"macs": ("million MACs for one picture", 1e6), "latency_ms": ("milliseconds, measured", 1.0),
+         "latency_1_ms": ("milliseconds, one picture at a time", 1.0),
          "bytes": ("KiB on disk", 2**10), "params": ("thousand parameters", 1e3)}
-_BUTTONS = {"macs": "MACs", "latency_ms": "time", "bytes": "bytes", "params": "parameters"}
+_BUTTONS = {"macs": "MACs", "latency_ms": "time", "latency_1_ms": "time of one", "bytes": "bytes",
+            "params": "parameters"}
 _NARROW = 15                  # letters in a line of a name: more leave a phone no room for the plot
 
 
@@ -110,7 +112,7 @@ def _points(group: Sequence[Row], cost: str) -> go.Scatter:
 
 def _look(stage: str) -> dict[str, Any]:
     """The marker of a stage, the same in every figure; the whole model's is black."""
-    return style(STAGES.index(stage) if stage in STAGES else -1)["marker"]
+    return style(STAGES.get(stage, -1))["marker"]
 
 
 def _told(row: Row) -> str:
@@ -128,7 +130,7 @@ def _button(cost: str, points: Sequence[Row], groups: Sequence[Sequence[Row]]) -
 
 
 def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
-    """Accuracy of each recipe one-shot, compensated and fine-tuned, with intervals; a line and a band mark the whole.
+    """Accuracy of each recipe at each of its STAGES, with intervals; a line and a band mark the whole model.
 
     `rows` as in `trade_off`; their labels name the lines. Raises LabError without rows, or on a stage that is none of
     STAGES.

@@ -99,3 +99,57 @@ def compressed(page: str) -> list[Compressed]:
                "time_gain")
     rows = [row for row in read_rows("compressed.csv") if row["page"] == page]
     return [Compressed(**(row | {name: float(row[name]) if row[name] else None for name in numbers})) for row in rows]
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """One published dynamic network on ImageNet-1K, None where the source does not say.
+
+    `top1_dense`, of the model that does everything, and `top1` in percent, `top1_change` in points where the source
+    gives that alone; `macs_dense_g` and `macs_g` in 10^9 for one picture; throughputs in pictures a second on `device`
+    (empty where unknown); `time_gain_stated` is dense time over its own where the source gives that alone.
+    """
+
+    page: str                       # stem of the page that shows it
+    method: str
+    model: str
+    setting: str
+    image_size: int
+    top1_dense: float | None
+    top1: float | None
+    top1_change: float | None
+    macs_dense_g: float | None
+    macs_g: float | None
+    throughput_dense_img_s: float | None
+    throughput_img_s: float | None
+    time_gain_stated: float | None
+    device: str
+    source: str
+
+    @property
+    def change(self) -> float | None:
+        """Points of top-1 gained (below 0: lost), as given or from the two accuracies."""
+        if self.top1_change is not None or self.top1 is None or self.top1_dense is None:
+            return self.top1_change
+        return self.top1 - self.top1_dense
+
+    @property
+    def macs_gain(self) -> float | None:
+        """Dense MACs over those left."""
+        return self.macs_dense_g / self.macs_g if self.macs_dense_g and self.macs_g else None
+
+    @property
+    def time_gain(self) -> float | None:
+        """Dense time over its own, as stated or from the two throughputs."""
+        if self.throughput_dense_img_s and self.throughput_img_s:
+            return self.throughput_img_s / self.throughput_dense_img_s
+        return self.time_gain_stated
+
+
+def dynamic(page: str) -> list[Dynamic]:
+    """Published dynamic networks on the page of this stem, such as "dynamic/token_pruning", in the table's order."""
+    numbers = ("top1_dense", "top1", "top1_change", "macs_dense_g", "macs_g", "throughput_dense_img_s",
+               "throughput_img_s", "time_gain_stated")
+    rows = [row for row in read_rows("dynamic.csv") if row["page"] == page]
+    return [Dynamic(**(row | {name: float(row[name]) if row[name] else None for name in numbers}
+                       | {"image_size": int(row["image_size"])})) for row in rows]

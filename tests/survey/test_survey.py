@@ -174,3 +174,38 @@ def test_svd_llm_stands_with_its_perplexities_beside_those_it_was_compared_with(
         ("SVD", "20 %"): 20061, ("ASVD", "20 %"): 11.14, ("SVD-LLM", "20 %"): 7.94,
         ("ASVD", "40 %"): 1407, ("SVD-LLM", "40 %"): 13.11}
     assert all(row.top1 is None and row.change is None and row.source == "arXiv 2403.07378v1" for row in rows.values())
+
+
+@pytest.mark.parametrize("page, method, model, setting, dense, top1", [        # typed from the sources
+    ("token_pruning", "DynamicViT", "DeiT-S", "keep 0.7, fine-tuned", 79.9, 79.32),
+    ("token_pruning", "EViT", "DeiT-S", "keep 0.5, trained so", 79.9, 78.5),
+    ("token_pruning", "Evo-ViT", "DeiT-S", "trained so", 79.9, 79.4),
+    ("token_merging", "ToMe", "DeiT-Ti", "r=13, trained so", 71.8, 71.27),
+    ("token_merging", "ToMe", "ViT-B/16", "r=13, off the shelf", 84.57, 82.6),
+    ("early_exit", "CF-ViT", "DeiT-S", "coarse 9x9, threshold 1: no picture leaves early", 79.9, 81.9),
+])
+def test_published_dynamic_networks_are_those_of_their_sources(page, method, model, setting, dense, top1):
+    found = [row for row in survey.dynamic(f"dynamic/{page}")
+             if (row.method, row.model, row.setting) == (method, model, setting)]
+    assert [(row.top1_dense, row.top1) for row in found] == [(dense, top1)]
+    assert found[0].change == pytest.approx(top1 - dense) and found[0].source
+
+
+def test_gains_of_dynamic_networks_come_from_both_throughputs_or_are_as_stated_and_never_from_one():
+    rows = {(row.method, row.model): row for page in ("token_merging", "early_exit", "token_pruning")
+            for row in survey.dynamic(f"dynamic/{page}")}
+    assert rows["ToMe", "DeiT-S"].time_gain == pytest.approx(1550 / 930)
+    assert (rows["A-ViT", "DeiT-Ti"].time_gain, rows["A-ViT", "DeiT-S"].time_gain) == (1.62, 1.38)
+    assert rows["Evo-ViT", "DeiT-S"].throughput_img_s == 1510 and rows["Evo-ViT", "DeiT-S"].time_gain is None
+    assert rows["DynamicViT", "DeiT-S"].macs_gain == pytest.approx(4.61 / 2.9)
+    assert rows["DynamicViT", "LV-ViT-M"].macs_gain is None
+
+
+def test_every_published_dynamic_network_has_a_source_and_stands_on_its_page_of_the_taxonomy():
+    from lightvit_lab.survey.leaves import read_rows
+
+    pages = {row["page"] for row in read_rows("dynamic.csv")}
+    assert pages == {leaf.page for leaf in survey.taxonomy() if leaf.branch == "Dynamic Networks"}
+    rows = [row for page in pages for row in survey.dynamic(page)]
+    assert len(rows) == len(read_rows("dynamic.csv")) >= 25 and all(row.source for row in rows)
+    assert all(row.top1 or row.change is not None or row.time_gain for row in rows)
