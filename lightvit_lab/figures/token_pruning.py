@@ -43,7 +43,7 @@ def kept_by_block(images: Tensor, kept: Sequence[Tensor], labels: Sequence[str],
     figure = go.Figure(sheets[-1])
     figure.frames = [go.Frame(name=name, data=[sheet], traces=[0]) for name, sheet in zip(names, sheets)]
     figure.update_xaxes(**_BARE).update_yaxes(**_BARE)
-    height = 115 * -(-len(images) // _ACROSS) + 130
+    height = 140 * -(-len(images) // _ACROSS) + 130
     return figure.update_layout(height=height, margin=dict(l=5, r=5, t=5, b=110), sliders=[_slider(names)])
 
 
@@ -77,8 +77,8 @@ def _greyed(image: Tensor, kept: Tensor | None, patch_size: int) -> numpy.ndarra
 def _slider(names: Sequence[str]) -> dict[str, Any]:
     now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [dict(method="animate", label=name, args=[[name], now]) for name in names]
-    return dict(active=len(names) - 1, steps=steps, currentvalue=dict(prefix="patches left: "), pad=dict(t=30), x=0.03,
-                len=0.94)
+    return dict(active=len(names) - 1, steps=steps, currentvalue=dict(prefix="patches left: "), pad=dict(t=30), x=0.07,
+                len=0.86)
 
 
 def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figure:
@@ -97,7 +97,7 @@ def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figu
     figure.add_trace(go.Scatter(x=middle, y=names, name="times as fast, measured", mode="markers",
                                 marker=style(1)["marker"], error_x=error_bars(middle, low, high),
                                 hovertemplate="%{y}: %{x:.2f} times as fast<extra></extra>"))
-    figure.update_xaxes(title="gain over the whole model", tickangle=0)
+    figure.update_xaxes(title="gain (times)", tickangle=0)
     figure.update_yaxes(autorange="reversed", tickvals=names, ticktext=[_folded(name) for name in names],
                         tickfont_size=12)
     plot = 46 * len(names) + 30
@@ -126,7 +126,7 @@ def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
                                     line=line, hovertemplate=f"{label}, %{{x}} px: %{{y:.2f}} times fewer MACs"
                                                              "<extra></extra>"))
     figure.update_xaxes(title="side of the picture (pixels)", tickvals=sizes, tickangle=0)
-    figure.update_yaxes(title="gain over the whole model")
+    figure.update_yaxes(title="gain (times)")
     below = 24 * 2 * len(labels)
     return figure.update_layout(height=400 + below, margin=dict(t=20, b=90 + below), legend=_legend_below(290))
 
