@@ -41,7 +41,7 @@ def merged_regions(images: Tensor, places: Sequence[Tensor], grid: tuple[int, in
     figure.frames = [go.Frame(name=str(block), data=step, traces=moving) for block, step in enumerate(steps)]
     figure.update_xaxes(**_BARE, constrain="domain").update_yaxes(**_BARE, constrain="domain")
     left = [_tokens(now) for now in places]
-    return figure.update_layout(height=400, margin=dict(l=5, r=5, t=10, b=110), showlegend=False,
+    return figure.update_layout(height=460, margin=dict(l=5, r=5, t=10, b=110), showlegend=False,
                                 sliders=[_slider(left)])
 
 
@@ -119,25 +119,33 @@ def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figur
     return figure.update_layout(height=330 + top, margin=dict(t=top), legend=_above())
 
 
-def gain_over_tokens(tokens: Sequence[int], macs: Sequence[float], times: Mapping[str, Sequence[Band]]) -> go.Figure:
+def gain_over_tokens(tokens: Sequence[int], macs: Mapping[str, Sequence[float]],
+                     times: Mapping[str, Sequence[Band]]) -> go.Figure:
     """How many times fewer MACs, and how many times as fast, over the tokens that enter; a line marks 1.
 
-    `times[label][i]` is (gain, low, high) at `tokens[i]`. Raises LabError where counts differ.
+    `macs[label][i]` is a gain at `tokens[i]`, `times[label][i]` one with its interval, (gain, low, high). Raises
+    LabError where counts differ.
     """
-    lengths = {len(tokens), len(macs), *(len(bands) for bands in times.values())}
+    lengths = {len(line) for line in (tokens, *macs.values(), *times.values())}
     if len(lengths) != 1 or not tokens:
-        raise LabError(f"gain_over_tokens: {len(tokens)} numbers of tokens, {len(macs)} gains in MACs, and times of "
-                       f"{[len(bands) for bands in times.values()]}; give one of each for every number of tokens")
-    figure = go.Figure(go.Scatter(x=list(tokens), y=list(macs), name="fewer MACs", mode="lines", line=style(0)["line"],
-                                  hovertemplate="%{x} tokens: %{y:.2f} times fewer MACs<extra></extra>"))
-    for index, (label, bands) in enumerate(times.items(), start=1):
-        middle, low, high = zip(*bands)
-        figure.add_trace(go.Scatter(x=list(tokens), y=middle, name=label, mode="lines+markers", **style(index),
-                                    error_y=error_bars(middle, low, high),
-                                    hovertemplate="%{x} tokens: %{y:.2f} times as fast<extra>" + label + "</extra>"))
+        raise LabError(f"gain_over_tokens: {len(tokens)} numbers of tokens, and lines of "
+                       f"{[len(line) for line in (*macs.values(), *times.values())]} gains; give one gain for every "
+                       "number of tokens")
+    figure = go.Figure([_gains(index, label, list(tokens), [(gain,) * 3 for gain in line])
+                        for index, (label, line) in enumerate(macs.items())])
+    for index, (label, line) in enumerate(times.items(), start=len(macs)):
+        figure.add_trace(_gains(index, label, list(tokens), line, measured=True))
     figure.add_hline(y=1, line=dict(color="#000000", width=1, dash="dash"))
     figure.update_xaxes(title="tokens that enter", type="log", tickvals=list(tokens),
                         ticktext=[str(count) for count in tokens], tickangle=0)
     figure.update_yaxes(title="gain (times)", rangemode="tozero")
-    top = 20 + _TITLES * (1 + len(times))
+    top = 20 + _TITLES * (len(macs) + len(times))
     return figure.update_layout(height=330 + top, margin=dict(t=top), legend=_above())
+
+
+def _gains(index: int, label: str, tokens: list[int], line: Sequence[Band], measured: bool = False) -> go.Scatter:
+    """Counted gains as a line, measured ones with markers and intervals."""
+    middle, low, high = zip(*line)
+    look = style(index) | {"error_y": error_bars(middle, low, high)} if measured else {"line": style(index)["line"]}
+    return go.Scatter(x=tokens, y=middle, name=label, mode="lines+markers" if measured else "lines", **look,
+                      hovertemplate="%{x} tokens: %{y:.2f} times<extra>" + label + "</extra>")
