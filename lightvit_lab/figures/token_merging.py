@@ -1,4 +1,4 @@
-"""Figures of token merging: regions on pictures with a slider over blocks, lines over blocks, gains over tokens."""
+"""Figures of token merging: which patches are one token, with a slider over blocks, and lines over blocks."""
 
 from __future__ import annotations
 
@@ -117,35 +117,3 @@ def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figur
     figure.update_xaxes(title="blocks passed", dtick=1).update_yaxes(title=unit, rangemode="tozero")
     top = 20 + _TITLES * len(lines)
     return figure.update_layout(height=330 + top, margin=dict(t=top), legend=_above())
-
-
-def gain_over_tokens(tokens: Sequence[int], macs: Mapping[str, Sequence[float]],
-                     times: Mapping[str, Sequence[Band]]) -> go.Figure:
-    """How many times fewer MACs, and how many times as fast, over the tokens that enter; a line marks 1.
-
-    `macs[label][i]` is a gain at `tokens[i]`, `times[label][i]` one with its interval, (gain, low, high). Raises
-    LabError where counts differ.
-    """
-    lengths = {len(line) for line in (tokens, *macs.values(), *times.values())}
-    if len(lengths) != 1 or not tokens:
-        raise LabError(f"gain_over_tokens: {len(tokens)} numbers of tokens, and lines of "
-                       f"{[len(line) for line in (*macs.values(), *times.values())]} gains; give one gain for every "
-                       "number of tokens")
-    figure = go.Figure([_gains(index, label, list(tokens), [(gain,) * 3 for gain in line])
-                        for index, (label, line) in enumerate(macs.items())])
-    for index, (label, line) in enumerate(times.items(), start=len(macs)):
-        figure.add_trace(_gains(index, label, list(tokens), line, measured=True))
-    figure.add_hline(y=1, line=dict(color="#000000", width=1, dash="dash"))
-    figure.update_xaxes(title="tokens that enter", type="log", tickvals=list(tokens),
-                        ticktext=[str(count) for count in tokens], tickangle=0)
-    figure.update_yaxes(title="gain (times)", rangemode="tozero")
-    top = 20 + _TITLES * (len(macs) + len(times))
-    return figure.update_layout(height=330 + top, margin=dict(t=top), legend=_above())
-
-
-def _gains(index: int, label: str, tokens: list[int], line: Sequence[Band], measured: bool = False) -> go.Scatter:
-    """Counted gains as a line, measured ones with markers and intervals."""
-    middle, low, high = zip(*line)
-    look = style(index) | {"error_y": error_bars(middle, low, high)} if measured else {"line": style(index)["line"]}
-    return go.Scatter(x=tokens, y=middle, name=label, mode="lines+markers" if measured else "lines", **look,
-                      hovertemplate="%{x} tokens: %{y:.2f} times<extra>" + label + "</extra>")

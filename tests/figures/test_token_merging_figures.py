@@ -69,19 +69,3 @@ def test_lines_over_blocks_begin_before_the_first_and_carry_their_intervals():
 def test_lines_of_different_lengths_and_none_are_refused(lines):
     with pytest.raises(LabError, match="as many"):
         figures.by_block(lines, "tokens")
-
-
-def test_gains_are_drawn_over_tokens_with_a_line_at_1_that_tells_faster_from_slower():
-    figure = figures.gain_over_tokens([65, 257], {"fewer MACs": [1.4, 1.6]}, {"fused": [(0.8, 0.7, 0.9), (1.3, 1.2, 1.5)]})
-    macs, fused = figure.data
-    assert list(macs.y) == [1.4, 1.6] and macs.mode == "lines" and list(fused.x) == [65, 257] and list(fused.y) == [0.8, 1.3]
-    assert list(fused.error_y.array) == pytest.approx([0.1, 0.2])
-    assert macs.line.dash != fused.line.dash and macs.error_y.array is None
-    assert figure.layout.shapes[0].y0 == figure.layout.shapes[0].y1 == 1
-    assert list(figure.layout.xaxis.ticktext) == ["65", "257"]
-
-
-@pytest.mark.parametrize("tokens, macs, bands", [([], [], []), ([65], [1.4, 1.6], [(1, 1, 1)]), ([65], [1.4], [])])
-def test_gains_for_fewer_numbers_of_tokens_than_named_are_refused(tokens, macs, bands):
-    with pytest.raises(LabError, match="every number of tokens"):
-        figures.gain_over_tokens(tokens, {"fewer MACs": macs}, {"fused": bands})
