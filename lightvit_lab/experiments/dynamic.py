@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .. import data, models, profiling
 from ..checkpoint import zoo
 from ..dynamic.adaptive_sampling import present_tokens
+from ..dynamic.choosing import Choose
 from ..dynamic.dynamicvit import fine_tune
 from ..dynamic.token_merging import merge_tokens
 from ..dynamic.token_pruning import prune_tokens
@@ -52,6 +53,22 @@ class Row:
         return self.call(model, **self.arguments)
 
 
+class AtRandom(Choose):
+    """Any `count` tokens, scored (batch, n), in another order for each picture: what a choice has to beat."""
+
+    def forward(self, scores: Tensor, count: int) -> Tensor:
+        return super().forward(torch.rand_like(scores), count)
+
+
+def prune_at_random(model: nn.Module, keep_ratio: float, layers: Sequence[int]) -> nn.Module:
+    """`prune_tokens`, as many tokens as "topk", whichever they are."""
+    pruned = prune_tokens(model, keep_ratio, layers, method="topk")
+    for block in pruned.blocks:
+        if hasattr(block, "choose"):
+            block.choose = AtRandom()
+    return pruned
+
+
 def _merging(r: int, mode: str = "weighted", schedule: str = "constant", proportional: bool = True,
              matching: str = "bipartite", stages: tuple[str, ...] = BOTH[:1], seeds: tuple[int, ...] = (0,)) -> Row:
     given = {"mode": mode, "schedule": schedule, "proportional_attention": proportional, "matching": matching}
@@ -82,6 +99,9 @@ def _pruning_rows() -> dict[str, Row]:
     rows = {f"{method} {ratio}": _pruning(method, ratio) for method in ("evit", "topk", "ats") for ratio in (0.9, 0.7, 0.3)}
     rows |= {f"{method} 0.5": _pruning(method, 0.5, BOTH, SEEDS) for method in ("evit", "topk")}
     rows |= {"ats 0.5": _pruning("ats", 0.5, BOTH), "ats 0.5, padded": _pruning("ats", 0.5, lengths="padded")}
+    rows |= {f"random {ratio}": Row(prune_at_random, {"keep_ratio": ratio, "layers": LAYERS}, {
+        "method": "random", "setting": f"keep {ratio}", "schedule": None, "proportional": None}, stages, seeds)
+        for ratio, stages, seeds in ((0.9, BOTH[:1], (0,)), (0.7, BOTH[:1], (0,)), (0.5, BOTH, SEEDS), (0.3, BOTH[:1], (0,)))}
     return rows | {"dynamicvit 0.5": _pruning("dynamicvit", 0.5, BOTH, SEEDS),
                    "dynamicvit 0.7": _pruning("dynamicvit", 0.7, BOTH[1:])}
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lightvit_lab import models
+from lightvit_lab.dynamic.choosing import kept_patches
 from lightvit_lab.dynamic.token_pruning import prune_tokens
 from lightvit_lab.experiments import compression, dynamic, keeping
 
@@ -65,7 +66,15 @@ def test_larger_pictures_are_timed_beside_the_same_model_whole(found):
     assert len(second["speedup"]) == 3 and all(value > 0 for value in second["speedup"])
 
 
+def test_random_choices_keep_as_many_tokens_and_differ_from_picture_to_picture():
+    torch.manual_seed(0)
+    model = models.create_model("lab_vit_student", dim=32, depth=4).eval()
+    pruned = dynamic.prune_at_random(model, 0.25, (1,))
+    (places,) = kept_patches(pruned, torch.randn(8, 3, 32, 32))
+    assert places.shape == (8, 16) and len({tuple(sorted(row)) for row in places.tolist()}) == 8
+
+
 def test_the_rows_of_the_book_have_every_method_the_pages_speak_of():
     merging, pruning = (dynamic.STUDIES[f"token_{kind}_cifar10"].values() for kind in ("merging", "pruning"))
     assert {row.shown["method"] for row in merging} == {"weighted", "mean", "max", "prune", "mlerp", "tofu", "cluster"}
-    assert {row.shown["method"] for row in pruning} == {"evit", "topk", "ats", "dynamicvit"}
+    assert {row.shown["method"] for row in pruning} == {"evit", "topk", "ats", "dynamicvit", "random"}
