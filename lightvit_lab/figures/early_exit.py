@@ -42,8 +42,8 @@ def exit_frontier(lines: Mapping[str, Sequence[tuple[float, float]]],
             hovertemplate=f"{label}: %{{x:.1f}} million, %{{y:.1f}} %<extra></extra>"))
     figure.add_trace(go.Scatter(x=[dense[0] / 1e6], y=[100 * dense[1]], mode="markers", name="without exits",
                                 marker=style(-1)["marker"] | {"size": 12}))
-    figure.update_xaxes(title="million MACs, mean of all pictures").update_yaxes(title="test accuracy (%)")
-    below = 24 * len(figure.data)
+    figure.update_xaxes(title="million MACs a picture").update_yaxes(title="test accuracy (%)")
+    below = 20 * len(figure.data)
     return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below), legend=_legend_below(270))
 
 
@@ -62,10 +62,11 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
         figure.add_trace(go.Bar(
             x=[100 * row[place] for row in shares.values()], y=names, orientation="h", name=end,
             marker=dict(color=shade, line=dict(color="#FFFFFF", width=1),
-                        pattern=dict(shape=PATTERNS[place % len(PATTERNS)], fgcolor="#777777", solidity=0.2)),
+                        pattern=dict(shape=PATTERNS[place % len(PATTERNS)], fillmode="overlay", solidity=0.15,
+                                     fgcolor="#000000" if place < len(ends) / 2 else "#FFFFFF")),
             hovertemplate=f"%{{y}}: %{{x:.1f}} % {end}<extra></extra>"))
     plot = 30 + 14 * len(names) + _LINE * sum(1 + name.count("<br>") for name in names)
-    below = 24 * len(ends)
+    below = 20 * len(ends)
     figure.update_xaxes(title="share of pictures (%)", range=[0, 100]).update_yaxes(autorange="reversed")
     return figure.update_layout(barmode="stack", height=plot + below + 120, margin=dict(t=20, b=100 + below),
                                 legend=_legend_below(plot) | {"traceorder": "normal"})
@@ -89,7 +90,7 @@ def reliability_diagram(found: Mapping[str, Reliability]) -> go.Figure:
             marker=style(index)["marker"] | {"size": size}, customdata=[one.counts[place] for place in bins],
             hovertemplate=f"{label}: %{{x:.0f}} % sure, %{{y:.0f}} % right, %{{customdata}} pictures<extra></extra>"))
     figure.update_xaxes(title="confidence (%)", range=[0, 103]).update_yaxes(title="right (%)", range=[0, 103])
-    below = 24 * len(figure.data)
+    below = 20 * len(figure.data)
     return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below), legend=_legend_below(270))
 
 
