@@ -140,8 +140,8 @@ def _unless_slower(model: nn.Module, merged: nn.Module, plan: Plan, inputs: Tens
     if ratio.high < 1:
         return merged
     warnings.warn(f"{_ME}: merging does not pay for inputs of {tuple(inputs.shape)} here: merging {plan['r']} takes "
-                  f"{ratio} of the time without; this copy merges nothing. Larger pictures, models or batches, or a "
-                  "larger r, may pay", stacklevel=3)
+                  f"{ratio.low:.2f} to {ratio.high:.2f} times as long as not merging; this copy merges nothing. Larger "
+                  "pictures, models or batches, or a larger r, may pay", stacklevel=3)
     return transformed(model, {**plan, "r": [0] * len(plan["r"])}, apply_merging)
 
 

@@ -19,13 +19,15 @@ from .low_rank import accuracy_over, errors_over_rank, spectra, time_over_rank
 from .pictures import gallery, patch_sequence, pictures_and_maps
 from .pruning import pruned_heads, sensitivity_curves
 from .runs import training_explorer
+from .token_merging import by_block, merged_regions
+from .token_pruning import gains_over_size, kept_by_block, kept_counts, promised_and_arrived
 from .two_models import compare_models
 
-__all__ = ["Card", "Explorer", "accuracy_over", "agreement", "attention_distance", "compare_models",
+__all__ = ["Card", "Explorer", "accuracy_over", "agreement", "attention_distance", "by_block", "compare_models",
            "cost_explorer", "cost_over_tokens", "directions", "energy_beyond_width", "errors_by_counter",
-           "errors_over_rank", "exit_frontier", "explorer", "four_columns", "gains", "gallery", "global_tokens",
-           "head_gallery", "loss_curves", "macs_and_time", "patch_sequence", "pictures_and_maps", "pruned_heads",
+           "errors_over_rank", "exit_frontier", "explorer", "four_columns", "gains", "gains_over_size", "gallery",
+           "global_tokens", "head_gallery", "kept_by_block", "kept_counts", "loss_curves", "macs_and_time",
+           "merged_regions", "patch_sequence", "pictures_and_maps", "promised_and_arrived", "pruned_heads",
            "reliability_diagram", "rollout_by_depth", "roofline", "scores_by_model", "sensitivity_curves",
-           "shares_leaving", "show", "similarity_matrices",
-           "soft_labels", "spectra", "stages", "time_over_rank", "times_by_model", "trade_off", "training_curves",
-           "training_explorer"]
+           "shares_leaving", "show", "similarity_matrices", "soft_labels", "spectra", "stages", "time_over_rank",
+           "times_by_model", "trade_off", "training_curves", "training_explorer"]
