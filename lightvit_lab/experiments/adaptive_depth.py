@@ -6,7 +6,7 @@ went through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from time import process_time
@@ -56,7 +56,7 @@ def skipping(model: nn.Module, pictures: Mapping[str, data.Pictures], share: flo
             **_scored(gated, pictures["test"], begin)}
 
 
-RUNS: dict[str, Callable[..., dict[str, Any]]] = {
+RUNS: dict[str, partial[dict[str, Any]]] = {
     "tokens halt": partial(halting, depth=3.0, ponder=0.01),
     "blocks are skipped": partial(skipping, share=0.5, start=0.5),
 }

@@ -7,8 +7,8 @@ and without the end as teacher; times are those of the first seed, in turns with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from time import process_time
 from typing import Any
 
@@ -85,8 +85,9 @@ def _kept(teaching: str, seed: int) -> dict[str, Any]:
     return kept("early_exit", about, lambda: _run(teaching, seed), f"exits, {teaching}, seed {seed}")
 
 
-def _kept_depth(label: str, make: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    about = [MODEL, zoo.card(f"{MODEL}/{DATASET}")["sha256"], TEST, sorted(adaptive_depth.TRAINING.items()), label]
+def _kept_depth(label: str, make: partial[dict[str, Any]]) -> dict[str, Any]:
+    about = [MODEL, zoo.card(f"{MODEL}/{DATASET}")["sha256"], TEST, sorted(adaptive_depth.TRAINING.items()), label,
+             sorted(make.keywords.items())]
     pictures = {split: _pictures(split, count) for split, count in (("train", None), ("test", TEST))}
     return {"label": label, **kept("early_exit", about, lambda: make(teacher(), pictures), label)}
 
