@@ -35,7 +35,7 @@ BOTH, COUNTED = ("off the shelf", "fine-tuned"), 16
 
 @dataclass(frozen=True)
 class Row:
-    """One way to have fewer tokens: a call and its arguments, what stands in the row as it is, how far it is followed."""
+    """One way to have fewer tokens: a call and its arguments, what stands in the row as it is, how far it goes."""
 
     call: Callable[..., nn.Module]
     arguments: Mapping[str, Any]
@@ -81,7 +81,8 @@ def _merging(r: int, mode: str = "weighted", schedule: str = "constant", proport
 
 def _merging_rows() -> dict[str, Row]:
     rows = {f"merge r={r}": _merging(r) for r in (2, 4, 6, 10)}
-    rows |= {"merge r=8": _merging(8, stages=BOTH, seeds=SEEDS), "prune r=8": _merging(8, "prune", stages=BOTH, seeds=SEEDS)}
+    rows |= {f"{label} r=8": _merging(8, mode, stages=BOTH, seeds=SEEDS)
+             for label, mode in (("merge", "weighted"), ("prune", "prune"))}
     rows |= {f"prune r={r}": _merging(r, "prune") for r in (4, 6, 10)}
     rows |= {f"{mode} r=8": _merging(8, mode) for mode in ("mean", "max", "mlerp", "tofu")}
     return rows | {"merge r=8, decreasing": _merging(8, schedule="decreasing"),
@@ -96,20 +97,21 @@ def _pruning(method: str, ratio: float, stages: tuple[str, ...] = BOTH[:1], seed
 
 
 def _pruning_rows() -> dict[str, Row]:
-    rows = {f"{method} {ratio}": _pruning(method, ratio) for method in ("evit", "topk", "ats") for ratio in (0.9, 0.7, 0.3)}
+    rows = {f"{method} {ratio}": _pruning(method, ratio)
+            for method in ("evit", "topk", "ats") for ratio in (0.9, 0.7, 0.3)}
     rows |= {f"{method} 0.5": _pruning(method, 0.5, BOTH, SEEDS) for method in ("evit", "topk")}
     rows |= {"ats 0.5": _pruning("ats", 0.5, BOTH), "ats 0.5, padded": _pruning("ats", 0.5, lengths="padded")}
     rows |= {f"random {ratio}": Row(prune_at_random, {"keep_ratio": ratio, "layers": LAYERS}, {
         "method": "random", "setting": f"keep {ratio}", "schedule": None, "proportional": None}, stages, seeds)
-        for ratio, stages, seeds in ((0.9, BOTH[:1], (0,)), (0.7, BOTH[:1], (0,)), (0.5, BOTH, SEEDS), (0.3, BOTH[:1], (0,)))}
+        for ratio, stages, seeds in ((0.5, BOTH, SEEDS), *((ratio, BOTH[:1], (0,)) for ratio in (0.9, 0.7, 0.3)))}
     return rows | {"dynamicvit 0.5": _pruning("dynamicvit", 0.5, BOTH, SEEDS),
                    "dynamicvit 0.7": _pruning("dynamicvit", 0.7, BOTH[1:])}
 
 
 STUDIES = {"token_merging_cifar10": _merging_rows(), "token_pruning_cifar10": _pruning_rows()}
 LARGER = {   # what is timed over the size of the picture, at a like share of tokens
-    "token_merging_cifar10": lambda tokens: {"merge 1/16 a block": _merging(tokens // 16), "prune 1/16 a block": _merging(
-        tokens // 16, "prune")},
+    "token_merging_cifar10": lambda tokens: {
+        "merge 1/16 a block": _merging(tokens // 16), "prune 1/16 a block": _merging(tokens // 16, "prune")},
     "token_pruning_cifar10": lambda tokens: {f"evit {ratio}": Row(
         prune_tokens, {"keep_ratio": ratio, "layers": (3, 6, 9), "method": "evit"}, {}) for ratio in (0.7, 0.5)},
 }
@@ -129,7 +131,8 @@ def study(name: str, labels: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def _kept(name: str, label: str, row: Row, stage: str, seed: int) -> dict[str, Any]:
-    about = [MODEL, zoo.card(f"{MODEL}/{DATASET}")["sha256"], TEST, sorted(FINE_TUNING.items()), row.recipe, stage, seed]
+    mark = zoo.card(f"{MODEL}/{DATASET}")["sha256"]
+    about = [MODEL, mark, TEST, sorted(FINE_TUNING.items()), row.recipe, stage, seed]
     return kept("dynamic", about, lambda: _run(row, stage, seed), f"{name}: {label}, {stage}, seed {seed}")
 
 
