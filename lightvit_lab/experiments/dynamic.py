@@ -28,8 +28,8 @@ from .compression import DATASET, FINE_TUNING, MODEL, TEST, described, fine_tune
 from .keeping import kept
 
 SEEDS, LAYERS = (0, 1, 2), (1, 3)
-BATCHES, TIMING_S = {"": 32, "_1": 1}, 90.0            # pictures a call by the ending of its keys, and seconds for each
-SIZES, LARGE, LARGE_BATCH, LARGE_S = (64, 128, 224, 320), "deit_tiny_patch16_224", 4, 20.0
+BATCHES, TIMING_S = {"": 32, "_1": 1}, 60.0            # pictures a call by the ending of its keys, and seconds for each
+SIZES, LARGE, LARGE_BATCH, LARGE_S = (64, 128, 224, 320), "deit_tiny_patch16_224", 4, 12.0
 BOTH, COUNTED = ("off the shelf", "fine-tuned"), 16
 
 
