@@ -139,12 +139,16 @@ def _ratio(seconds: dict[str, list[float]]) -> float:
 
 
 def _seconds_of_step(model: nn.Module, inputs: Tensor, choices: dict[str, Any]) -> float:
-    """Seconds of one forward and backward pass; any scalar made of the outputs will do as a loss."""
+    """Seconds of one forward and backward pass; any scalar made of the outputs will do as a loss.
+
+    Of the forward pass alone where no output learns, as where exits are trained beside a frozen end.
+    """
     with applied(model, choices):
         start = time.perf_counter()
         with cast(choices["precision"], inputs.device):
-            loss = sum(output.float().square().mean() for output in _tensors(model(inputs)))
-        loss.backward()
+            losses = [output.float().square().mean() for output in _tensors(model(inputs))]
+        if losses:
+            sum(losses).backward()
         return time.perf_counter() - start
 
 

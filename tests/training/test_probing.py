@@ -101,6 +101,11 @@ def test_probing_touches_neither_weights_nor_statistics_nor_gradients_nor_random
     assert (numpy.random.get_state()[1] == states[2]).all()
 
 
+def test_a_model_whose_answer_does_not_learn_is_probed_by_its_forward_pass():
+    model = _Slow("fused").requires_grad_(False)             # as exits that are trained beside a frozen end
+    assert probing.choose(model, torch.randn(8, 3, 8, 8), seconds=2.0)["attention"] == "written"
+
+
 def test_a_probed_run_ends_with_the_bits_of_one_told_the_same():
     torch.manual_seed(5)
     probed, told = _model(), _model()
