@@ -87,7 +87,7 @@ def _painted(cells: Tensor, image: Tensor) -> go.Image:
     counts = torch.bincount(index)
     means = torch.zeros(3, len(counts)).index_add(1, index, colours) / counts.clamp(min=1)
     sizes = [[f"token of {int(counts[place])} patches" for place in row] for row in cells.tolist()]
-    return go.Image(z=to_bytes(means[:, index].view(3, rows, columns)), text=sizes,
+    return go.Image(z=to_bytes(means[:, index].view(3, rows, columns)).tolist(), text=sizes,
                     hovertemplate="%{text}<extra></extra>")
 
 
