@@ -28,7 +28,7 @@ def kept_by_block(images: Tensor, kept: Sequence[Tensor], labels: Sequence[str],
     """Pictures (P, 3, H, W) in [0, 1] with the patches that are gone greyed out; a slider goes from choice to choice.
 
     `kept` holds for each choice the patches left, (P, k), row by row from 0, -1 for none, as `kept_patches` returns
-    them; `labels` name the choices. The slider needs no kernel and begins at the last choice. Raises LabError where
+    them; `labels` name the choices. The slider needs no kernel and begins at the first choice. Raises LabError where
     counts differ, and on a patch that is not in the picture.
     """
     if len(kept) != len(labels) or not len(kept) or any(len(places) != len(images) for places in kept):
@@ -40,7 +40,7 @@ def kept_by_block(images: Tensor, kept: Sequence[Tensor], labels: Sequence[str],
                        f"{max(places.max().item() for places in kept)}; give what kept_patches(model, inputs) returns")
     sheets = [_sheet(images, None, patch_size), *(_sheet(images, places, patch_size) for places in kept)]
     names = ["all", *labels]
-    figure = go.Figure(sheets[-1])
+    figure = go.Figure(sheets[1])
     figure.frames = [go.Frame(name=name, data=[sheet], traces=[0]) for name, sheet in zip(names, sheets)]
     figure.update_xaxes(**_BARE).update_yaxes(**_BARE)
     height = 140 * -(-len(images) // _ACROSS) + 130
@@ -77,7 +77,7 @@ def _greyed(image: Tensor, kept: Tensor | None, patch_size: int) -> numpy.ndarra
 def _slider(names: Sequence[str]) -> dict[str, Any]:
     now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [dict(method="animate", label=name, args=[[name], now]) for name in names]
-    return dict(active=len(names) - 1, steps=steps, currentvalue=dict(prefix="patches left: "), pad=dict(t=30), x=0.07,
+    return dict(active=1, steps=steps, currentvalue=dict(prefix="patches left: "), pad=dict(t=30), x=0.07,
                 len=0.86)
 
 

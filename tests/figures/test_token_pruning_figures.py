@@ -33,16 +33,16 @@ def test_dropped_patches_lose_their_colour_and_kept_ones_do_not_change():
         assert (gone == gone[..., :1]).all() and gone.min() > 190          # a light grey, the same in all channels
 
 
-def test_the_slider_goes_from_all_patches_over_every_choice_and_begins_at_the_last():
+def test_the_slider_goes_from_all_patches_over_every_choice_and_begins_at_the_first():
     kept = [torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([[0, -1, -1], [2, 3, -1]])]
     figure = figures.kept_by_block(IMAGES, kept, ["after block 1", "after block 3"], patch_size=4)
     names = [frame.name for frame in figure.frames]
     (slider,) = figure.layout.sliders
     assert names == ["all", "after block 1", "after block 3"] == [step.label for step in slider.steps]
-    assert [step.args[0] for step in slider.steps] == [(name,) for name in names] and slider.active == 2
+    assert [step.args[0] for step in slider.steps] == [(name,) for name in names] and slider.active == 1
     red = [(pixels(frame.data[0]) == [255, 0, 0]).all(-1).sum() // 144 for frame in figure.frames]
     assert red == [8, 6, 3]                                                 # patches of 12 x 12 that keep their colour
-    assert figure.data[0].source == figure.frames[-1].data[0].source
+    assert figure.data[0].source == figure.frames[1].data[0].source
 
 
 @pytest.mark.parametrize("kept, labels, says", [
