@@ -252,10 +252,9 @@ def _times(smaller: Mapping[str, nn.Module], dense: nn.Module) -> dict[str, dict
 
 def speed(times: profiling.Timings, dense: str, label: str) -> dict[str, Any]:
     """Latency in ms with its interval, and the dense model's time over its own, with that ratio's."""
-    one, ratio = times[label], times.ratio(dense, label)
-    middle = (ratio.low * ratio.high) ** 0.5 if ratio.value is None else ratio.value
+    one = times[label]
     return {"latency_ms": round(one.latency_ms, 3), "interval_ms": [round(edge, 3) for edge in one.interval_ms],
-            "speedup": [round(edge, 3) for edge in (middle, ratio.low, ratio.high)]}
+            "speedup": [round(edge, 3) for edge in times.ratio(dense, label).estimate]}
 
 
 def _scanned(part: str, prune: Callable[..., nn.Module]) -> list[dict[str, Any]]:

@@ -177,11 +177,9 @@ def times(models: dict[str, nn.Module]) -> dict[str, dict[str, Any]]:
         measured = profiling.measure({label: InBatches(model, size) for label, model in models.items()}, part,
                                      budget_s=TIMING_S, threads=torch.get_num_threads())
         for label, one in measured.items():
-            ratio = measured.ratio("no exits", label)
-            middle = (ratio.low * ratio.high) ** 0.5 if ratio.value is None else ratio.value
             found[label] |= {f"latency{suffix}_ms": round(one.latency_ms / count, 4),
                              f"interval{suffix}_ms": [round(edge / count, 4) for edge in one.interval_ms],
-                             f"speedup{suffix}": [round(edge, 3) for edge in (middle, ratio.low, ratio.high)],
+                             f"speedup{suffix}": [round(edge, 3) for edge in measured.ratio("no exits", label).estimate],
                              f"timed_macs{suffix}": _mean_macs(models[label], part)}
     return found
 

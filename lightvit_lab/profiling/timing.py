@@ -55,6 +55,11 @@ class Ratio:
     low: float
     high: float
 
+    @property
+    def estimate(self) -> tuple[float, float, float]:
+        """Middle, low, high: where there is no value, the middle is that of the interval, geometrically."""
+        return (self.low * self.high) ** 0.5 if self.value is None else self.value, self.low, self.high
+
     def __str__(self) -> str:
         if self.value is None:
             return f"no ratio: this machine is too noisy just now (between {self.low:.2f} and {self.high:.2f})"

@@ -73,7 +73,7 @@ def main() -> None:
         spent = [spent[0] + middle - start, spent[1] + time.perf_counter() - middle]
         none += ratio.value is None
         inside += ratio.low <= 1 <= ratio.high
-        ours.append(ratio.value or math.sqrt(ratio.low * ratio.high))
+        ours.append(ratio.estimate[0])
     for process in busy:
         process.terminate()
     print(f"{device_name()}, {given.neighbours} neighbours in bursts; {given.trials} trials; seconds spent {spent[0]:.0f} and {spent[1]:.0f}")

@@ -142,3 +142,8 @@ def test_nothing_to_time_is_refused():
         profiling.measure({"b": nn.Identity()}, {"a": torch.zeros(1)})
     with pytest.raises(LabError, match="'a' holds no image"):
         profiling.measure({"a": nn.Identity()}, torch.zeros(0, 3, 32, 32))
+
+
+def test_the_estimate_of_a_ratio_without_a_value_is_the_geometric_middle_of_its_interval():
+    assert timing.Ratio(None, 1.0, 4.0).estimate == (2.0, 1.0, 4.0)
+    assert timing.Ratio(1.5, 1.0, 4.0).estimate == (1.5, 1.0, 4.0)
