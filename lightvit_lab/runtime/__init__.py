@@ -1,4 +1,4 @@
-"""Device, seeds, threads, the user's cache, and the guard that lets timm be imported next to a CPU-only torch.
+"""Device, threads, the user's cache, and the guard that lets timm be imported next to a CPU-only torch.
 
 Imports torch only inside.
 """
@@ -6,7 +6,6 @@ Imports torch only inside.
 from __future__ import annotations
 
 import os
-import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,16 +61,6 @@ def cache() -> Path:
     return Path(folder).expanduser().absolute()
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and torch's global generators. Prefer an explicit generator where a function takes one."""
-    import numpy
-    import torch
-
-    random.seed(seed)
-    numpy.random.seed(seed)
-    torch.manual_seed(seed)
-
-
 def versions() -> dict[str, str]:
     """Version of Python and of the packages that a measured number depends on."""
     from importlib.metadata import PackageNotFoundError, version
@@ -116,7 +105,7 @@ def commit() -> str:
     """The checkout's commit, with "+" where the library differs from it; "unknown" outside a checkout."""
     import subprocess
 
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
