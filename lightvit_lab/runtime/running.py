@@ -97,6 +97,11 @@ def cast(precision: str, place: torch.device) -> AbstractContextManager:
     return torch.autocast(place.type, enabled=False) if _autocasts(place.type) else nullcontext()
 
 
+def native_bfloat16(place: torch.device) -> bool:
+    """Whether a GPU multiplies bfloat16 itself; older ones emulate it, more slowly than float32."""
+    return place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def synchronize(place: torch.device | None = None) -> None:
     """Wait until `place` (the device in use) has done all that it was given; a CPU always has.
 
