@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import LabError
+
 if TYPE_CHECKING:
     import torch
 
@@ -17,11 +19,18 @@ _library = None   # keeps the operator names of ensure_torchvision alive
 
 
 def device() -> "torch.device":
-    """The device to run on: `LIGHTVIT_DEVICE` if set, else cuda, else cpu."""
+    """The device to run on: `LIGHTVIT_DEVICE` if set, else cuda, else cpu.
+
+    Raises LabError if `LIGHTVIT_DEVICE` is no name of a device.
+    """
     import torch
 
-    chosen = os.environ.get("LIGHTVIT_DEVICE")
-    return torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = os.environ.get("LIGHTVIT_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(chosen)
+    except RuntimeError as error:
+        raise LabError(f"LIGHTVIT_DEVICE={chosen!r} is no device that torch knows; give cpu, cuda, cuda:1 (the "
+                       "second card) or mps (Apple), or unset it") from error
 
 
 def device_name() -> str:
