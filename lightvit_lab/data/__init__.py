@@ -40,11 +40,12 @@ def chosen(default: str = "shapes") -> str:
 
 def load(name: str | Path = "shapes", split: str = "train", image_size: int = 32, count: int | None = None,
          seed: int = 0, level: str = "standard") -> Pictures:
-    """Load one split of a set, or of a folder `name/{train,test}/<class>/*.jpg`, shuffled by `seed`.
+    """Load one split of a set, or of a folder `name/{train,test}/<class>/**/*.jpg`, shuffled by `seed`.
 
     Pictures are resized to `image_size` x `image_size` pixels. `val` is a tenth of the training pictures, carved out
     with a fixed seed; nothing is chosen on `test`. `count` keeps the first so many, None all; of `shapes`, which are
-    drawn by `seed` at a `level`, there are as many as asked for. Raises LabError on unknown names and splits, on a
+    drawn by `seed` at a `level`, there are as many as asked for. What a folder holds beside pictures is counted in a
+    warning. Raises LabError on unknown names and splits, on a
     count that is too large, and where files are missing or broken (it names them).
     """
     folder_path = _folder_of("data.load", name)
