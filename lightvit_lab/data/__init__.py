@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
 from ..runtime import cache
 from . import cifar10, decoded, digits, fashion_mnist, flowers, folder, shapes
 from .pictures import Pictures, resize
@@ -38,6 +38,7 @@ def chosen(default: str = "shapes") -> str:
     return name
 
 
+@partial(plain_numbers, caller="data.load")
 def load(name: str | Path = "shapes", split: str = "train", image_size: int = 32, count: int | None = None,
          seed: int = 0, level: str = "standard") -> Pictures:
     """Load one split of a set, or of a folder `name/{train,test}/<class>/**/*.jpg`, shuffled by `seed`.
@@ -51,6 +52,7 @@ def load(name: str | Path = "shapes", split: str = "train", image_size: int = 32
     folder_path = _folder_of("data.load", name)
     require_choice("data.load", "split", split, SPLITS)
     require_range("data.load", "image_size", image_size, 4, 1024)
+    require_range("data.load", "seed", seed, 0, 2**31)
     root()                      # a wrong LIGHTVIT_DATA is an error whatever the set
     if name == "shapes":
         pixels, labels, masks = shapes.read(split, image_size, count, seed, level)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import plain_numbers
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -54,6 +56,7 @@ class Pictures:
         return values.mul(gain).sub_(shift)
 
 
+@plain_numbers
 def resize(pixels: Tensor, size: int) -> Tensor:
     """Bytes (N, C, h, w) -> bytes (N, C, size, size), bilinear with antialiasing, a few at a time."""
     if pixels.shape[-2:] == (size, size):

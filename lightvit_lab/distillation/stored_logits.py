@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..data import Pictures
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
 from ..runtime.running import on_device
 from ..training import Batch
 from ..training.augment import AUGMENTATIONS, Batches, batch_order
@@ -72,6 +72,7 @@ class StoredLogits:
         return Seen(values.to(batch.inputs.device))
 
 
+@plain_numbers
 def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *, steps: int | None = None,
                  epochs: float = 1, batch_size: int = 64, seed: int = 0, augment: tuple[str, ...] = (),
                  top_k: int | None = None, progress: bool = True, teacher_precision: str = "auto") -> StoredLogits:

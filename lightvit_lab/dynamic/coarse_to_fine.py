@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..models.adapter import token_counts
 from ..models.steps import plain_blocks
 from ..models.transforming import Plan, transformed
@@ -107,6 +107,7 @@ def by_region(tokens: Tensor) -> Tensor:
     return tokens.unflatten(1, (side, 2, side, 2)).transpose(2, 3).flatten(1, 2).flatten(2, 3)
 
 
+@plain_numbers
 def coarse_to_fine(model: nn.Module, threshold: float, keep_ratio: float = 0.5) -> CoarseToFine:
     """`model` (the lab's ViT, timm's ViT or DeiT), copied, looking first at a picture of half the size.
 

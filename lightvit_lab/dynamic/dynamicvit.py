@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from ..models.vision_transformer import initialise_linear
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, cast, on_device
@@ -129,6 +129,7 @@ class PredictingBlock(WatchingBlock):
         masks.append(F.gumbel_softmax(logits, hard=True)[..., 0] * before)
 
 
+@plain_numbers
 @dataclass
 class KeepingObjective:
     """What DynamicViT pays for, an objective of `training.fit`; weights as published.
@@ -179,6 +180,7 @@ def predictors(model: nn.Module) -> list[PredictingBlock]:
     return found
 
 
+@plain_numbers
 def fine_tune(model: nn.Module, teacher: nn.Module, data: Pictures, ratio: float = 2.0, kl: float = 0.5,
               tokens: float = 0.5, **settings: Any) -> History:
     """Train `model`, of `prune_tokens(teacher, ..., method="dynamicvit")`, in place; `teacher` keeps all tokens.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
 from ..profiling import count
 from ..runtime.running import as_input, on_device
 from ..training import Score, wilson_interval
@@ -75,6 +75,7 @@ class ExitReport:
         return "\n".join([*lines, f"expected calibration error {self.reliability.error:.3f}"])
 
 
+@plain_numbers
 def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> ExitReport:
     """Run `model` on all of `data`, pictures really leaving by its rule, and say what became of each.
 
@@ -93,6 +94,7 @@ def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) ->
                       reliability(sure, right))
 
 
+@plain_numbers
 def reliability(sure: Tensor, right: Tensor, bins: int = BINS) -> Reliability:
     """Bins of confidences (N,) in [0, 1] against whether they were `right` (N,)."""
     require_range("reliability", "bins", bins, 1)
@@ -116,6 +118,7 @@ class _UpTo(nn.Module):
         return next(logits for place, logits in enumerate(self.model.each(inputs)) if place == self.place)
 
 
+@plain_numbers
 def exit_macs(model: EarlyExitViT, input_size: tuple[int, int, int] = (3, 224, 224)) -> tuple[int, ...]:
     """MACs of one picture (channels, height, width) that leaves at each exit; the end, with all exits, comes last."""
     require_exits("exit_macs", model)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_images, require_multiple, require_range
+from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range
 from ..models import adapter
 from ..profiling.splitting import evaluating
 from .maps import Target
@@ -24,6 +24,7 @@ from .passes import explaining, logits_of, parts, pass_size, shown
 from .relevance import require_target
 
 
+@plain_numbers
 def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None, steps: int = 32,
                          baseline: float = 0.0, progress: bool = True) -> Tensor:
     """Gradients along the straight line from `baseline` to the picture, times the way: (batch, height, width), signed.
@@ -42,6 +43,7 @@ def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None
     return torch.cat(maps).sum(dim=1).detach()
 
 
+@plain_numbers
 def deep_lift(model: nn.Module, inputs: Tensor, target: Target = None, baseline: float = 0.0) -> Tensor:
     """A caution, not a method for these models: captum's DeepLift, summed over channels, (batch, height, width).
 
@@ -77,6 +79,7 @@ def grad_cam(model: nn.Module, inputs: Tensor, target: Target = None, layer: nn.
     return torch.cat(found)[:, 0].detach()
 
 
+@plain_numbers
 def occlusion(model: nn.Module, inputs: Tensor, target: Target = None, patch_size: int = 4, stride: int | None = None,
               baseline: float = 0.0, progress: bool = True) -> Tensor:
     """By how much the target's logit falls when a patch is covered with `baseline`.
@@ -99,6 +102,7 @@ def occlusion(model: nn.Module, inputs: Tensor, target: Target = None, patch_siz
     return pixels[:, ::patch_size, ::patch_size] if stride == patch_size else pixels
 
 
+@plain_numbers
 def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_size: int = 4, samples: int = 512,
                 seed: int = 0, baseline: float = 0.0, progress: bool = True) -> Tensor:
     """Shapley values of patches, from `samples` random coalitions, signed.
@@ -128,6 +132,7 @@ def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_s
     return torch.cat(found).to(inputs.dtype).unflatten(1, (rows, columns))
 
 
+@plain_numbers
 @torch.no_grad()
 def completeness_gap(model: nn.Module, inputs: Tensor, attribution: Tensor, target: Target = None,
                      baseline: float = 0.0) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import plain_numbers
 from ..models import adapter
 from ..profiling.splitting import evaluating
 from .recording import record_attention
@@ -17,6 +18,7 @@ from .rollout import rollout
 Target = Tensor | Sequence[int] | int | None
 
 
+@plain_numbers
 def class_attention(model: nn.Module, inputs: Tensor, target: Target = None, block: int = -1) -> Tensor:
     """The class token's attention to each patch in one block, heads averaged: (batch, rows, columns). `target` is not used.
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, plain_numbers, require_choice
 from ..models import adapter
 from ..profiling.splitting import evaluating
 from .layerwise import attention_relevance
@@ -30,6 +30,7 @@ class _Passage(NamedTuple):
     mixed: Tensor     # (B, N, heads * head_dim), part of the graph
 
 
+@plain_numbers
 def relevance(model: nn.Module, inputs: Tensor, target: Tensor | Sequence[int] | int | None = None,
               rule: str = "attention") -> Tensor:
     """How much each first token bears on each last one, for the class `target`; (batch, N, N), row 0 for the class token.
@@ -53,6 +54,7 @@ def propagate(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
     return flow
 
 
+@plain_numbers
 def attention_gradients(model: nn.Module, inputs: Tensor, target: Tensor | Sequence[int] | int | None = None,
                         ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Attention weights of every block, the gradients of the target's logit by them, (batch, heads, N, N) each, and the

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError, require_images, require_multiple, require_range
+from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range
 from .vision_transformer import Block, initialise_linear
 
 
@@ -27,6 +27,7 @@ class Residual(nn.Module):
         return maps + self.layer(maps)
 
 
+@plain_numbers
 class Tokenizer(nn.Module):
     """Images (batch, channels, height, width) -> tokens (batch, tokens, widths[-1]), row by row.
 
@@ -82,6 +83,7 @@ class SequencePool(nn.Module):
         return (self.shares(tokens).transpose(1, 2) @ tokens).squeeze(1)
 
 
+@plain_numbers
 class CompactTransformer(nn.Module):
     """Images (batch, in_channels, image_size, image_size), normalised -> logits (batch, num_classes).
 

@@ -19,7 +19,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import LabError, require_choice, require_images, require_multiple, require_range
+from ..errors import LabError, number, plain_numbers, require_choice, require_images, require_multiple, require_range
 from .vision_transformer import initialise_linear
 
 Grid = tuple[int, int]   # rows and columns of image tokens
@@ -85,6 +85,7 @@ def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None) ->
     return (scores if bias is None else scores + bias).softmax(dim=-1, dtype=torch.float32)
 
 
+@plain_numbers
 class LightViTAttention(nn.Module):
     """Local attention in windows, plus what global tokens aggregate from all image tokens and broadcast to all of them.
 
@@ -296,6 +297,7 @@ class Stage(nn.ModuleList):
         return tokens.index_select(1, windows.inverse), grid
 
 
+@plain_numbers
 class LightViT(nn.Module):
     """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
@@ -394,8 +396,8 @@ class LightViT(nn.Module):
 
     def _stage_numbers(self, indices: int | Sequence[int] | None) -> list[int]:
         count = len(self.stages)
-        if indices is None or isinstance(indices, int):
-            indices = range(count - (count if indices is None else indices), count)
+        if indices is None or (single := number(indices)) is not None:
+            indices = range(count - (count if indices is None else int(single)), count)
         for index in indices:
             require_choice("LightViT", "indices", index, range(-count, count))
         return [index % count for index in indices]

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from .formulas import Spared, may_multiply
 from ..runtime.running import float_dtype, in_mode
 from .splitting import splitting
@@ -69,6 +69,7 @@ class Count:
         return "\n".join(lines)
 
 
+@plain_numbers
 def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> Count:
     """Count `model` on one image of `input_size` = (channels, height, width), in eval mode; the model is left untouched.
 

@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime import device_name
 from ..runtime.running import float_dtype, on_device
 from .counting import own_costs
@@ -104,6 +104,7 @@ def _line(name: str, work: Work) -> str:
             f"{work.share:6.1%}  {work.limit}")
 
 
+@plain_numbers
 def roofline(model: nn.Module, inputs: Tensor, peaks: Peaks | None = None, rounds: int = 10) -> Roofline:
     """Time every module that has MACs of its own on the batch `inputs` and place it under the machine's roof.
 
@@ -134,8 +135,6 @@ def roofline(model: nn.Module, inputs: Tensor, peaks: Peaks | None = None, round
 
 def _require_sense(inputs: Tensor, peaks: Peaks | None, rounds: int) -> None:
     require_range("roofline", "rounds", rounds, 1)
-    if not isinstance(rounds, int):
-        raise LabError(f"roofline: rounds={rounds}; give a whole number, e.g. rounds=10")
     if not isinstance(peaks, Peaks | None):
         raise LabError(f"roofline: peaks are {type(peaks).__name__}; give machine_peaks(), or nothing to measure them")
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..data import Pictures
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime import device_name
 from ..runtime.running import float_dtype, on_device
 from .augment import Batches
@@ -46,6 +46,7 @@ class History:
     terms: dict[str, list[float]] = field(default_factory=dict)
 
 
+@plain_numbers
 def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, batch_size: int = 64,
         steps: int | None = None, weight_decay: float = 0.05, label_smoothing: float = 0.0, warmup: float = 0.1,
         seed: int = 0, validation: Pictures | None = None, checks: int = 1, threads: int | None = None,

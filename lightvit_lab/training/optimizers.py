@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear")
@@ -71,6 +71,7 @@ class Muon(torch.optim.Optimizer):
                     value.add_(turned.view_as(value), alpha=-group["lr"] * scale)
 
 
+@plain_numbers
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     """(k, m, n) -> k matrices of the same singular vectors, with all singular values near 1 (0.7 to 1.2): Newton-Schulz."""
     tall = matrices.shape[1] > matrices.shape[2]
@@ -83,6 +84,7 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     return wide.mT if tall else wide
 
 
+@plain_numbers
 def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
     """AdamW (arXiv 1711.05101) for all, or `name="muon"`: Muon for what is hidden and a matrix, AdamW for the rest.
 

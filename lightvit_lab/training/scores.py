@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..data import Pictures
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime.running import as_input, on_device
 from .processes import Team
 
@@ -31,6 +31,7 @@ class Score:
         return f"{self.accuracy:.1%} (95 % interval {self.low:.1%} to {self.high:.1%}, {self.count:,} pictures)"
 
 
+@plain_numbers
 def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool = False) -> Score:
     """Score `model`, in eval mode on `runtime.device()` meanwhile, on every picture of `data`.
 
@@ -52,6 +53,7 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
     return Score(successes / len(data), *wilson_interval(successes, len(data)), len(data))
 
 
+@plain_numbers
 def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
     """95 % interval of a share (Wilson, 1927): honest near 0 and 1 and for small counts, where the textbook's is not."""
     share = successes / count
