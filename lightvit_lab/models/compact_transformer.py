@@ -117,6 +117,10 @@ class CompactTransformer(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
         nn.init.trunc_normal_(self.pos_embed, std=0.2)
 
+    def no_weight_decay(self) -> set[str]:
+        """The learned table, which no optimizer shall treat as a matrix."""
+        return {"pos_embed"}
+
     def forward_features(self, images: Tensor) -> Tensor:
         """All tokens after the last block and the final norm, (batch, tokens, dim)."""
         require_images("CompactTransformer", images, self.in_channels, self.image_size)

@@ -102,6 +102,10 @@ class LightViTAttention(nn.Module):
         self.kv_global = nn.Linear(dim, 2 * dim) if num_tokens else None
         self.proj = nn.Linear(dim, dim)
 
+    def no_weight_decay(self) -> set[str]:
+        """The learned table, which no optimizer shall treat as a matrix."""
+        return {"relative_position_bias_table"}
+
     def split_heads(self, tokens: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, N, parts * dim) -> `parts` tensors (B, heads, N, dim / heads)."""
         return tokens.unflatten(-1, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -341,6 +345,11 @@ class LightViT(nn.Module):
             if isinstance(module, LightViTAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
         nn.init.trunc_normal_(self.global_token, std=0.02)
+
+    def no_weight_decay(self) -> set[str]:
+        """The learned tables, those of the attention too, which no optimizer shall treat as matrices."""
+        held = [name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")]
+        return {"global_token", *held}
 
     def run_stages(self, images: Tensor, count: int | None = None) -> list[tuple[Tensor, Grid]]:
         """Tokens (B, T + N, dim), in reading order, and their grid after each of the first `count` stages."""

@@ -164,6 +164,10 @@ class VisionTransformer(nn.Module):
         if self.pos_embed.requires_grad:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
+    def no_weight_decay(self) -> set[str]:
+        """The learned tables, which no optimizer shall treat as matrices."""
+        return {"cls_token", "dist_token", "pos_embed"}
+
     def embed(self, images: Tensor) -> Tensor:
         """Images -> class token and image tokens with their positions added, (batch, 1 + tokens, dim)."""
         tokens = self.patch_embed(images)
