@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from ..models import adapter
+from ..models import timm_parts
 
 
 @dataclass
@@ -62,11 +62,11 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     LabError on layers that the model does not have, and on a model whose layers or attention cannot be read.
     """
     found = Seen(inputs)
-    with _taps(model, features, attention, found), adapter.both_heads(model):
+    with _taps(model, features, attention, found), timm_parts.both_heads(model):
         logits = (call or model)(inputs)
     _require_seen(model, features, attention, found)
     tokens = [*(value for value in found.features.values() if value.ndim == 3), *found.attention.values()]
-    found.prefix = adapter.num_prefix_tokens(model, tokens[0].shape[-2]) if tokens else 0
+    found.prefix = timm_parts.num_prefix_tokens(model) if tokens else 0
     if isinstance(logits, tuple):
         logits, found.token_logits = logits[0], logits[1].float()
     found.logits = logits.float()
@@ -76,7 +76,7 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
 @contextmanager
 def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], found: Seen) -> Iterator[None]:
     """Hooks that fill `found` at the next forward, and leave."""
-    blocks = adapter.blocks(model) if features else []
+    blocks = timm_parts.blocks(model) if features else []
     readers = _readers(model) if attention else []
 
     def keep_features(layer: int) -> Callable:
@@ -86,7 +86,7 @@ def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], f
 
     def keep_attention(layer: int) -> Callable:
         def hook(module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> None:
-            weights = adapter.attention_weights(module, *arguments, **keywords)
+            weights = timm_parts.attention_weights(module, *arguments, **keywords)
             if isinstance(weights, dict):
                 raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}) and "
                                "has no one square of weights a head to compare; AttentionTransfer compares its maps")
@@ -127,7 +127,7 @@ def _require_seen(model: nn.Module, features: Sequence[int], attention: Sequence
 
 def _readers(model: nn.Module) -> list[nn.Module]:
     try:
-        return list(adapter.attention_modules(model).values())
+        return list(timm_parts.attention_modules(model).values())
     except LabError as error:
         raise LabError(f"distill: {error}; AttentionTransfer compares where any network looks") from error
 
