@@ -50,10 +50,11 @@ classroom: $(VENV)/.book ## notebooks for students and teachers, answer key, poi
 bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench; done
 
-reference: $(VENV)/.book ## make the stored results anew (hours on one core; needs LIGHTVIT_DATA); on a GPU, time LightViT in bfloat16
+reference: $(VENV)/.test ## make the stored results anew (hours on one core; needs LIGHTVIT_DATA); a GPU is used and named
+	if $(BIN)/python -c "import sys; from lightvit_lab.runtime import device; sys.exit(device().type == 'cpu')"; then \
+		$(BIN)/python -m lightvit_lab.experiments.studies gpu_speed; \
+		LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py -k solutions; fi
 	$(BIN)/python -m lightvit_lab.experiments.studies
-	if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \
-		$(BIN)/python tests/bench/bench_lightvit.py --dtype bfloat16; fi
 
 zoo: $(VENV)/.book ## train the zoo's models anew (hours on one core; needs LIGHTVIT_DATA); a better one is replaced by none
 	$(BIN)/python -m lightvit_lab.checkpoint.zoo
