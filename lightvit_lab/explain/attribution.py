@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_images, require_multiple, require_range
-from ..models import adapter
+from ..models import timm_parts
 from ..profiling.splitting import evaluating
 from .maps import Target
 from .passes import explaining, logits_of, parts, pass_size, shown
@@ -187,7 +187,7 @@ def _as_feature_map(model: nn.Module, layer: nn.Module, inputs: Tensor) -> Itera
                            "of tokens (batch, tokens, dim) or of feature maps (batch, channels, rows, columns)")
         if output.ndim == 4:
             return maps(output).clone()
-        prefix, rows, columns = adapter.layout(model, inputs, output.shape[1])
+        prefix, rows, columns = timm_parts.layout(model, inputs, output.shape[1])
         image = maps(output[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns)))
         return torch.cat([output[:, :prefix], image.flatten(2).transpose(1, 2)], dim=1)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models import adapter
+from ..models import timm_parts
 from ..profiling.splitting import evaluating
 from .recording import record_attention
 from .relevance import relevance
@@ -37,13 +37,13 @@ def relevance_map(model: nn.Module, inputs: Tensor, target: Target = None, rule:
 
 
 def image_part(model: nn.Module, inputs: Tensor, token_map: Tensor) -> Tensor:
-    """The class token's row of `token_map` (batch, N, N), its own entry left out, as a grid over the picture.
+    """The rows of `token_map` (batch, N, N) that belong to the tokens the head reads, their mean, as a grid over the
+    picture: (batch, rows, columns), what tokens in front get left out.
 
-    (batch, rows, columns). Without a class token, the mean of all rows. Raises LabError if the tokens form no grid.
+    Raises LabError if the tokens form no grid.
     """
-    prefix, rows, columns = adapter.layout(model, inputs, token_map.shape[-1])
-    row = token_map[:, 0] if prefix else token_map.mean(dim=1)
-    return row[:, prefix:].unflatten(1, (rows, columns))
+    prefix, rows, columns = timm_parts.layout(model, inputs, token_map.shape[-1])
+    return timm_parts.read_by_head(model, token_map)[:, prefix:].unflatten(1, (rows, columns))
 
 
 @torch.no_grad()

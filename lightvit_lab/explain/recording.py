@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
-from ..models import adapter
+from ..models import timm_parts
 
 
 @contextmanager
@@ -26,14 +26,14 @@ def record_attention(model: nn.Module) -> Iterator[list[Tensor | dict[str, Tenso
     forward reaches the first block. Raises LabError if the model has no attention that can be read, or if nothing was
     recorded when the `with` block ends without an exception.
     """
-    modules = list(adapter.attention_modules(model).values())
+    modules = list(timm_parts.attention_modules(model).values())
     maps: list[Tensor | dict[str, Tensor]] = []
 
     @torch.no_grad()
     def look(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         if module is modules[0]:
             maps.clear()
-        maps.append(adapter.attention_weights(module, *arguments, **keywords))
+        maps.append(timm_parts.attention_weights(module, *arguments, **keywords))
 
     handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in modules]
     try:

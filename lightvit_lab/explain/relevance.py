@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice
-from ..models import adapter
+from ..models import timm_parts
 from ..profiling.splitting import evaluating
 from .layerwise import attention_relevance
 
@@ -79,11 +79,11 @@ def _passages(model: nn.Module) -> Iterator[list[_Passage]]:
     handles = []
 
     def watch(module: nn.Module) -> None:
-        values, mixer = adapter.values_and_mixed(module)
+        values, mixer = timm_parts.values_and_mixed(module)
 
         @torch.no_grad()
         def before(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            seen.append((adapter.attention_weights(module, *arguments, **keywords), values(arguments[0])))
+            seen.append((timm_parts.attention_weights(module, *arguments, **keywords), values(arguments[0])))
 
         def within(_: nn.Module, arguments: tuple[Any, ...]) -> None:
             found.append(_Passage(*seen.pop(), arguments[0]))
@@ -91,7 +91,7 @@ def _passages(model: nn.Module) -> Iterator[list[_Passage]]:
         handles.extend([module.register_forward_pre_hook(before, with_kwargs=True), mixer.register_forward_pre_hook(within)])
 
     try:
-        for module in adapter.attention_modules(model).values():
+        for module in timm_parts.attention_modules(model).values():
             watch(module)
         yield found
     finally:

@@ -14,7 +14,7 @@ from ..errors import LabError
 from ..explain import record_attention, relevance, rollout
 from ..figures.atlas import Atlas
 from ..figures.gather import atlas
-from ..models import adapter
+from ..models import timm_parts
 from ..profiling.splitting import evaluating
 
 Explainer = Callable[[nn.Module, Tensor, Any], Tensor]
@@ -37,7 +37,7 @@ def record(model: nn.Module, inputs: Tensor) -> Recorded:
         maps, logits = _attention(model, inputs)
     if not maps or any(isinstance(part, dict) or part.shape != maps[0].shape for part in maps):
         return Recorded(logits.softmax(-1), [], {}, 0, None)
-    prefix, *grid = adapter.layout(model, inputs, maps[0].shape[-1])
+    prefix, *grid = timm_parts.layout(model, inputs, maps[0].shape[-1])
     flows = {"rollout": rollout(maps)}
     try:
         flows["relevance"] = relevance(model, inputs)
@@ -48,7 +48,7 @@ def record(model: nn.Module, inputs: Tensor) -> Recorded:
 
 def _attention(model: nn.Module, inputs: Tensor) -> tuple[list[Any], Tensor]:
     try:
-        adapter.attention_modules(model)
+        timm_parts.attention_modules(model)
     except LabError:
         return [], model(inputs)
     with record_attention(model) as maps:

@@ -17,7 +17,7 @@ from ..errors import LabError
 from ..explain import attention_distance, record_attention, rollout
 from ..figures import attention as drawn
 from ..figures.display import TEMPLATE
-from ..models import adapter
+from ..models import timm_parts
 from ..profiling.splitting import evaluating
 from .boxes import alert
 from .reading import Album
@@ -74,7 +74,7 @@ class AttentionViews(ipywidgets.VBox):
                                                              part["broadcast"])
                     for block, part in enumerate(maps) if "aggregation" in part}
         inputs = self.album.inputs(slice(picture, picture + 1))
-        prefix, *grid = adapter.layout(self.album.model, inputs, maps[0].shape[-1])
+        prefix, *grid = timm_parts.layout(self.album.model, inputs, maps[0].shape[-1])
         place: dict[str, Any] = dict(prefix=prefix, grid=tuple(grid))
         return {"all heads": lambda: drawn.head_gallery(image, [part[0] for part in maps], **place),
                 "rollout by depth": lambda: drawn.rollout_by_depth(image, _depths(maps), **place),
