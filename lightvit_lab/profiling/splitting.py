@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from ..runtime.hooks import Hook, hooked
-from ..runtime.running import in_mode as evaluating  # until explain and widgets are converted
 
 
 @contextmanager
