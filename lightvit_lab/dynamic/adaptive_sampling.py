@@ -3,6 +3,7 @@
 Pictures of one batch then have different lengths. Between blocks they lie side by side, filled up with tokens that are
 exactly zero, which no token of a picture ever is. A block takes the tokens that are there out of this frame and
 computes on them alone; only in attention must pictures stay apart, and those of equal length go through it together.
+On a GPU each block waits for the device, since lengths have to be known before memory is taken.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..runtime.running import double
 from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
 from ..runtime.full_precision import full_precision
 from .choosing import Choose
@@ -87,7 +89,7 @@ class SamplingAttention(RaggedAttention):
         row = self.weigh(query[:, :, :1], key, mask)[:, :, 0]
         scores = (row * value.float().norm(dim=-1)).sum(dim=1)[:, self.prefix :]
         places = choose(scores, present[:, self.prefix :], keep_ratio)
-        front = torch.arange(self.prefix, device=places.device).expand(len(places), -1)
+        front = torch.arange(self.prefix, device=places.device).expand(places.shape[0], -1)
         places = torch.cat([front, places.where(places < 0, places + self.prefix)], dim=1)
         asking = places.clamp(min=0)[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1])
         return self.join(self.mix(query.gather(2, asking), key, value, mask)), places
@@ -120,14 +122,16 @@ class Sample(Choose):
     """Scores (batch, n) of the tokens `present` (batch, n) -> places (batch, longest), rising, -1 behind the last."""
 
     def forward(self, scores: Tensor, present: Tensor, keep_ratio: float) -> Tensor:
-        shares = (scores * present).double()
+        home, scores = scores.device, double(scores)
+        present = present.to(scores.device)
+        shares = scores * present
         rising = (shares / shares.sum(dim=1, keepdim=True)).cumsum(dim=1)
         counts = (keep_ratio * present.sum(dim=1, keepdim=True).double() - 1e-9).ceil()
         steps = torch.arange(int(counts.max()), device=scores.device).minimum(counts - 1)
         places = torch.searchsorted(rising, (2 * steps + 1) / (2 * counts)).clamp(max=scores.shape[1] - 1)
         drawn = torch.zeros_like(present).scatter(1, places, True)
         order = drawn.int().argsort(dim=1, descending=True, stable=True)[:, : int(drawn.sum(dim=1).max())]
-        return order.where(drawn.gather(1, order), -1)
+        return order.where(drawn.gather(1, order), -1).to(home)
 
 
 def unpacked(packed: Tensor, present: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class CoarseToFine(nn.Module):
     """Images -> logits (batch, classes), by a second look at those pictures that a first left unsure.
 
     In train mode every picture is looked at twice, and logits are those of the second look; `looks` returns both.
+    On a GPU the second look waits for the device to say which pictures are unsure.
     """
 
     def __init__(self, model: nn.Module, threshold: float, keep_ratio: float):
@@ -74,7 +75,8 @@ class CoarseToFine(nn.Module):
         """Logits with the share `keep_ratio` of the regions, those that matter most, in small patches."""
         count = kept_count(self.keep_ratio, regions.shape[1])
         order = self.choose(regions, regions.shape[1])
-        small = gather_tokens(self.fine_tokens(images), order[:, :count]).reshape(len(images), 4 * count, -1)
+        small = gather_tokens(self.fine_tokens(images), order[:, :count])
+        small = small.reshape(images.shape[0], 4 * count, -1)
         large = gather_tokens(self.coarse_tokens(images), order[:, count:])
         tokens = torch.cat([self._front(images), small, large], dim=1)
         for block in self.blocks:
@@ -94,7 +96,7 @@ class CoarseToFine(nn.Module):
         return embed_patches(self.patch_embed, images)
 
     def _front(self, images: Tensor) -> Tensor:
-        return (self.cls_token + self.pos_embed[:, :1]).expand(len(images), -1, -1)
+        return (self.cls_token + self.pos_embed[:, :1]).expand(images.shape[0], -1, -1)
 
 
 def by_region(tokens: Tensor) -> Tensor:

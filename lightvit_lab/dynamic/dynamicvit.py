@@ -17,6 +17,8 @@ from ..data import Pictures
 from ..errors import LabError
 from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
 from ..models.vision_transformer import initialise_linear
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, cast, on_device
 from ..runtime.full_precision import full_precision
 from ..training import Batch, History, fit, label_loss
 from .choosing import Choose
@@ -78,7 +80,8 @@ class MaskedAttention(HeldAttention):
         query, key, _ = self.split_heads(tokens)
         if kept is None:
             return self.weigh(query.float(), key.float())
-        return masked_softmax((query.float() @ key.float().mT) * self.scale, kept)
+        with cast("float32", tokens.device):
+            return masked_softmax((query.float() @ key.float().mT) * self.scale, kept)
 
     def forward(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
         query, key, value = self.split_heads(tokens)
@@ -145,8 +148,9 @@ class KeepingObjective:
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         pair = getattr(model, "module", model)                 # DistributedDataParallel wraps it
         logits, features = _seen(pair, model, batch.inputs)
-        with torch.no_grad():
-            wanted_logits, wanted = _seen(self.teacher.eval(), self.teacher, batch.inputs)
+        with on_device(self.teacher, place=batch.inputs.device):     # where `fit` has put it before
+            inputs = as_input(self.teacher, batch.inputs)
+            wanted_logits, wanted = _seen(self.teacher, self.teacher, inputs)
         blocks = predictors(pair)
         masks = blocks[0].decisions.masks
         terms = {"labels": label_loss(logits, batch),
@@ -191,8 +195,9 @@ def fine_tune(model: nn.Module, teacher: nn.Module, data: Pictures, ratio: float
 def _seen(model: nn.Module, call: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Logits, and all tokens after the last norm."""
     found: list[Tensor] = []
-    handle = model.norm.register_forward_hook(lambda _module, _given, tokens: found.append(tokens))
-    try:
+
+    def record(_norm: nn.Module, _given: tuple, _keywords: dict, tokens: Tensor) -> None:
+        found.append(tokens)
+
+    with hooked([Hook(model.norm, "output", record)]):
         return call(inputs), found[0]
-    finally:
-        handle.remove()

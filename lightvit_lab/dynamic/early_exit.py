@@ -117,8 +117,13 @@ class EarlyExitViT(nn.Module):
         yield finish(self.model, tokens)
 
     def leave(self, inputs: Tensor) -> Left:
-        """Run, and let pictures leave by the rule. Without one, all stay to the end."""
-        tokens, here = embed(self.model, inputs), torch.arange(len(inputs), device=inputs.device)
+        """Run, and let pictures leave by the rule. Without one, all stay to the end.
+
+        On a GPU each exit waits for the device, since who leaves has to be known before the next
+        block begins.
+        """
+        tokens = embed(self.model, inputs)
+        here = torch.arange(inputs.shape[0], device=inputs.device)
         seen: list[Tensor] = []
         left: list[tuple[Tensor, Tensor, int]] = []       # places in the batch, logits, exit
         for block in self.blocks:
@@ -130,9 +135,9 @@ class EarlyExitViT(nn.Module):
             if gone.any():
                 left.append((here[gone], seen[-1][gone], len(seen) - 1))
                 here, tokens, seen = here[~gone], tokens[~gone], [logits[~gone] for logits in seen]
-            if not len(here):
+            if not here.shape[0]:
                 break
-        if len(here) or not left:
+        if here.shape[0] or not left:
             left.append((here, finish(self.model, tokens), len(self.exits)))
         return _gathered(left)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import LabError, require_choice
@@ -47,6 +48,7 @@ def names() -> tuple[str, ...]:
     return tuple(_BUILDERS)
 
 
+@torch.inference_mode(False)      # weights made inside of it could never be trained
 def create_model(name: str, **kwargs: Any) -> nn.Module:
     """Build a model by name, with fresh weights unless timm is asked for `pretrained=True`.
 

@@ -168,7 +168,7 @@ class VisionTransformer(nn.Module):
         """Images -> class token and image tokens with their positions added, (batch, 1 + tokens, dim)."""
         tokens = self.patch_embed(images)
         prefix = self.cls_token if self.dist_token is None else torch.cat([self.cls_token, self.dist_token], dim=1)
-        return torch.cat([prefix.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
+        return torch.cat([prefix.expand(tokens.shape[0], -1, -1), tokens], dim=1) + self.pos_embed
 
     def forward_features(self, images: Tensor) -> Tensor:
         """All tokens after the last block and the final norm, (batch, 1 + tokens, dim); the class token comes first."""
