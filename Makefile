@@ -20,7 +20,7 @@ endif
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
-.PHONY: book test serve pdf notebooks classroom bench reference zoo test-book test-browser clean
+.PHONY: book test serve pdf notebooks classroom bench reference zoo test-book test-devices test-browser clean
 
 book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -31,6 +31,9 @@ test: $(VENV)/.test ## all tests but those of the built book
 
 test-book: $(VENV)/.test ## run every derived notebook in a clean kernel without network, with solutions and with stubs
 	LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py
+
+test-devices: $(VENV)/.test ## all pages and public functions on a second device made for the test, as on a GPU (needs a C++ compiler)
+	LIGHTVIT_TEST_DEVICES=1 $(BIN)/python -m pytest tests/devices
 
 test-browser: $(VENV)/.test ## look at the built book with a real browser (make book first)
 	LIGHTVIT_TEST_BROWSER=1 $(BIN)/python -m pytest -m browser tests/book

@@ -1,10 +1,14 @@
 """Whole numbers of any type are taken everywhere, and no others: counts, sizes, seeds, steps, layers."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
 
 import numpy
 import pytest
 import torch
+from torch import Tensor
 
 from lightvit_lab import checkpoint, data, explain, models, profiling, training
 from lightvit_lab.compression.low_rank import factorize
@@ -55,8 +59,8 @@ def test_infinity_is_no_number_in_a_range():
 
 def test_annotated_arguments_arrive_as_plain_numbers_and_others_untouched():
     @plain_numbers
-    def given(count: "int", share: "float" = 1.0, several: "Sequence[int]" = (), either: "Tensor | int" = 0,
-              name: "str" = "", *, last: "int | None" = None):
+    def given(count: int, share: float = 1.0, several: Sequence[int] = (), either: Tensor | int = 0,
+              name: str = "", *, last: int | None = None):
         return count, share, several, either, name, last
 
     weight = torch.tensor(2.0, requires_grad=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import plain_numbers
-from ..models.parts import attentions, block_names, head_shape, mlps, stream
+from ..models.timm_parts import attentions, block_names, head_shape, mlps, stream
 from .watching import products, sizes
 
 IMPORTANCES = ("magnitude", "taylor", "fisher", "activation", "random")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from ..models import adapter
+from ..models import timm_parts
 from ..runtime.hooks import Hook, hooked
 
 
@@ -64,12 +64,12 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     """
     found = Seen(inputs)
     hooks = [*_feature_hooks(model, features, found), *_attention_hooks(model, attention, found)]
-    with hooked(hooks), adapter.both_heads(model):
+    with hooked(hooks), timm_parts.both_heads(model):
         logits = (call or model)(inputs)
     _require_seen(model, features, attention, found)
     _require_graph(model, hooks, [*found.features.values(), *found.attention.values()])
     tokens = [*(value for value in found.features.values() if value.ndim == 3), *found.attention.values()]
-    found.prefix = adapter.num_prefix_tokens(model, tokens[0].shape[-2]) if tokens else 0
+    found.prefix = timm_parts.num_prefix_tokens(model) if tokens else 0
     if isinstance(logits, tuple):
         logits, found.token_logits = logits[0], logits[1].float()
     found.logits = logits.float()
@@ -78,7 +78,7 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
 
 def _feature_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> Iterator[Hook]:
     """Hooks that keep the outputs of the layers asked for."""
-    blocks = adapter.blocks(model) if layers else []
+    blocks = timm_parts.blocks(model) if layers else []
     for layer in layers:
         def keep(_module: nn.Module, _given: tuple, _keywords: dict, output: Tensor | tuple, layer: int = layer) -> None:
             found.features[layer] = _channels_second(model, output[0] if isinstance(output, tuple) else output)
@@ -90,7 +90,7 @@ def _attention_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> It
     readers = _readers(model) if layers else []
     for layer in layers:
         def keep(module: nn.Module, given: tuple, keywords: dict[str, Any], layer: int = layer) -> None:
-            weights = adapter.attention_weights(module, *given, **keywords)
+            weights = timm_parts.attention_weights(module, *given, **keywords)
             if isinstance(weights, dict):
                 raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}) and "
                                "has no one square of weights a head to compare; AttentionTransfer compares its maps")
@@ -127,7 +127,7 @@ def _require_seen(model: nn.Module, features: Sequence[int], attention: Sequence
 
 def _readers(model: nn.Module) -> list[nn.Module]:
     try:
-        return list(adapter.attention_modules(model).values())
+        return list(timm_parts.attention_modules(model).values())
     except LabError as error:
         raise LabError(f"distill: {error}; AttentionTransfer compares where any network looks") from error
 
