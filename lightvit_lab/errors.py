@@ -156,3 +156,30 @@ def require_images(caller: str, images: Any, channels: int | None = None, size: 
     if size is not None and tuple(shape[2:]) != (size, size):
         raise LabError(f"{caller}: images are {shape[2]} x {shape[3]} pixels, the model takes {size} x {size}; "
                        f"resize them, or build the model with image_size={shape[2]}")
+
+
+def require_logits(caller: str, model: Any, logits: Any, labels: Any = None) -> Any:
+    """`logits`, what `model` made of a batch. Raises LabError unless they are (batch, classes) and fit the `labels` (N,).
+
+    The features of a model without a head (num_classes=0) are none.
+    """
+    name, shape = type(model).__name__, getattr(logits, "shape", None)
+    inside = getattr(model, "_orig_mod", getattr(model, "module", model))
+    if shape is None or len(shape) != 2 or _is_headless(inside):
+        made = f"a {type(logits).__name__}" if shape is None else f"{tuple(shape)}"
+        made = f"{made}, features without a head" if shape is not None and len(shape) == 2 else made
+        raise LabError(f"{caller}: {name} makes no logits (batch, classes), but {made}; give a model that ends in one head, "
+                       'for example models.create_model("lab_vit", num_classes=10), and without features_only')
+    if labels is not None and len(labels):
+        low, high = int(labels.min()), int(labels.max())
+        if not 0 <= low <= high < shape[1]:
+            mend = f"create the model with num_classes={high + 1}" if low >= 0 else "labels count from 0"
+            raise LabError(f"{caller}: labels run from {low} to {high}, and {name} makes {shape[1]} logits; labels are 0 "
+                           f"to {shape[1] - 1}, so {mend}")
+    return logits
+
+
+def _is_headless(model: Any) -> bool:
+    """Whether a model says of itself that it has no classes, as timm's say by num_classes=0."""
+    classes = getattr(model, "num_classes", None)
+    return type(classes) is int and classes == 0

@@ -98,14 +98,13 @@ class _Sum:
             self.live.precision = found["teacher_precision"]
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        pair = getattr(model, "module", model)      # DistributedDataParallel wraps it
         needs = _needs(value for _, value in self.objectives)
         teacher = self.live.see(batch, *needs["teacher"])
-        student = see(pair.student, batch.inputs, *needs["student"], call=model)
+        student = see(model.student, batch.inputs, *needs["student"], call=model)
         terms = {}
         with cast("float32", batch.inputs.device):     # what was seen is float32: losses too
             for place, (name, objective) in enumerate(self.objectives):
-                term = pair.parts[str(place)] if str(place) in pair.parts else objective
+                term = model.parts[str(place)] if str(place) in model.parts else objective
                 terms[name] = objective.weight * term(student, teacher, batch)
         logits = student.logits if student.token_logits is None else (student.logits + student.token_logits) / 2
         return sum(terms.values()), logits, terms

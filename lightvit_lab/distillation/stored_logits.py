@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..data import Pictures
-from ..errors import LabError, plain_numbers, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_logits, require_range
 from ..runtime.running import on_device
 from ..training import Batch
 from ..training.augment import AUGMENTATIONS, Batches, batch_order
@@ -103,7 +103,8 @@ def _answers(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], progre
     batches = Batches(data, made_for["batch_size"], made_for["seed"], tuple(made_for["augment"]), place)
     first = batches(1)
     live.prepare(first.inputs, data, made_for)
-    classes, top_k = live.see(first).logits.shape[1], made_for["top_k"]
+    logits, top_k = require_logits("store_logits", live.model, live.see(first).logits, data.labels), made_for["top_k"]
+    classes = logits.shape[1]
     require_range("store_logits", "top_k", 1 if top_k is None else top_k, 1, classes)
     hidden = not progress or "LIGHTVIT_BOOK" in os.environ
     found = []

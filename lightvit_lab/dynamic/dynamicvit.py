@@ -147,12 +147,11 @@ class KeepingObjective:
     tokens: float = 0.5
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        pair = getattr(model, "module", model)                 # DistributedDataParallel wraps it
-        logits, features = _seen(pair, model, batch.inputs)
+        logits, features = _seen(model, model, batch.inputs)
         with on_device(self.teacher, place=batch.inputs.device):     # where `fit` has put it before
             inputs = as_input(self.teacher, batch.inputs)
             wanted_logits, wanted = _seen(self.teacher, self.teacher, inputs)
-        blocks = predictors(pair)
+        blocks = predictors(model)
         masks = blocks[0].decisions.masks
         terms = {"labels": label_loss(logits, batch),
                  "ratio": self.ratio * ratio_loss(masks, [block.share for block in blocks]),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import Pictures
-from ..errors import LabError, plain_numbers, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_logits, require_range
 from ..models.transforming import copied
 from ..runtime.running import as_input, on_device
 from .early_exit import EarlyExitViT, require_exits
@@ -31,7 +31,9 @@ def every_logit(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) ->
     with on_device(model):
         found = [torch.stack(model(as_input(model, data.batch(index)[0]), every=True)).float().cpu()
                  for index in torch.arange(len(data)).split(batch_size)]
-    return torch.cat(found, dim=1)
+    logits = torch.cat(found, dim=1)
+    require_logits("every_logit", model, logits[-1], data.labels)
+    return logits
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError, plain_numbers, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_logits, require_range
 from ..profiling import count
 from ..runtime.running import as_input, on_device
 from ..training import Score, wilson_interval
@@ -88,6 +88,7 @@ def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) ->
             logits, exits = model.leave(as_input(model, data.batch(index)[0]))
             left.append((logits.float().cpu(), exits.cpu()))
     logits, exits = (torch.cat(parts) for parts in zip(*left))
+    require_logits("exit_report", model, logits, data.labels)
     sure, right = confidence(logits), logits.argmax(1) == data.labels
     score = Score(right.float().mean().item(), *wilson_interval(int(right.sum()), len(right)), len(right))
     return ExitReport(exits, sure, right, exit_macs(model, tuple(data.batch(torch.arange(1))[0].shape[1:])), score,

@@ -86,7 +86,8 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
         batches = Batches(data, batch_size, seed, settings.augment, place, team.rank, team.count, float_dtype(model))
         inputs = batches(1).inputs
         require_normalised(inputs, data)
-        require_model(model, inputs[:2], data.labels)
+        labels = data.labels if validation is None else torch.cat([data.labels, validation.labels])
+        require_model(model, inputs[:2], labels, batch_size // team.count, plain=objective is None)
         file = _open(checkpoint, save_every, model, data, validation, settings, team)
         saved = file.read() if file else None
         choices = saved["choices"] if saved else team.same({**choose(model, inputs, threads, precision, attention),
@@ -126,11 +127,12 @@ class _Run:
               watch: Callable[[History, int], None] | None = None) -> None:
         """Train until the last step, with scores and saves on the way."""
         checks, steps, last = self.settings.checks, self.settings.steps, time.perf_counter()
-        wrapped = self.team.wrap(self.model.train())
+        self.model.train()
+        self.team.start_alike(self.model)
         self.optimizer.zero_grad()       # what others left is not ours to step along
         with self._bar(progress) as bar:
             while self.done < steps:
-                self._step(wrapped)
+                self._step()
                 scores_now = validation is not None and self.done * checks // steps > (self.done - 1) * checks // steps
                 if not (self._reads_now(file) or scores_now):
                     continue
@@ -150,14 +152,16 @@ class _Run:
         saves = file is not None and file.every is not None and self.done % file.every == 0
         return saves or self.done == self.settings.steps or self.done % self.read_every == 0
 
-    def _step(self, model: nn.Module) -> None:
+    def _step(self) -> None:
         """One step on the batch that its number names; the loss stays on the device."""
         batch = self.batches(self.done + 1)
+        self.team.share_buffers(self.model)
         seed_step(self.settings.seed, self.done + 1, self.team.rank)
         with cast(self.history.choices["precision"], batch.inputs.device):
-            found = self.objective(model, batch)
+            found = self.objective(self.model, batch)
         loss, logits, terms = (*found, {})[:3] if isinstance(found, tuple) else (found, None, {})
         loss.backward()
+        self.team.average_gradients(self.parameters)
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.optimizer.step(self._rate(self.done))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..data import Pictures
-from ..errors import LabError, plain_numbers, require_range
+from ..errors import LabError, plain_numbers, require_logits, require_range
 from ..runtime.running import as_input, on_device
 from .processes import Team
 
@@ -36,7 +36,8 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
     """Score `model`, in eval mode on `runtime.device()` meanwhile, on every picture of `data`.
 
     `flip=True` averages the logits of each picture and of its mirror image. Of several processes, each scores its share
-    and all return the score of the whole. Raises LabError if there are no pictures.
+    and all return the score of the whole. Raises LabError if there are no pictures, and on what are no logits (batch,
+    classes) for their labels.
     """
     require_range("evaluate", "batch_size", batch_size, 1)
     if len(data) == 0:
@@ -47,7 +48,9 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
         for index in torch.arange(team.rank, len(data), team.count).split(batch_size):
             inputs, labels = data.batch(index)
             inputs = as_input(model, inputs.to(place))
-            logits = model(inputs) + model(inputs.flip(-1)) if flip else model(inputs)
+            logits = require_logits("evaluate", model, model(inputs), data.labels)
+            if flip:
+                logits = logits + model(inputs.flip(-1))
             right += (logits.argmax(1) == labels.to(place)).sum()
         successes = int(team.total(right))
     return Score(successes / len(data), *wilson_interval(successes, len(data)), len(data))
