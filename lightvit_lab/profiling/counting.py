@@ -73,8 +73,12 @@ class Count:
 def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> Count:
     """Count `model` on one image of `input_size` = (channels, height, width), in eval mode; the model is left untouched.
 
-    Norms, activations, softmax and additions are not counted: by convention, MACs are those of products. A model whose
-    work depends on the image is counted on one of noise. Raises LabError if the model does not take such an image.
+    Norms, activations, softmax and additions are not counted: by convention, MACs are those of
+    products. A product of complex numbers counts as the real ones that are carried out: four, in a
+    convolution of torch three. What a forward computes outside of torch, in NumPy for example, is
+    seen by nobody, so it counts as nothing and `uncounted` does not name it. A model whose work
+    depends on the image is counted on one of noise. Raises LabError if the model does not take such
+    an image.
     """
     model = getattr(model, "_orig_mod", model)       # of torch.compile
     traffic = _anywhere(_run, model, lambda device: torch.rand(1, *input_size, device=device),
