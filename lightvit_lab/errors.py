@@ -164,8 +164,7 @@ def require_logits(caller: str, model: Any, logits: Any, labels: Any = None) -> 
     The features of a model without a head (num_classes=0) are none.
     """
     name, shape = type(model).__name__, getattr(logits, "shape", None)
-    inside = getattr(model, "_orig_mod", getattr(model, "module", model))
-    if shape is None or len(shape) != 2 or _is_headless(inside):
+    if shape is None or len(shape) != 2 or _is_headless(model):
         made = f"a {type(logits).__name__}" if shape is None else f"{tuple(shape)}"
         made = f"{made}, features without a head" if shape is not None and len(shape) == 2 else made
         raise LabError(f"{caller}: {name} makes no logits (batch, classes), but {made}; give a model that ends in one head, "

@@ -15,7 +15,8 @@ from torch.nn.utils import parametrize
 
 from ..data import Pictures
 from ..errors import LabError, number, plain_numbers, require_range
-from ..models.transforming import copied, transformed
+from ..models.transforming import copied, require_own_weights, transformed
+from ..runtime.wrapped import require_unwrapped
 from ..training import Batch, fit
 from ..training.objectives import Objective, label_objective
 from .sparsity import apply_sparsity, share_of_zeros, weighted_layers
@@ -61,6 +62,8 @@ def movement_prune(model: nn.Module, data: Pictures, ratio: float, steps: int, *
     if number(ratio) is None or not 0 < ratio < 1:
         raise LabError(f"movement_prune: ratio={ratio!r}; give the share of weights to make zero, 0 < ratio < 1")
     require_range("movement_prune", "steps", steps, 10)
+    require_unwrapped("movement_prune", model)
+    require_own_weights("movement_prune", model)
     student = copied(model)
     layers = weighted_layers("movement_prune", student)
     _require_full(layers)

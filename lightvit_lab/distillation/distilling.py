@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..data import Pictures
 from ..errors import LabError, require_range
 from ..runtime.running import as_input, cast, in_mode, on_device
+from ..runtime.wrapped import unwrapped
 from ..training import Batch, History, fit
 from ..training.processes import Team
 from ..training.randomness import same_states_afterwards
@@ -50,6 +51,8 @@ def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures, object
     teacher, student and objectives do not fit together.
     """
     _require(objectives, settings)
+    student = unwrapped(student)
+    teacher = unwrapped(teacher) if isinstance(teacher, nn.Module) else teacher
     run = {**_DEFAULTS, **settings}
     require_length(run["epochs"], run["steps"], run["batch_size"], len(data), Team().count)
     require_pictures(data)

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from ..data import Pictures
 from ..errors import LabError, plain_numbers, require_choice, require_logits, require_range
+from ..runtime import file_path
 from ..runtime.running import on_device
 from ..training import Batch
 from ..training.augment import AUGMENTATIONS, Batches, batch_order
@@ -44,7 +45,7 @@ class StoredLogits:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+        self.path = file_path(path)
         self.made_for, self._tensors, digest = _read(self.path)
         self.identity = f"stored logits {digest[:16]} of {self.made_for['teacher']}"
         self.num_classes, self.nbytes = self.made_for["num_classes"], self.path.stat().st_size
@@ -89,10 +90,10 @@ def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *,
     _require_run(data, run, top_k)
     made_for = {**_describe(data, run, _steps(data, run)), "steps": _steps(data, run), "teacher": live.identity,
                 "top_k": top_k}
-    if team.is_main and not _is_there(Path(path), made_for):
+    if team.is_main and not _is_there(file_path(path), made_for):
         with on_device(teacher) as place:
             tensors, classes = _answers(live, data, made_for, progress, place)
-        _write(Path(path), {**made_for, "num_classes": classes, "precision": live.precision}, tensors)
+        _write(file_path(path), {**made_for, "num_classes": classes, "precision": live.precision}, tensors)
     team.same(None)                 # the others wait for the file
     return StoredLogits(path)
 

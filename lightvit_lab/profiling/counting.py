@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..errors import LabError, plain_numbers
 from .formulas import Spared, may_multiply
 from ..runtime.running import float_dtype, in_mode
+from ..runtime.wrapped import unwrapped
 from .splitting import splitting
 
 
@@ -80,7 +81,7 @@ def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) ->
     depends on the image is counted on one of noise. Raises LabError if the model does not take such
     an image.
     """
-    model = getattr(model, "_orig_mod", model)       # of torch.compile
+    model = unwrapped(model)
     traffic = _anywhere(_run, model, lambda device: torch.rand(1, *input_size, device=device),
                         f"count: the model does not take an image of {tuple(input_size)}")
     macs = traffic.counter.get_total_flops() // 2

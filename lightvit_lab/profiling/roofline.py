@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import LabError, plain_numbers, require_range
 from ..runtime import device_name
 from ..runtime.running import float_dtype, on_device
+from ..runtime.wrapped import unwrapped
 from .counting import own_costs
 from .peaks import Peaks, device_clock, machine_peaks
 from .splitting import splitting
@@ -119,7 +120,7 @@ def roofline(model: nn.Module, inputs: Tensor, peaks: Peaks | None = None, round
     Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
     _require_sense(inputs, peaks, rounds)
-    model = getattr(model, "_orig_mod", model)          # of torch.compile
+    model = unwrapped(model)
     costs = own_costs(model, inputs, "roofline")
     if not any(costs.macs.values()):
         raise LabError(f"roofline: {type(model).__name__} has no matrix products or convolutions (not counted: "

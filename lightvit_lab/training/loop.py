@@ -17,6 +17,7 @@ from ..data import Pictures
 from ..errors import LabError, plain_numbers, require_range
 from ..runtime import device_name
 from ..runtime.running import float_dtype, on_device
+from ..runtime.wrapped import unwrapped
 from .augment import Batches
 from .objectives import Objective, label_objective, share_right
 from .optimizers import create_optimizer, schedule_factor
@@ -54,7 +55,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
         augment: tuple[str, ...] = (), objective: Objective | None = None, precision: str = "auto",
         attention: str = "auto", checkpoint: str | os.PathLike | None = None, save_every: int | None = None,
         watch: Callable[[History, int], None] | None = None) -> History:
-    """Train `model` in place on `data`: a fixed number of steps, a linear warm-up, then a fall of the rate to zero.
+    """Train `model`, or the one inside torch's wrappers, in place on `data`: a fixed number of steps, a linear warm-up, then a fall of the rate to zero.
 
     The number of steps is `steps`, or `epochs * len(data) / batch_size` rounded up. With `validation` the model is
     scored there `checks` times, evenly spread. `augment` takes any of "flip", "crop", "mixup", "cutmix" (a mirrored
@@ -73,7 +74,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     each process takes an equal slice of every batch. Raises LabError, before the first step, on what makes no run, and
     on a loss that is not finite.
     """
-    team = Team()
+    team, model = Team(), unwrapped(model)
     require_length(epochs, steps, batch_size, len(data), team.count)
     steps = steps or math.ceil(epochs * len(data) / batch_size)
     augment = (augment,) if isinstance(augment, str) else tuple(augment)

@@ -13,6 +13,7 @@ from torch import nn
 from ..data import Pictures
 from ..errors import LabError, plain_numbers, require_logits, require_range
 from ..runtime.running import as_input, on_device
+from ..runtime.wrapped import unwrapped
 from .processes import Team
 
 _STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)   # 97.5 % quantile, 1 to 9 degrees of freedom
@@ -42,7 +43,7 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
     require_range("evaluate", "batch_size", batch_size, 1)
     if len(data) == 0:
         raise LabError("evaluate: 0 pictures have no score; give at least one")
-    team = Team()
+    team, model = Team(), unwrapped(model)
     with on_device(model) as place:
         right = torch.zeros((), dtype=torch.long, device=place)
         for index in torch.arange(team.rank, len(data), team.count).split(batch_size):
