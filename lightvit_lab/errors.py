@@ -171,10 +171,11 @@ def require_logits(caller: str, model: Any, logits: Any, labels: Any = None) -> 
                        'for example models.create_model("lab_vit", num_classes=10), and without features_only')
     if labels is not None and len(labels):
         low, high = int(labels.min()), int(labels.max())
-        if not 0 <= low <= high < shape[1]:
-            mend = f"create the model with num_classes={high + 1}" if low >= 0 else "labels count from 0"
-            raise LabError(f"{caller}: labels run from {low} to {high}, and {name} makes {shape[1]} logits; labels are 0 "
-                           f"to {shape[1] - 1}, so {mend}")
+        if low < 0:
+            raise LabError(f"{caller}: the lowest label is {low}; labels count from 0")
+        if high >= shape[1]:
+            raise LabError(f"{caller}: labels run from {low} to {high}, and {name} makes {shape[1]} logits; labels are 0 to "
+                           f"{shape[1] - 1}. Create the model with num_classes={high + 1}")
     return logits
 
 
