@@ -59,6 +59,7 @@ class ExitReport:
         """Pictures that left at each exit."""
         return tuple(self.exits.bincount(minlength=len(self.macs)).tolist())
 
+    @plain_numbers
     def left_at(self, exit: int) -> Tensor:
         """Which pictures left at `exit`, from 0: their places in the set, the surest first."""
         require_choice("left_at", "exit", exit, range(len(self.macs)))

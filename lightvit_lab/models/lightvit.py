@@ -426,6 +426,7 @@ class LightViT(nn.Module):
         """The last linear layer, where timm looks for it."""
         return self.head
 
+    @plain_numbers
     def reset_classifier(self, num_classes: int) -> None:
         """Put a new last layer for another number of classes; 0 gives the features before it."""
         self.num_classes = num_classes

@@ -58,6 +58,7 @@ class Count:
         """Bytes of all stored weights and buffers."""
         return sum(self.bytes_by_dtype.values())
 
+    @plain_numbers
     def table(self, depth: int = 1) -> str:
         """MACs, their share and bytes moved of each module down to `depth`, and what was not counted."""
         lines = [f"{'module':40} {'MACs':>15} {'share':>7} {'MiB moved':>10}"]

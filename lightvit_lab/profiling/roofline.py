@@ -84,6 +84,7 @@ class Roofline:
         """Share of the time that goes to modules and parts without products."""
         return self.other_ms / (self.other_ms + sum(work.time_ms for work in self.modules))
 
+    @plain_numbers
     def table(self, top: int | None = None) -> str:
         """All modules, or the `top` that take longest; then the whole, what is no product, and the peaks."""
         shown = self.modules if top is None else sorted(self.modules, key=lambda work: -work.time_ms)[:top]
