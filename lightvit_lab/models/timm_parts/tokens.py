@@ -98,6 +98,12 @@ def head_tokens(model: nn.Module) -> slice:
     return slice(0 if reads_all else num_prefix_tokens(maker), None)
 
 
+def in_reading_order(model: nn.Module, layer: nn.Module) -> bool:
+    """Whether the tokens that `layer` gives stand row by row: inside LightViT's stages they stand window by window."""
+    maker = token_maker(model)
+    return not isinstance(maker, LightViT) or not any(layer is part for stage in maker.stages for part in stage.modules())
+
+
 def read_by_head(model: nn.Module, token_map: Tensor) -> Tensor:
     """The rows of `token_map` (batch, N, ...) that belong to the tokens the head reads, averaged: (batch, ...)."""
     return token_map[:, head_tokens(model)].mean(dim=1)
