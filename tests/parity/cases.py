@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,6 +46,14 @@ class Case:
         """A name for what a case is about, from its folder and what it says."""
         called = self.facts.get("constructor") or call_of(self.call)[0] or self.call[:40]
         return f"{self.source}: {called}" if called else self.source or "no source"
+
+    @property
+    def tolerance(self) -> tuple[float, float]:
+        """How far numbers may be apart, as a share of the largest of them, and the most that this counts for.
+
+        Cases that hold the statistics of many modules ask for a share of whatever is largest; all others stop at 1.
+        """
+        return self.facts.get("suggested_atol", 1e-4), math.inf if "stats" in self.facts else 1.0
 
     def tensor(self, name: str = "x") -> Tensor:
         """An input: as stored, or by the rule that the case gives. Raises KeyError where there is neither."""

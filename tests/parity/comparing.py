@@ -21,22 +21,22 @@ class Near:
     atol: float = 0.0
 
 
-def difference(expected: Any, found: Any, atol: float = ATOL) -> str:
+def difference(expected: Any, found: Any, atol: float = ATOL, most: float = 1.0) -> str:
     """"" if `found` is `expected`, else in which way it is not.
 
-    Floating numbers may differ by `atol`, and by as much less as the largest of them is below 1. Whole numbers, names
-    and shapes must be equal. Statistics are compared with those of the tensor found.
+    Floating numbers may differ by `atol` times the largest of them, or times `most` where that is less. Whole numbers,
+    names and shapes must be equal. Statistics are compared with those of the tensor found.
     """
     if isinstance(found, Near):
         return _far(_array(expected), _array(found.value), found.atol, found.rtol)
     if is_stats(expected):
-        return _unlike_stats(expected, found, atol)
+        return _unlike_stats(expected, found, atol, most)
     if expected is None or found is None:
         return "" if expected is found else f"expected {expected}, found {found}"
     if isinstance(expected, list) and expected and isinstance(expected[0], list) and isinstance(expected[0][0], str):
         return _unlike_rows(expected, found)
     expected, found = _array(expected), _array(found)
-    return _far(expected, found, max(LEAST, atol * min(1.0, _largest(expected))), RTOL)
+    return _far(expected, found, max(LEAST, atol * min(most, _largest(expected))), RTOL)
 
 
 def stats_of(tensor: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def stats_of(tensor: Any) -> dict[str, Any]:
             "max": array.max(), "l2": numpy.linalg.norm(array), "first8": array.ravel()[:8], "last8": array.ravel()[-8:]}
 
 
-def _unlike_stats(expected: dict[str, Any], found: Any, atol: float) -> str:
+def _unlike_stats(expected: dict[str, Any], found: Any, atol: float, most: float) -> str:
     ours = stats_of(found)
     if ours["shape"] != expected["shape"]:
         return f"shape {ours['shape']}, expected {expected['shape']}"
@@ -54,7 +54,7 @@ def _unlike_stats(expected: dict[str, Any], found: Any, atol: float) -> str:
     for name, value in expected.items():
         if name != "shape" and name not in ours:
             return f"{name} is no statistic that is known"
-        allowed = max(LEAST, atol * min(1.0, scale))
+        allowed = max(LEAST, atol * min(most, scale))
         if name != "shape" and (far := _far(_array(value), _array(ours[name]), allowed, RTOL)):
             return f"{name} {far}"
     return ""

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from .adapters import NOT_COMPARED, Adapter, NotCovered, adapter_of
 from .cases import Case, read_case
-from .comparing import ATOL, difference
+from .comparing import difference
 
 PASSED, FAILED, NOT_COVERED = "passed", "failed", "not yet covered"
 
@@ -74,12 +74,12 @@ def check(case: Case) -> Result:
 
 def _compared(case: Case, adapter: Adapter, found: list[tuple[str, object]]) -> Result:
     """Compare what an adapter `found`, by name; a name may come twice, from two implementations in the library."""
-    expected, atol = case.expected(adapter.settings), case.facts.get("suggested_atol", ATOL)
+    expected = case.expected(adapter.settings)
     wrong, agreed = [], set()
     for key, value in found:
         if key not in expected:
             continue
-        apart = difference(expected[key], value, atol)
+        apart = difference(expected[key], value, *case.tolerance)
         wrong += [f"{key}: {apart}"] if apart else []
         agreed.add(key)
     lines = wrong + list(_left_out(key for key in expected if key not in agreed))
@@ -95,4 +95,9 @@ def _left_out(keys: Iterable[str]) -> Iterator[str]:
         reason = next((why for pattern, why in NOT_COMPARED.items() if pattern.search(key)), "no adapter compares it")
         by_reason.setdefault(reason, []).append(key)
     for reason, names in by_reason.items():
-        yield f"not compared: {', '.join(names)} ({reason})"
+        yield f"not compared: {', '.join(dict.fromkeys(map(_shortened, names)))} ({reason})"
+
+
+def _shortened(name: str) -> str:
+    """Names of one group of three levels or more as one: `flops.fvcore_by_op.*`."""
+    return name if name.count(".") < 2 else ".".join(name.split(".")[:2]) + ".*"

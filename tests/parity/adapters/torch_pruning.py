@@ -13,7 +13,7 @@ from lightvit_lab.compression.structure import apply_pruning
 
 from ..cases import Case, call_of
 from . import Found, NotCovered, adapter
-from .shared import of_logits, parameters, weight_rows
+from .shared import parameters, weight_rows
 
 
 @adapter("a ViT cut by Torch-Pruning", lambda case: case.source == "torch-pruning" and "settings" in case.facts)
@@ -32,7 +32,8 @@ def run(case: Case) -> Found:
 
 def _of_model(model: nn.Module, images: Tensor) -> Found:
     logits = model.eval()(images)
-    yield from of_logits(logits)
+    yield "logits", logits
+    yield "logits_stats", logits
     yield "logits_first10", logits[0, :10]
     yield "after.params", parameters(model)
     yield "after.embed_dim", model.embed_dim
