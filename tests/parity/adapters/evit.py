@@ -7,7 +7,7 @@ from drawn_weights import fill
 from torch import Tensor, nn
 
 from lightvit_lab import models
-from lightvit_lab.dynamic.choosing import kept_count, kept_patches
+from lightvit_lab.dynamic.choosing import Choose, kept_count
 from lightvit_lab.dynamic.token_pruning import PruningBlock, prune_tokens, select_tokens
 from lightvit_lab.models.vision_transformer import Block
 
@@ -62,7 +62,7 @@ def run_model(case: Case) -> Found:
     model = prune_tokens(_model(case, settings), [rates[layer] for layer in layers], layers,
                          fuse=settings.get("fuse_token", False))
     yield from of_logits(model(images))
-    for stage, places in enumerate(_places(kept_patches(model, images))):
+    for stage, places in enumerate(_chosen(model, images)):
         yield f"idx_{stage}", places
     counts = [count - 1 for count in tokens_after_blocks(model, images[:1])]
     yield "patch_tokens_after_block", counts
@@ -74,20 +74,20 @@ def run_model(case: Case) -> Found:
 def _model(case: Case, settings: dict[str, object]) -> nn.Module:
     sizes = {key: settings[key] for key in ("embed_dim", "depth", "num_heads", "mlp_ratio", "qkv_bias") if key in settings}
     return fill(models.create_model(
-        "deit_tiny_patch16_224", img_size=case.image_shape()[1:], patch_size=settings["patch"],
+        "deit_tiny_patch16_224", img_size=case.image_shape()[1:], patch_size=settings.get("patch", settings.get("patch_size", 16)),
         num_classes=settings.get("num_classes", case.arrays["logits"].shape[1]), **sizes))
 
 
-def _places(left: list[Tensor]) -> list[Tensor]:
-    """Patches left after each choice -> their places among the tokens that were present, as EViT numbers them.
-
-    A fused token, which stands for no patch, came last.
-    """
-    places = left[:1]
-    for before, after in zip(left, left[1:]):
-        present = torch.cat([before, before.new_full((len(before), 1), -1)], dim=1)
-        places.append((present[:, None] == after[:, :, None]).int().argmax(-1))
-    return places
+@torch.no_grad()
+def _chosen(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """The places that each stage keeps, among the tokens that it was given."""
+    found: list[Tensor] = []
+    handles = [module.register_forward_hook(lambda _module, _given, places: found.append(places))
+               for module in model.modules() if isinstance(module, Choose)]
+    model(images)
+    for handle in handles:
+        handle.remove()
+    return found
 
 
 def macs_added(model: nn.Module, counts: list[int]) -> int:

@@ -16,8 +16,9 @@ from ..cases import Case
 from . import Found, NotCovered, adapter
 from .shared import drop_bias, flops, of_logits, parameters, weight_rows
 
-ONLY_IN_TRAINING = {"drop", "attn_drop", "proj_drop", "drop_rate", "attn_drop_rate", "drop_path", "drop_path_rate",
-                    "img_size", "weight_init"}
+# What says nothing in eval mode; the authors' stem looks at no patch size, and is 8 pixels a token.
+SAYS_NOTHING = {"drop", "attn_drop", "proj_drop", "drop_rate", "attn_drop_rate", "drop_path", "drop_path_rate",
+                "img_size", "weight_init", "patch_size"}
 
 
 def _constructor(case: Case) -> str:
@@ -25,8 +26,8 @@ def _constructor(case: Case) -> str:
 
 
 def _settings(case: Case) -> dict[str, Any]:
-    """What the case gave the constructor, less what says nothing in eval mode."""
-    return {key: value for key, value in case.facts.get("kwargs", {}).items() if key not in ONLY_IN_TRAINING}
+    """What the case gave the constructor, less what changes nothing."""
+    return {key: value for key, value in case.facts.get("kwargs", {}).items() if key not in SAYS_NOTHING}
 
 
 @adapter("LightViT", lambda case: _constructor(case) == "LightViT" or _constructor(case) in models.PUBLISHED)
@@ -58,8 +59,14 @@ def _model(case: Case) -> LightViT:
     model = LightViT(**arguments) if name == "LightViT" else models.create_model(name, **arguments)
     for module in model.modules():
         if isinstance(module, LightViTAttention):
-            drop_bias(module.qkv, biased)
+            _drop_biases(module, biased)
     return fill(model)
+
+
+def _drop_biases(attention: LightViTAttention, keep: bool) -> None:
+    for layer in (attention.qkv, attention.kv_global):
+        if layer is not None:
+            drop_bias(layer, keep)
 
 
 def macs_spared(model: LightViT, images: Tensor) -> int:
@@ -70,8 +77,7 @@ def macs_spared(model: LightViT, images: Tensor) -> int:
 
 
 def _stem(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    arguments = _settings(case)
-    stem = ConvStem(dim, arguments.get("patch_size", 8), arguments.get("in_dim", arguments.get("in_chans", 3)))
+    stem = ConvStem(dim, in_channels=_settings(case).get("in_chans", 3))
     return stem, lambda images: stem(images)[0]
 
 
@@ -92,7 +98,7 @@ def _attention(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tens
     settings = _settings(case)
     sizes = {key: settings[key] for key in ("num_heads", "num_tokens", "window_size") if key in settings}
     attention = LightViTAttention(dim, **{"num_heads": 8, "num_tokens": 1} | sizes)
-    drop_bias(attention.qkv, settings.get("qkv_bias", False))
+    _drop_biases(attention, settings.get("qkv_bias", False))
     return attention, _in_windows(case, attention, attention)
 
 
@@ -101,7 +107,7 @@ def _block(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]
     sizes = {key: settings[key] for key in ("num_heads", "num_tokens", "window_size", "mlp_ratio") if key in settings}
     block = Block(dim, **{"num_tokens": 1} | sizes)
     block.norm1.eps = block.norm2.eps = 1e-5        # PyTorch's own, of a block built alone; in the model it is 1e-6
-    drop_bias(block.attn.qkv, settings.get("qkv_bias", False))
+    _drop_biases(block.attn, settings.get("qkv_bias", False))
     return block, _in_windows(case, block, block.attn)
 
 

@@ -1,5 +1,8 @@
 """Token merging, against the official code: matchings of fixed tokens, and models of timm that merge."""
 
+import ast
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,12 +71,12 @@ def run_model(case: Case) -> Found:
 
 
 def _asked(case: Case, depth: int) -> dict[str, object]:
-    """`r` and its schedule: one number, one for each block, or the official pair (r, inflect)."""
-    r = case.facts["r"]
-    if not isinstance(r, list):
-        return {"r": r}
-    if len(r) == 2 and depth != 2:
-        if r[1] not in (0, -1):
-            raise NotCovered(f"inflect={r[1]}: the library has a constant schedule and a decreasing one")
-        return {"r": int(r[0]), "schedule": "decreasing" if r[1] else "constant"}
-    return {"r": r + [0] * (depth - len(r))}
+    """`r` and its schedule: one number, a list with one for each block, or the official pair (r, inflect)."""
+    said = re.search(r"model\.r\s*=\s*(\S.*)$", case.call)
+    r = ast.literal_eval(said[1]) if said else case.facts["r"]
+    if isinstance(r, list):
+        return {"r": (r + [0] * depth)[:depth]}
+    r, inflect = r if isinstance(r, tuple) else (r, 0)
+    if inflect not in (0, -1):
+        raise NotCovered(f"inflect={inflect}: the library has a constant schedule and a decreasing one")
+    return {"r": r, "schedule": "decreasing" if inflect else "constant"}
