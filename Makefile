@@ -2,6 +2,7 @@
 # pyproject.toml or constraints.txt change. README.md has the same steps in plain pip.
 #   PYTHON=python3.12   the interpreter (3.11 to 3.13)       PINNED=0         the newest versions, no constraints.txt
 #   TORCH_INDEX=cpu     PyTorch's small CPU wheels           LIGHTVIT_DATA=   folder with data sets (any path)
+#   LIGHTVIT_PARITY=    folder of reference outputs, for `make parity`
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := book
@@ -20,7 +21,7 @@ endif
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
-.PHONY: book test serve pdf notebooks classroom bench reference zoo test-book test-devices test-browser clean
+.PHONY: book test parity serve pdf notebooks classroom bench reference zoo test-book test-devices test-browser clean
 
 book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -28,6 +29,9 @@ book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 
 test: $(VENV)/.test ## all tests but those of the built book
 	$(BIN)/python -m pytest
+
+parity: $(VENV)/.test ## the library against stored outputs of other people's code (LIGHTVIT_PARITY, ../shared/parity)
+	$(BIN)/python tests/run_parity.py
 
 test-book: $(VENV)/.test ## run every derived notebook in a clean kernel without network, with solutions and with stubs
 	LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py
