@@ -1,4 +1,6 @@
-"""Weights and pictures by a rule of names, seeds and shapes alone, so that any implementation can be compared."""
+"""Weights and pictures by a rule of names, seeds and shapes alone, so that any implementation
+can be compared.
+"""
 
 import math
 import zlib
@@ -29,8 +31,12 @@ def fill(model: nn.Module, published: Callable[[str], str] = str) -> nn.Module:
 
     `published` gives the name that a weight has in the reference, where that is another.
     """
-    model.load_state_dict({key: drawn(published(key), value.shape) if value.is_floating_point() else value
-                           for key, value in model.state_dict().items()})
+    model.load_state_dict(
+        {
+            key: drawn(published(key), value.shape) if value.is_floating_point() else value
+            for key, value in model.state_dict().items()
+        }
+    )
     return model.eval()
 
 

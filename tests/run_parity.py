@@ -1,7 +1,8 @@
-"""`make parity`: the library against every fixture under LIGHTVIT_PARITY, by default ../shared/parity.
+"""`make parity`: the library against every fixture under LIGHTVIT_PARITY, by default
+../shared/parity.
 
-A relative path counts from the root of the checkout. Ends with 1 if a case failed; where there are no fixtures it says
-so and ends with 0.
+A relative path counts from the root of the checkout. Ends with 1 if a case failed; where there are
+no fixtures it says so and ends with 0.
 """
 
 import os
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> int:
     """Run all cases; returns the exit status."""
-    ensure_torchvision()   # before the adapters import timm
+    ensure_torchvision()  # before the adapters import timm
     torch.set_num_threads(1)
     from parity.runner import run
 

@@ -8,7 +8,7 @@ import torch
 
 from .cases import is_stats
 
-ATOL, RTOL = 1e-4, 2e-6     # as the fixtures ask; the second for sums and features far above 1
+ATOL, RTOL = 1e-4, 2e-6  # as the fixtures ask; the second for sums and features far above 1
 LEAST = 1e-7
 
 
@@ -24,8 +24,9 @@ class Near:
 def difference(expected: Any, found: Any, atol: float = ATOL, most: float = 1.0) -> str:
     """"" if `found` is `expected`, else in which way it is not.
 
-    Floating numbers may differ by `atol` times the largest of them, or times `most` where that is less. Whole numbers,
-    names and shapes must be equal. Statistics are compared with those of the tensor found.
+    Floating numbers may differ by `atol` times the largest of them, or times `most` where that is
+    less. Whole numbers, names and shapes must be equal. Statistics are compared with those of the
+    tensor found.
     """
     if isinstance(found, Near):
         return _far(_array(expected), _array(found.value), found.atol, found.rtol)
@@ -33,7 +34,12 @@ def difference(expected: Any, found: Any, atol: float = ATOL, most: float = 1.0)
         return _unlike_stats(expected, found, atol, most)
     if expected is None or found is None:
         return "" if expected is found else f"expected {expected}, found {found}"
-    if isinstance(expected, list) and expected and isinstance(expected[0], list) and isinstance(expected[0][0], str):
+    if (
+        isinstance(expected, list)
+        and expected
+        and isinstance(expected[0], list)
+        and isinstance(expected[0][0], str)
+    ):
         return _unlike_rows(expected, found)
     expected, found = _array(expected), _array(found)
     return _far(expected, found, max(LEAST, atol * min(most, _largest(expected))), RTOL)
@@ -42,8 +48,16 @@ def difference(expected: Any, found: Any, atol: float = ATOL, most: float = 1.0)
 def stats_of(tensor: Any) -> dict[str, Any]:
     """The statistics that fixtures store of a tensor."""
     array = _array(tensor).astype(float)
-    return {"shape": list(array.shape), "mean": array.mean(), "std": array.std(), "min": array.min(),
-            "max": array.max(), "l2": numpy.linalg.norm(array), "first8": array.ravel()[:8], "last8": array.ravel()[-8:]}
+    return {
+        "shape": list(array.shape),
+        "mean": array.mean(),
+        "std": array.std(),
+        "min": array.min(),
+        "max": array.max(),
+        "l2": numpy.linalg.norm(array),
+        "first8": array.ravel()[:8],
+        "last8": array.ravel()[-8:],
+    }
 
 
 def _unlike_stats(expected: dict[str, Any], found: Any, atol: float, most: float) -> str:
@@ -62,8 +76,10 @@ def _unlike_stats(expected: dict[str, Any], found: Any, atol: float, most: float
 
 def _unlike_rows(expected: list[list[Any]], found: list[list[Any]]) -> str:
     """Names, shapes and types of weights, in any order."""
-    wanted, ours = ({(row[0], tuple(row[1]), str(row[2]).removeprefix("torch.")) for row in rows}
-                    for rows in (expected, found))
+    wanted, ours = (
+        {(row[0], tuple(row[1]), str(row[2]).removeprefix("torch.")) for row in rows}
+        for rows in (expected, found)
+    )
     apart = sorted(wanted ^ ours)
     return f"{len(apart)} rows differ, such as {apart[0]}" if apart else ""
 
@@ -75,10 +91,11 @@ def _far(expected: numpy.ndarray, found: numpy.ndarray, atol: float, rtol: float
         wrong = int((expected != found).sum())
         return f"{wrong} of {expected.size} whole numbers differ" if wrong else ""
     gap, allowed = numpy.abs(expected.astype(float) - found), atol + rtol * numpy.abs(expected)
-    wrong = ~((gap <= allowed) | (expected == found))                # ~, so that NaN is wrong
+    wrong = ~((gap <= allowed) | (expected == found))  # ~, so that NaN is wrong
     if not wrong.any():
         return ""
-    return f"differs by {gap[wrong].max():.3g} (allowed {allowed[wrong].min():.3g}) in {wrong.sum()} of {wrong.size}"
+    most, least = gap[wrong].max(), allowed[wrong].min()
+    return f"differs by {most:.3g} (allowed {least:.3g}) in {wrong.sum()} of {wrong.size}"
 
 
 def _largest(array: numpy.ndarray) -> float:

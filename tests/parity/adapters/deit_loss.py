@@ -8,16 +8,30 @@ from ..cases import Case
 from . import Found, NotCovered, adapter
 
 
-@adapter("a loss of DeiT", lambda case: case.source == "facebookresearch/deit" and "cases" in case.facts,
-         settings=("base_criterion", "distillation_type", "alpha", "tau"))
+@adapter(
+    "a loss of DeiT",
+    lambda case: case.source == "facebookresearch/deit" and "cases" in case.facts,
+    settings=("base_criterion", "distillation_type", "alpha", "tau"),
+)
 def run(case: Case) -> Found:
-    """The loss and its gradients, for every setting. "none" is the loss with nothing for the teacher."""
+    """The loss and its gradients, for every setting. "none" is the loss with nothing for the
+    teacher.
+    """
     teacher = case.tensor("teacher")
     for place, one in enumerate(case.facts["cases"]):
         taught = one["distillation_type"] != "none"
-        student, token = (case.tensor(name).clone().requires_grad_() for name in ("student_cls", "student_dist"))
-        loss = deit_loss(student, token, teacher, _labels(case, one["base_criterion"]),
-                         one["distillation_type"] if taught else "hard", one["alpha"] if taught else 0.0, one["tau"])
+        student, token = (
+            case.tensor(name).clone().requires_grad_() for name in ("student_cls", "student_dist")
+        )
+        loss = deit_loss(
+            student,
+            token,
+            teacher,
+            _labels(case, one["base_criterion"]),
+            one["distillation_type"] if taught else "hard",
+            one["alpha"] if taught else 0.0,
+            one["tau"],
+        )
         loss.backward()
         yield f"cases.{place}.loss", loss.item()
         yield f"cases.{place}.grad_cls_l2", student.grad.norm().item()

@@ -1,4 +1,6 @@
-"""DynamicViT, against the official code: the predictor, the masked softmax, and a whole model in eval mode."""
+"""DynamicViT, against the official code: the predictor, the masked softmax, and a whole model in
+eval mode.
+"""
 
 import re
 
@@ -60,7 +62,16 @@ def run_model(case: Case) -> Found:
 
 
 def _model(case: Case, settings: dict[str, object]) -> nn.Module:
-    sizes = {key: settings[key] for key in ("embed_dim", "depth", "mlp_ratio", "qkv_bias") if key in settings}
+    sizes = {
+        key: settings[key]
+        for key in ("embed_dim", "depth", "mlp_ratio", "qkv_bias")
+        if key in settings
+    }
     return models.create_model(
-        "deit_tiny_patch16_224", img_size=case.image_shape()[1:], patch_size=settings.get("patch", settings.get("patch_size", 16)),
-        num_heads=settings.get("heads", settings.get("num_heads")), num_classes=settings.get("num_classes", case.arrays["logits"].shape[1]), **sizes)
+        "deit_tiny_patch16_224",
+        img_size=case.image_shape()[1:],
+        patch_size=settings.get("patch", settings.get("patch_size", 16)),
+        num_heads=settings.get("heads", settings.get("num_heads")),
+        num_classes=settings.get("num_classes", case.arrays["logits"].shape[1]),
+        **sizes,
+    )

@@ -33,9 +33,17 @@ def run_block(case: Case) -> Found:
     kept = block.choose(scores, kept_count(keep_rate, scores.shape[1]))
     mixed = tokens + whole.attn(whole.norm1(tokens))
     selected, output = select_tokens(mixed, scores, kept, fuse=fuse), block(tokens)
-    yield from {"attn": weights, "x_res": mixed, "idx": kept, "compl": _others(kept, scores.shape[1]),
-                "after_selection": selected, "y": output, "left_tokens": kept.shape[1],
-                "n_tokens_out": output.shape[1], "state_dict": weight_rows(block)}.items()
+    yield from {
+        "attn": weights,
+        "x_res": mixed,
+        "idx": kept,
+        "compl": _others(kept, scores.shape[1]),
+        "after_selection": selected,
+        "y": output,
+        "left_tokens": kept.shape[1],
+        "n_tokens_out": output.shape[1],
+        "state_dict": weight_rows(block),
+    }.items()
 
 
 def _block(settings: dict[str, object]) -> Block:
@@ -59,8 +67,12 @@ def run_model(case: Case) -> Found:
     settings, images = call_of(case.call)[2], case.tensor()
     rates = settings["keep_rate"]
     layers = [layer for layer, rate in enumerate(rates) if rate < 1]
-    model = prune_tokens(_model(case, settings), [rates[layer] for layer in layers], layers,
-                         fuse=settings.get("fuse_token", False))
+    model = prune_tokens(
+        _model(case, settings),
+        [rates[layer] for layer in layers],
+        layers,
+        fuse=settings.get("fuse_token", False),
+    )
     yield from of_logits(model(images))
     for stage, places in enumerate(_chosen(model, images)):
         yield f"idx_{stage}", places
@@ -68,22 +80,37 @@ def run_model(case: Case) -> Found:
     yield "patch_tokens_after_block", counts
     yield "params", parameters(model)
     yield "state_dict", weight_rows(model)
-    yield "flops.torch_flop_counter", flops(case, model) - 2 * macs_added(model, [model.patch_embed.num_patches, *counts])
+    yield "flops.torch_flop_counter", flops(case, model) - 2 * macs_added(
+        model, [model.patch_embed.num_patches, *counts]
+    )
 
 
 def _model(case: Case, settings: dict[str, object]) -> nn.Module:
-    sizes = {key: settings[key] for key in ("embed_dim", "depth", "num_heads", "mlp_ratio", "qkv_bias") if key in settings}
-    return fill(models.create_model(
-        "deit_tiny_patch16_224", img_size=case.image_shape()[1:], patch_size=settings.get("patch", settings.get("patch_size", 16)),
-        num_classes=settings.get("num_classes", case.arrays["logits"].shape[1]), **sizes))
+    sizes = {
+        key: settings[key]
+        for key in ("embed_dim", "depth", "num_heads", "mlp_ratio", "qkv_bias")
+        if key in settings
+    }
+    return fill(
+        models.create_model(
+            "deit_tiny_patch16_224",
+            img_size=case.image_shape()[1:],
+            patch_size=settings.get("patch", settings.get("patch_size", 16)),
+            num_classes=settings.get("num_classes", case.arrays["logits"].shape[1]),
+            **sizes,
+        )
+    )
 
 
 @torch.no_grad()
 def _chosen(model: nn.Module, images: Tensor) -> list[Tensor]:
     """The places that each stage keeps, among the tokens that it was given."""
     found: list[Tensor] = []
-    handles = [module.register_forward_hook(lambda _module, _given, places: found.append(places))
-               for module in model.modules() if isinstance(module, Choose)]
+    handles = [
+        module.register_forward_hook(lambda _module, _given, places: found.append(places))
+        for module in model.modules()
+        if isinstance(module, Choose)
+    ]
     model(images)
     for handle in handles:
         handle.remove()
@@ -91,7 +118,8 @@ def _chosen(model: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def macs_added(model: nn.Module, counts: list[int]) -> int:
-    """What the library multiplies beside the published products: one row of scores, and the fused token as a product.
+    """What the library multiplies beside the published products: one row of scores, and the fused
+    token as a product.
 
     Fused attention never shows its weights, so the class token's row is made again.
     """

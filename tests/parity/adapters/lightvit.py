@@ -10,15 +10,24 @@ from torch import Tensor, nn
 
 from lightvit_lab import models
 from lightvit_lab.models.lightvit import (
-    BiAttn, Block, ConvStem, LightViT, LightViTAttention, ResidualMergePatch, sort_into_windows)
+    BiAttn,
+    Block,
+    ConvStem,
+    LightViT,
+    LightViTAttention,
+    ResidualMergePatch,
+    sort_into_windows,
+)
 
 from ..cases import Case
 from . import Found, NotCovered, adapter
 from .shared import drop_bias, flops, of_logits, parameters, weight_rows
 
 # What says nothing in eval mode; the authors' stem looks at no patch size, and is 8 pixels a token.
-SAYS_NOTHING = {"drop", "attn_drop", "proj_drop", "drop_rate", "attn_drop_rate", "drop_path", "drop_path_rate",
-                "img_size", "weight_init", "patch_size"}
+SAYS_NOTHING = set(
+    "drop attn_drop proj_drop drop_rate attn_drop_rate drop_path drop_path_rate img_size "
+    "weight_init patch_size".split()
+)
 
 
 def _constructor(case: Case) -> str:
@@ -27,10 +36,15 @@ def _constructor(case: Case) -> str:
 
 def _settings(case: Case) -> dict[str, Any]:
     """What the case gave the constructor, less what changes nothing."""
-    return {key: value for key, value in case.facts.get("kwargs", {}).items() if key not in SAYS_NOTHING}
+    return {
+        key: value for key, value in case.facts.get("kwargs", {}).items() if key not in SAYS_NOTHING
+    }
 
 
-@adapter("LightViT", lambda case: _constructor(case) == "LightViT" or _constructor(case) in models.PUBLISHED)
+@adapter(
+    "LightViT",
+    lambda case: _constructor(case) == "LightViT" or _constructor(case) in models.PUBLISHED,
+)
 @torch.inference_mode()
 def run_model(case: Case) -> Found:
     """Logits, tokens after every part, weights and cost."""
@@ -41,7 +55,11 @@ def run_model(case: Case) -> Found:
     yield "forward_features", model.forward_head(model.forward_features(images), pre_logits=True)
     for name, value in tokens.items():
         yield f"stage{name.removeprefix('stages.')}_token0_16", value[:, :16]
-    parts = tokens | {"patch_embed": model.patch_embed(images)[0], "norm": normed, "neck": model.neck(normed)}
+    parts = tokens | {
+        "patch_embed": model.patch_embed(images)[0],
+        "norm": normed,
+        "neck": model.neck(normed),
+    }
     for name, value in parts.items():
         yield f"features.{name}", value
     yield "params", parameters(model)
@@ -64,16 +82,23 @@ def _model(case: Case) -> LightViT:
 
 
 def _drop_biases(attention: LightViTAttention, keep: bool) -> None:
+    """The biases of queries, keys and values come and go together, those of global tokens too."""
     for layer in (attention.qkv, attention.kv_global):
         if layer is not None:
             drop_bias(layer, keep)
 
 
 def macs_spared(model: LightViT, images: Tensor) -> int:
-    """What the library's gates spare: the mean's half of the spatial gate, dim / 4 products, is made once, not N times."""
+    """What the library's gates spare: the mean's half of the spatial gate, dim / 4 products, is
+    made once, not N times.
+    """
     counts = [tokens.shape[1] for tokens, _ in model.run_stages(images[:1])]
-    return sum(block.mlp.attn.norm.normalized_shape[0] // 4 * (count - 1)
-               for stage, count in zip(model.stages, counts) for block in stage if isinstance(block, Block))
+    return sum(
+        block.mlp.attn.norm.normalized_shape[0] // 4 * (count - 1)
+        for stage, count in zip(model.stages, counts)
+        for block in stage
+        if isinstance(block, Block)
+    )
 
 
 def _stem(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
@@ -96,7 +121,9 @@ def _merge(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]
 
 def _attention(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     settings = _settings(case)
-    sizes = {key: settings[key] for key in ("num_heads", "num_tokens", "window_size") if key in settings}
+    sizes = {
+        key: settings[key] for key in ("num_heads", "num_tokens", "window_size") if key in settings
+    }
     attention = LightViTAttention(dim, **{"num_heads": 8, "num_tokens": 1} | sizes)
     _drop_biases(attention, settings.get("qkv_bias", False))
     return attention, _in_windows(case, attention, attention)
@@ -104,9 +131,13 @@ def _attention(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tens
 
 def _block(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     settings = _settings(case)
-    sizes = {key: settings[key] for key in ("num_heads", "num_tokens", "window_size", "mlp_ratio") if key in settings}
+    sizes = {
+        key: settings[key]
+        for key in ("num_heads", "num_tokens", "window_size", "mlp_ratio")
+        if key in settings
+    }
     block = Block(dim, **{"num_tokens": 1} | sizes)
-    block.norm1.eps = block.norm2.eps = 1e-5        # PyTorch's own, of a block built alone; in the model it is 1e-6
+    block.norm1.eps = block.norm2.eps = 1e-5  # of a block built alone; in the model it is 1e-6
     _drop_biases(block.attn, settings.get("qkv_bias", False))
     return block, _in_windows(case, block, block.attn)
 
@@ -117,14 +148,23 @@ def _grid(case: Case) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def _in_windows(case: Case, layer: nn.Module, attention: LightViTAttention) -> Callable[[Tensor], Tensor]:
-    """A layer that works in window order, given and giving the global tokens and the map in reading order."""
+def _in_windows(
+    case: Case, layer: nn.Module, attention: LightViTAttention
+) -> Callable[[Tensor], Tensor]:
+    """A layer that works in window order, given and giving the global tokens and the map in
+    reading order.
+    """
     windows = sort_into_windows(_grid(case), attention.window_size, attention.num_tokens)
     return lambda tokens: layer(tokens[:, windows.order], windows)[:, windows.inverse]
 
 
-PARTS = {"ConvStem": (_stem, "embed_dim"), "BiAttn": (_gates, "in_channels"), "ResidualMergePatch": (_merge, "dim"),
-         "LightViTAttention": (_attention, "dim"), "Block": (_block, "dim")}
+PARTS = {
+    "ConvStem": (_stem, "embed_dim"),
+    "BiAttn": (_gates, "in_channels"),
+    "ResidualMergePatch": (_merge, "dim"),
+    "LightViTAttention": (_attention, "dim"),
+    "Block": (_block, "dim"),
+}
 
 
 @adapter("a part of LightViT", lambda case: _constructor(case) in PARTS)

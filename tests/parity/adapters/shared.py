@@ -1,4 +1,6 @@
-"""What several adapters need: models of timm as a case names them, weights by the rule, and common numbers."""
+"""What several adapters need: models of timm as a case names them, weights by the rule, and
+common numbers.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +17,18 @@ from . import Found
 
 
 def timm_model(case: Case, name: str = "", **arguments: Any) -> nn.Module:
-    """The model of `timm.create_model(...)` in the words of a case, or of `name`, built by the library and filled."""
+    """The model of `timm.create_model(...)` in the words of a case, or of `name`, built by the
+    library and filled.
+    """
     if not name:
         _, (name, *_), arguments = call_of(case.call, "timm.create_model")
     return fill(models.create_model(name, **_size_of(case, name), **arguments))
 
 
 def _size_of(case: Case, name: str) -> dict[str, Any]:
-    """`img_size`, where the pictures of a case have another than a plain ViT of that name asks for."""
+    """`img_size`, where the pictures of a case have another than a plain ViT of that name asks
+    for.
+    """
     size = case.image_shape()[1:]
     default = timm.get_pretrained_cfg(name)
     plain = name.startswith(("vit_", "deit_")) and default is not None
@@ -33,7 +39,10 @@ def _size_of(case: Case, name: str) -> dict[str, Any]:
 
 def weight_rows(model: nn.Module, published: Callable[[str], str] = str) -> list[list[Any]]:
     """[name, shape, type] of each weight, by its published name, as fixtures list them."""
-    return [[published(key), list(value.shape), str(value.dtype)] for key, value in model.state_dict().items()]
+    return [
+        [published(key), list(value.shape), str(value.dtype)]
+        for key, value in model.state_dict().items()
+    ]
 
 
 def parameters(model: nn.Module) -> int:
@@ -64,8 +73,10 @@ def flops(case: Case, model: nn.Module) -> int:
 def tokens_after_blocks(model: nn.Module, images: Tensor) -> list[int]:
     """How many tokens each block hands on."""
     counts: list[int] = []
-    handles = [block.register_forward_hook(lambda _module, _given, tokens: counts.append(tokens.shape[1]))
-               for block in model.blocks]
+    handles = [
+        block.register_forward_hook(lambda _module, _given, tokens: counts.append(tokens.shape[1]))
+        for block in model.blocks
+    ]
     model(images)
     for handle in handles:
         handle.remove()

@@ -1,4 +1,6 @@
-"""Whole models of timm, through the library's `create_model`; a plain ViT through the lab's own as well."""
+"""Whole models of timm, through the library's `create_model`; a plain ViT through the lab's own
+as well.
+"""
 
 from typing import Any
 
@@ -43,14 +45,24 @@ def run(case: Case) -> Found:
 
 
 def lab_model(model: nn.Module) -> VisionTransformer | None:
-    """The lab's own ViT of the sizes of timm's `model`; None where timm's is no plain one of square pictures."""
+    """The lab's own ViT of the sizes of timm's `model`; None where timm's is no plain one of
+    square pictures.
+    """
     if not isinstance(model, TimmVisionTransformer) or len(set(model.patch_embed.img_size)) > 1:
         return None
     block, distilled = model.blocks[0], getattr(model, "dist_token", None) is not None
     ours = VisionTransformer(
-        model.patch_embed.img_size[0], model.patch_embed.patch_size[0], model.patch_embed.proj.in_channels,
-        model.num_classes, model.embed_dim, len(model.blocks), block.attn.num_heads,
-        block.mlp.fc1.out_features / model.embed_dim, embedding="patch", distilled=distilled)
+        model.patch_embed.img_size[0],
+        model.patch_embed.patch_size[0],
+        model.patch_embed.proj.in_channels,
+        model.num_classes,
+        model.embed_dim,
+        len(model.blocks),
+        block.attn.num_heads,
+        block.mlp.fc1.out_features / model.embed_dim,
+        embedding="patch",
+        distilled=distilled,
+    )
     return fill(ours) if _same_weights(ours, model) and model.global_pool == "token" else None
 
 
@@ -59,10 +71,17 @@ def _same_weights(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _outputs(model: nn.Module, images: Tensor, names: list[str]) -> dict[str, Tensor]:
-    """What the modules of these names gave out in one forward, and the logits; other names are left alone."""
+    """What the modules of these names gave out in one forward, and the logits; other names are
+    left alone.
+    """
     outputs: dict[str, Tensor] = {}
-    handles = [module.register_forward_hook(lambda _module, _given, output, name=name: outputs.update({name: output}))
-               for name, module in model.named_modules() if name and name in names]
+    handles = [
+        module.register_forward_hook(
+            lambda _module, _given, output, name=name: outputs.update({name: output})
+        )
+        for name, module in model.named_modules()
+        if name and name in names
+    ]
     logits = model(images)
     for handle in handles:
         handle.remove()
@@ -79,12 +98,17 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
             query, key, value = args[:3]
-            self.flops += 2 * query.numel() * key.shape[-2] + 2 * value.shape[-1] * query[..., 0].numel() * key.shape[-2]
+            self.flops += (
+                2 * query.numel() * key.shape[-2]
+                + 2 * value.shape[-1] * query[..., 0].numel() * key.shape[-2]
+            )
         return func(*args, **(kwargs or {}))
 
 
 def fused_attention_flops(model: nn.Module, images: Tensor) -> int:
-    """What torch's counter leaves out on a CPU, whose fused attention it has no formula for; the library counts it."""
+    """What torch's counter leaves out on a CPU, whose fused attention it has no formula for; the
+    library counts it.
+    """
     with _Watch() as watch:
         model(images)
     return watch.flops

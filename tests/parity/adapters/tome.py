@@ -1,4 +1,6 @@
-"""Token merging, against the official code: matchings of fixed tokens, and models of timm that merge."""
+"""Token merging, against the official code: matchings of fixed tokens, and models of timm that
+merge.
+"""
 
 import ast
 import re
@@ -19,7 +21,10 @@ def _is_tome(case: Case) -> bool:
     return case.source == "facebookresearch/ToMe"
 
 
-@adapter("a matching of ToMe", lambda case: _is_tome(case) and call_of(case.call)[0] == "bipartite_soft_matching")
+@adapter(
+    "a matching of ToMe",
+    lambda case: _is_tome(case) and call_of(case.call)[0] == "bipartite_soft_matching",
+)
 def run_matching(case: Case) -> Found:
     """What merging gives in every mode, and who went where."""
     settings = call_of(case.call)[2]
@@ -43,22 +48,28 @@ def run_matching(case: Case) -> Found:
 def _as_unmerged(matching: Matching, merged: Tensor) -> Tensor:
     """`merged` in the order that the official unmerge takes it for, with a distillation token.
 
-    The official merge then puts the distillation token, first of one set, behind the class token, first of the other,
-    and its unmerge does not put it back: it still takes all of one set to come before all of the other.
+    The official merge then puts the distillation token, first of one set, behind the class token,
+    first of the other, and its unmerge does not put it back: it still takes all of one set to come
+    before all of the other.
     """
     first = (matching.kept.shape[1] + matching.gone.shape[1] + 1) // 2 - matching.gone.shape[1]
     one, other = merged[:, :first], merged[:, first:]
     return torch.cat([one[:, :1], other[:, :1], one[:, 1:], other[:, 1:]], dim=1)
 
 
-@adapter("a model of timm that merges by ToMe", lambda case: _is_tome(case) and "tome.patch.timm" in case.call,
-         settings=("r",))
+@adapter(
+    "a model of timm that merges by ToMe",
+    lambda case: _is_tome(case) and "tome.patch.timm" in case.call,
+    settings=("r",),
+)
 @torch.inference_mode()
 def run_model(case: Case) -> Found:
     """Logits, sizes and sources of tokens, how many are left, and the cost."""
     whole, images = timm_model(case), case.tensor()
     proportional = call_of(case.call, "tome.patch.timm")[2].get("prop_attn", True)
-    merged = merge_tokens(whole, **_asked(case, len(whole.blocks)), proportional_attention=proportional)
+    merged = merge_tokens(
+        whole, **_asked(case, len(whole.blocks)), proportional_attention=proportional
+    )
     yield from of_logits(merged(images))
     source = F.one_hot(source_map(merged)).mT
     yield "source", source
@@ -71,12 +82,16 @@ def run_model(case: Case) -> Found:
 
 
 def _asked(case: Case, depth: int) -> dict[str, object]:
-    """`r` and its schedule: one number, a list with one for each block, or the official pair (r, inflect)."""
+    """`r` and its schedule: one number, a list with one for each block, or the official pair (r,
+    inflect).
+    """
     said = re.search(r"model\.r\s*=\s*(\S.*)$", case.call)
     r = ast.literal_eval(said[1]) if said else case.facts["r"]
     if isinstance(r, list):
         return {"r": (r + [0] * depth)[:depth]}
     r, inflect = r if isinstance(r, tuple) else (r, 0)
     if inflect not in (0, -1):
-        raise NotCovered(f"inflect={inflect}: the library has a constant schedule and a decreasing one")
+        raise NotCovered(
+            f"inflect={inflect}: the library has a constant schedule and a decreasing one"
+        )
     return {"r": r, "schedule": "decreasing" if inflect else "constant"}

@@ -16,7 +16,10 @@ from . import Found, NotCovered, adapter
 from .shared import parameters, weight_rows
 
 
-@adapter("a ViT cut by Torch-Pruning", lambda case: case.source == "torch-pruning" and "settings" in case.facts)
+@adapter(
+    "a ViT cut by Torch-Pruning",
+    lambda case: case.source == "torch-pruning" and "settings" in case.facts,
+)
 @torch.inference_mode()
 def run(case: Case) -> Found:
     """Logits, shapes, weights and cost of the smaller model."""
@@ -47,7 +50,9 @@ def _of_model(model: nn.Module, images: Tensor) -> Found:
 
 
 def torch_pruning_plans(model: nn.Module, settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Torch-Pruning's choice: all groups scored first; dimensions by their mean over heads, the same in every head."""
+    """Torch-Pruning's choice: all groups scored first; dimensions by their mean over heads, the
+    same in every head.
+    """
     if settings.get("global_pruning") or "Magnitude" not in settings["importance"]:
         raise NotCovered("only magnitudes within each layer are chosen by the same rule in both")
     power, share = call_of(settings["importance"])[2].get("p", 2), 1 - settings["pruning_ratio"]
@@ -60,10 +65,17 @@ def torch_pruning_plans(model: nn.Module, settings: dict[str, Any]) -> Iterator[
         left = 1 - settings["head_pruning_ratio"]
         yield _plan("heads", {name: _best(values, left) for name, values in found["heads"].items()})
     else:
-        same = {name: (values.shape[1], _best(values.pow(power).sum((0, 1)), share))
-                for name, values in found["head_width"].items()}
-        yield _plan("head_width", {name: {"qk": [dims] * heads, "v": [dims] * heads}
-                                   for name, (heads, dims) in same.items()})
+        same = {
+            name: (values.shape[1], _best(values.pow(power).sum((0, 1)), share))
+            for name, values in found["head_width"].items()
+        }
+        yield _plan(
+            "head_width",
+            {
+                name: {"qk": [dims] * heads, "v": [dims] * heads}
+                for name, (heads, dims) in same.items()
+            },
+        )
 
 
 def _plan(part: str, kept: Any) -> dict[str, Any]:
