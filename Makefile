@@ -86,15 +86,18 @@ $(VENV)/.minimum: pyproject.toml tests/minimum.txt | $(VENV)/bin/python
 $(VENV)/.colab: CONSTRAIN := -c $(VENV)/constraints.txt
 $(VENV)/.colab: pyproject.toml tests/book/colab/pip-freeze.txt book/_tools/colab_lists.py | $(VENV)/bin/python
 	$(BIN)/python book/_tools/colab_lists.py --constraints > $(VENV)/constraints.txt
-	$(BIN)/pip install -q $(CONSTRAIN) scikit-learn ipykernel ipython jupytext nbclient nbformat pybtex pytest pyyaml
-	mkdir -p "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/google/colab"
-	touch "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/google/colab/__init__.py"
-	$(call install)
+	$(if $(TORCH_WHEELS),$(BIN)/pip install -q $(CONSTRAIN) --index-url $(TORCH_WHEELS) torch torchvision)
+	$(BIN)/pip install -q $(CONSTRAIN) $$($(BIN)/python book/_tools/colab_lists.py --needed)
+	$(BIN)/pip install -q --no-deps captum -e .
+	$(BIN)/pip install -q $(CONSTRAIN) ipykernel ipython jupytext nbclient nbformat pybtex pytest pyyaml
+	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+		mkdir -p "$$packages/google/colab" && touch "$$packages/google/colab/__init__.py"
+	touch $@
 
 comma := ,
 define install
 	$(if $(TORCH_WHEELS),$(BIN)/pip install -q $(CONSTRAIN) --index-url $(TORCH_WHEELS) torch torchvision)
-	$(BIN)/pip install -q $(CONSTRAIN) -e ".$(if $(1),[$(1)])"
+	$(BIN)/pip install -q $(CONSTRAIN) -e ".[$(1)]"
 	touch $@
 endef
 

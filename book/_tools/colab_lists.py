@@ -1,7 +1,7 @@
 """Colab's own lists of packages: those committed in tests/book/colab, and whether Google has published others since.
 
 `python book/_tools/colab_lists.py --changed` reads the published lists and exits 1 if they differ, naming each package
-that does; it writes nothing. `--constraints` prints the versions of a runtime without accelerator, for pip's `-c`.
+that does; it writes nothing. `make test-colab` sets up its environment with what `--constraints` and `--needed` print.
 """
 
 from __future__ import annotations
@@ -39,9 +39,13 @@ def committed(name: str) -> dict[str, str]:
 
 
 def constraints() -> str:
-    """The versions of a runtime without accelerator, for pip's `-c`, without local parts such as `+cpu`."""
-    kept = {name: version.partition("+")[0] for name, version in committed(LISTS[0]).items() if version != "0"}
-    return "".join(f"{name}=={version}\n" for name, version in kept.items() if name != "google-colab")
+    """The versions of a runtime without accelerator, for pip's `-c`, without local parts such as `+cpu`.
+
+    NVIDIA's libraries are left out: each build of torch brings those that it was made for.
+    """
+    kept = {name: version.partition("+")[0] for name, version in committed(LISTS[0]).items()
+            if version != "0" and name != "google-colab" and not name.startswith("nvidia-")}
+    return "".join(f"{name}=={version}\n" for name, version in kept.items())
 
 
 def needed() -> set[str]:
@@ -77,11 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--changed", action="store_true", help="exit 1, naming what differs, if other lists are published")
     task.add_argument("--constraints", action="store_true", help="print the committed versions for pip's -c")
+    task.add_argument("--needed", action="store_true", help="print the packages of it that the first cell looks for")
     parser.add_argument("--source", default=PUBLISHED, help="address of the folder with the published lists")
     options = parser.parse_args(arguments)
     if options.changed:
         return report(options.source)
-    print(constraints(), end="")
+    print(" ".join(sorted(needed() & committed(LISTS[0]).keys())) if options.needed else constraints().rstrip())
     return 0
 
 

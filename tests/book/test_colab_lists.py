@@ -48,10 +48,20 @@ kernel_gateway @ git+https://github.com/googlecolab/kernel_gateway@b134e99
                                           "kernel-gateway": "0"}
 
 
+def test_needed_is_what_the_first_cell_looks_for_and_colab_has(capsys):
+    assert colab_lists.main(["--needed"]) == 0
+    names = set(capsys.readouterr().out.split())
+    assert {"torch", "numpy", "timm", "plotly", "ipywidgets", "matplotlib", "narwhals"} <= names
+    assert "captum" not in names and names <= colab_lists.committed("pip-freeze.txt").keys()
+    missing = commands(dict.fromkeys(names, "1"), REPOSITORY, REF)
+    assert missing == [["install", "-q", "--no-deps", "captum"], ["install", "-q", "--no-deps", f"git+{REPOSITORY}@{REF}"]]
+
+
 def test_constraints_are_versions_that_pip_can_look_up():
     lines = colab_lists.constraints().splitlines()
     assert {"torch==2.11.0", "plotly==5.24.1", "ipywidgets==7.7.1", "timm==1.0.28"} <= {*lines}
     assert all(re.fullmatch(r"[a-z0-9-]+==\d[\w.]*", line) for line in lines)
+    assert not [line for line in lines if line.startswith(("nvidia-", "google-colab="))]
 
 
 @pytest.fixture
