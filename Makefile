@@ -2,6 +2,7 @@
 # pyproject.toml or constraints.txt change. README.md has the same steps in plain pip.
 #   PYTHON=python3.12   the interpreter (3.11 to 3.13)       PINNED=0         the newest versions, no constraints.txt
 #   TORCH_INDEX=cpu     PyTorch's small CPU wheels           LIGHTVIT_DATA=   folder with data sets (any path)
+#   LIGHTVIT_PARITY=    folder of reference outputs, for `make parity`
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := book
@@ -20,7 +21,7 @@ endif
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
-.PHONY: book test serve pdf notebooks classroom bench reference zoo test-book test-browser clean
+.PHONY: book test parity serve pdf notebooks classroom bench reference zoo test-book test-devices test-browser clean
 
 book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -29,8 +30,14 @@ book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 test: $(VENV)/.test ## all tests but those of the built book
 	$(BIN)/python -m pytest
 
+parity: $(VENV)/.test ## the library against stored outputs of other people's code (LIGHTVIT_PARITY, ../shared/parity)
+	$(BIN)/python tests/run_parity.py
+
 test-book: $(VENV)/.test ## run every derived notebook in a clean kernel without network, with solutions and with stubs
 	LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py
+
+test-devices: $(VENV)/.test ## all pages and public functions on a second device made for the test, as on a GPU (needs a C++ compiler)
+	LIGHTVIT_TEST_DEVICES=1 $(BIN)/python -m pytest tests/devices
 
 test-browser: $(VENV)/.test ## look at the built book with a real browser (make book first)
 	LIGHTVIT_TEST_BROWSER=1 $(BIN)/python -m pytest -m browser tests/book
@@ -50,10 +57,11 @@ classroom: $(VENV)/.book ## notebooks for students and teachers, answer key, poi
 bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench; done
 
-reference: $(VENV)/.book ## make the stored results anew (hours on one core; needs LIGHTVIT_DATA); on a GPU, time LightViT in bfloat16
+reference: $(VENV)/.test ## make the stored results anew (hours on one core; needs LIGHTVIT_DATA); a GPU is used and named
+	if $(BIN)/python -c "import sys; from lightvit_lab.runtime import device; sys.exit(device().type == 'cpu')"; then \
+		$(BIN)/python -m lightvit_lab.experiments.studies gpu_speed; \
+		LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py -k solutions; fi
 	$(BIN)/python -m lightvit_lab.experiments.studies
-	if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then \
-		$(BIN)/python tests/bench/bench_lightvit.py --dtype bfloat16; fi
 
 zoo: $(VENV)/.book ## train the zoo's models anew (hours on one core; needs LIGHTVIT_DATA); a better one is replaced by none
 	$(BIN)/python -m lightvit_lab.checkpoint.zoo

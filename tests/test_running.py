@@ -7,7 +7,15 @@ from torch.utils.checkpoint import checkpoint
 
 from lightvit_lab.errors import LabError
 from lightvit_lab.runtime.hooks import Hook, hooked
-from lightvit_lab.runtime.running import as_input, home_of, on_device, synchronize
+from lightvit_lab.runtime.running import (
+    as_input,
+    double,
+    float64_place,
+    home_of,
+    native_bfloat16,
+    on_device,
+    synchronize,
+)
 
 
 def mixed_model():
@@ -55,6 +63,33 @@ def test_checkpointing_is_off_outside_of_training_and_on_again_afterwards():
     assert model.grad_checkpointing
 
 
+def test_a_model_is_fetched_and_brought_home_also_after_an_exception():
+    class Traveller(nn.Linear):
+        places = []
+
+        def to(self, place):
+            self.places.append(str(place))
+            return self
+
+    model = Traveller(3, 3)
+    with pytest.raises(ZeroDivisionError), on_device(model, place="cuda"):
+        assert model.places == ["cuda"]
+        1 / 0
+    assert model.places == ["cuda", "cpu"]
+
+
+def test_bfloat16_that_a_gpu_only_emulates_is_not_native(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not native_bfloat16(torch.device("cuda")) and not native_bfloat16(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert native_bfloat16(torch.device("cuda"))
+
+
+def test_what_needs_float64_goes_to_the_cpu_where_the_device_has_none():
+    assert float64_place(torch.device("mps")).type == "cpu" and float64_place(torch.device("cuda")).type == "cuda"
+    assert double(torch.ones(2, dtype=torch.half)).dtype == torch.float64
+
+
 def test_threads_and_autocast_are_given_back():
     model, threads = nn.Linear(3, 2), torch.get_num_threads()
     with on_device(model, threads=threads + 1, precision="bfloat16"):
@@ -75,7 +110,7 @@ def test_inputs_take_the_type_of_the_weights_and_labels_keep_theirs():
     model = nn.Linear(3, 2).bfloat16()
     assert as_input(model, torch.ones(1, 3)).dtype == torch.bfloat16
     assert as_input(model, torch.ones(1, dtype=torch.long)).dtype == torch.long
-    assert as_input(nn.Identity(), torch.ones(1, dtype=torch.half)).dtype == torch.float32
+    assert as_input(nn.Identity(), torch.ones(1, dtype=torch.half)).dtype == torch.half
 
 
 def test_weights_on_several_devices_or_without_values_are_refused_by_name():

@@ -2,9 +2,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from lightvit_lab import runtime
+from lightvit_lab.errors import LabError
 
 
 def _python(code: str) -> str:
@@ -61,6 +63,19 @@ def test_guard_leaves_other_import_errors_alone(monkeypatch):
 def test_device_follows_the_environment(monkeypatch):
     monkeypatch.setenv("LIGHTVIT_DEVICE", "meta")
     assert runtime.device().type == "meta"
+
+
+def test_a_device_that_is_none_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("LIGHTVIT_DEVICE", "gpu")
+    with pytest.raises(LabError, match="LIGHTVIT_DEVICE='gpu' is no device that torch knows; give cpu, cuda"):
+        runtime.device()
+
+
+def test_an_apple_chip_is_named_by_the_system(monkeypatch):
+    monkeypatch.setattr(runtime.sys, "platform", "darwin")
+    monkeypatch.setattr(runtime, "_output", lambda *command: "Apple M3" if command[0] == "sysctl" else "")
+    monkeypatch.setenv("LIGHTVIT_DEVICE", "mps")
+    assert runtime.device_name() == "Apple M3, mps"
 
 
 def test_versions_name_torch_and_python():

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..models.parts import attentions, block_names, head_shape, mlps, stream
+from ..models.timm_parts import attentions, block_names, head_shape, mlps, stream
 from .watching import products, sizes
 
 IMPORTANCES = ("magnitude", "taylor", "fisher", "activation", "random")

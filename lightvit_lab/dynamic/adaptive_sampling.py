@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.running import double
+from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
+from ..runtime.full_precision import full_precision
 from .choosing import Choose
-from .held_parts import HeldAttention, HeldBlock, gather_tokens
 
 
 def present_tokens(tokens: Tensor) -> Tensor:
@@ -28,6 +29,7 @@ class RaggedAttention(HeldAttention):
     as they are, or with `present` as a mask.
     """
 
+    @full_precision
     def weights(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
         """Where tokens look, (batch, heads, N, N), rows summing to 1."""
         if tokens.ndim == 2:
@@ -43,9 +45,8 @@ class RaggedAttention(HeldAttention):
         mixed = torch.empty_like(qkv[:, : qkv.shape[1] // 3])
         for count in counts.unique().tolist():
             rows = starts[counts == count][:, None] + torch.arange(count, device=tokens.device)      # (pictures, count)
-            query, key, value = qkv[rows].unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-            mixed[rows] = self.mix(self.q_norm(query), self.k_norm(key), value).transpose(1, 2).flatten(2)
-        return self.proj_drop(self.proj(self.norm(mixed)))
+            mixed[rows] = self.mix(*self.heads_of(qkv[rows])).transpose(1, 2).flatten(2)
+        return self.project(mixed)
 
 
 class RaggedBlock(HeldBlock):

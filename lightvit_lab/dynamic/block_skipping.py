@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..models.steps import reads_class_token, require_plain_blocks, require_plain_vit
+from ..models.timm_parts import WrappedBlock, reads_class_token, require_plain_blocks, require_plain_vit
 from ..models.transforming import Plan, transformed
 from ..runtime.hooks import Hook, hooked
 from ..training import Batch, History, fit, label_loss
-from .held_parts import WrappedBlock
 
 STEEPEST = 20.0          # beyond it a gate's sigmoid is 0 or 1 in float32, and learns nothing
 

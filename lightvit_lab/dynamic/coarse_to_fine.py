@@ -16,11 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from ..models.adapter import token_counts
-from ..models.steps import plain_blocks
+from ..models.timm_parts import (HeldBlock, ScoredAttention, embed_patches, gather_tokens, plain_blocks,
+                                 reads_class_token_alone, token_counts)
 from ..models.transforming import Plan, transformed
 from .choosing import Choose, kept_count
-from .held_parts import HeldBlock, ScoredAttention, gather_tokens
 
 MOMENTUM = 0.99      # of the running mean of class attention, as published
 
@@ -94,8 +93,7 @@ class CoarseToFine(nn.Module):
         return by_region(self._patches(images) + self.pos_embed[:, 1:]).flatten(2)
 
     def _patches(self, images: Tensor) -> Tensor:
-        tokens = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
-        return getattr(self.patch_embed, "norm", nn.Identity())(tokens)
+        return embed_patches(self.patch_embed, images)
 
     def _front(self, images: Tensor) -> Tensor:
         return (self.cls_token + self.pos_embed[:, :1]).expand(images.shape[0], -1, -1)
@@ -129,7 +127,7 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
                        "0 < keep_ratio <= 1")
     count, prefix = token_counts(caller, model)
     plain_blocks(caller, model)
-    _require_head(caller, model, prefix)
+    _require_head(caller, model)
     side = round((count - prefix) ** 0.5)
     table: Any = getattr(model, "pos_embed", None)
     if side % 2 or side * side != count - prefix or table is None or table.shape[1] != count:
@@ -139,9 +137,7 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
     return CoarseToFine(model, threshold, keep_ratio)
 
 
-def _require_head(caller: str, model: nn.Module, prefix: int) -> None:
-    plain = getattr(model, "global_pool", "token") == "token" and isinstance(getattr(model, "norm_pre", nn.Identity()),
-                                                                              nn.Identity)
-    if getattr(model, "cls_token", None) is None or prefix != 1 or not plain:
+def _require_head(caller: str, model: nn.Module) -> None:
+    if not reads_class_token_alone(model):
         raise LabError(f"{caller}: it needs one class token, which the head reads alone; give the lab's ViT, or "
                        "timm's ViT or DeiT without distillation token, for example models.create_model('lab_vit')")

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError
+from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
 from ..models.vision_transformer import initialise_linear
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, cast, on_device
+from ..runtime.full_precision import full_precision
 from ..training import Batch, History, fit, label_loss
 from .choosing import Choose
-from .held_parts import HeldAttention, HeldBlock, gather_tokens
 
 
 class Predictor(nn.Module):
@@ -73,6 +74,7 @@ def masked_softmax(scores: Tensor, kept: Tensor, eps: float = 1e-6) -> Tensor:
 class MaskedAttention(HeldAttention):
     """Plain attention; given `kept` (batch, 1, 1, tokens) it is written out, and masked softly enough to learn from."""
 
+    @full_precision
     def weights(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
         """Where tokens look, (batch, heads, N, N), rows summing to 1; next to nothing at tokens that are not `kept`."""
         query, key, _ = self.split_heads(tokens)
@@ -86,7 +88,7 @@ class MaskedAttention(HeldAttention):
         if kept is None:
             return self.join(self.mix(query, key, value))
         weights = masked_softmax((query @ key.mT) * self.scale, kept)
-        return self.join(self.attn_drop(weights.to(value)) @ value)
+        return self.join(self.mix_by(weights, value))
 
 
 class WatchingBlock(HeldBlock):

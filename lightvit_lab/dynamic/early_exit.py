@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
-from ..models.steps import embed, finish, last_norm, reads_class_token, require_plain_vit
+from ..models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token, require_plain_vit,
+                                 token_counts)
 from ..models.transforming import Plan, transformed
 from .exit_rules import Rule, described, require_reachable, rule_of
-from .held_parts import WrappedBlock
 
 
 class ExitHead(nn.Module):
@@ -78,7 +78,7 @@ class EarlyExitViT(nn.Module):
     @property
     def num_image_tokens(self) -> int:
         """Image tokens that enter the blocks."""
-        return getattr(self.model, "num_image_tokens", None) or self.model.patch_embed.num_patches
+        return token_counts("add_exits", self.model)[0] - self.num_prefix_tokens
 
     @property
     def exits(self) -> list[ExitHead]:

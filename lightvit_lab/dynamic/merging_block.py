@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
-from .held_parts import HeldAttention, HeldBlock, gather_tokens
+from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
+from ..runtime.full_precision import full_precision
 from .matching import MATCHINGS, Matching
 
 
@@ -79,6 +80,7 @@ class ProportionalAttention(HeldAttention):
     (batch, N, dim) and sizes (batch, N, 1) or None -> (batch, N, dim), and the keys' mean over heads: the metric.
     """
 
+    @full_precision
     def weights(self, tokens: Tensor, size: Tensor | None = None) -> Tensor:
         """The attention weights (batch, heads, N, N), in float32; rows sum to 1."""
         query, key, _ = self.split_heads(tokens)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..models.steps import (embed, finish, has_class_token, masked_block, reads_class_token, require_plain_blocks,
-                            require_plain_vit)
+from ..models.timm_parts import (embed, finish, has_class_token, masked_block, reads_class_token,
+                                 require_plain_blocks, require_plain_vit)
 from ..models.transforming import Plan, transformed
 from ..training import Batch, History, fit, label_loss
 

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice, require_range
-from ..models.adapter import token_counts
-from ..models.steps import plain_blocks, reads_class_token
+from ..models.timm_parts import plain_blocks, reads_class_token, token_counts
 from ..models.transforming import Plan, transformed
 from ..profiling import Ratio, measure
 from ..runtime.running import home_of

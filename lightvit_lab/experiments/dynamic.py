@@ -26,6 +26,7 @@ from ..dynamic.token_pruning import prune_tokens
 from ..models.transforming import copied
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, on_device
+from ..models.timm_parts import token_counts
 from .compression import DATASET, FINE_TUNING, MODEL, TEST, described, fine_tuned, speed, teacher
 from .keeping import kept
 
@@ -203,7 +204,7 @@ def _sized(name: str, size: int) -> list[dict[str, Any]]:
     """What MACs and time a larger model of random weights saves on pictures of `size` pixels."""
     torch.manual_seed(0)
     dense = models.create_model(LARGE, img_size=size).eval()
-    tokens = 1 + dense.patch_embed.num_patches
+    tokens, _ = token_counts("experiments", dense)
     made = {label: row.made(dense) for label, row in LARGER[name](tokens - 1).items()}
     times = profiling.measure({"dense": dense, **made}, torch.randn(LARGE_BATCH, 3, size, size), budget_s=LARGE_S,
                               threads=torch.get_num_threads())

@@ -17,6 +17,7 @@ ensure_torchvision()   # before timm: beside a CPU torch, `import timm` fails wi
 import timm  # noqa: E402
 from timm.models import register_model  # noqa: E402
 
+from . import timm_parts  # noqa: E402
 from .cnn import ResidualNetwork  # noqa: E402
 from .compact_transformer import CompactTransformer  # noqa: E402
 from .lightvit import LightViT  # noqa: E402
@@ -77,9 +78,7 @@ def _build(name: str, pretrained: bool = False, features_only: bool = False,
     if not hasattr(model, "forward_intermediates"):
         raise LabError(f"{name}: features_only=True needs a model of stages; give lightvit_tiny, or resnet18 and many "
                        "more of timm's")
-    from timm.models._features import FeatureGetterNet
-
-    return FeatureGetterNet(model, range(len(model.feature_info)) if out_indices is None else out_indices)
+    return timm_parts.feature_maps(model, out_indices)
 
 
 def _register(name: str) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import LabError, require_choice, require_images, require_multiple, require_range
+from ..runtime.full_precision import full_precision
 from .vision_transformer import initialise_linear
 
 Grid = tuple[int, int]   # rows and columns of image tokens
@@ -137,6 +138,7 @@ class LightViTAttention(nn.Module):
         broadcast = self.attend(query[:, :, count:], *self.split_heads(self.kv_global(aggregated), 2))
         return self.proj(torch.cat([aggregated, local + broadcast], dim=1))
 
+    @full_precision
     def weights(self, tokens: Tensor, windows: Windows) -> dict[str, Tensor]:
         """Where tokens look, rows summing to 1: "window" (B, count, heads, area, area), empty places getting no weight,
         "aggregation" (B, heads, T, N) and "broadcast" (B, heads, N, T), with the image tokens in reading order.
@@ -339,6 +341,15 @@ class LightViT(nn.Module):
             if isinstance(module, LightViTAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
         nn.init.trunc_normal_(self.global_token, std=0.02)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """The global tokens, which stand in front of those of the picture."""
+        return self.num_tokens
+
+    def grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The grid, (rows, columns), of the image tokens of a picture of this size after each stage."""
+        return [(-(-height // step), -(-width // step)) for step in (info["reduction"] for info in self.feature_info)]
 
     def run_stages(self, images: Tensor, count: int | None = None) -> list[tuple[Tensor, Grid]]:
         """Tokens (B, T + N, dim), in reading order, and their grid after each of the first `count` stages."""

@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import LabError
 from .formulas import Spared, may_multiply
-from .splitting import evaluating, splitting
+from ..runtime.running import float_dtype, in_mode
+from .splitting import splitting
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,6 @@ def own_costs(model: nn.Module, inputs: Tensor, caller: str) -> OwnCosts:
     return _anywhere(_run_split, model, inputs.to, f"{caller}: the model does not take inputs of {tuple(inputs.shape)}")
 
 
-def float_dtype(model: nn.Module) -> torch.dtype:
-    """The type of the first floating-point weight, which inputs should have; float32 where there is none."""
-    return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), torch.float32)
-
-
 def _anywhere(run: Callable[..., Any], model: nn.Module, inputs: Callable[[torch.device], Tensor], refusal: str) -> Any:
     """`run(model, inputs)` on the meta device or, where that cannot be, on the model's own."""
     try:
@@ -126,7 +122,7 @@ def _run(model: nn.Module, inputs: Tensor, traffic: _Traffic | None = None) -> _
     # In inference mode fused attention arrives whole, not as two products. It leaves marks on what a model keeps for
     # the next call, so a model that is no copy runs without it.
     quiet = torch.inference_mode if inputs.device.type == "meta" else torch.no_grad
-    with quiet(), traffic, traffic.counter, evaluating(model):
+    with quiet(), traffic, traffic.counter, in_mode(model):
         model(inputs.to(float_dtype(model)))
     return traffic
 

@@ -63,15 +63,14 @@ def in_mode(model: nn.Module, train: bool | None = False) -> Iterator[nn.Module]
 
 
 def as_input(model: nn.Module, values: Tensor) -> Tensor:
-    """`values` on the device of `model`'s weights and, if they are floating point, in its type."""
+    """`values` on the device of `model`'s weights and, if both are floating point, in its type."""
     place = next((tensor.device for tensor in _tensors(model)), values.device)
-    return values.to(place, float_dtype(model) if values.is_floating_point() else values.dtype)
+    return values.to(place, float_dtype(model, values.dtype) if values.is_floating_point() else values.dtype)
 
 
-def float_dtype(model: nn.Module) -> torch.dtype:
-    """The type of the first floating-point weight, which inputs should have; float32 if there is none."""
-    floats = (tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point())
-    return next(floats, torch.float32)
+def float_dtype(model: nn.Module, otherwise: torch.dtype = torch.float32) -> torch.dtype:
+    """The type of the first floating-point weight, which inputs should have; `otherwise` if there is none."""
+    return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), otherwise)
 
 
 def home_of(model: nn.Module) -> torch.device | None:

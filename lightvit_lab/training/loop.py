@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from ..data import Pictures

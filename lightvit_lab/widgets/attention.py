@@ -76,7 +76,8 @@ class AttentionExplorer(ipywidgets.VBox):
 
     def place(self) -> Place:
         """What is chosen, in the atlas of its one picture."""
-        prefix, grid = self.reading.recorded(self.picture.value)[3:]
+        run = self.reading.recorded(self.picture.value)
+        prefix, grid = run.prefix, run.grid
         query = 0 if self.class_token.value or not grid else prefix + self.row.value * grid[1] + self.column.value
         head = None if self.head.value < 0 else self.head.value
         return Place(0, self.method.value, self.block.value or 0, head, query)
