@@ -1,7 +1,7 @@
 """One small call of each public function that takes a model or `Pictures`: what test_public_functions.py runs.
 
 A new function needs a line in CALLS, or, if it only reads names and shapes or is a part of a forward pass that runs wherever
-its caller put model and tensors, its name in PARTS.
+its caller put model and tensors, its name in PARTS; all of the room `models` are such.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ RUN = {"steps": 2, "batch_size": 4, "progress": False}
 class Given:
     """What a call is given besides its model: all on the processor."""
 
-    pictures: Pictures
+    pictures: Pictures    # a few
+    many: Pictures        # as many as a batch of the studies holds
     inputs: Tensor        # (4, 3, 32, 32)
     labels: Tensor        # (4,)
     teacher: nn.Module
@@ -46,16 +47,20 @@ class Given:
 
     @property
     def splits(self) -> dict[str, Pictures]:
-        return dict.fromkeys(data.SPLITS, self.pictures)
+        return dict.fromkeys(data.SPLITS, self.many)
 
 
 @dataclass(frozen=True)
 class Call:
-    """`run(model, given)` of a model that `make()` builds; `trains` if the model is changed in place."""
+    """`run(model, given)` of a model that `make()` builds.
+
+    `trains` if the model is changed in place; `refuses_train_mode` if it has to come in eval mode.
+    """
 
     run: Callable[[nn.Module, Given], Any]
     make: Callable[[], nn.Module] | None = None
     trains: bool = False
+    refuses_train_mode: bool = False
 
 
 def vit(**changes: Any) -> nn.Module:
@@ -180,7 +185,7 @@ CALLS: dict[str, Call] = {
     "compression.zeros_kept": Call(fit_with_zeros, lambda: sparsity.prune_weights(vit(), 0.5), trains=True),
     "distillation.distill": Call(distilled, trains=True),
     "distillation.see": Call(lambda model, given: seeing.see(model, given.inputs, features=(0, -1), attention=(1,))),
-    "distillation.store_logits": Call(stored),
+    "distillation.store_logits": Call(stored, refuses_train_mode=True),
     "dynamic.add_exits": Call(lambda model, given: early_exit.add_exits(model, layers=[0, 2])),
     "dynamic.add_halting": Call(lambda model, given: token_halting.add_halting(model)),
     "dynamic.add_skipping": Call(lambda model, given: block_skipping.add_skipping(model, layers=[1])),
@@ -271,25 +276,25 @@ CALLS: dict[str, Call] = {
 }
 
 # They read names, shapes and flags, ask whether a model will do, or rebuild one from a plan.
-LOOK = {"compression.magnitude", "compression.block_layers", "compression.apply_low_rank_attention", "compression.apply_sparsity",
-        "compression.weighted_layers", "compression.apply_pruning", "dynamic.apply_skipping", "dynamic.apply_coarse_to_fine",
-        "dynamic.predictors", "dynamic.only_exits", "dynamic.apply_exit_rule", "dynamic.apply_exits", "dynamic.require_exits",
-        "dynamic.require_pictures", "dynamic.apply_halting", "dynamic.apply_merging", "dynamic.apply_token_pruning",
-        "experiments.block_macs", "experiments.layers_alone", "experiments.load_weights", "explain.stages",
-        "models.attention_modules", "models.blocks", "models.both_heads", "models.is_readable", "models.layout",
-        "models.num_prefix_tokens", "models.plain_attention", "models.token_counts", "models.values_and_mixed",
-        "models.attentions", "models.block_names", "models.head_shape", "models.mlps", "models.stream",
-        "models.has_class_token", "models.last_norm", "models.plain_blocks", "models.reads_class_token",
-        "models.require_plain_blocks", "models.require_plain_vit", "models.transformed", "models.initialise_linear",
-        "profiling.bytes_by_dtype", "profiling.float_dtype", "profiling.own_costs", "training.create_optimizer",
-        "training.decay_groups", "training.applied", "training.attention_switches", "training.describe_model",
-        "training.describe_pictures", "training.require_pictures", "training.require_normalised"}
+LOOK = {
+    "compression.magnitude", "compression.block_layers", "compression.apply_low_rank_attention",
+    "compression.apply_sparsity", "compression.weighted_layers", "compression.apply_pruning",
+    "dynamic.apply_skipping", "dynamic.apply_coarse_to_fine", "dynamic.predictors",
+    "dynamic.only_exits", "dynamic.apply_exit_rule", "dynamic.apply_exits", "dynamic.require_exits",
+    "dynamic.require_pictures", "dynamic.apply_halting", "dynamic.apply_merging",
+    "dynamic.apply_token_pruning", "experiments.block_macs", "experiments.layers_alone",
+    "experiments.load_weights", "explain.stages", "profiling.bytes_by_dtype", "profiling.own_costs",
+    "training.create_optimizer", "training.decay_groups", "training.applied",
+    "training.describe_model", "training.describe_pictures", "training.require_pictures",
+    "training.require_normalised"}
 # They run inside a call of CALLS, where model and tensors lie already.
-INSIDE = {"compression.refit", "compression.scores", "compression.products", "compression.seeing", "compression.sizes",
-          "explain.attention_relevance", "explain.image_part", "explain.explaining", "explain.logits_of",
-          "models.attention_weights", "models.embed", "models.finish", "models.masked_block", "profiling.joules_per_image",
-          "profiling.peak_memory_mib", "profiling.evaluating", "profiling.splitting", "profiling.timed",
-          "profiling.visiting", "training.choose", "training.require_model", "widgets.record"}
+INSIDE = {
+    "compression.refit", "compression.scores", "compression.products",
+    "compression.record_activations", "compression.sizes", "explain.attention_relevance",
+    "explain.image_part", "explain.explaining", "explain.logits_of", "explain.recorded",
+    "explain.refusing_reentrant", "profiling.joules_per_image", "profiling.peak_memory_mib",
+    "profiling.splitting", "profiling.timed", "training.choose", "training.require_model",
+    "widgets.record"}
 PARTS = LOOK | INSIDE
 # Nothing is computed from pictures, or the reader's own code computes it, where the reader's tensors lie.
 ON_THE_PROCESSOR = {
