@@ -18,7 +18,7 @@ from ..explain.maps import recorded
 from ..figures import attention as drawn
 from ..figures.display import TEMPLATE
 from ..models import timm_parts
-from .boxes import alert
+from .boxes import alert, empty_upload, uploaded_files
 from .reading import Album
 
 
@@ -92,14 +92,14 @@ class AttentionViews(ipywidgets.VBox):
         if not change["new"]:
             return
         broken = []
-        for file in change["new"]:
+        for name, content in uploaded_files(change["new"]):
             try:
-                added = self.album.add(str(file["name"]), bytes(file["content"]))
+                added = self.album.add(name, content)
                 self.picture.options = self._choices()
                 self.picture.value = added
             except LabError as error:
                 broken.append(str(error))
-        self.upload.value = ()          # so that the same file can be chosen again
+        empty_upload(self.upload)
         self.message.value = alert("; ".join(broken))
 
     def _refresh(self, _: Any = None) -> None:
