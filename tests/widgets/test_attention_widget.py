@@ -10,7 +10,7 @@ from uploading import choose, is_empty
 
 from lightvit_lab import data, models
 from lightvit_lab.errors import LabError
-from lightvit_lab.explain import class_attention, record_attention
+from lightvit_lab.explain import class_attention, record_attention, relevance_map
 from lightvit_lab.widgets import attention_explorer
 
 PICTURES = data.load("shapes", "test", count=3)
@@ -174,3 +174,29 @@ def test_every_control_has_a_label(box):
 def test_what_the_box_cannot_show_is_refused(model, pictures, explainers, expected):
     with pytest.raises(LabError, match=expected):
         attention_explorer(model, pictures, explainers)
+
+
+@pytest.mark.parametrize("settings, options", [
+    ({"class_token": False, "global_pool": "avg", "reg_tokens": 3}, ("attention", "rollout", "relevance")),
+    ({"global_pool": "avg", "reg_tokens": 2}, ("attention", "rollout", "relevance")), ({"reg_tokens": 2}, None)])
+def test_the_box_has_the_maps_of_what_the_head_reads_where_that_is_no_class_token(settings, options):
+    torch.manual_seed(0)
+    made = models.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=10, **settings)
+    box = attention_explorer(made.eval(), PICTURES)
+    if options is None:         # the class token is read: nothing is added, and the registers stay extra tokens
+        assert box.method.options == ("attention", "rollout", "relevance") and box.class_token.value
+        return
+    assert box.method.options == (*options, "rollout of the head", "relevance of the head")
+    assert box.class_token.disabled == (not settings.get("class_token", True))
+    box.method.value = "relevance of the head"
+    expected, target = made(PICTURES.inputs[:1]).argmax(1), box.reading
+    found = target.atlas(0, "relevance of the head").methods["relevance of the head"].values[0, 0, 0, 0]
+    assert torch.allclose(found, relevance_map(made, PICTURES.inputs[:1], expected)[0], atol=1e-5)
+    assert "relevance of the head is highest at" in box.said.value
+    box.method.value = "attention"
+    assert not box.message.value and box.static("where this model looks today")
+
+
+def test_a_model_in_half_precision_has_a_box():
+    box = attention_explorer(models.create_model("lab_vit_student").bfloat16(), PICTURES)
+    assert not box.message.value and "The model says" in box.said.value

@@ -70,3 +70,22 @@ def test_without_pictures_or_attention_there_is_no_box():
         attention_views(models.create_model("lab_vit_student"), [])
     with pytest.raises(LabError, match="no attention that can be read"):
         attention_views(models.create_model("lab_cnn"), PICTURES)
+
+
+@pytest.mark.parametrize("settings, read", [
+    ({"class_token": False, "global_pool": "avg", "reg_tokens": 3}, slice(3, None)),
+    ({"global_pool": "avg"}, slice(1, None)), ({}, slice(0, 1)),
+    ({"class_token": False, "global_pool": "avg"}, slice(None))])
+def test_the_gallery_draws_the_rows_of_the_tokens_that_the_head_reads(settings, read):
+    torch.manual_seed(0)
+    made = models.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=1, num_classes=10, **settings)
+    pictures = data.load("shapes", "test", count=1)
+    with torch.no_grad(), record_attention(made.eval()) as maps:
+        made(pictures.inputs)
+    prefix = maps[0].shape[-1] - 16
+    row = maps[0][0, 1, read].mean(0)[prefix:].view(4, 4) * maps[0].shape[-1]      # head 1, in fair shares
+    box = attention_views(made, pictures)
+    box.view.value = "all heads"
+    sheet = next(trace for trace in box.figure.data if trace.type == "heatmap").z
+    found = torch.tensor([list(line[5:9]) for line in sheet[:4]])                  # one column between heads of four
+    assert torch.allclose(found, row, atol=0.001)
