@@ -1,13 +1,16 @@
 """Adaptive sampling: as many tokens as quantiles hit, the same answer alone, in company, grouped and padded."""
 
+import math
+
 import pytest
 import torch
 from small_vits import INPUTS, lab
 
 from lightvit_lab import profiling
-from lightvit_lab.dynamic.adaptive_sampling import RaggedAttention, Sample, present_tokens, unpacked
+from lightvit_lab.dynamic.adaptive_sampling import RaggedAttention, Sample, SamplingAttention, present_tokens, unpacked
 from lightvit_lab.dynamic.choosing import kept_patches
 from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.models.vision_transformer import Attention
 
 
 def test_quantiles_hit_the_tokens_worked_out_by_hand():
@@ -17,6 +20,30 @@ def test_quantiles_hit_the_tokens_worked_out_by_hand():
     assert Sample()(scores, there, 1.0).tolist() == [[1, 3, -1, -1], [0, 1, 2, 3]]      # at 1/8, 3/8, 5/8, 7/8
     there[1, 2:] = False                                     # K follows from what is there
     assert Sample()(scores, there, 0.5).tolist() == [[1, 2], [0, -1]]
+
+
+@torch.no_grad()
+def test_a_tokens_score_is_the_class_attention_times_the_length_of_its_value_added_up_over_heads():
+    """By hand, two heads of two channels: attention from one channel of the tokens, values from the three others."""
+    attention = Attention(4, 2)
+    attention.qkv.weight.zero_(), attention.qkv.bias.zero_()
+    attention.qkv.bias[:4] = torch.tensor([2.0, 0, 0, 0]) / attention.scale             # queries: of head 1, channel 0
+    attention.qkv.weight[4, 0] = 0.5                                                   # its keys: half of channel 0
+    attention.qkv.weight[8, 1] = attention.qkv.weight[9, 2] = attention.qkv.weight[10, 3] = 1.0            # values
+    tokens = torch.tensor([[0.0, 9, 9, 9], [math.log(3), 3, 4, 0], [0, 6, 8, 8], [0, 0, 0, 2]])[None]
+    # Head 1 attends to 1/6, 3/6, 1/6, 1/6, the values' lengths are 5, 10, 0; head 2 attends to 1/4 each; 0, 8, 2.
+    wanted, found = [0.5 * 5, 10 / 6 + 8 / 4, 2 / 4], []
+    sampling = SamplingAttention(attention, 1)
+
+    def choose(scores, present, keep_ratio):
+        found.append(scores)
+        return Sample()(scores, present, keep_ratio)
+
+    places = sampling(tokens, torch.ones(1, 4, dtype=torch.bool), choose, 2 / 3)[1]
+    assert torch.allclose(found[0], torch.tensor([wanted]), atol=1e-5)
+    # Shares 0.375, 0.55, 0.075: the quantiles 1/4 and 3/4 fall on the first two. By attention alone, 9/12 5/12 5/12,
+    # they would fall on the first and the third.
+    assert places.tolist() == [[0, 1, 2]]
 
 
 def test_packed_attention_keeps_pictures_apart():

@@ -75,6 +75,18 @@ def test_losses_are_those_worked_out_by_hand():
     assert kept_token_loss(tokens, torch.zeros(1, 3, 2), torch.tensor([[0.0, 1]]), 1).item() == pytest.approx(12.5)
 
 
+def test_the_divergence_from_the_teacher_is_a_sum_over_classes_and_a_mean_over_pictures():
+    teacher = lab()
+    model = prune_tokens(lab(), 0.7, (0, 1), "dynamicvit").train()
+    with torch.no_grad():
+        teacher.head.bias.add_(torch.linspace(-1, 1, 10))
+    _, logits, terms = KeepingObjective(teacher, kl=0.5)(model, Batch(INPUTS, torch.arange(4), torch.arange(4)))
+    with torch.no_grad():
+        wanted, found = teacher(INPUTS).double().softmax(-1).numpy(), logits.double().softmax(-1).numpy()
+    divergences = [sum(p * numpy.log(p / q) for p, q in zip(*rows)) for rows in zip(wanted, found)]
+    assert terms["kl"].item() == pytest.approx(0.5 * sum(divergences) / 4, rel=1e-4) and min(divergences) > 1e-3
+
+
 def test_every_term_has_its_weight_and_gradients_reach_each_predictor():
     teacher = lab()
     model = prune_tokens(teacher, 0.7, (0, 1), "dynamicvit").train()
