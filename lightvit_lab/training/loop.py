@@ -62,7 +62,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     know them. What it tries out itself before a run (`choices`, a dict) is kept with ours and set again on resuming.
 
     `threads=None`, `precision="auto"` and `attention="auto"` are tried for under two seconds on a copy of the model;
-    threads and attention are set back at the end. With a `checkpoint` path the run is saved every `save_every` steps
+    threads and attention are set back at the end, where the model is in eval mode. With a `checkpoint` path the run is saved every `save_every` steps
     (None: as often as costs under 2 %), and the same call takes it up where it stopped. Where losses and scores are
     read anyway, `watch(history, steps)` may look at them, as `widgets.training_curves` does. Under `accelerate launch`
     each process takes an equal slice of every batch. Raises LabError, before the first step, on what makes no run, and
