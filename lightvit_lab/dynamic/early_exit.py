@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import LabError
 from ..models.steps import embed, finish, last_norm, reads_class_token, require_plain_vit
 from ..models.transforming import Plan, transformed
+from .adaptive_sampling import drop_pictures
 from .exit_rules import Rule, described, require_reachable, rule_of
 from .held_parts import WrappedBlock
 
@@ -130,6 +131,7 @@ class EarlyExitViT(nn.Module):
             if gone.any():
                 left.append((here[gone], seen[-1][gone], len(seen) - 1))
                 here, tokens, seen = here[~gone], tokens[~gone], [logits[~gone] for logits in seen]
+                drop_pictures(self.model, gone)
             if not len(here):
                 break
         if len(here) or not left:

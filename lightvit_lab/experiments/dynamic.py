@@ -162,7 +162,7 @@ def _tokens(model: nn.Module, row: Row) -> tuple[float, int | None]:
     """Tokens left at the end, and MACs where both depend on the picture: means over the first test pictures."""
     images = data.load(DATASET, "test").batch(torch.arange(COUNTED))[0]
     left: list[Tensor] = []
-    handle = model.norm.register_forward_hook(lambda _module, given, _found: left.append(present_tokens(given[0])))
+    handle = model.norm.register_forward_hook(lambda _module, given, _found: left.append(present_tokens(model, given[0])))
     model(images)
     handle.remove()
     tokens = round(left[0].sum().item() / COUNTED, 2)
