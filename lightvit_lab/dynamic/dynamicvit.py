@@ -43,7 +43,8 @@ class Predictor(nn.Module):
 class Decisions:
     """What the predictors of one model decided in its last forward in train mode; its blocks share it.
 
-    `masks`: who is kept after each predictor, (batch, n), 0 or 1, with gradients. Copies of a model start without.
+    `masks`: who is kept after each predictor, (batch, n), 0 or 1, with gradients until the objective has read them or
+    the model runs in eval mode: they would keep all that the step computed alive. Copies of a model start without.
     """
 
     def __init__(self) -> None:
@@ -51,6 +52,11 @@ class Decisions:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Decisions:
         return Decisions()
+
+    def taken(self) -> list[Tensor]:
+        """The masks with their gradients; what stays here has none."""
+        masks, self.masks = self.masks, [mask.detach() for mask in self.masks]
+        return masks
 
     def keys(self, prefix: int) -> Tensor:
         """The last mask as (batch, 1, 1, prefix + n), tokens in front kept."""
@@ -108,6 +114,8 @@ class PredictingBlock(WatchingBlock):
         self.choose, self.predictor = Choose(), Predictor(attention.proj.out_features).to(next(block.parameters()))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        if self.is_first:
+            self.decisions.masks = []
         if self.training:
             self._decide(tokens[:, self.prefix :])
         elif self.count < tokens.shape[1] - self.prefix:
@@ -118,8 +126,6 @@ class PredictingBlock(WatchingBlock):
         return super().forward(tokens)
 
     def _decide(self, image: Tensor) -> None:
-        if self.is_first:
-            self.decisions.masks = []
         masks = self.decisions.masks
         before = masks[-1] if masks else torch.ones_like(image[..., 0], dtype=torch.float32)
         logits = self.predictor(image, before[..., None].to(image)).float()
@@ -146,7 +152,7 @@ class KeepingObjective:
         with torch.no_grad():
             wanted_logits, wanted = _seen(self.teacher.eval(), self.teacher, batch.inputs)
         blocks = predictors(pair)
-        masks = blocks[0].decisions.masks
+        masks = blocks[0].decisions.taken()
         terms = {"labels": label_loss(logits, batch),
                  "ratio": self.ratio * ratio_loss(masks, [block.share for block in blocks]),
                  "kl": self.kl * F.kl_div(logits.float().log_softmax(-1), wanted_logits.float().log_softmax(-1),

@@ -1,6 +1,7 @@
 """DynamicViT: the official numbers, masks that do what dropping does afterwards, and a loss that teaches."""
 
 import copy
+import weakref
 
 import numpy
 import pytest
@@ -108,6 +109,29 @@ def test_fine_tuning_moves_the_share_kept_to_its_goal():
                         kl=0.0, tokens=0.0, progress=False, threads=1, precision="float32", attention="fused")
     ratio = history.terms["ratio"]              # 2 (0.5 - 0.9)^2 at first
     assert sum(ratio[:4]) / 4 > 0.2 and sum(ratio[-4:]) / 4 < 0.08, (ratio[:4], ratio[-4:])
+
+
+def graphs(model):
+    """Masks that still know how they were computed."""
+    return [mask for mask in predictors(model)[0].decisions.masks if mask.grad_fn is not None]
+
+
+def test_no_training_step_is_kept_alive_by_the_finished_model():
+    teacher = lab(dim=16, depth=2)
+    model = prune_tokens(teacher, 0.7, (0, 1), "dynamicvit")
+    fine_tune(model, teacher, data.load("shapes", image_size=16, count=16), steps=2, batch_size=8, progress=False, threads=1,
+              precision="float32", attention="fused")
+    assert graphs(model) == []
+    step, held = model.train()(INPUTS), weakref.ref(predictors(model)[0].decisions.masks[1])
+    assert len(graphs(model)) == 2                                      # there until the objective has them
+    step.sum().backward()
+    del step
+    model.eval()(INPUTS)
+    assert predictors(model)[0].decisions.masks == [] and held() is None
+    model.train()
+    KeepingObjective(teacher)(model, Batch(INPUTS, torch.arange(4), torch.arange(4)))
+    masks = predictors(model)[0].decisions.masks
+    assert graphs(model) == [] and [mask.shape for mask in masks] == [(4, 16), (4, 16)]
 
 
 def test_a_model_without_predictors_is_refused_before_training():
