@@ -13,10 +13,11 @@ from torch.utils._pytree import tree_map_only
 from ..errors import LabError
 
 # What is answered without making a float: sizes, type and place, and whether gradients are kept.
-_ABOUT = {Tensor.shape.__get__, Tensor.ndim.__get__, Tensor.dtype.__get__, Tensor.device.__get__, Tensor.size, Tensor.dim,
-          Tensor.numel, Tensor.nelement, Tensor.__len__, Tensor.element_size, Tensor.is_floating_point, Tensor.is_complex,
-          Tensor.layout.__get__, Tensor.is_cuda.__get__, Tensor.is_sparse.__get__, Tensor.requires_grad.__get__,
-          Tensor.is_leaf.__get__, Tensor.grad.__get__, Tensor.nbytes.__get__, Tensor.itemsize.__get__}
+_ABOUT = {Tensor.size, Tensor.dim, Tensor.numel, Tensor.nelement, Tensor.__len__, Tensor.element_size,
+          Tensor.is_floating_point, Tensor.is_complex}
+_ABOUT |= {getattr(Tensor, name).__get__ for name in (
+    "shape", "ndim", "dtype", "device", "layout", "is_cuda", "is_sparse", "requires_grad", "is_leaf",
+    "grad", "nbytes", "itemsize")}
 
 
 class OnDemand(Tensor):
@@ -33,7 +34,8 @@ class OnDemand(Tensor):
     @staticmethod
     def __new__(cls, stored: Tensor, make: Callable[[Tensor], Tensor]) -> OnDemand:
         like = make(stored[:0])
-        found = Tensor._make_wrapper_subclass(cls, (len(stored), *like.shape[1:]), dtype=like.dtype, device=like.device)
+        shape = (len(stored), *like.shape[1:])
+        found = Tensor._make_wrapper_subclass(cls, shape, dtype=like.dtype, device=like.device)
         found._stored, found._make, found._made = stored, make, None
         return found
 
@@ -42,8 +44,8 @@ class OnDemand(Tensor):
         if self._made is not None:
             return self._made
         if torch.jit.is_tracing():              # what is made now would become a constant of the traced model
-            raise LabError("torch.jit.trace: pictures of a whole split are made as they are used, and a trace wants them "
-                           "ready; give some of them, pictures.inputs[:8]")
+            raise LabError("torch.jit.trace: pictures of a whole split are made as they are used, and a "
+                           "trace wants them ready; give some of them, pictures.inputs[:8]")
         made = self._rows(self._stored)
         if type(made) is Tensor:                # while a model is exported they are only shapes, which are not kept
             self._made = made
