@@ -62,7 +62,7 @@ def require_images(caller: str, images: Any, channels: int | None = None, size: 
     The model's own `size` is both height and width, in pixels; None means any.
     """
     shape: Sequence[int] | None = getattr(images, "shape", None)
-    if shape is None or not hasattr(images, "is_floating_point"):
+    if shape is None or not hasattr(type(images), "is_floating_point"):
         raise LabError(f"{caller}: expected a torch tensor of images, got {type(images).__name__}; "
                        "torch.as_tensor(array) makes one")
     if len(shape) != 4:
@@ -72,7 +72,7 @@ def require_images(caller: str, images: Any, channels: int | None = None, size: 
         raise LabError(f"{caller}: images are {images.dtype}; give floating point, "
                        "images.float() / 255 for bytes, then (images - mean) / std")
     if channels is not None and shape[1] != channels:
-        layout = f"; images.permute(0, 3, 1, 2) puts channels second" if shape[-1] == channels else (
+        layout = "; images.permute(0, 3, 1, 2) puts channels second" if shape[-1] == channels else (
             "; images.expand(-1, 3, -1, -1) makes grey pictures colour" if shape[1] == 1 and channels == 3 else "")
         raise LabError(f"{caller}: images have {shape[1]} channels, the model takes {channels}{layout}")
     if size is not None and tuple(shape[2:]) != (size, size):

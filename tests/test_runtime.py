@@ -2,9 +2,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from lightvit_lab import runtime
+from lightvit_lab.errors import LabError
 
 
 def _python(code: str) -> str:
@@ -58,13 +60,6 @@ def test_guard_leaves_other_import_errors_alone(monkeypatch):
         runtime.ensure_torchvision()
 
 
-def test_the_same_seed_gives_the_same_numbers():
-    runtime.seed_everything(7)
-    first = torch.rand(3)
-    runtime.seed_everything(7)
-    assert torch.equal(first, torch.rand(3))
-
-
 def test_device_follows_the_environment(monkeypatch):
     monkeypatch.setenv("LIGHTVIT_DEVICE", "meta")
     assert runtime.device().type == "meta"
@@ -78,6 +73,19 @@ def test_the_device_is_the_gpu_where_there_is_one_unless_the_environment_names_a
         if named is not None:
             monkeypatch.setenv("LIGHTVIT_DEVICE", named)
         assert runtime.device() == torch.device(wanted)
+
+
+def test_a_device_that_is_none_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("LIGHTVIT_DEVICE", "gpu")
+    with pytest.raises(LabError, match="LIGHTVIT_DEVICE='gpu' is no device that torch knows; give cpu, cuda"):
+        runtime.device()
+
+
+def test_an_apple_chip_is_named_by_the_system(monkeypatch):
+    monkeypatch.setattr(runtime.sys, "platform", "darwin")
+    monkeypatch.setattr(runtime, "_output", lambda *command: "Apple M3" if command[0] == "sysctl" else "")
+    monkeypatch.setenv("LIGHTVIT_DEVICE", "mps")
+    assert runtime.device_name() == "Apple M3, mps"
 
 
 def test_versions_name_torch_and_python():

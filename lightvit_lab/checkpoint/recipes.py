@@ -86,6 +86,7 @@ def require_fit(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Non
         raise LabError(f"the tensors are not those of {_title(recipe)}: {'; '.join(faults[:SHOWN])}{more}")
 
 
+@torch.inference_mode(False)      # weights made inside of it could never be trained
 def _make(recipe: Mapping[str, Any]) -> nn.Module:
     """The model of `recipe`, its weights fresh. Raises LabError whatever stands in the way."""
     try:

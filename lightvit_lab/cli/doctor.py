@@ -136,13 +136,14 @@ def _device() -> Line:
         chosen = runtime.device()
         torch.zeros(1, device=chosen)
         name = runtime.device_name()
-    except (RuntimeError, AssertionError) as error:
+    except (LabError, RuntimeError, AssertionError) as error:
         return Line("unfit", f"device: LIGHTVIT_DEVICE={os.environ.get('LIGHTVIT_DEVICE', '')} cannot be used "
                     f"({str(error).splitlines()[0]})", "unset LIGHTVIT_DEVICE")
     if chosen.type == "cpu" and shutil.which("nvidia-smi") and torch.version.cuda is None:
         return Line("optional", f"device: cpu, {name}; a GPU's driver is here, but this torch was built without CUDA",
                     _pip("--force-reinstall", "torch", "torchvision") + "   (a torch with CUDA, from PyPI)")
-    return Line("ok", f"device: {chosen.type}, {name}")
+    apple = chosen.type == "cpu" and torch.backends.mps.is_available()
+    return Line("ok", f"device: {chosen.type}, {name}" + "; LIGHTVIT_DEVICE=mps takes its GPU" * apple)
 
 
 def _threads() -> Line:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_images
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, double, on_device
 
 Calibration = Tensor | tuple[Tensor, Tensor]     # inputs (B, C, H, W), or inputs and labels (B,)
 
 
 @dataclass
 class Moments:
-    """Sums over `count` tokens of a layer's inputs x (n,): `total` = sum of x, `products` = sum of x x^T, in float64."""
+    """Over `count` tokens of a layer's inputs x (n,): sums `total` of x and `products` of x x^T.
+
+    In float64, on the CPU.
+    """
 
     count: int
     total: Tensor
@@ -60,7 +65,6 @@ def require_calibration(caller: str, calibration: Calibration | None, labels: bo
     return inputs, given
 
 
-@torch.no_grad()
 def input_moments(model: nn.Module, inputs: Tensor, modules: Mapping[str, nn.Module], batch_size: int = 64
                   ) -> dict[str, Moments]:
     """Moments of what each of `modules` (parts of `model`) is given, in eval mode, over all tokens of `inputs`.
@@ -69,24 +73,18 @@ def input_moments(model: nn.Module, inputs: Tensor, modules: Mapping[str, nn.Mod
     """
     found: dict[str, Moments] = {}
 
-    def watch(name: str):
-        def hook(module: nn.Module, arguments: tuple) -> None:
-            seen = arguments[0].detach().flatten(0, -2).float()
-            new = Moments(len(seen), seen.sum(0).double(), (seen.T @ seen).double())
+    def record(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, arguments: tuple, _keywords: dict) -> None:
+            seen = arguments[0].flatten(0, -2).float()
+            new = Moments(len(seen), double(seen.sum(0)), double(seen.T @ seen))
             old = found.get(name)
             found[name] = new if old is None else Moments(old.count + new.count, old.total + new.total,
                                                           old.products + new.products)
         return hook
 
-    handles = [module.register_forward_pre_hook(watch(name)) for name, module in modules.items()]
-    was_training = model.training
-    try:
-        model.eval()
-        place = next(model.parameters()).device
+    hooks = [Hook(module, "input", record(name)) for name, module in modules.items()]
+    with on_device(model, precision="float32"), hooked(hooks):
         for part in inputs.split(batch_size):
-            model(part.to(place))
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return found
+            model(as_input(model, part))
+    return {name: Moments(one.count, one.total.cpu(), one.products.cpu())
+            for name, one in found.items()}

@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .watching import seeing
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, cast, double, on_device
+from .watching import record_activations
 
 LEAST = 1e-12      # of the inputs' mean square: neurons that never fire, or fire alike, leave a singular matrix
 
@@ -25,33 +27,34 @@ def correction(inputs: Tensor, missing: Tensor, ridge: float, centred: bool = Tr
     `ridge` is a share of the inputs' mean variance, so that it means the same in every layer. A layer without a bias
     to take up the means is given them as they are: `centred=False`.
     """
-    size = inputs.square().mean().double()
+    size = double(inputs.square().mean())
     if centred:
         inputs, missing = inputs - inputs.mean(0), missing - missing.mean(0)
-    products, across = (inputs.T @ inputs / len(inputs)).double(), (inputs.T @ missing / len(inputs)).double()
+    with cast("float32", inputs.device):
+        products, across = inputs.T @ inputs / len(inputs), inputs.T @ missing / len(inputs)
+    products, across = double(products), double(across)
     weight = ridge * products.diagonal().mean() + LEAST * size + 1e-30
-    return torch.linalg.solve(products + weight * torch.eye(len(products)).to(products), across).T.to(inputs.dtype)
+    ridged = products + weight * torch.eye(len(products)).to(products)
+    return torch.linalg.solve(ridged, across).T.to(inputs)
 
 
-@torch.no_grad()
 def refit(pruned: nn.Module, whole: nn.Module, names: Sequence[str], inputs: Tensor, ridge: float) -> nn.Module:
     """Refit, in place, the linear layers `names` of `pruned` that have fewer inputs than in `whole`; returns `pruned`.
 
     `inputs` (B, C, H, W) are the calibration pictures. All go through at once.
     """
-    inputs = inputs.to(next(whole.parameters()).device)
     layers = {name: (whole.get_submodule(name), "output") for name in names
               if pruned.get_submodule(name).in_features < whole.get_submodule(name).in_features}
-    with seeing(whole, layers) as seen:
-        whole(inputs)
-    wanted = {pruned.get_submodule(name): seen[name][1] for name in layers}
-    handles = [layer.register_forward_pre_hook(lambda layer, given: _correct(layer, given[0], wanted[layer], ridge))
-               for layer in wanted]
-    try:
-        pruned(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with record_activations(whole, layers) as recorded:
+        whole(as_input(whole, inputs))
+    wanted = {pruned.get_submodule(name): recorded[name][1] for name in layers}
+
+    def correct(layer: nn.Linear, given: tuple, _keywords: dict) -> None:
+        _correct(layer, given[0], wanted[layer], ridge)
+
+    hooks = [Hook(layer, "input", correct) for layer in wanted]
+    with on_device(pruned, precision="float32"), hooked(hooks):
+        pruned(as_input(pruned, inputs))
     return pruned
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..models.parts import attentions, block_names, head_shape, mlps, stream
+from ..models.timm_parts import attentions, block_names, head_shape, mlps, stream
 from .watching import products, sizes
 
 IMPORTANCES = ("magnitude", "taylor", "fisher", "activation", "random")
@@ -74,18 +74,19 @@ def _of_head_dims(attention: nn.Module, power: int) -> Tensor:
 
 def _of_channels(model: nn.Module, power: int) -> Tensor:
     parts = stream(model)
-    norms = [part.weight.detach().abs().pow(power) for part in parts.norms if isinstance(part, nn.LayerNorm)]
+    norms = [part.weight.detach().float().abs().pow(power).cpu()
+             for part in parts.norms if isinstance(part, nn.LayerNorm)]
     written = [_rows(part, power) for part in parts.writers]
     return sum([*norms, *written, *(_columns(part, power) for part in parts.readers)])
 
 
 def _rows(layer: nn.Module, power: int) -> Tensor:
-    """(outputs,) sum of |w|^power over what makes an output."""
-    return layer.weight.detach().float().abs().pow(power).flatten(1).sum(1)
+    """(outputs,) sum of |w|^power over what makes an output, on the CPU as all scores."""
+    return layer.weight.detach().float().abs().pow(power).flatten(1).sum(1).cpu()
 
 
 def _columns(layer: nn.Linear, power: int) -> Tensor:
-    return layer.weight.detach().float().abs().pow(power).sum(0)
+    return layer.weight.detach().float().abs().pow(power).sum(0).cpu()
 
 
 def _watched(model: nn.Module, part: str) -> dict[str, tuple[nn.Module, str]]:
@@ -124,7 +125,7 @@ def _of_activation(model: nn.Module, part: str, inputs: Tensor, magnitudes: Mapp
     if part == "blocks":
         return seen
     if part == "embedding":
-        return {"embedding": sum(seen.values()) * magnitudes["embedding"].to(next(iter(seen.values())))}
+        return {"embedding": sum(seen.values()) * magnitudes["embedding"]}
     if part == "mlp":
         return {name: seen[name] * _columns(mlp.fc2, 2).sqrt() for name, mlp in mlps(model).items()}
     found = {}

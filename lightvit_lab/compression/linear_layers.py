@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from ..errors import LabError, require_choice
-from ..models.adapter import is_readable
+from ..models.timm_parts import is_readable
+from ..runtime.wrapped import require_unwrapped
 from .low_rank_attention import LowRankAttention
 from .low_rank_linear import LowRankLinear
 
@@ -20,8 +21,7 @@ def block_layers(caller: str, model: nn.Module, wanted: str | Sequence[str] | No
     `wanted` are kinds (`KINDS`), or names of layers. Raises LabError, in the name of `caller`, on other names and on
     models that have none.
     """
-    if hasattr(model, "_orig_mod"):
-        raise LabError(f"{caller}: this model is compiled; give the model before torch.compile, compiled._orig_mod")
+    require_unwrapped(caller, model)
     found = {f"{name}.{kind}" if name else kind: getattr(parent, kind) for name, parent in model.named_modules()
              for kind in _kinds(parent)}
     if not found:

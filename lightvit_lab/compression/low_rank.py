@@ -11,13 +11,15 @@ by a diagonal. All in float64, since inputs that come out of a LayerNorm have a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice
 from ..models.transforming import Plan, transformed
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, double, on_device
 from .calibrating import Calibration, input_moments, require_calibration
 from .linear_layers import block_layers
 from .low_rank_linear import LowRankLinear, break_even, require_rank
@@ -83,21 +85,16 @@ def output_error(model: nn.Module, other: nn.Module, inputs: Tensor) -> dict[str
                        "(model, factorize(model, ...), inputs)")
     wrong, whole = dict.fromkeys(factors, 0.0), dict.fromkeys(factors, 0.0)
 
-    def watch(name: str):
-        def hook(layer: nn.Module, arguments: tuple, output: Tensor) -> None:
-            wrong[name] += (output - factors[name](arguments[0])).double().square().sum().item()
-            whole[name] += output.double().square().sum().item()
+    def compare(name: str) -> Callable[..., None]:
+        def hook(_layer: nn.Module, arguments: tuple, _keywords: dict, output: Tensor) -> None:
+            product = factors[name](as_input(factors[name], arguments[0]))
+            wrong[name] += double(output - product).square().sum().item()
+            whole[name] += double(output).square().sum().item()
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in factors]
-    was_training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(inputs.to(next(model.parameters()).device))
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
+    hooks = [Hook(model.get_submodule(name), "output", compare(name)) for name in factors]
+    with on_device(model, other, precision="float32"), hooked(hooks):
+        model(as_input(model, inputs))
     return {name: (wrong[name] / whole[name]) ** 0.5 for name in factors}
 
 

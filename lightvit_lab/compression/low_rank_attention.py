@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice
-from ..models.adapter import attention_modules, plain_attention, token_counts
+from ..models.timm_parts import AttentionParts, attention_modules, plain_attention, token_counts
 from ..models.transforming import Plan, transformed
 
 ITERATIONS = 14      # of the pseudo-inverse; 6 as published. With more, what float32 rounds away begins to grow
 
 
-class LowRankAttention(nn.Module):
+class LowRankAttention(AttentionParts):
     """What Linformer and Nystroem share: an attention's trained parts, and `rank` segments of its `num_tokens` tokens.
 
     (batch, tokens, dim) -> (batch, tokens, dim). Tokens in front, such as the class token, are segments of their own;
@@ -27,13 +27,8 @@ class LowRankAttention(nn.Module):
     """
 
     def __init__(self, attention: nn.Module, num_tokens: int, rank: int):
-        super().__init__()
+        super().__init__(attention)
         self.num_tokens, self.rank = num_tokens, rank
-        self.fused = getattr(attention, "fused", getattr(attention, "fused_attn", True))
-        self.num_heads, self.head_dim, self.scale = attention.num_heads, attention.head_dim, attention.scale
-        self.qkv, self.proj = attention.qkv, attention.proj
-        for name in ("q_norm", "k_norm", "norm"):                    # timm's, where they normalise
-            setattr(self, name, getattr(attention, name, nn.Identity()))
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         if attn_mask is not None or is_causal:
@@ -41,9 +36,7 @@ class LowRankAttention(nn.Module):
         if tokens.shape[1] != self.num_tokens:
             raise LabError(f"low-rank attention: {tokens.shape[1]} tokens, and it was made for {self.num_tokens}; give "
                            "pictures of the size that the model was built for, to a model that keeps all its tokens")
-        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = self.mix(self.q_norm(qkv[0]), self.k_norm(qkv[1]), qkv[2])
-        return self.proj(self.norm(mixed.transpose(1, 2).flatten(2)))
+        return self.join(self.mix(*self.split_heads(tokens)))
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Queries, keys, values (batch, heads, tokens, head_dim) -> what each query gets of the values, so shaped."""

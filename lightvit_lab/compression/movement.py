@@ -7,7 +7,6 @@ weight. The share of zeros grows along a cubic.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -16,10 +15,10 @@ from torch.nn.utils import parametrize
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..models.transforming import transformed
+from ..models.transforming import copied, transformed
 from ..training import Batch, fit
 from ..training.objectives import Objective, label_objective
-from .sparsity import apply_sparsity, weighted_layers
+from .sparsity import apply_sparsity, share_of_zeros, weighted_layers
 
 WARM_UP, COOL_DOWN = 0.1, 0.3      # shares of the run before the first zero, and with all of them
 
@@ -50,6 +49,7 @@ class Moving(nn.Module):
         self.steps += 1
 
 
+@torch.inference_mode(False)      # scores made inside of it could never be trained
 def movement_prune(model: nn.Module, data: Pictures, ratio: float, steps: int, **settings: Any) -> nn.Module:
     """A copy of `model`, trained for `steps` steps on `data` while the share `ratio` of its blocks' weights goes.
 
@@ -60,7 +60,7 @@ def movement_prune(model: nn.Module, data: Pictures, ratio: float, steps: int, *
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < 1:
         raise LabError(f"movement_prune: ratio={ratio!r}; give the share of weights to make zero, 0 < ratio < 1")
     require_range("movement_prune", "steps", steps, 10)
-    student = copy.deepcopy(model)
+    student = copied(model)
     layers = weighted_layers("movement_prune", student)
     _require_full(layers)
     for layer in layers.values():
@@ -92,6 +92,6 @@ def _scheduled_objective(inner: Objective, moving: list[Moving], ratio: float, s
 
 def _require_full(layers: dict[str, nn.Module]) -> None:
     for name, layer in layers.items():
-        if share := (layer.weight == 0).double().mean().item():
+        if share := share_of_zeros(layer.weight):
             raise LabError(f"movement_prune: {share:.1%} of {name} are zero already, and zeros do not move; give the "
                            "model that this one was pruned from, or train this one with sparsity.zeros_kept(model)")

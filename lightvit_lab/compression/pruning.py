@@ -13,7 +13,7 @@ from torch import nn
 
 from ..data import Pictures
 from ..errors import LabError, require_choice, require_range
-from ..models.parts import attentions, block_names, mlps
+from ..models.timm_parts import attentions, block_names, mlps
 from ..models.transforming import transformed
 from ..training import evaluate
 from .budgets import Ratio, choose

@@ -64,8 +64,13 @@ def apply_sparsity(model: nn.Module, plan: Plan) -> nn.Module:
 
 def sparsity(model: nn.Module) -> dict[str, float]:
     """Name -> share of zeros of each linear layer in the blocks."""
-    return {name: (layer.weight == 0).float().mean().item()
+    return {name: share_of_zeros(layer.weight)
             for name, layer in weighted_layers("sparsity", model).items()}
+
+
+def share_of_zeros(weight: Tensor) -> float:
+    """Which share of the numbers in `weight` is zero."""
+    return int((weight == 0).sum()) / weight.numel()
 
 
 @contextmanager
@@ -76,20 +81,30 @@ def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
     that mix the entries of a matrix, such as Muon, would move them. The model itself has no part added.
     """
     layers = list(weighted_layers("zeros_kept", model).values())
-    masks = [layer.weight != 0 for layer in layers]
+    masks = [_Mask(layer.weight) for layer in layers]
 
     def reset(*_: Any) -> None:
         with torch.no_grad():
             for layer, mask in zip(layers, masks):
-                layer.weight.mul_(mask.to(layer.weight.device))
+                layer.weight.copy_(mask.apply(layer.weight))
 
     with ExitStack() as stack:
         stack.callback(register_optimizer_step_post_hook(reset).remove)
         for layer, mask in zip(layers, masks):
             if layer.weight.requires_grad:
-                hook = layer.weight.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient.device))
-                stack.callback(hook.remove)
+                stack.callback(layer.weight.register_hook(mask.apply).remove)
         yield model
+
+
+class _Mask:
+    """Where a weight is not zero; it follows the weight to another device, once."""
+
+    def __init__(self, weight: Tensor):
+        self.value = weight.detach() != 0
+
+    def apply(self, values: Tensor) -> Tensor:
+        self.value = self.value.to(values.device)
+        return values * self.value
 
 
 def weighted_layers(caller: str, model: nn.Module) -> dict[str, nn.Linear | GroupedLinear]:
@@ -163,7 +178,7 @@ def _count(ratio: float, among: int, name: str) -> int:
 
 
 def _require_more(name: str, weight: Tensor, ratio: float) -> None:
-    share = (weight == 0).double().mean().item()
+    share = share_of_zeros(weight)
     if round(share * weight.numel()) > round(ratio * weight.numel()):
         raise LabError(f"prune_weights: ratio={ratio}, where {share:.1%} of {name} are zero already, and zeros that "
                        f"are there count; give a ratio over {share:.3g}, or prune the model this one was made from")
@@ -174,7 +189,7 @@ def _ratios(layers: Mapping[str, nn.Module], ratio: float | Mapping[str, float])
     if isinstance(ratio, Mapping):
         for name in ratio:
             require_choice("prune_weights", "ratio's layer", name, layers)
-        return {name: _require_ratio(ratio[name]) if name in ratio else (layer.weight == 0).double().mean().item()
+        return {name: _require_ratio(ratio[name]) if name in ratio else share_of_zeros(layer.weight)
                 for name, layer in layers.items()}
     return dict.fromkeys(layers, _require_ratio(ratio))
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
+from ..runtime.running import double
 from .calibrating import Moments
 from .low_rank_linear import break_even
 
@@ -70,8 +71,8 @@ class Spectrum:
 @torch.no_grad()
 def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) -> Spectrum:
     """Singular values of a layer's weight, or with `moments` of the weight times a root of the inputs' covariance."""
-    weight = layer.weight.double().unflatten(0, (groups, -1))
-    bias = None if layer.bias is None else layer.bias.double()
+    weight = double(layer.weight).unflatten(0, (groups, -1))
+    bias = None if layer.bias is None else double(layer.bias)
     mean, spread = None, torch.eye(weight.shape[2], dtype=weight.dtype, device=weight.device)
     if moments is not None:
         mean = None if bias is None else moments.mean.to(weight.device)

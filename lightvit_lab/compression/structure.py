@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice
-from ..models.parts import attentions, block_names, head_shape, mlps, stream
+from ..models.timm_parts import (attentions, block_names, gate_of, head_shape, mlps, normalises_heads, set_heads,
+                                 set_width, stream)
 from ..models.transforming import Plan
 
 PARTS = ("mlp", "heads", "head_width", "embedding", "blocks")
@@ -77,8 +78,8 @@ def _cut(attention: nn.Module, heads: Tensor, qk: Tensor, v: Tensor) -> None:
     qk, v = qk.flatten(), v.flatten()
     _keep_outputs(attention.qkv, torch.cat([qk, all_dims + qk, 2 * all_dims + v]))
     _keep_inputs(attention.proj, v)
-    if getattr(attention, "gate", None) is not None:
-        _keep_outputs(attention.gate, v)
+    if (gate := gate_of(attention)) is not None:
+        _keep_outputs(gate, v)
     if getattr(attention, "kv_global", None) is not None:
         _keep_outputs(attention.kv_global, torch.cat([qk, all_dims + v]))
         _keep_inputs(attention.kv_global, v)
@@ -87,10 +88,7 @@ def _cut(attention: nn.Module, heads: Tensor, qk: Tensor, v: Tensor) -> None:
         if attention.fixed_bias is not None:
             attention.fixed_bias = attention.fixed_bias.index_select(1, heads.to(attention.fixed_bias.device))
     _fold_scale(attention, len(qk), old_dim, new_dim)
-    sizes = {"num_heads": len(heads), "head_dim": new_dim, "attn_dim": len(v), "scale": new_dim**-0.5}
-    for name, value in sizes.items():
-        if hasattr(attention, name):
-            setattr(attention, name, value)
+    set_heads(attention, len(heads), new_dim)
 
 
 @torch.no_grad()
@@ -98,7 +96,7 @@ def _fold_scale(attention: nn.Module, queries: int, old_dim: int, new_dim: int) 
     """Multiply the first `queries` rows of qkv, so that q k^T / sqrt(new_dim) is what it was with sqrt(old_dim)."""
     if old_dim == new_dim:
         return
-    if not isinstance(getattr(attention, "q_norm", nn.Identity()), nn.Identity):
+    if normalises_heads(attention):
         raise LabError("apply_pruning: this attention normalises each head's queries and keys (qk_norm), over all "
                        "dimensions of the head, so none can go without changing the rest; prune whole heads, by "
                        "prune_heads")
@@ -122,9 +120,7 @@ def _keep_channels(model: nn.Module, kept: Sequence[int]) -> None:
             setattr(part, name, _take(value, 0, channels))
         if hasattr(part, "normalized_shape"):
             part.normalized_shape = (len(channels),)
-    for name in ("dim", "embed_dim", "num_features", "head_hidden_size"):
-        if hasattr(model, name):
-            setattr(model, name, len(channels))
+    set_width(model, len(channels))
 
 
 def _keep_blocks(model: nn.Module, kept: Sequence[str]) -> None:

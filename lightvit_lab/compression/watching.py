@@ -10,67 +10,71 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LabError
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, on_device
 
 Watched = Mapping[str, tuple[nn.Module, str]]      # name -> module, and "input", "output" or "change" (output - input)
 FEW = 16     # pictures at once; what is kept for the gradients of more would not fit a small machine
 
 
 @contextmanager
-def seeing(model: nn.Module, watched: Watched) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """Name -> (tensor of the graph, value), renewed by every forward; the model is in eval mode meanwhile."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
+def record_activations(model: nn.Module, watched: Watched, grad: bool = False
+                       ) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """Name -> (tensor of the graph, value) of the `watched` modules, renewed by every forward.
 
-    def watch(name: str, side: str) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+    Meanwhile the model is in eval mode on `runtime.device()`, without autocast, and with gradients
+    if `grad`.
+    """
+    recorded: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def record(name: str, side: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, arguments: tuple, _keywords: dict, output: Tensor) -> None:
             graph = arguments[0] if side == "input" else output
-            seen[name] = (graph, output - arguments[0] if side == "change" else graph)
+            recorded[name] = (graph, output - arguments[0] if side == "change" else graph)
         return hook
 
-    handles = [module.register_forward_hook(watch(name, side)) for name, (module, side) in watched.items()]
-    was_training = model.training
-    try:
-        yield (model.eval(), seen)[1]
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
+    hooks = [Hook(module, "output", record(name, side)) for name, (module, side) in watched.items()]
+    with on_device(model, grad=grad, precision="float32"), hooked(hooks):
+        yield recorded
 
 
 def products(model: nn.Module, watched: Watched, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Name -> (pictures, n): the sum over a picture's tokens of value times gradient of the picture's cross entropy."""
+    """Name -> (pictures, n): sum over a picture's tokens of value times gradient of its loss.
+
+    The loss is the cross entropy. On the CPU; no `.grad` is left anywhere.
+    """
     found: dict[str, list[Tensor]] = {name: [] for name in watched}
-    with seeing(model, watched) as seen, torch.inference_mode(False), torch.enable_grad():
-        place = next(model.parameters()).device
+    with record_activations(model, watched, grad=True) as recorded:
         for images, answers in zip(inputs.split(FEW), labels.split(FEW)):
-            images = images.clone().to(place).requires_grad_()     # gradients, though all weights may be frozen
-            logits = model(images)
+            images = as_input(model, images).detach().clone()
+            logits = model(images.requires_grad_())     # all weights may be frozen
             _require_classes(labels, logits.shape[1])
-            loss = F.cross_entropy(logits, answers.to(place), reduction="sum")
-            names = list(watched)
-            gradients = torch.autograd.grad(loss, [seen[name][0] for name in names])
-            for name, gradient in zip(names, gradients):
-                value = (seen[name][1] * gradient).detach()
-                found[name].append(value.flatten(1, -2).sum(1).cpu() if value.dim() > 2 else value.cpu())
+            loss = F.cross_entropy(logits, answers.to(logits.device), reduction="sum")
+            gradients = torch.autograd.grad(loss, [recorded[name][0] for name in watched])
+            for name, gradient in zip(watched, gradients):
+                value = (recorded[name][1].float() * gradient.float()).detach()
+                value = value.flatten(1, -2).sum(1) if value.dim() > 2 else value
+                found[name].append(value.cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-@torch.no_grad()
 def sizes(model: nn.Module, watched: Watched, inputs: Tensor) -> dict[str, Tensor]:
-    """Name -> (n,) mean over tokens of |value|; of a "change", () mean of its norm over that of the input."""
+    """Name -> (n,) mean over tokens of |value|; of a "change", () mean of its norm over
+    the input's. On the CPU.
+    """
     total: dict[str, Tensor] = {}
-    with seeing(model, watched) as seen:
-        place = next(model.parameters()).device
+    with record_activations(model, watched) as recorded:
         for images in inputs.split(FEW):
-            model(images.to(place))
+            model(as_input(model, images))
             for name, (_, side) in watched.items():
-                result, value = seen[name]
+                result, value = (part.float() for part in recorded[name])
                 if side == "change":
                     share = value.norm(dim=-1) / (result - value).norm(dim=-1)
                     new = share.mean() * len(images)
                 else:
                     new = value.abs().flatten(0, -2).mean(0) * len(images)
                 total[name] = total.get(name, 0) + new
-    return {name: value / len(inputs) for name, value in total.items()}
+    return {name: value.cpu() / len(inputs) for name, value in total.items()}
 
 
 def _require_classes(labels: Tensor, classes: int) -> None:

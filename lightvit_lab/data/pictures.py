@@ -53,7 +53,8 @@ class Pictures:
     def _scale(self, values: Tensor, top: int) -> Tensor:
         """(values / top - mean) / std as floats (N, 3, H, W), in two passes; bytes and grey pictures are welcome."""
         gain, shift = 1 / (top * self.std), self.mean / self.std
-        return values.mul(gain.view(1, 3, 1, 1)).sub_(shift.view(1, 3, 1, 1))
+        gain, shift = (part.view(1, 3, 1, 1).to(values.device) for part in (gain, shift))
+        return values.mul(gain).sub_(shift)
 
 
 def resize(pixels: Tensor, size: int) -> Tensor:

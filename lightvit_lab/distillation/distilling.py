@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..runtime import device
+from ..runtime.running import as_input, cast, in_mode, on_device
 from ..training import Batch, History, fit
 from ..training.processes import Team
+from ..training.randomness import same_states_afterwards
 from ..training.settings import require_length, require_pictures
 from .seeing import Seen, see
 from .teachers import LiveTeacher
@@ -51,7 +52,8 @@ def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures, object
 
     `teacher` is a model in eval mode, or `StoredLogits`, for which it ran before. The loss is the sum of `objectives`,
     a dict of name -> term, each times its `weight`; `History.terms` and the bar show every one. What objectives train
-    beside the student (projectors) is dropped at the end. `settings` are those of `training.fit`, but for
+    beside the student (projectors) is dropped at the end. Student and teacher are on `runtime.device()` meanwhile and
+    back where they were at the end, the student in eval mode. `settings` are those of `training.fit`, but for
     `objective` and `label_smoothing`: smooth in the objective `Labels`. Raises LabError, before the first step, where
     teacher, student and objectives do not fit together.
     """
@@ -60,13 +62,16 @@ def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures, object
     require_length(run["epochs"], run["steps"], run["batch_size"], len(data), Team().count)
     require_pictures(data)
     _require_apart(student, teacher)
-    student.to(device())
     live = LiveTeacher(teacher, teacher_precision) if isinstance(teacher, nn.Module) else teacher
-    first = _first_batch(data, run)
-    live.prepare(first.inputs, data, run)
-    parts = _build(student, live, first, objectives, run["seed"])
-    objective = _Sum(tuple(objectives.items()), live.identity, teacher_precision, live)
-    return fit(_Pair(student, parts), data, objective=objective, **settings)
+    both = (student, live.model) if isinstance(live, LiveTeacher) else (student,)
+    with on_device(*both, train=None, grad=True) as place:
+        first = _first_batch(data, run, place)
+        live.prepare(first.inputs, data, run)
+        parts = _build(student, live, first, objectives, run["seed"])
+        objective = _Sum(tuple(objectives.items()), live.identity, teacher_precision, live)
+        history = fit(_Pair(student, parts), data, objective=objective, **settings)
+    student.eval()
+    return history
 
 
 class _Pair(nn.Module):
@@ -106,7 +111,7 @@ class _Sum:
         teacher = self.live.see(batch, *needs["teacher"])
         student = see(pair.student, batch.inputs, *needs["student"], call=model)
         terms = {}
-        with torch.autocast(batch.inputs.device.type, enabled=False):     # what was seen is float32: losses too
+        with cast("float32", batch.inputs.device):     # what was seen is float32: losses too
             for place, (name, objective) in enumerate(self.objectives):
                 term = pair.parts[str(place)] if str(place) in pair.parts else objective
                 terms[name] = objective.weight * term(student, teacher, batch)
@@ -131,25 +136,24 @@ def _build(student: nn.Module, live: Any, first: Batch, objectives: Mapping[str,
     few = Batch(first.inputs[:count], first.labels[:count], first.index[:count], step=first.step,
                 places=torch.arange(count))
     needs = _needs(objectives.values())
-    training = student.training
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), same_states_afterwards(), in_mode(student):
         torch.manual_seed(seed)
-        shown, taught = see(student.eval(), few.inputs, *needs["student"]), live.see(few, *needs["teacher"])
+        shown = see(student, as_input(student, few.inputs), *needs["student"])
+        taught = live.see(few, *needs["teacher"])
         _require_classes(shown.logits, taught.logits)
         _require_both_heads(student, objectives, shown, taught, few)
-        parts = {str(place): value.build(shown, taught).to(device())
+        parts = {str(place): value.build(shown, taught).to(few.inputs.device)
                  for place, value in enumerate(objectives.values()) if hasattr(value, "build")}
         for place, value in enumerate(objectives.values()):
             if any(_needs([value])["student"]):     # what does not fit is refused now, not after the teacher's first step
                 parts.get(str(place), value)(shown, taught, few)
-    student.train(training)
     return parts
 
 
-def _first_batch(data: Pictures, run: dict[str, Any]) -> Batch:
+def _first_batch(data: Pictures, run: dict[str, Any], target: torch.device) -> Batch:
     """The pictures of the first step, as they come, for choices and checks; `fit` refuses what makes no run."""
     count = min(len(data), run["batch_size"])
-    inputs, labels = (tensor.to(device()) for tensor in data.batch(torch.arange(count)))
+    inputs, labels = (tensor.to(target) for tensor in data.batch(torch.arange(count)))
     return Batch(inputs, labels, torch.arange(count), step=1, places=torch.arange(count))
 
 

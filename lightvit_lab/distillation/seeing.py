@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isqrt
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from ..models import adapter
+from ..models import timm_parts
+from ..runtime.hooks import Hook, hooked
 
 
 @dataclass
@@ -62,48 +63,47 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     LabError on layers that the model does not have, and on a model whose layers or attention cannot be read.
     """
     found = Seen(inputs)
-    with _taps(model, features, attention, found), adapter.both_heads(model):
+    hooks = [*_feature_hooks(model, features, found), *_attention_hooks(model, attention, found)]
+    with hooked(hooks), timm_parts.both_heads(model):
         logits = (call or model)(inputs)
     _require_seen(model, features, attention, found)
+    _require_graph(model, hooks, [*found.features.values(), *found.attention.values()])
     tokens = [*(value for value in found.features.values() if value.ndim == 3), *found.attention.values()]
-    found.prefix = adapter.num_prefix_tokens(model, tokens[0].shape[-2]) if tokens else 0
+    found.prefix = timm_parts.num_prefix_tokens(model) if tokens else 0
     if isinstance(logits, tuple):
         logits, found.token_logits = logits[0], logits[1].float()
     found.logits = logits.float()
     return found
 
 
-@contextmanager
-def _taps(model: nn.Module, features: Sequence[int], attention: Sequence[int], found: Seen) -> Iterator[None]:
-    """Hooks that fill `found` at the next forward, and leave."""
-    blocks = adapter.blocks(model) if features else []
-    readers = _readers(model) if attention else []
-
-    def keep_features(layer: int) -> Callable:
-        def hook(_module: nn.Module, _arguments: tuple, output: Tensor | tuple) -> None:
+def _feature_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> Iterator[Hook]:
+    """Hooks that keep the outputs of the layers asked for."""
+    blocks = timm_parts.blocks(model) if layers else []
+    for layer in layers:
+        def keep(_module: nn.Module, _given: tuple, _keywords: dict, output: Tensor | tuple, layer: int = layer) -> None:
             found.features[layer] = _channels_second(model, output[0] if isinstance(output, tuple) else output)
-        return hook
+        yield Hook(_at(model, blocks, layer), "output", keep)
 
-    def keep_attention(layer: int) -> Callable:
-        def hook(module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> None:
-            weights = adapter.attention_weights(module, *arguments, **keywords)
+
+def _attention_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> Iterator[Hook]:
+    """Hooks that keep the attention weights of the layers asked for."""
+    readers = _readers(model) if layers else []
+    for layer in layers:
+        def keep(module: nn.Module, given: tuple, keywords: dict[str, Any], layer: int = layer) -> None:
+            weights = timm_parts.attention_weights(module, *given, **keywords)
             if isinstance(weights, dict):
                 raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}) and "
                                "has no one square of weights a head to compare; AttentionTransfer compares its maps")
             found.attention[layer] = weights
-        return hook
+        yield Hook(_at(model, readers, layer), "input", keep)
 
-    handles = []
-    try:
-        for layer in features:
-            handles.append(_at(model, blocks, layer).register_forward_hook(keep_features(layer)))
-        for layer in attention:
-            reader = _at(model, readers, layer)
-            handles.append(reader.register_forward_pre_hook(keep_attention(layer), with_kwargs=True))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+def _require_graph(model: nn.Module, hooks: Sequence[Hook], shown: Sequence[Tensor]) -> None:
+    """Raise LabError where a layer that learns showed values without a gradient, as in a reentrant checkpoint."""
+    learns = [any(value.requires_grad for value in hook.module.parameters()) for hook in hooks]
+    if torch.is_grad_enabled() and any(one and not value.requires_grad for one, value in zip(learns, shown)):
+        raise LabError(f"distill: {type(model).__name__} runs a layer that is compared inside torch.utils.checkpoint "
+                       "with use_reentrant=True, which shows it without gradients; give use_reentrant=False there")
 
 
 def _channels_second(model: nn.Module, output: Any) -> Tensor:
@@ -127,7 +127,7 @@ def _require_seen(model: nn.Module, features: Sequence[int], attention: Sequence
 
 def _readers(model: nn.Module) -> list[nn.Module]:
     try:
-        return list(adapter.attention_modules(model).values())
+        return list(timm_parts.attention_modules(model).values())
     except LabError as error:
         raise LabError(f"distill: {error}; AttentionTransfer compares where any network looks") from error
 

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from ..data import Pictures
 from ..errors import LabError, require_choice, require_range
-from ..runtime import device
+from ..runtime.running import on_device
 from ..training import Batch
 from ..training.augment import AUGMENTATIONS, Batches, batch_order
 from ..training.processes import Team
@@ -89,16 +89,17 @@ def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *,
     made_for = {**_describe(data, run, _steps(data, run)), "steps": _steps(data, run), "teacher": live.identity,
                 "top_k": top_k}
     if team.is_main and not _is_there(Path(path), made_for):
-        tensors, classes = _answers(live, data, made_for, progress)
+        with on_device(teacher) as place:
+            tensors, classes = _answers(live, data, made_for, progress, place)
         _write(Path(path), {**made_for, "num_classes": classes, "precision": live.precision}, tensors)
     team.same(None)                 # the others wait for the file
     return StoredLogits(path)
 
 
-def _answers(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], progress: bool
+def _answers(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], progress: bool, place: torch.device
              ) -> tuple[dict[str, Tensor], int]:
     """What the teacher says of every batch, as tensors over all rows, and the number of classes."""
-    batches = Batches(data, made_for["batch_size"], made_for["seed"], tuple(made_for["augment"]), device())
+    batches = Batches(data, made_for["batch_size"], made_for["seed"], tuple(made_for["augment"]), place)
     first = batches(1)
     live.prepare(first.inputs, data, made_for)
     classes, top_k = live.see(first).logits.shape[1], made_for["top_k"]

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError, require_choice
-from ..runtime import device
 from ..training import Batch
-from ..training.probing import GAIN, PRECISIONS, cast
+from ..runtime.running import as_input, cast, native_bfloat16
+from ..training.probing import GAIN, PRECISIONS
 from .seeing import Seen, see
 
 
 class LiveTeacher:
     """Shows of each batch what `model` makes of it, without gradients; in bfloat16 if asked, or if "auto" and it pays.
+
+    Whoever uses it puts the model on the device of the batches: `with on_device(teacher.model)`.
 
     Raises LabError if the model is in train mode: dropout would change what it says, and batch norm would learn.
     """
@@ -30,7 +32,7 @@ class LiveTeacher:
         if any(module.training for module in model.modules()):
             raise LabError(f"distill: the teacher, {type(model).__name__}, is in train mode, where dropout changes "
                            "what it says and batch norm goes on learning; call teacher.eval()")
-        self.model, self.precision = model.to(device()), precision
+        self.model, self.precision = model, precision
 
     def prepare(self, inputs: Tensor, data: Pictures, run: Mapping[str, Any]) -> None:
         """Choose the precision on the first `inputs` (B, 3, H, W) of a run on `data`, where that was left open."""
@@ -49,22 +51,21 @@ class LiveTeacher:
     @torch.no_grad()
     def see(self, batch: Batch, features: Sequence[int] = (), attention: Sequence[int] = ()) -> Seen:
         """What the teacher shows of `batch`."""
-        half = self.precision == "bfloat16"     # said either way: the student may be under autocast around us
-        with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=half):
-            return see(self.model, batch.inputs, features, attention)
+        with cast(self.precision, batch.inputs.device):     # said either way: the student may be under autocast
+            return see(self.model, as_input(self.model, batch.inputs), features, attention)
 
 
 @torch.no_grad()
 def _half_pays(model: nn.Module, inputs: Tensor, rounds: int = 4) -> bool:
-    """Whether a forward pass in bfloat16 gains enough; on a CUDA device, whether it has that type."""
-    if inputs.is_cuda:
-        return torch.cuda.is_bf16_supported()
+    """Whether a forward pass in bfloat16 gains enough; on a GPU, whether it multiplies that type itself."""
+    if inputs.device.type != "cpu":
+        return native_bfloat16(inputs.device)
     seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for _ in range(rounds):
         for precision, times in seconds.items():
             start = time.perf_counter()
             with cast(precision, inputs.device):
-                model(inputs[:32])
+                model(as_input(model, inputs[:32]))
             times.append(time.perf_counter() - start)
     plain, half = (times[1:] for times in seconds.values())      # the first pass also prepares kernels
     return min(median(plain) / median(half), min(plain) / min(half)) >= GAIN

@@ -3,6 +3,7 @@
 Pictures of one batch then have different lengths. Between blocks they lie side by side in a frame, filled up with
 zeros, and a mask that the blocks share says which tokens are there. A block takes these out of the frame and computes
 on them alone; only in attention must pictures stay apart, and those of equal length go through it together.
+On a GPU each block waits for the device, since lengths have to be known before memory is taken.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
+from ..runtime.running import double
+from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
+from ..runtime.full_precision import full_precision
 from .choosing import Choose
-from .held_parts import HeldAttention, HeldBlock, gather_tokens
 
 
 class Presence:
@@ -62,7 +65,7 @@ def present_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
 def drop_pictures(model: nn.Module, gone: Tensor) -> None:
     """Tell the blocks of `model` that the pictures `gone` (batch,) left the batch in the middle of a pass."""
     for shared in presence(model):
-        of_this_pass = {place: mask for place, mask in shared.masks.items() if len(mask) == len(gone)}
+        of_this_pass = {place: mask for place, mask in shared.masks.items() if mask.shape[0] == gone.shape[0]}
         shared.masks = {place: mask[~gone] for place, mask in of_this_pass.items()}
 
 
@@ -73,6 +76,7 @@ class RaggedAttention(HeldAttention):
     as they are, or with `present` as a mask.
     """
 
+    @full_precision
     def weights(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
         """Where tokens look, (batch, heads, N, N), rows summing to 1."""
         if tokens.ndim == 2:
@@ -88,9 +92,8 @@ class RaggedAttention(HeldAttention):
         mixed = torch.empty_like(qkv[:, : qkv.shape[1] // 3])
         for count in counts.unique().tolist():
             rows = starts[counts == count][:, None] + torch.arange(count, device=tokens.device)      # (pictures, count)
-            query, key, value = qkv[rows].unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-            mixed[rows] = self.mix(self.q_norm(query), self.k_norm(key), value).transpose(1, 2).flatten(2)
-        return self.proj_drop(self.proj(self.norm(mixed)))
+            mixed[rows] = self.mix(*self.heads_of(qkv[rows])).transpose(1, 2).flatten(2)
+        return self.project(mixed)
 
 
 class RaggedBlock(HeldBlock):
@@ -135,7 +138,7 @@ class SamplingAttention(RaggedAttention):
         row = self.weigh(query[:, :, :1], key, mask)[:, :, 0]
         scores = (row * value.float().norm(dim=-1)).sum(dim=1)[:, self.prefix :]
         places = choose(scores, present[:, self.prefix :], keep_ratio)
-        front = torch.arange(self.prefix, device=places.device).expand(len(places), -1)
+        front = torch.arange(self.prefix, device=places.device).expand(places.shape[0], -1)
         places = torch.cat([front, places.where(places < 0, places + self.prefix)], dim=1)
         asking = places.clamp(min=0)[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1])
         return self.join(self.mix(query.gather(2, asking), key, value, mask)), places
@@ -170,14 +173,16 @@ class Sample(Choose):
     """Scores (batch, n) of the tokens `present` (batch, n) -> places (batch, longest), rising, -1 behind the last."""
 
     def forward(self, scores: Tensor, present: Tensor, keep_ratio: float) -> Tensor:
-        shares = (scores * present).double()
+        home, scores = scores.device, double(scores)
+        present = present.to(scores.device)
+        shares = scores * present
         rising = (shares / shares.sum(dim=1, keepdim=True)).cumsum(dim=1)
         counts = (keep_ratio * present.sum(dim=1, keepdim=True).double() - 1e-9).ceil()
         steps = torch.arange(int(counts.max()), device=scores.device).minimum(counts - 1)
         places = torch.searchsorted(rising, (2 * steps + 1) / (2 * counts)).clamp(max=scores.shape[1] - 1)
         drawn = torch.zeros_like(present).scatter(1, places, True)
         order = drawn.int().argsort(dim=1, descending=True, stable=True)[:, : int(drawn.sum(dim=1).max())]
-        return order.where(drawn.gather(1, order), -1)
+        return order.where(drawn.gather(1, order), -1).to(home)
 
 
 def unpacked(packed: Tensor, present: Tensor) -> Tensor:

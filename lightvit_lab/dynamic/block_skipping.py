@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..models.steps import reads_class_token, require_plain_blocks, require_plain_vit
+from ..models.timm_parts import WrappedBlock, reads_class_token, require_plain_blocks, require_plain_vit
 from ..models.transforming import Plan, transformed
+from ..runtime.hooks import Hook, hooked
 from ..training import Batch, History, fit, label_loss
-from .held_parts import WrappedBlock
 
 STEEPEST = 20.0          # beyond it a gate's sigmoid is 0 or 1 in float32, and learns nothing
 
@@ -48,7 +48,10 @@ class SkipGate(nn.Module):
 
 
 class SkipBlock(WrappedBlock):
-    """A block behind a gate, called as the block. In eval mode pictures that skip cost nothing."""
+    """A block behind a gate, called as the block. In eval mode pictures that skip cost nothing.
+
+    On a GPU each gate waits for the device, since who goes in has to be known before.
+    """
 
     def __init__(self, block: nn.Module, gate: SkipGate):
         super().__init__(block)
@@ -59,8 +62,8 @@ class SkipBlock(WrappedBlock):
         if self.training:
             return tokens + goes[:, None, None] * (self.block(tokens) - tokens)
         index = goes.nonzero()[:, 0]
-        if len(index) in (0, len(tokens)):
-            return self.block(tokens) if len(index) else tokens
+        if index.shape[0] in (0, tokens.shape[0]):
+            return self.block(tokens) if index.shape[0] else tokens
         return tokens.index_copy(0, index, self.block(tokens[index]))
 
 
@@ -102,13 +105,13 @@ class SkipObjective:
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         said: list[Tensor] = []
-        handles = [part.register_forward_hook(lambda module, given, result: said.append(result))
-                   for part in model.modules() if isinstance(part, SkipGate)]
-        try:
+
+        def record(_gate: nn.Module, _given: tuple, _keywords: dict, answers: Tensor) -> None:
+            said.append(answers)
+
+        gates = [part for part in model.modules() if isinstance(part, SkipGate)]
+        with hooked([Hook(gate, "output", record) for gate in gates]):
             logits = model(batch.inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
         labels = label_loss(logits, batch)
         use = self.weight * (torch.stack(said).float().mean() - self.share) ** 2
         return labels + use, logits, {"labels": labels, "use": use}

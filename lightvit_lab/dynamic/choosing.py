@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
-from ..profiling.splitting import evaluating
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, on_device
 
 
 class Choose(nn.Module):
@@ -23,7 +24,6 @@ def kept_count(keep_ratio: float, present: int) -> int:
     return math.ceil(keep_ratio * present - 1e-9)
 
 
-@torch.no_grad()
 def kept_patches(model: nn.Module, inputs: Tensor) -> list[Tensor]:
     """Which patches are left after each choice for `inputs`: a list of (batch, k), row by row from 0, in eval mode.
 
@@ -35,13 +35,12 @@ def kept_patches(model: nn.Module, inputs: Tensor) -> list[Tensor]:
     if not chosen:
         raise LabError(f"kept_patches: {type(model).__name__} drops no tokens; give what prune_tokens(model, 0.7, "
                        "layers=(1, 3)) returns")
-    handles = [module.register_forward_hook(lambda _module, _given, places: found.append(places)) for module in chosen]
-    try:
-        with evaluating(model):
-            model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def record(_module: nn.Module, _given: tuple, _keywords: dict, places: Tensor) -> None:
+        found.append(places.to(inputs.device))
+
+    with on_device(model), hooked([Hook(module, "output", record) for module in chosen]):
+        model(as_input(model, inputs))
     return _followed(found)
 
 
@@ -50,7 +49,7 @@ def _followed(choices: list[Tensor]) -> list[Tensor]:
     left: list[Tensor] = []
     for places in choices:
         if left:                                       # one column more for the fused token, and for places of -1
-            before = torch.cat([left[-1], left[-1].new_full((len(places), 1), -1)], dim=1)
+            before = torch.cat([left[-1], left[-1].new_full((places.shape[0], 1), -1)], dim=1)
             places = before.gather(1, places.where(places >= 0, before.shape[1] - 1))
         left.append(places)
     return left

@@ -16,11 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from ..models.adapter import token_counts
-from ..models.steps import plain_blocks
+from ..models.timm_parts import (HeldBlock, ScoredAttention, embed_patches, gather_tokens, plain_blocks,
+                                 reads_class_token_alone, token_counts)
 from ..models.transforming import Plan, transformed
 from .choosing import Choose, kept_count
-from .held_parts import HeldBlock, ScoredAttention, gather_tokens
 
 MOMENTUM = 0.99      # of the running mean of class attention, as published
 
@@ -40,6 +39,7 @@ class CoarseToFine(nn.Module):
     """Images -> logits (batch, classes), by a second look at those pictures that a first left unsure.
 
     In train mode every picture is looked at twice, and logits are those of the second look; `looks` returns both.
+    On a GPU the second look waits for the device to say which pictures are unsure.
     """
 
     def __init__(self, model: nn.Module, threshold: float, keep_ratio: float):
@@ -75,7 +75,8 @@ class CoarseToFine(nn.Module):
         """Logits with the share `keep_ratio` of the regions, those that matter most, in small patches."""
         count = kept_count(self.keep_ratio, regions.shape[1])
         order = self.choose(regions, regions.shape[1])
-        small = gather_tokens(self.fine_tokens(images), order[:, :count]).reshape(len(images), 4 * count, -1)
+        small = gather_tokens(self.fine_tokens(images), order[:, :count])
+        small = small.reshape(images.shape[0], 4 * count, -1)
         large = gather_tokens(self.coarse_tokens(images), order[:, count:])
         tokens = torch.cat([self._front(images), small, large], dim=1)
         for block in self.blocks:
@@ -92,11 +93,10 @@ class CoarseToFine(nn.Module):
         return by_region(self._patches(images) + self.pos_embed[:, 1:]).flatten(2)
 
     def _patches(self, images: Tensor) -> Tensor:
-        tokens = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
-        return getattr(self.patch_embed, "norm", nn.Identity())(tokens)
+        return embed_patches(self.patch_embed, images)
 
     def _front(self, images: Tensor) -> Tensor:
-        return (self.cls_token + self.pos_embed[:, :1]).expand(len(images), -1, -1)
+        return (self.cls_token + self.pos_embed[:, :1]).expand(images.shape[0], -1, -1)
 
 
 def by_region(tokens: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
                        "0 < keep_ratio <= 1")
     count, prefix = token_counts(caller, model)
     plain_blocks(caller, model)
-    _require_head(caller, model, prefix)
+    _require_head(caller, model)
     side = round((count - prefix) ** 0.5)
     table: Any = getattr(model, "pos_embed", None)
     if side % 2 or side * side != count - prefix or table is None or table.shape[1] != count:
@@ -137,9 +137,7 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
     return CoarseToFine(model, threshold, keep_ratio)
 
 
-def _require_head(caller: str, model: nn.Module, prefix: int) -> None:
-    plain = getattr(model, "global_pool", "token") == "token" and isinstance(getattr(model, "norm_pre", nn.Identity()),
-                                                                              nn.Identity)
-    if getattr(model, "cls_token", None) is None or prefix != 1 or not plain:
+def _require_head(caller: str, model: nn.Module) -> None:
+    if not reads_class_token_alone(model):
         raise LabError(f"{caller}: it needs one class token, which the head reads alone; give the lab's ViT, or "
                        "timm's ViT or DeiT without distillation token, for example models.create_model('lab_vit')")

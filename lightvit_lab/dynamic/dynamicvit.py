@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError
+from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
 from ..models.vision_transformer import initialise_linear
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, cast, on_device
+from ..runtime.full_precision import full_precision
 from ..training import Batch, History, fit, label_loss
 from .choosing import Choose
-from .held_parts import HeldAttention, HeldBlock, gather_tokens
 
 
 class Predictor(nn.Module):
@@ -77,19 +80,21 @@ def masked_softmax(scores: Tensor, kept: Tensor, eps: float = 1e-6) -> Tensor:
 class MaskedAttention(HeldAttention):
     """Plain attention; given `kept` (batch, 1, 1, tokens) it is written out, and masked softly enough to learn from."""
 
+    @full_precision
     def weights(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
         """Where tokens look, (batch, heads, N, N), rows summing to 1; next to nothing at tokens that are not `kept`."""
         query, key, _ = self.split_heads(tokens)
         if kept is None:
             return self.weigh(query.float(), key.float())
-        return masked_softmax((query.float() @ key.float().mT) * self.scale, kept)
+        with cast("float32", tokens.device):
+            return masked_softmax((query.float() @ key.float().mT) * self.scale, kept)
 
     def forward(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
         query, key, value = self.split_heads(tokens)
         if kept is None:
             return self.join(self.mix(query, key, value))
         weights = masked_softmax((query @ key.mT) * self.scale, kept)
-        return self.join(self.attn_drop(weights.to(value)) @ value)
+        return self.join(self.mix_by(weights, value))
 
 
 class WatchingBlock(HeldBlock):
@@ -149,8 +154,9 @@ class KeepingObjective:
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         pair = getattr(model, "module", model)                 # DistributedDataParallel wraps it
         logits, features = _seen(pair, model, batch.inputs)
-        with torch.no_grad():
-            wanted_logits, wanted = _seen(self.teacher.eval(), self.teacher, batch.inputs)
+        with on_device(self.teacher, place=batch.inputs.device):     # where `fit` has put it before
+            inputs = as_input(self.teacher, batch.inputs)
+            wanted_logits, wanted = _seen(self.teacher, self.teacher, inputs)
         blocks = predictors(pair)
         masks = blocks[0].decisions.taken()
         terms = {"labels": label_loss(logits, batch),
@@ -195,8 +201,9 @@ def fine_tune(model: nn.Module, teacher: nn.Module, data: Pictures, ratio: float
 def _seen(model: nn.Module, call: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Logits, and all tokens after the last norm."""
     found: list[Tensor] = []
-    handle = model.norm.register_forward_hook(lambda _module, _given, tokens: found.append(tokens))
-    try:
+
+    def record(_norm: nn.Module, _given: tuple, _keywords: dict, tokens: Tensor) -> None:
+        found.append(tokens)
+
+    with hooked([Hook(model.norm, "output", record)]):
         return call(inputs), found[0]
-    finally:
-        handle.remove()

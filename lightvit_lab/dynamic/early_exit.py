@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
-from ..models.steps import embed, finish, last_norm, reads_class_token, require_plain_vit
+from ..models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token, require_plain_vit,
+                                 token_counts)
 from ..models.transforming import Plan, transformed
 from .adaptive_sampling import drop_pictures
 from .exit_rules import Rule, described, require_reachable, rule_of
-from .held_parts import WrappedBlock
 
 
 class ExitHead(nn.Module):
@@ -79,7 +79,7 @@ class EarlyExitViT(nn.Module):
     @property
     def num_image_tokens(self) -> int:
         """Image tokens that enter the blocks."""
-        return getattr(self.model, "num_image_tokens", None) or self.model.patch_embed.num_patches
+        return token_counts("add_exits", self.model)[0] - self.num_prefix_tokens
 
     @property
     def exits(self) -> list[ExitHead]:
@@ -118,8 +118,13 @@ class EarlyExitViT(nn.Module):
         yield finish(self.model, tokens)
 
     def leave(self, inputs: Tensor) -> Left:
-        """Run, and let pictures leave by the rule. Without one, all stay to the end."""
-        tokens, here = embed(self.model, inputs), torch.arange(len(inputs), device=inputs.device)
+        """Run, and let pictures leave by the rule. Without one, all stay to the end.
+
+        On a GPU each exit waits for the device, since who leaves has to be known before the next
+        block begins.
+        """
+        tokens = embed(self.model, inputs)
+        here = torch.arange(inputs.shape[0], device=inputs.device)
         seen: list[Tensor] = []
         left: list[tuple[Tensor, Tensor, int]] = []       # places in the batch, logits, exit
         for block in self.blocks:
@@ -132,9 +137,9 @@ class EarlyExitViT(nn.Module):
                 left.append((here[gone], seen[-1][gone], len(seen) - 1))
                 here, tokens, seen = here[~gone], tokens[~gone], [logits[~gone] for logits in seen]
                 drop_pictures(self.model, gone)
-            if not len(here):
+            if not here.shape[0]:
                 break
-        if len(here) or not left:
+        if here.shape[0] or not left:
             left.append((here, finish(self.model, tokens), len(self.exits)))
         return _gathered(left)
 

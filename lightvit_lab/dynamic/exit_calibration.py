@@ -5,7 +5,6 @@ Each exit runs once on the pictures; what is tried out then only reads its logit
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from ..data import Pictures
 from ..errors import LabError, require_choice, require_range
-from ..profiling.splitting import evaluating
-from ..runtime import device
+from ..models.transforming import copied
+from ..runtime.running import as_input, on_device
 from .early_exit import EarlyExitViT, require_exits
 from .exit_report import BATCH, exit_macs, require_pictures
 from .exit_rules import RULES, Confidence, Patience, Rule, confidence, exits_taken
@@ -25,12 +24,11 @@ MOST_THRESHOLDS = 200
 TEMPERATURES = torch.logspace(-1, 1, 81, device="cpu")       # 0.1 to 10, six percent apart
 
 
-@torch.inference_mode()
 def every_logit(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> Tensor:
     """Logits of all exits for all pictures, (exits + 1, N, classes), on the CPU: what rules are calibrated on."""
     require_pictures("every_logit", model, data, batch_size)
-    with evaluating(model.to(device())):
-        found = [torch.stack(model(data.batch(index)[0].to(device()), every=True)).float().cpu()
+    with on_device(model):
+        found = [torch.stack(model(as_input(model, data.batch(index)[0]), every=True)).float().cpu()
                  for index in torch.arange(len(data)).split(batch_size)]
     return torch.cat(found, dim=1)
 
@@ -95,7 +93,7 @@ def calibrate_confidence(model: EarlyExitViT, data: Pictures) -> EarlyExitViT:
     """
     require_exits("calibrate_confidence", model)
     logits = every_logit(model, data)
-    scaled = copy.deepcopy(model).eval()
+    scaled = copied(model).eval()
     for head, own in zip(scaled.exits, logits):
         losses = torch.stack([F.cross_entropy(own / value, data.labels) for value in TEMPERATURES])
         head.temperature.mul_(TEMPERATURES[losses.argmin()].to(head.temperature))

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from ..data import Pictures
 from ..errors import LabError, require_choice, require_range
 from ..profiling import count
-from ..profiling.splitting import evaluating
-from ..runtime import device
+from ..runtime.running import as_input, on_device
 from ..training import Score, wilson_interval
 from .early_exit import EarlyExitViT, require_exits
 from .exit_rules import confidence
@@ -76,17 +75,16 @@ class ExitReport:
         return "\n".join([*lines, f"expected calibration error {self.reliability.error:.3f}"])
 
 
-@torch.inference_mode()
 def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> ExitReport:
     """Run `model` on all of `data`, pictures really leaving by its rule, and say what became of each.
 
-    Raises LabError if it has no exits or there are no pictures.
+    What is found lies on the CPU. Raises LabError if it has no exits or there are no pictures.
     """
     require_pictures("exit_report", model, data, batch_size)
     left = []
-    with evaluating(model.to(device())):
+    with on_device(model):
         for index in torch.arange(len(data)).split(batch_size):
-            logits, exits = model.leave(data.batch(index)[0].to(device()))
+            logits, exits = model.leave(as_input(model, data.batch(index)[0]))
             left.append((logits.float().cpu(), exits.cpu()))
     logits, exits = (torch.cat(parts) for parts in zip(*left))
     sure, right = confidence(logits), logits.argmax(1) == data.labels
@@ -98,9 +96,10 @@ def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) ->
 def reliability(sure: Tensor, right: Tensor, bins: int = BINS) -> Reliability:
     """Bins of confidences (N,) in [0, 1] against whether they were `right` (N,)."""
     require_range("reliability", "bins", bins, 1)
-    place = (sure.double() * bins).ceil().long().sub(1).clamp(0, bins - 1)         # (low, high], as is customary
+    sure, right = sure.detach().cpu().double(), right.cpu().double()
+    place = (sure * bins).ceil().long().sub(1).clamp(0, bins - 1)    # (low, high], as is usual
     counts = place.bincount(minlength=bins)
-    said, was = (torch.zeros(bins, dtype=torch.double).index_add(0, place, value.double()) for value in (sure, right))
+    said, was = (place.bincount(value, minlength=bins) for value in (sure, right))
     error = (said - was).abs().sum().item() / len(sure)
     few = counts.clamp(min=1)
     return Reliability(tuple(counts.tolist()), tuple((said / few).tolist()), tuple((was / few).tolist()), error)

@@ -49,7 +49,7 @@ class Patience:
     def leaves(self, seen: Sequence[Tensor]) -> Tensor:
         """(B,): whether so many exits agree."""
         if len(seen) < self.agree:
-            return torch.zeros(len(seen[-1]), dtype=torch.bool, device=seen[-1].device)
+            return torch.zeros(seen[-1].shape[0], dtype=torch.bool, device=seen[-1].device)
         guesses = torch.stack([logits.argmax(1) for logits in seen[-self.agree:]])
         return (guesses == guesses[0]).all(0)
 
@@ -96,7 +96,7 @@ def require_reachable(caller: str, rule: Rule | None, exits: int) -> None:
 def exits_taken(rule: Rule | None, logits: Tensor) -> Tensor:
     """Which exit each picture takes, (N,), of logits (exits + 1, N, classes); the last is the model's own end."""
     end = len(logits) - 1
-    taken = torch.full(logits.shape[1:2], end)
+    taken = torch.full(logits.shape[1:2], end, device=logits.device)
     for place in reversed(range(end if rule is not None else 0)):
-        taken[rule.leaves(list(logits[: place + 1])).cpu()] = place
+        taken[rule.leaves(list(logits[: place + 1]))] = place
     return taken

@@ -63,7 +63,8 @@ class Matching:
     def merge_sizes(self, size: Tensor | None = None, grow: bool = True) -> Tensor:
         """How many patches each of the M tokens stands for, (batch, M, 1); without `grow`, what went counts no more."""
         if size is None:      # at least float32: bfloat16 has no 257
-            size = torch.ones(len(self.kept), self.kept.shape[1] + self.gone.shape[1], 1, device=self.kept.device)
+            num_tokens = self.kept.shape[1] + self.gone.shape[1]
+            size = torch.ones(self.kept.shape[0], num_tokens, 1, device=self.kept.device)
         kept = _rows(size, self.kept)
         return _add_rows(kept, self.into, _rows(size, self.gone)) if grow else kept
 
@@ -102,8 +103,9 @@ def bipartite_soft_matching(metric: Tensor, r: int, protected: int = 1) -> Match
     order = best.argsort(dim=-1, descending=True)
     going, staying = order[:, :r], order[:, r:]
     staying = staying.sort(dim=-1).values[:, first:] if protected else staying
-    front = torch.arange(protected, device=metric.device).expand(len(metric), -1)
-    takers = torch.arange(2 * second + 1, metric.shape[1], 2, device=metric.device).expand(len(metric), -1)
+    front = torch.arange(protected, device=metric.device).expand(metric.shape[0], -1)
+    takers = torch.arange(2 * second + 1, metric.shape[1], 2, device=metric.device)
+    takers = takers.expand(metric.shape[0], -1)
     before = protected + staying.shape[1] - second                   # of a taker's place, less its number in its set
     return Matching(torch.cat([front, 2 * staying, takers], dim=1), 2 * going, before + partner.gather(1, going))
 
@@ -123,7 +125,7 @@ def cluster_matching(metric: Tensor, r: int, protected: int = 1, neighbours: int
     centres, others = _peaks(distance, distance.shape[1] - r, neighbours)
     to_centres = distance.gather(1, others[..., None].expand(-1, -1, distance.shape[2]))
     closest = to_centres.gather(2, centres[:, None].expand(-1, r, -1)).argmin(dim=-1)
-    front = torch.arange(protected, device=metric.device).expand(len(metric), -1)
+    front = torch.arange(protected, device=metric.device).expand(metric.shape[0], -1)
     return Matching(torch.cat([front, protected + centres], dim=1), protected + others, protected + closest)
 
 
@@ -154,7 +156,7 @@ def _peaks(distance: Tensor, count: int, neighbours: int) -> tuple[Tensor, Tenso
 
 
 def _untouched(metric: Tensor) -> Matching:
-    numbers = torch.arange(metric.shape[1], device=metric.device).expand(len(metric), -1)
+    numbers = torch.arange(metric.shape[1], device=metric.device).expand(metric.shape[0], -1)
     return Matching(numbers, numbers[:, :0], numbers[:, :0])
 
 
@@ -171,7 +173,8 @@ def _add_rows(fresh: Tensor, index: Tensor, rows: Tensor) -> Tensor:
 
 
 def _flat(index: Tensor, num_tokens: int) -> Tensor:
-    return (index + num_tokens * torch.arange(len(index), device=index.device)[:, None]).flatten()
+    rows = torch.arange(index.shape[0], device=index.device)[:, None]
+    return (index + num_tokens * rows).flatten()
 
 
 def _require(caller: str, metric: Tensor, r: int, protected: int, limit: int) -> int:

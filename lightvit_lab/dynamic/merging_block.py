@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
-from .held_parts import HeldAttention, HeldBlock, gather_tokens
+from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
+from ..runtime.full_precision import full_precision
 from .matching import MATCHINGS, Matching
 
 
@@ -53,9 +54,10 @@ class Trace:
         if size is None and tokens.shape[1] != self.num_tokens:
             raise LabError(f"merge_tokens: a block was given {tokens.shape[1]} tokens, and no block before it gave out "
                            "as many; let nothing else drop tokens between the blocks of a model that merges")
-        if size is not None and len(size) != len(tokens):
-            raise LabError(f"merge_tokens: a block was given {len(tokens)} pictures, the block before gave out "
-                           f"{len(size)}; let pictures leave before the first block that merges")
+        if size is not None and size.shape[0] != tokens.shape[0]:
+            raise LabError(f"merge_tokens: a block was given {tokens.shape[0]} pictures, the block "
+                           f"before gave out {size.shape[0]}; let pictures leave before the first "
+                           "block that merges")
         return size
 
     def keep(self, size: Tensor, matching: Matching) -> None:
@@ -78,6 +80,7 @@ class ProportionalAttention(HeldAttention):
     (batch, N, dim) and sizes (batch, N, 1) or None -> (batch, N, dim), and the keys' mean over heads: the metric.
     """
 
+    @full_precision
     def weights(self, tokens: Tensor, size: Tensor | None = None) -> Tensor:
         """The attention weights (batch, heads, N, N), in float32; rows sum to 1."""
         query, key, _ = self.split_heads(tokens)

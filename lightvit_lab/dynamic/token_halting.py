@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..models.steps import (embed, finish, has_class_token, masked_block, reads_class_token, require_plain_blocks,
-                            require_plain_vit)
+from ..models.timm_parts import (embed, finish, has_class_token, masked_block, reads_class_token,
+                                 require_plain_blocks, require_plain_vit)
 from ..models.transforming import Plan, transformed
 from ..training import Batch, History, fit, label_loss
 
@@ -80,11 +80,14 @@ class HaltingViT(nn.Module):
         return self.score(tokens)[..., 0].float().sigmoid()
 
     def halt(self, inputs: Tensor) -> Halted:
-        """Run without the tokens that halted, and without the pictures whose class token did."""
+        """Run without the tokens that halted, and without the pictures whose class token did.
+
+        On a GPU each block waits for the device, since lengths have to be known before the next.
+        """
         tokens, prefix = embed(self.model, inputs), self.num_prefix_tokens
         mixed = torch.zeros_like(tokens[:, :prefix])
-        kept = torch.zeros(len(inputs), len(self.blocks), dtype=torch.long, device=inputs.device)
-        places = torch.arange(len(inputs), device=inputs.device)
+        places = torch.arange(inputs.shape[0], device=inputs.device)
+        kept = places.new_zeros(inputs.shape[0], len(self.blocks))
         groups = [Group(places, tokens, tokens.new_zeros(tokens.shape[:2]).float())]
         for place, block in enumerate(self.blocks):
             left = []

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice, require_range
-from ..models.adapter import token_counts
-from ..models.steps import plain_blocks, reads_class_token
+from ..models.timm_parts import plain_blocks, reads_class_token, token_counts
 from ..models.transforming import Plan, transformed
 from ..profiling import Ratio, measure
+from ..runtime.running import home_of
 from .matching import MATCHINGS, MODES, Matching, bipartite_soft_matching, cluster_matching, most
 from .merging_block import Merging, MergingBlock, Trace
 
@@ -117,14 +117,14 @@ def used_r(asked: Sequence[int], num_tokens: int, protected: int) -> list[int]:
 def source_map(model: nn.Module) -> Tensor:
     """(batch, tokens): in which of the tokens left at the end each of the first is, in the last pass of `model`.
 
-    `torch.nn.functional.one_hot(source_map(model)).mT` is the published source matrix. Raises LabError if nothing was
-    merged.
+    On the device of the weights. `torch.nn.functional.one_hot(source_map(model)).mT` is the
+    published source matrix. Raises LabError if nothing was merged.
     """
     trace = next((block.trace for block in model.modules() if isinstance(block, MergingBlock)), None)
     places = None if trace is None else trace.places()
     if places is None:
         raise LabError("source_map: no tokens were merged; give a model of merge_tokens, after a call of model(inputs)")
-    return places
+    return places.to(home_of(model))
 
 
 def time_ratio(model: nn.Module, merged: nn.Module, inputs: Tensor, budget_s: float = 2.0) -> Ratio:

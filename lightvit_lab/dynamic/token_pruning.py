@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice
-from ..models.adapter import token_counts
-from ..models.steps import plain_blocks
+from ..models.timm_parts import (HeldBlock, ScoredAttention, gather_tokens, has_class_token, plain_blocks,
+                                 reads_class_token, token_counts)
 from ..models.transforming import Plan, transformed
 from .adaptive_sampling import Presence, RaggedAttention, RaggedBlock, SamplingAttention, SamplingBlock
 from .choosing import Choose, kept_count
 from .dynamicvit import Decisions, MaskedAttention, PredictingBlock, WatchingBlock
-from .held_parts import HeldBlock, ScoredAttention, gather_tokens
 
 METHODS = ("evit", "topk", "dynamicvit", "ats")
 LENGTHS = ("grouped", "padded")
@@ -146,9 +145,9 @@ def _ratios(keep_ratio: Any, layers: list[int]) -> dict[int, float]:
 
 
 def _require_class_token(model: nn.Module, method: str) -> None:
-    if method != "dynamicvit" and getattr(model, "cls_token", None) is None:
+    if method != "dynamicvit" and not has_class_token(model):
         raise LabError(f"prune_tokens: {method!r} keeps what the class token attends to, and this model has none; give "
                        'one that has, or method="dynamicvit", whose predictor looks at the image tokens alone')
-    if method == "ats" and getattr(model, "global_pool", "token") != "token":
+    if method == "ats" and not reads_class_token(model):
         raise LabError("prune_tokens: 'ats' leaves each picture another number of tokens, and this model's head reads "
-                       f"their mean (global_pool={model.global_pool!r}); give a model whose head reads the class token")
+                       "their mean; give a model whose head reads the class token")

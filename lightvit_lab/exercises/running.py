@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
+from ..runtime.running import in_mode
 from .comparison import difference
 from .declaration import Exercise
 from .limits import TimeUp, captured, seconds_allowed, time_limit
@@ -46,9 +47,12 @@ def draw(exercise: Exercise, seed: int) -> list[tuple]:
 
 
 def outcomes(exercise: Exercise, answer: Any, cases: list[tuple], seed: int) -> list[Outcome]:
-    """One outcome per case. Global random numbers are the same for every answer, and the reader's are left alone."""
+    """One outcome per case, with gradients on, whatever is set outside.
+
+    Global random numbers are the same for every answer, and the reader's are left alone.
+    """
     seconds = seconds_allowed(exercise.seconds)
-    with torch.random.fork_rng(devices=[]):
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         made = _attempt(exercise.prepare, (answer,), seed, seconds) if exercise.prepare else Outcome(answer)
         if made.error or not callable(made.value):
             return [made] * len(cases)
@@ -91,15 +95,13 @@ def device_of(function: Any) -> torch.device | None:
 
 @contextmanager
 def _in_eval_mode(function: Any) -> Iterator[bool]:
-    """A module is tried as in `.eval()` and put back; gives whether that makes a difference to its outputs."""
-    training = [part for part in function.modules() if part.training] if isinstance(function, nn.Module) else []
-    for part in training:
-        part.training = False
-    try:
-        yield any(_depends_on_mode(part) for part in training)
-    finally:
-        for part in training:
-            part.training = True
+    """A module is tried as in `.eval()` and put back; gives whether that changes its outputs."""
+    if not isinstance(function, nn.Module):
+        yield False
+        return
+    depends = any(part.training and _depends_on_mode(part) for part in function.modules())
+    with in_mode(function):
+        yield depends
 
 
 def _depends_on_mode(part: nn.Module) -> bool:

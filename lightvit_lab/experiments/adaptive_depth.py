@@ -7,7 +7,6 @@ went through.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from time import process_time
 from typing import Any
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from .. import data, profiling, training
 from ..dynamic.block_skipping import SkipGate, SkipObjective, add_skipping, train_skipping
 from ..dynamic.token_halting import HaltingObjective, HaltingViT, add_halting, train_halting
-from ..runtime import device
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, on_device
 
 TRAINING = {"steps": 100, "batch_size": 128, "lr": 2e-3, "warmup": 0.1, "augment": ("flip", "crop"), "progress": False}
 SCORED = 1000                          # pictures whose costs are looked at, in parts of 100
@@ -76,40 +76,30 @@ def halted_macs(model: nn.Module, kept: Tensor, size: tuple[int, int, int] = (3,
     return whole + (block_macs(model, kept.double()) + score).sum(1)
 
 
-@torch.no_grad()
 def tokens_kept(model: HaltingViT, pictures: data.Pictures) -> Tensor:
     """How many tokens of each picture entered each block, (N, depth); of the first `SCORED` pictures."""
-    model.to(device()).eval()
-    return torch.cat([model.halt(inputs).kept.cpu() for inputs in _parts(pictures)])
+    with on_device(model):
+        return torch.cat([model.halt(as_input(model, inputs)).kept.cpu()
+                          for inputs in _parts(pictures)])
 
 
-@torch.no_grad()
 def blocks_used(model: nn.Module, pictures: data.Pictures) -> Tensor:
     """Which gated blocks each picture went through, (N, gates) of 0 and 1; of the first `SCORED` pictures."""
-    model.to(device()).eval()
-    with _answers(model) as said:
+    said: dict[nn.Module, list[Tensor]] = {part: [] for part in model.modules()
+                                           if isinstance(part, SkipGate)}
+
+    def record(gate: nn.Module, _given: tuple, _keywords: dict, answers: Tensor) -> None:
+        said[gate].append(answers.cpu())
+
+    with on_device(model), hooked([Hook(gate, "output", record) for gate in said]):
         for inputs in _parts(pictures):
-            model(inputs)
-    return torch.stack([torch.cat(one).cpu() for one in said], dim=1)
-
-
-@contextmanager
-def _answers(model: nn.Module) -> Iterator[list[list[Tensor]]]:
-    """What the gates say while this lasts: a list for each gate."""
-    gates = [part for part in model.modules() if isinstance(part, SkipGate)]
-    said: list[list[Tensor]] = [[] for _ in gates]
-    handles = [gate.register_forward_hook(lambda module, given, result, one=one: one.append(result))
-               for gate, one in zip(gates, said)]
-    try:
-        yield said
-    finally:
-        for handle in handles:
-            handle.remove()
+            model(as_input(model, inputs))
+    return torch.stack([torch.cat(answers) for answers in said.values()], dim=1)
 
 
 def _parts(pictures: data.Pictures) -> Iterator[Tensor]:
     for index in torch.arange(min(SCORED, len(pictures))).split(100):
-        yield pictures.batch(index)[0].to(device())
+        yield pictures.batch(index)[0]
 
 
 def _size(pictures: data.Pictures) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from .. import checkpoint, data, profiling, training
 from ..checkpoint import zoo
 from ..compression import low_rank, low_rank_attention, movement, pruning, sparsity
+from ..models.transforming import copied
 from .keeping import kept
 
 MODEL, DATASET, CALIBRATION, TEST, SEEDS = "lab_vit_teacher", "cifar10", 256, 5000, (0, 1, 2)
@@ -201,7 +201,7 @@ def _run(row: Row, stage: str, seed: int) -> dict[str, Any]:
 
 def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Module:
     """A copy, trained for a few steps on labels at a small rate."""
-    model = deepcopy(model)
+    model = copied(model)
     how = {**FINE_TUNING, "seed": seed, "label_smoothing": 0.1, "progress": False, "threads": torch.get_num_threads()}
     if keep_zeros:
         with sparsity.zeros_kept(model):

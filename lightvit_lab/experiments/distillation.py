@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import checkpoint, data, models, runtime, training
+from .. import checkpoint, data, models, training
 from ..checkpoint import zoo
 from ..distillation import distill
 from ..distillation import feature_distillation as features

@@ -9,7 +9,6 @@ interleaved run per size of batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from time import process_time
 from typing import Any
@@ -24,6 +23,10 @@ from ..dynamic.choosing import Choose
 from ..dynamic.dynamicvit import fine_tune
 from ..dynamic.token_merging import merge_tokens
 from ..dynamic.token_pruning import prune_tokens
+from ..models.transforming import copied
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, on_device
+from ..models.timm_parts import token_counts
 from .compression import DATASET, FINE_TUNING, MODEL, TEST, described, fine_tuned, speed, teacher
 from .keeping import kept
 
@@ -151,20 +154,22 @@ def _run(row: Row, stage: str, seed: int) -> dict[str, Any]:
 
 def _with_teacher(model: nn.Module, seed: int) -> nn.Module:
     """Trained as DynamicViT is: its predictors cannot learn from labels alone."""
-    model = deepcopy(model)
+    model = copied(model)
     fine_tune(model, teacher(), data.load(DATASET), **FINE_TUNING, seed=seed, progress=False,
               threads=torch.get_num_threads())
     return model
 
 
-@torch.no_grad()
 def _tokens(model: nn.Module, row: Row) -> tuple[float, int | None]:
     """Tokens left at the end, and MACs where both depend on the picture: means over the first test pictures."""
     images = data.load(DATASET, "test").batch(torch.arange(COUNTED))[0]
     left: list[Tensor] = []
-    handle = model.norm.register_forward_hook(lambda _module, given, _found: left.append(present_tokens(model, given[0])))
-    model(images)
-    handle.remove()
+
+    def record(_norm: nn.Module, given: tuple, _keywords: dict) -> None:
+        left.append(present_tokens(model, given[0]))
+
+    with on_device(model), hooked([Hook(model.norm, "input", record)]):
+        model(as_input(model, images))
     tokens = round(left[0].sum().item() / COUNTED, 2)
     if row.shown["method"] != "ats":
         return tokens, None
@@ -199,7 +204,7 @@ def _sized(name: str, size: int) -> list[dict[str, Any]]:
     """What MACs and time a larger model of random weights saves on pictures of `size` pixels."""
     torch.manual_seed(0)
     dense = models.create_model(LARGE, img_size=size).eval()
-    tokens = 1 + dense.patch_embed.num_patches
+    tokens, _ = token_counts("experiments", dense)
     made = {label: row.made(dense) for label, row in LARGER[name](tokens - 1).items()}
     times = profiling.measure({"dense": dense, **made}, torch.randn(LARGE_BATCH, 3, size, size), budget_s=LARGE_S,
                               threads=torch.get_num_threads())

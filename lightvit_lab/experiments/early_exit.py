@@ -22,6 +22,7 @@ from ..dynamic.exit_calibration import calibrate_confidence, calibrate_rule, eve
 from ..dynamic.exit_report import exit_macs, reliability
 from ..dynamic.exit_rules import Confidence, Patience, Rule, confidence, exits_taken
 from ..dynamic.exit_training import ExitObjective, train_exits
+from ..runtime.running import as_input, on_device
 from . import adaptive_depth
 from .keeping import kept
 
@@ -56,7 +57,8 @@ class LookedAtAfterwards(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         logits = torch.stack(self.model(inputs, every=True))
-        return logits[exits_taken(self.model.rule, logits), torch.arange(len(inputs))]
+        places = torch.arange(inputs.shape[0], device=inputs.device)
+        return logits[exits_taken(self.model.rule, logits), places]
 
 
 @lru_cache(maxsize=1)
@@ -184,12 +186,13 @@ def times(models: dict[str, nn.Module]) -> dict[str, dict[str, Any]]:
     return found
 
 
-@torch.no_grad()
 def _mean_macs(model: nn.Module, inputs: Tensor) -> int:
     size = tuple(inputs.shape[1:])
     if isinstance(model, LookedAtAfterwards):
         return exit_macs(model.model, size)[-1]
     if not isinstance(model, EarlyExitViT):
         return profiling.count(model, size).macs
+    with on_device(model):
+        exits = model.leave(as_input(model, inputs)).exits.cpu()
     macs = torch.tensor(exit_macs(model, size)).double()
-    return round(macs[model.eval().leave(inputs).exits].mean().item())
+    return round(macs[exits].mean().item())

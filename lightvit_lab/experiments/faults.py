@@ -14,6 +14,7 @@ from .. import data, models
 from ..errors import require_choice
 from ..explain import record_attention
 from ..models.vision_transformer import Attention
+from ..runtime.running import as_input, on_device
 from ..training import evaluate
 
 
@@ -48,7 +49,6 @@ def build(fault: str, **kwargs: object) -> nn.Module:
     return model
 
 
-@torch.inference_mode()
 def symptoms(model: nn.Module, pictures: data.Pictures) -> dict[str, float]:
     """What a doctor would measure on a trained model, over `pictures`: shares in [0, 1], logits without unit.
 
@@ -56,11 +56,12 @@ def symptoms(model: nn.Module, pictures: data.Pictures) -> dict[str, float]:
     least and the greatest row sum of any attention matrix; `entropy`, the mean entropy of a row as a share of log N (1:
     looks everywhere alike, 0: at one token); `largest_logit`, the 99.9th percentile of |q k| before the softmax.
     """
-    inputs = pictures.inputs[:64]
-    with record_attention(model) as maps:
-        model(inputs)
+    with on_device(model):
+        inputs = as_input(model, pictures.batch(torch.arange(min(64, len(pictures))))[0])
+        with record_attention(model) as maps:
+            model(inputs)
+        logits = [_logits(model, block, inputs) for block in range(len(model.blocks))]
     rows = torch.cat([block_map.flatten(0, 2) for block_map in maps])
-    logits = [_logits(model, block, inputs) for block in range(len(model.blocks))]
     shares = rows / rows.sum(-1, keepdim=True)
     entropy = -(shares * shares.clamp_min(1e-12).log()).sum(-1).mean() / math.log(rows.shape[-1])
     return {
@@ -82,7 +83,8 @@ class ShufflePatches(nn.Module):
         size = images.shape[-1]
         patches = nn.functional.unfold(images, self.patch_size, stride=self.patch_size)   # (B, C * P * P, N)
         order = torch.randperm(patches.shape[-1], generator=torch.Generator().manual_seed(self.seed))
-        return nn.functional.fold(patches[:, :, order], size, self.patch_size, stride=self.patch_size)
+        patches = patches.index_select(2, order.to(patches.device))
+        return nn.functional.fold(patches, size, self.patch_size, stride=self.patch_size)
 
 
 def _logits(model: nn.Module, block: int, inputs: Tensor) -> float:
@@ -92,4 +94,5 @@ def _logits(model: nn.Module, block: int, inputs: Tensor) -> float:
         tokens = earlier(tokens)
     attention = model.blocks[block].attn
     query, key, _ = attention.split_heads(model.blocks[block].norm1(tokens))
-    return (query @ key.transpose(-2, -1) * attention.scale).abs().flatten().quantile(0.999).item()
+    logits = (query @ key.transpose(-2, -1) * attention.scale).abs().float()
+    return logits.flatten().quantile(0.999).item()

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import models, profiling, survey
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, on_device
 
 BATCH = 64
 SECONDS = {"one": 60.0, "batch": 300.0, "bfloat16": 60.0}      # budgets; the measurement ends earlier if it is precise
@@ -41,19 +43,14 @@ def light_models() -> dict[str, Any]:
     return {"batch_size": BATCH, "models": rows, "conditions": conditions}
 
 
-@torch.no_grad()
 def layers_alone(model: nn.Module, size: int = 224) -> int:
     """MACs as hooks see them, and as one estimates from a table of layers: linear layers and convolutions, no attention."""
     seen = []
 
-    def look(layer: nn.Module, _: object, output: Tensor) -> None:
+    def count(layer: nn.Module, _given: tuple, _keywords: dict, output: Tensor) -> None:
         seen.append(output.numel() * layer.weight[0].numel())
 
     layers = [layer for layer in model.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
-    handles = [layer.register_forward_hook(look) for layer in layers]
-    try:
-        model(torch.zeros(1, 3, size, size))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with on_device(model), hooked([Hook(layer, "output", count) for layer in layers]):
+        model(as_input(model, torch.zeros(1, 3, size, size)))
     return sum(seen)

@@ -12,8 +12,9 @@ import torch
 
 from .. import data, models, training
 from ..errors import require_choice
-from . import (compression, difficulty, distillation, dynamic, early_exit, faults, light_models, lightvit_parts,
-               reading_attention, results)
+from ..runtime import device
+from . import (compression, difficulty, distillation, dynamic, early_exit, faults, gpu_speed, light_models,
+               lightvit_parts, reading_attention, results)
 from .comparison import compare
 
 SEEDS = (0, 1, 2)
@@ -76,6 +77,7 @@ def _means(values: list[float], count: int = 60) -> list[float]:
 
 
 STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
+    gpu_speed.NAME: gpu_speed.gpu_speed,          # first: short, and the reason to look for a GPU
     **{name: partial(distillation.study, name) for name in distillation.STUDIES},
     **{name: partial(compression.study, name) for name in compression.STUDIES},
     **{name: partial(dynamic.study, name) for name in dynamic.STUDIES},
@@ -90,15 +92,23 @@ STUDIES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
+def _here() -> list[str]:
+    """All studies, without the one for a GPU where there is none."""
+    if device().type != "cpu":
+        return list(STUDIES)
+    print(f"{gpu_speed.NAME} is left out: there is no GPU here")
+    return [name for name in STUDIES if name != gpu_speed.NAME]
+
+
 def _seeds(name: str) -> list[int]:
-    return [0] if name == "light_models" else list(difficulty.SEEDS_OF.get(name.removeprefix("shapes_"), SEEDS))
+    return [0] if name in ("light_models", gpu_speed.NAME) else list(difficulty.SEEDS_OF.get(name.removeprefix("shapes_"), SEEDS))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the named studies, or all, and store what they return."""
+    """Run the named studies, or all that this machine can run, and store what they return."""
     parser = argparse.ArgumentParser(description="Run the studies behind the stored results.")
     parser.add_argument("names", nargs="*", help=f"any of: {', '.join(STUDIES)}")
-    for name in parser.parse_args(arguments).names or list(STUDIES):
+    for name in parser.parse_args(arguments).names or _here():
         require_choice("studies", "name", name, STUDIES)
         start = time.perf_counter()
         found = STUDIES[name]()

@@ -1,5 +1,7 @@
 """Captum's methods on pictures, one call each: (model, inputs, target) -> (batch, rows, columns).
 
+Maps have the type of `inputs` and lie on their device, wherever the model runs.
+
 What a method needs decides what its map is worth. Integrated Gradients and occlusion ask for gradients or logits alone,
 and hold for any model; KernelSHAP asks for logits, and is as good as its samples; Grad-CAM reads one layer. DeepLift
 needs a rule for every part of the model, and captum's has none for GELU, LayerNorm and a softmax inside fused
@@ -17,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_images, require_multiple, require_range
-from ..models import adapter
-from ..profiling.splitting import evaluating
-from .maps import Target
+from ..models import timm_parts
+from ..runtime.hooks import Hook, hooked
+from ..runtime.wrapped import unwrapped
 from .passes import explaining, logits_of, parts, pass_size, shown
-from .relevance import require_target
+from .relevance import Target
 
 
 def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None, steps: int = 32,
@@ -33,13 +35,13 @@ def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None
     out of range and steps < 1.
     """
     require_range("integrated_gradients", "steps", steps, 1)
-    with explaining("integrated_gradients", model, inputs, target) as (inputs, classes):
+    with explaining("integrated_gradients", model, inputs, target) as (model, pictures, classes):
         from captum.attr import IntegratedGradients
 
-        method, size = IntegratedGradients(model), pass_size(inputs)
+        method, size = IntegratedGradients(model), pass_size(pictures)
         maps = [method.attribute(part, baselines=baseline, target=of, n_steps=steps, internal_batch_size=size)
-                for part, of in parts(inputs, classes, max(1, size // steps), "integrated gradients", progress)]
-    return torch.cat(maps).sum(dim=1).detach()
+                for part, of in parts(pictures, classes, max(1, size // steps), "integrated gradients", progress)]
+    return torch.cat(maps).sum(dim=1).detach().to(inputs)
 
 
 def deep_lift(model: nn.Module, inputs: Tensor, target: Target = None, baseline: float = 0.0) -> Tensor:
@@ -49,13 +51,13 @@ def deep_lift(model: nn.Module, inputs: Tensor, target: Target = None, baseline:
     complete: see `completeness_gap`. Shrikumar, Greenside and Kundaje, arXiv 1704.02685. Raises LabError on targets out
     of range.
     """
-    with explaining("deep_lift", model, inputs, target) as (inputs, classes):
+    with explaining("deep_lift", model, inputs, target) as (model, pictures, classes):
         from captum.attr import DeepLift
 
         method = DeepLift(model)
         maps = [method.attribute(part, baselines=torch.full_like(part, baseline), target=of)
-                for part, of in parts(inputs, classes, max(1, pass_size(inputs) // 2), "DeepLift", False)]
-    return torch.cat(maps).sum(dim=1).detach()
+                for part, of in parts(pictures, classes, max(1, pass_size(pictures) // 2), "DeepLift", False)]
+    return torch.cat(maps).sum(dim=1).detach().to(inputs)
 
 
 def grad_cam(model: nn.Module, inputs: Tensor, target: Target = None, layer: nn.Module | None = None) -> Tensor:
@@ -66,15 +68,15 @@ def grad_cam(model: nn.Module, inputs: Tensor, target: Target = None, layer: nn.
     channels, rows, columns); None: the first norm of the last block. Selvaraju et al., arXiv 1610.02391. Raises
     LabError for models without tokens, layers that give neither, and targets out of range.
     """
-    layer = _last_norm(model) if layer is None else layer
-    with (explaining("grad_cam", model, inputs, target) as (inputs, classes),
-          _as_feature_map(model, layer, inputs) as maps):
+    layer = _last_norm(unwrapped(model)) if layer is None else layer
+    with (explaining("grad_cam", model, inputs, target) as (model, pictures, classes),
+          _as_feature_map(model, layer, pictures) as maps):
         from captum.attr import LayerGradCam
 
         method = LayerGradCam(model, maps)
         found = [method.attribute(part.requires_grad_(), target=of, relu_attributions=True)
-                 for part, of in parts(inputs, classes, pass_size(inputs), "Grad-CAM", False)]
-    return torch.cat(found)[:, 0].detach()
+                 for part, of in parts(pictures, classes, pass_size(pictures), "Grad-CAM", False)]
+    return torch.cat(found)[:, 0].detach().to(inputs)
 
 
 def occlusion(model: nn.Module, inputs: Tensor, target: Target = None, patch_size: int = 4, stride: int | None = None,
@@ -89,13 +91,13 @@ def occlusion(model: nn.Module, inputs: Tensor, target: Target = None, patch_siz
     stride = patch_size if stride is None else stride
     require_range("occlusion", "stride", stride, 1, patch_size)
     window, step = (inputs.shape[1], patch_size, patch_size), (inputs.shape[1], stride, stride)
-    with explaining("occlusion", model, inputs, target, slopes=False) as (inputs, classes):
+    with explaining("occlusion", model, inputs, target, slopes=False) as (model, pictures, classes):
         from captum.attr import Occlusion
 
-        method, size = Occlusion(model), pass_size(inputs)
+        method, size = Occlusion(model), pass_size(pictures)
         maps = [method.attribute(part, window, step, baseline, of, perturbations_per_eval=size)
-                for part, of in parts(inputs, classes, 1, "occlusion", progress)]
-    pixels = torch.cat(maps)[:, 0].detach()
+                for part, of in parts(pictures, classes, 1, "occlusion", progress)]
+    pixels = torch.cat(maps)[:, 0].detach().to(inputs)
     return pixels[:, ::patch_size, ::patch_size] if stride == patch_size else pixels
 
 
@@ -114,21 +116,20 @@ def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_s
     if rows * columns < 2:
         raise LabError(f"kernel_shap: patch_size={patch_size} makes one patch of the whole picture; give less")
     require_range("kernel_shap", "samples", samples, rows * columns + 1)
-    patches = _patch_numbers(rows, columns, patch_size, inputs)
-    with explaining("kernel_shap", model, inputs, target, slopes=False) as (inputs, classes):
+    with explaining("kernel_shap", model, inputs, target, slopes=False) as (model, pictures, classes):
         from captum.attr import KernelShap
 
-        method, size, found = KernelShap(model), pass_size(inputs), []
-        for part, of in parts(inputs, classes, 1, "KernelSHAP", progress and len(inputs) > 1):
+        patches = _patch_numbers(rows, columns, patch_size, pictures)
+        method, size, found = KernelShap(model), pass_size(pictures), []
+        for part, of in parts(pictures, classes, 1, "KernelSHAP", progress and len(pictures) > 1):
             with torch.random.fork_rng(devices=[]):      # captum draws on the CPU alone
                 torch.manual_seed(seed)
                 found.append(method.attribute(part, baseline, of, feature_mask=patches, n_samples=samples,
                                               perturbations_per_eval=size, return_input_shape=False,
-                                              show_progress=shown(progress) and len(inputs) == 1))
-    return torch.cat(found).to(inputs.dtype).unflatten(1, (rows, columns))
+                                              show_progress=shown(progress) and len(pictures) == 1))
+    return torch.cat(found).to(inputs).unflatten(1, (rows, columns))
 
 
-@torch.no_grad()
 def completeness_gap(model: nn.Module, inputs: Tensor, attribution: Tensor, target: Target = None,
                      baseline: float = 0.0) -> Tensor:
     """How far a map is from summing to what the target's logit gained over `baseline`, as a share of it; (batch,).
@@ -139,11 +140,10 @@ def completeness_gap(model: nn.Module, inputs: Tensor, attribution: Tensor, targ
     require_images("completeness_gap", inputs)
     if len(attribution) != len(inputs):
         raise LabError(f"completeness_gap: {len(attribution)} maps for {len(inputs)} pictures; give one map each")
-    with evaluating(model):
-        logits, empty = (logits_of(model, pictures) for pictures in (inputs, torch.full_like(inputs, baseline)))
-    classes = require_target("completeness_gap", target, logits)[:, None]
-    gain = (logits - empty).gather(1, classes)[:, 0]
-    return (attribution.flatten(1).sum(dim=1) - gain).abs() / gain.abs()
+    with explaining("completeness_gap", model, inputs, target, slopes=False) as (model, pictures, classes):
+        logits, empty = (logits_of(model, some) for some in (pictures, torch.full_like(pictures, baseline)))
+        gain = (logits - empty).gather(1, classes[:, None])[:, 0].to(inputs.device)
+    return (attribution.detach().to(inputs.device).flatten(1).sum(dim=1) - gain).abs() / gain.abs()
 
 
 def _require_patches(caller: str, inputs: Tensor, patch_size: int) -> None:
@@ -179,7 +179,7 @@ def _as_feature_map(model: nn.Module, layer: nn.Module, inputs: Tensor) -> Itera
     """
     maps, reached = nn.Identity(), []
 
-    def turn(_: nn.Module, __: tuple, output: Tensor) -> Tensor:
+    def turn(_: nn.Module, __: tuple, ___: dict, output: Tensor) -> Tensor:
         reached.append(True)
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             shape = tuple(getattr(output, "shape", ()))
@@ -187,17 +187,17 @@ def _as_feature_map(model: nn.Module, layer: nn.Module, inputs: Tensor) -> Itera
                            "of tokens (batch, tokens, dim) or of feature maps (batch, channels, rows, columns)")
         if output.ndim == 4:
             return maps(output).clone()
-        prefix, rows, columns = adapter.layout(model, inputs, output.shape[1])
+        if not timm_parts.in_reading_order(model, layer):
+            raise LabError("grad_cam: inside a stage of LightViT tokens stand window by window; give layer=model.norm")
+        prefix, rows, columns = timm_parts.layout(model, inputs, output.shape[1])
         image = maps(output[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns)))
         return torch.cat([output[:, :prefix], image.flatten(2).transpose(1, 2)], dim=1)
 
-    handle = layer.register_forward_hook(turn)
-    try:
-        yield maps
-    except AssertionError as error:      # captum's, when it saw no output
-        if reached:
-            raise
-        raise LabError(f"grad_cam: {type(layer).__name__} was not reached in the model's forward; give layer= a module "
-                       "of this very model, as model.blocks[-1].norm1") from error
-    finally:
-        handle.remove()
+    with hooked([Hook(layer, "output", turn)]):
+        try:
+            yield maps
+        except AssertionError as error:      # captum's, when it saw no output
+            if reached:
+                raise
+            raise LabError(f"grad_cam: {type(layer).__name__} was not reached in the model's forward; give layer= a "
+                           "module of this very model, as model.blocks[-1].norm1") from error

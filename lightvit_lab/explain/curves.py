@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice, require_range
-from .maps import Target
 from .passes import explaining, logits_of, pass_size
+from .relevance import Target
 from .scoring import at_resolution, require_maps
 
 BASELINES = ("mean", "blur")
@@ -45,23 +45,23 @@ def insertion_deletion(model: nn.Module, inputs: Tensor, maps: Tensor, target: T
     `maps` (batch, rows, columns) on any grid. Pixels of equal importance, as those of one patch, follow in a random
     order, which hangs on `seed` alone and is the same for all pictures. Where a pixel is missing, the picture has the
     mean of the training pictures (0 in normalised `inputs`) or a "blur" of itself. The model runs in eval mode, without
-    gradients. Raises LabError if maps and pictures differ in number, and on bad steps, baselines and targets.
+    gradients; the curves are in float32, on the device of `inputs`. Raises LabError if maps and pictures differ in number, and on bad steps, baselines and targets.
     """
     require_choice("insertion_deletion", "baseline", baseline, BASELINES)
     require_maps("insertion_deletion", maps)
-    with explaining("insertion_deletion", model, inputs, target, slopes=False) as (inputs, classes):
-        if len(maps) != len(inputs):
-            raise LabError(f"insertion_deletion: {len(maps)} maps for {len(inputs)} pictures; give one map each")
-        size = inputs.shape[-2:]
+    with explaining("insertion_deletion", model, inputs, target, slopes=False) as (model, pictures, classes):
+        if len(maps) != len(pictures):
+            raise LabError(f"insertion_deletion: {len(maps)} maps for {len(pictures)} pictures; give one map each")
+        size = pictures.shape[-2:]
         require_range("insertion_deletion", "steps", steps, 1, size.numel())
-        places = ranks(at_resolution(maps, *size), seed).to(inputs.device)[:, None]      # (B, 1, H, W)
-        empty = torch.zeros_like(inputs) if baseline == "mean" else blurred(inputs)
+        places = ranks(at_resolution(maps, *size), seed).to(pictures.device)[:, None]      # (B, 1, H, W)
+        empty = torch.zeros_like(pictures) if baseline == "mean" else blurred(pictures)
         counts = [round(step * size.numel() / steps) for step in range(steps + 1)]
-        at_once = max(1, pass_size(inputs) // len(inputs))
+        at_once = max(1, pass_size(pictures) // len(pictures))
         curves = [torch.cat([_probabilities(model, before, after, places, counts[start:start + at_once], classes)
                              for start in range(0, len(counts), at_once)]).T.contiguous()
-                  for before, after in ((empty, inputs), (inputs, empty))]
-    return Curves(*curves)
+                  for before, after in ((empty, pictures), (pictures, empty))]
+    return Curves(*(curve.to(inputs.device) for curve in curves))
 
 
 def ranks(maps: Tensor, seed: int = 0) -> Tensor:

@@ -3,11 +3,13 @@
 Chefer, Gur and Wolf, Transformer Interpretability Beyond Attention Visualization, arXiv 2012.09838, with alpha = 1. Each
 layer hands the relevance of its outputs to its inputs in proportion to what they contributed. There is no rule for GELU,
 softmax and LayerNorm, nor for positions: relevance passes them unchanged, which is a convention and no derivation. Where
-a sum is near zero, shares of it explode: a change of 1e-6 in a picture can change its relevance by a third.
+a sum is near zero, shares of it explode: a change of 1e-6 in a picture can change its relevance by a third. All is
+therefore computed in float64, or else the map would depend on the machine.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -15,33 +17,56 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import LabError
+from ..models import timm_parts
 from ..models.vision_transformer import Attention, Block, VisionTransformer
-from ..profiling.splitting import evaluating
+from ..runtime import device
+from ..runtime.running import as_input, float64_place, on_device
+from ..runtime.wrapped import unwrapped
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
 def attention_relevance(model: nn.Module, inputs: Tensor, target: Tensor) -> list[Tensor]:
     """The relevance of each attention weight to the logit of `target` (batch,): (batch, heads, N, N) per block.
 
-    Raises LabError for models other than the lab's ViT: the rules follow its layers one by one.
+    Followed in float64, in a copy of the model, and given in float32, where the copy runs: on the CPU if the device
+    knows no float64. Raises LabError for models other than the lab's ViT: the rules follow its layers one by one.
     """
+    model = unwrapped(model)
+    _require_layers(model)
+    with on_device(model, precision="float32", place=float64_place(device())) as place:
+        model = copy.deepcopy(model).double()
+        entering = [model.embed(as_input(model, inputs).to(place))]
+        for block in model.blocks:
+            entering.append(block(entering[-1]))
+        relevance, found = _from_head(model, model.norm(entering[-1]), target.to(place)), []
+        for block, tokens in zip(reversed(model.blocks), reversed(entering[:-1])):
+            relevance, of_weights = _through_block(relevance, block, tokens)
+            found.append(of_weights.float())
+    return found[::-1]
+
+
+def _require_layers(model: nn.Module) -> None:
+    """Raise LabError unless each layer of `model` is one that has a rule."""
     if not isinstance(model, VisionTransformer):
         raise LabError(f'relevance: rule="layerwise" follows the layers of the lab\'s ViT, and {type(model).__name__} has '
                        'others; give rule="attention", which takes any model whose attention can be read')
-    with evaluating(model):
-        entering = [model.embed(inputs)]
-        for block in model.blocks:
-            entering.append(block(entering[-1]))
-        class_token = model.norm(entering[-1])[:, 0]
-    relevance = torch.zeros_like(entering[-1])
-    chosen = F.one_hot(target, model.num_classes).to(class_token)
-    relevance[:, 0] = _through_linear(chosen, model.head, class_token)
-    found = []
-    for block, tokens in zip(reversed(model.blocks), reversed(entering[:-1])):
-        relevance, of_weights = _through_block(relevance, block, tokens)
-        found.append(of_weights)
-    return found[::-1]
+    for block in timm_parts.plain_blocks("relevance", model):
+        for layer in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2):
+            if not isinstance(layer, nn.Linear):
+                raise LabError(f'relevance: rule="layerwise" has no rule for {type(layer).__name__}; give '
+                               'rule="attention", or the model before its layers were replaced')
+
+
+def _from_head(model: VisionTransformer, tokens: Tensor, target: Tensor) -> Tensor:
+    """The relevance (B, N, D) of the last tokens, of which the heads read one each; their logits are two summands."""
+    relevance = torch.zeros_like(tokens)
+    chosen = F.one_hot(target, model.num_classes).to(tokens)
+    heads = [head for head in (model.head, model.head_dist) if head is not None]
+    said = [head(tokens[:, place]) for place, head in enumerate(heads)]
+    shares = [chosen] if len(heads) == 1 else [share[:, 0] for share in _through_sum(
+        chosen[:, None], said[0][:, None], said[1][:, None])]
+    for place, (head, share) in enumerate(zip(heads, shares)):
+        relevance[:, place] = _through_linear(share, head, tokens[:, place])
+    return relevance
 
 
 def _through_block(relevance: Tensor, block: Block, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +86,7 @@ def _through_block(relevance: Tensor, block: Block, tokens: Tensor) -> tuple[Ten
 def _through_attention(relevance: Tensor, attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """To the tokens (B, N, D) and to the weights (B, heads, N, N); a product of two shares its relevance among them."""
     query, key, value = attention.split_heads(tokens)
-    weights = attention.weights(tokens)
+    weights = (query @ key.mT * attention.scale).softmax(dim=-1)
     mixed = weights @ value
     of_mixed = _through_linear(relevance, attention.proj, mixed.transpose(1, 2).flatten(2))
     of_mixed = of_mixed.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..errors import LabError, require_choice, require_images, require_range
+from ..runtime.running import as_input
+from ..runtime.wrapped import unwrapped
 from .curves import insertion_deletion
-from .maps import Target
 from .passes import explaining, shown
+from .relevance import Target
 from .scoring import MEND_MASKS, at_resolution, best_iou, energy_in_mask, pointing_game, require_maps, require_masks
 
 __all__ = ["MEASURES", "Localization", "at_resolution", "best_iou", "bootstrap", "energy_in_mask", "localize",
@@ -66,7 +68,8 @@ def localize(model: nn.Module, pictures: Any, explainers: Mapping[str, Callable[
     masks, labels): inputs (N, 3, H, W) normalised, masks (N, H, W), labels (N,). The target is a class, one for each
     picture, "labels" for their own, or None: what the model predicts. The intervals are those of a bootstrap over
     pictures (percentiles of 1000 resamples, the same ones for all explainers, by `seed`), the threshold of IoU held
-    fixed. Raises LabError without masks, on an empty one, and if an explainer returns no maps.
+    fixed. Explainers get the model and the pictures on the model's own device and in its type. Raises LabError without
+    masks, on an empty one, and if an explainer returns no maps.
     """
     inputs, masks, labels = _parts_of(pictures)
     if isinstance(target, str):
@@ -76,9 +79,10 @@ def localize(model: nn.Module, pictures: Any, explainers: Mapping[str, Callable[
         target = labels
     require_range("localize", "batch_size", batch_size, 1)
     _require_explainers(explainers)
-    place = next(model.parameters(), inputs).device
-    with explaining("localize", model, inputs.to(place), target, slopes=False) as (inputs, classes):
-        pass
+    model = unwrapped(model)
+    inputs = as_input(model, inputs)
+    with explaining("localize", model, inputs, target, slopes=False) as asked:
+        classes = asked.classes.to(inputs.device)
     found, thresholds = {}, {}
     with tqdm(total=len(explainers) * len(inputs), unit=" maps", leave=False, disable=not shown(progress)) as bar:
         for name, explainer in explainers.items():
@@ -94,10 +98,11 @@ def bootstrap(values: Tensor, seed: int = 0, resamples: int = RESAMPLES) -> list
     """(mean, low, high) of each column of `values` (N, measures), low to high the middle 95 % of resampled means."""
     count = len(values)
     drawn = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))
+    values = values.cpu().double()
     times = torch.zeros(resamples, count, dtype=torch.double).scatter_add_(1, drawn, torch.ones_like(drawn).double())
-    means = times @ values.double() / count                                              # (resamples, measures)
+    means = times @ values / count                                                       # (resamples, measures)
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.double), dim=0)
-    return list(zip(values.double().mean(dim=0).tolist(), low.tolist(), high.tolist()))
+    return list(zip(values.mean(dim=0).tolist(), low.tolist(), high.tolist()))
 
 
 def _measured(name: str, explainer: Callable[..., Tensor], model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]],

@@ -2,52 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..models import adapter
-from ..profiling.splitting import evaluating
+from ..models import timm_parts
+from ..runtime.running import as_input, on_device
+from ..runtime.wrapped import unwrapped
 from .recording import record_attention
-from .relevance import relevance
-from .rollout import rollout
-
-Target = Tensor | Sequence[int] | int | None
+from .relevance import Target, relevance
+from .rollout import require_square_maps, rollout
 
 
 def class_attention(model: nn.Module, inputs: Tensor, target: Target = None, block: int = -1) -> Tensor:
-    """The class token's attention to each patch in one block, heads averaged: (batch, rows, columns). `target` is not used.
+    """The attention to each patch, in one block, of what the head reads, heads averaged: (batch, rows, columns).
 
-    Without a class token, the mean over all looking tokens.
+    That is the class token's, with the distillation token's where there is one; the mean over image tokens where the
+    head reads their mean. Float32, on the device of `inputs`; `target` is not used.
     """
-    maps = _recorded(model, inputs)
-    return image_part(model, inputs, maps[block].mean(dim=1))
+    maps = recorded(model, inputs)[0]
+    require_square_maps("class_attention", maps)
+    return image_part(model, inputs, maps[block].mean(dim=1)).to(inputs.device)
 
 
 def rollout_map(model: nn.Module, inputs: Tensor, target: Target = None, **settings: Any) -> Tensor:
-    """Of which patches the class token is made, by `rollout(**settings)`: (batch, rows, columns). `target` is not used."""
-    return image_part(model, inputs, rollout(_recorded(model, inputs), **settings))
+    """Of which patches what the head reads is made, by `rollout(**settings)`: (batch, rows, columns).
+
+    Float32, on the device of `inputs`; `target` is not used.
+    """
+    return image_part(model, inputs, rollout(recorded(model, inputs)[0], **settings)).to(inputs.device)
 
 
 def relevance_map(model: nn.Module, inputs: Tensor, target: Target = None, rule: str = "attention") -> Tensor:
-    """The relevance of each patch to the class `target`, by `relevance`: (batch, rows, columns)."""
+    """The relevance of each patch to the class `target`, by `relevance`: (batch, rows, columns).
+
+    Float32, on the device of `inputs`.
+    """
     return image_part(model, inputs, relevance(model, inputs, target, rule))
 
 
 def image_part(model: nn.Module, inputs: Tensor, token_map: Tensor) -> Tensor:
-    """The class token's row of `token_map` (batch, N, N), its own entry left out, as a grid over the picture.
+    """What `token_map` (batch, N, N) has in the rows of the tokens that the head reads, laid over the picture.
 
-    (batch, rows, columns). Without a class token, the mean of all rows. Raises LabError if the tokens form no grid.
+    (batch, rows, columns), the mean of those rows; what they have for tokens in front is left out. Raises LabError if
+    the tokens form no grid.
     """
-    prefix, rows, columns = adapter.layout(model, inputs, token_map.shape[-1])
-    row = token_map[:, 0] if prefix else token_map.mean(dim=1)
-    return row[:, prefix:].unflatten(1, (rows, columns))
+    prefix, rows, columns = timm_parts.layout(model, inputs, token_map.shape[-1])
+    return timm_parts.read_by_head(model, token_map)[:, prefix:].unflatten(1, (rows, columns))
 
 
-@torch.no_grad()
-def _recorded(model: nn.Module, inputs: Tensor) -> list[Tensor]:
-    with evaluating(model), record_attention(model) as maps:
-        model(inputs)
-    return maps
+def recorded(model: nn.Module, inputs: Tensor) -> tuple[list[Any], Any]:
+    """What `record_attention` records of `inputs`, and the model's output, both where the model runs."""
+    model = unwrapped(model)
+    with on_device(model, precision="float32") as place, record_attention(model) as maps:
+        output = model(as_input(model, inputs).to(place))
+    return maps, output

@@ -6,37 +6,48 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..errors import LabError, require_images
-from ..profiling.splitting import evaluating
-from .maps import Target
-from .relevance import require_target
+from ..runtime.running import as_input, on_device
+from ..runtime.wrapped import unwrapped
+from .relevance import Target, refusing_reentrant, require_target
 
 PIXELS_AT_ONCE, MOST_AT_ONCE = 2**18, 64     # in one pass, so that memory stays small: 64 pictures of 32 px, 5 of 224
 
 
-@contextmanager
-def explaining(caller: str, model: nn.Module, inputs: Tensor, target: Target, slopes: bool = True,
-               ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A copy of `inputs` (batch, channels, height, width) and one class a picture (batch,), the predicted one for None.
+class Asked(NamedTuple):
+    """A model, unwrapped; pictures as it takes them, a copy; and a class for each, (batch,)."""
 
-    Within, the model is in eval mode, gradients are on or off as `slopes` says, also inside `torch.no_grad()`, and
-    captum's warnings are silenced. Raises LabError on what are no pictures and on targets out of range.
+    model: nn.Module
+    pictures: Tensor
+    classes: Tensor
+
+
+@contextmanager
+def explaining(caller: str, model: nn.Module, inputs: Tensor, target: Target, slopes: bool = True) -> Iterator[Asked]:
+    """What is asked about `inputs` (batch, channels, height, width), on the device in use; the class is the predicted
+    one where `target` is None.
+
+    Within, the model is in eval mode, gradients are on or off as `slopes` says, also inside `torch.no_grad()`, no
+    autocast turns products into half precision, and captum's warnings are silenced. Raises LabError on what are no
+    pictures, on targets out of range, and where gradients cannot pass what the model does.
     """
     require_images(caller, inputs)
     if len(inputs) == 0:
         raise LabError(f"{caller}: 0 pictures have no map; give at least one")
-    with torch.inference_mode(False), evaluating(model), warnings.catch_warnings():
+    model = unwrapped(model)
+    with (on_device(model, grad=slopes, precision="float32") as place, warnings.catch_warnings(),
+          refusing_reentrant(caller, model)):
         warnings.filterwarnings("ignore", module=r"captum\.|lightvit_lab\.explain")   # on hooks and grads that we meant
-        inputs = inputs.detach().clone()
+        pictures = as_input(model, inputs.detach().clone()).to(place)
         with torch.no_grad():
-            classes = require_target(caller, target, logits_of(model, inputs))
-        with torch.set_grad_enabled(slopes):
-            yield inputs, classes
+            classes = require_target(caller, target, logits_of(model, pictures))
+        yield Asked(model, pictures, classes)
 
 
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import require_images, require_range
-from .maps import Target
+from ..runtime.running import cast
+from .relevance import Target
 
 
 def random_map(seed: int = 0, patch_size: int = 4) -> Callable[..., Tensor]:
@@ -49,6 +50,7 @@ def edge_map(model: nn.Module | None, inputs: Tensor, target: Target = None) -> 
     require_images("edge_map", inputs)
     slope = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=inputs.device) / 8
     grey = F.pad(inputs.detach().float().mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    across, down = F.conv2d(grey, torch.stack([slope, slope.T])[:, None]).unbind(1)
+    with cast("float32", grey.device):
+        across, down = F.conv2d(grey, torch.stack([slope, slope.T])[:, None]).unbind(1)
     steep = (across**2 + down**2).sqrt()[:, None]
     return F.avg_pool2d(F.pad(steep, (1, 1, 1, 1), mode="replicate"), 3, stride=1)[:, 0]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
-from ..models import adapter
+from ..models import timm_parts
+from ..runtime.hooks import Hook, hooked
 
 
 @contextmanager
@@ -22,24 +23,21 @@ def record_attention(model: nn.Module) -> Iterator[list[Tensor | dict[str, Tenso
     """Yield a list that fills, at each forward, with the attention weights of each block, first block first.
 
     That is one (batch, heads, tokens, tokens) tensor for a ViT, the lab's or timm's, and a dict of three for LightViT:
-    "window", "aggregation", "broadcast". Float32, on the model's device; rows sum to 1. The list is emptied when a new
-    forward reaches the first block. Raises LabError if the model has no attention that can be read, or if nothing was
-    recorded when the `with` block ends without an exception.
+    "window", "aggregation", "broadcast". Float32, also under autocast, on the model's device; rows sum to 1. The list
+    is emptied when a new forward reaches the first block; what is recomputed in a backward pass is not recorded again.
+    Raises LabError if the model has no attention that can be read, or if nothing was recorded when the `with` block
+    ends without an exception.
     """
-    modules = list(adapter.attention_modules(model).values())
+    modules = list(timm_parts.attention_modules(model).values())
     maps: list[Tensor | dict[str, Tensor]] = []
 
     @torch.no_grad()
     def look(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         if module is modules[0]:
             maps.clear()
-        maps.append(adapter.attention_weights(module, *arguments, **keywords))
+        maps.append(timm_parts.attention_weights(module, *arguments, **keywords))
 
-    handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in modules]
-    try:
+    with hooked(Hook(module, "input", look) for module in modules):
         yield maps
-    finally:
-        for handle in handles:
-            handle.remove()
     if not maps:
         raise LabError("record_attention: nothing was recorded; call model(inputs) inside the `with` block")

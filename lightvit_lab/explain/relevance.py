@@ -15,14 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_choice
-from ..models import adapter
-from ..profiling.splitting import evaluating
+from ..models import timm_parts
+from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, cast, on_device
+from ..runtime.wrapped import unwrapped
 from .layerwise import attention_relevance
 
 RULES = ("attention", "layerwise")
+Target = Tensor | Sequence[int] | int | None
 
 
-class _Passage(NamedTuple):
+class Passage(NamedTuple):
     """What one attention module did in a forward: its weights, its values, and what its heads mixed of them."""
 
     weights: Tensor   # (B, heads, N, N)
@@ -30,77 +33,105 @@ class _Passage(NamedTuple):
     mixed: Tensor     # (B, N, heads * head_dim), part of the graph
 
 
-def relevance(model: nn.Module, inputs: Tensor, target: Tensor | Sequence[int] | int | None = None,
-              rule: str = "attention") -> Tensor:
-    """How much each first token bears on each last one, for the class `target`; (batch, N, N), row 0 for the class token.
+def relevance(model: nn.Module, inputs: Tensor, target: Target = None, rule: str = "attention") -> Tensor:
+    """How much each first token bears on each last one, for the class `target`; (batch, N, N), a row for a last one.
 
     `target` is a class for all pictures, one for each, or None: the class that the model predicts. Through the blocks,
     R <- R + mean over heads of (gradient * attention, where positive) @ R, from the identity; with rule="layerwise",
     gradient * relevance of the attention (`layerwise.attention_relevance`; the lab's ViT alone). The model runs in eval
-    mode with its fused attention on; its parameters get no gradient. Raises LabError for targets out of range, unknown
-    rules, and models whose attention is not one square of weights a head.
+    mode with its fused attention on; its parameters get no gradient. Float32, on the device of `inputs`. Raises
+    LabError for targets out of range, unknown rules, models whose attention is not one square of weights a head, and
+    where the model's own checkpointing lets no gradient pass.
     """
     require_choice("relevance", "rule", rule, RULES)
     weights, gradients, classes = attention_gradients(model, inputs, target)
-    return propagate(attention_relevance(model, inputs, classes) if rule == "layerwise" else weights, gradients)
+    if rule == "layerwise":
+        weights = [part.to(gradients[0]) for part in attention_relevance(model, inputs, classes)]
+    return propagate(weights, gradients).to(inputs.device)
 
 
 def propagate(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
     """The rule of `relevance` on given attention (or its relevance) and gradients, (batch, heads, N, N) per block."""
     flow = torch.eye(weights[0].shape[-1], device=weights[0].device).expand(len(weights[0]), -1, -1)
-    for block_weights, gradient in zip(weights, gradients, strict=True):
-        flow = flow + (block_weights * gradient).clamp_min(0).mean(dim=1) @ flow
+    with cast("float32", flow.device):
+        for block_weights, gradient in zip(weights, gradients, strict=True):
+            flow = flow + (block_weights * gradient).float().clamp_min(0).mean(dim=1) @ flow
     return flow
 
 
-def attention_gradients(model: nn.Module, inputs: Tensor, target: Tensor | Sequence[int] | int | None = None,
+def attention_gradients(model: nn.Module, inputs: Tensor, target: Target = None
                         ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Attention weights of every block, the gradients of the target's logit by them, (batch, heads, N, N) each, and the
-    target itself, (batch,).
+    target itself, (batch,); all where the model runs.
 
     Fused attention never forms the weights, but mixed = weights @ values, so their gradient is that of `mixed`, which is
     formed, times the values.
     """
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(model), _passages(model) as passages:
-        logits = model(inputs.detach().clone().requires_grad_())
+    model, passages = unwrapped(model), []
+    hooks = list(_watching(model, passages))
+    with (on_device(model, grad=True, precision="float32") as place, hooked(hooks),
+          refusing_reentrant("relevance", model)):
+        logits = model(as_input(model, inputs.detach().clone()).to(place).requires_grad_())
         classes = require_target("relevance", target, logits)
         score = logits.gather(1, classes[:, None]).sum()
+        _require_graph(model, passages)
         slopes = torch.autograd.grad(score, [passage.mixed for passage in passages])
-    gradients = [slope.unflatten(-1, (passage.values.shape[1], -1)).transpose(1, 2) @ passage.values.transpose(-2, -1)
-                 for slope, passage in zip(slopes, passages)]
-    return [passage.weights for passage in passages], [gradient.float() for gradient in gradients], classes
+        gradients = [_by_weights(slope.float(), passage.values.float()) for slope, passage in zip(slopes, passages)]
+    return [passage.weights for passage in passages], gradients, classes
+
+
+def _by_weights(slope: Tensor, values: Tensor) -> Tensor:
+    """The gradient by the weights, (B, heads, N, N), from that by what they mixed, (B, N, heads * head_dim)."""
+    return slope.unflatten(-1, (values.shape[1], -1)).transpose(1, 2) @ values.transpose(-2, -1)
+
+
+def _watching(model: nn.Module, found: list[Passage]) -> Iterator[Hook]:
+    """Hooks that fill `found` with a `Passage` per attention module during a forward."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    for module in timm_parts.attention_modules(model).values():
+        values, mixer = timm_parts.values_and_mixed(module)
+
+        @torch.no_grad()
+        def before(module: nn.Module, given: tuple, keywords: dict[str, Any], values: Any = values) -> None:
+            tokens = (*given, *keywords.values())[0]
+            seen.append((timm_parts.attention_weights(module, *given, **keywords), values(tokens)))
+
+        def within(_: nn.Module, given: tuple, __: dict[str, Any]) -> None:
+            found.append(Passage(*seen.pop(), given[0]))
+
+        yield Hook(module, "input", before)
+        yield Hook(mixer, "input", within)
+
+
+_REENTRANT = ("recomputes a part of its forward by torch.utils.checkpoint with use_reentrant=True, which lets no "
+              "gradient pass to what is inside; call it with use_reentrant=False")
+
+
+def _require_graph(model: nn.Module, passages: Sequence[Passage]) -> None:
+    if not all(passage.mixed.requires_grad for passage in passages):
+        raise LabError(f"relevance: {type(model).__name__} {_REENTRANT}")
 
 
 @contextmanager
-def _passages(model: nn.Module) -> Iterator[list[_Passage]]:
-    """A list that fills with a `_Passage` per attention module during a forward. The hooks leave at the end."""
-    found: list[_Passage] = []
-    seen: list[tuple[Tensor, Tensor]] = []
-    handles = []
-
-    def watch(module: nn.Module) -> None:
-        values, mixer = adapter.values_and_mixed(module)
-
-        @torch.no_grad()
-        def before(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            seen.append((adapter.attention_weights(module, *arguments, **keywords), values(arguments[0])))
-
-        def within(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-            found.append(_Passage(*seen.pop(), arguments[0]))
-
-        handles.extend([module.register_forward_pre_hook(before, with_kwargs=True), mixer.register_forward_pre_hook(within)])
-
+def refusing_reentrant(caller: str, model: nn.Module) -> Iterator[None]:
+    """Say in a sentence what torch says of gradients through a forward that is recomputed in its older form."""
     try:
-        for module in adapter.attention_modules(model).values():
-            watch(module)
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+        yield
+    except RuntimeError as error:
+        if isinstance(error, LabError) or "use_reentrant" not in str(error):
+            raise
+        raise LabError(f"{caller}: {type(model).__name__} {_REENTRANT}") from error
 
 
-def require_target(caller: str, target: Tensor | Sequence[int] | int | None, logits: Tensor) -> Tensor:
-    """`target` as one class a picture, (batch,); None is the predicted one. Raises LabError on classes the model lacks."""
+def require_target(caller: str, target: Target, logits: Tensor) -> Tensor:
+    """`target` as one class a picture, (batch,); None is the predicted one.
+
+    Raises LabError on classes the model lacks, and on a model whose answer is not logits (batch, classes).
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise LabError(f"{caller}: the model answers with {given}, no logits (batch, classes); give one that does, as "
+                       'models.create_model("lab_vit")')
     if target is None:
         return logits.argmax(dim=1)
     classes = torch.as_tensor(target, device=logits.device)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LabError, require_choice, require_range
+from ..runtime.running import cast
 
 FUSIONS = ("mean", "max", "min")
 
@@ -24,17 +25,18 @@ def rollout(maps: Sequence[Tensor], fusion: str = "mean", discard_ratio: float =
     `maps` holds (batch, heads, N, N) per block, first block first, as `record_attention` gives them. Heads are fused by
     their mean, max or min; `head_weights`, (heads,) or (blocks, heads), weigh the mean. The lowest `discard_ratio` of
     each fused map is set to zero (not the entry from the class token to itself). Then the identity is added for the
-    residual path and each row divided by its sum. Rows of the result sum to 1. Raises LabError on anything else.
+    residual path and each row divided by its sum. Rows of the result, in float32, sum to 1. Raises LabError on anything else.
     """
     require_square_maps("rollout", maps)
     require_choice("rollout", "fusion", fusion, FUSIONS)
     require_range("rollout", "discard_ratio", discard_ratio, 0, 1)
     weights = _head_weights(head_weights, fusion, maps)
     flow = identity = torch.eye(maps[0].shape[-1], device=maps[0].device)
-    for block, block_map in enumerate(maps):
-        fused = _fuse(block_map.float(), fusion, None if weights is None else weights[block])
-        mixed = _discard_lowest(fused, discard_ratio) + identity
-        flow = mixed / mixed.sum(dim=-1, keepdim=True) @ flow
+    with cast("float32", flow.device):
+        for block, block_map in enumerate(maps):
+            fused = _fuse(block_map.float(), fusion, None if weights is None else weights[block])
+            mixed = _discard_lowest(fused, discard_ratio) + identity
+            flow = mixed / mixed.sum(dim=-1, keepdim=True) @ flow
     return flow
 
 

@@ -8,15 +8,17 @@ Adebayo et al., Sanity Checks for Saliency Maps, arXiv 1810.03292, the cascading
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from .maps import Target
+from ..runtime.running import as_input, double, home_of
+from ..runtime.wrapped import unwrapped
 from .passes import explaining
+from .relevance import Target
 from .scoring import require_maps
 
 Explainer = Callable[..., Tensor]
@@ -58,20 +60,36 @@ def sanity_check(explainer: Explainer, model: nn.Module, inputs: Tensor, target:
     if not callable(explainer):
         raise LabError(f"sanity_check: explainer is {type(explainer).__name__}; give a function (model, inputs, "
                        "target) -> (batch, rows, columns), as explain.relevance_map")
-    with explaining("sanity_check", model, inputs, target, slopes=False) as (inputs, classes):
-        pass
+    model = unwrapped(model)
+    inputs = as_input(model, inputs)
+    with explaining("sanity_check", model, inputs, target, slopes=False) as asked:
+        classes = asked.classes.to(inputs.device)
     name = getattr(explainer, "__name__", None) or getattr(getattr(explainer, "func", None), "__name__", "explainer")
     original = _map_of(name, explainer, model, inputs, classes)
-    drawn, correlations = copy.deepcopy(model).eval(), {}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for stage, parts in stages(drawn).items():
-            for part in parts:
-                draw_anew(part)
-            with torch.random.fork_rng():       # what an explainer draws shall not shift the weights of later stages
-                maps = _map_of(name, explainer, drawn, inputs, classes)
-            correlations[stage] = float(rank_correlation(original, maps).abs().mean())
+    correlations = {}
+    for stage, drawn in _cascade(model, seed):
+        maps = _map_of(name, explainer, drawn, inputs, classes)
+        correlations[stage] = float(rank_correlation(original, maps).abs().mean())
     return Sanity(name, correlations, limit)
+
+
+def _cascade(model: nn.Module, seed: int) -> Iterator[tuple[str, nn.Module]]:
+    """Stage by stage its name, and a copy of `model`, in eval mode on its device, with all up to there drawn anew.
+
+    Weights are drawn on the CPU, the same for every device, and what is drawn elsewhere meanwhile shifts none of them.
+    """
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        drawn, home, state = copy.deepcopy(model).eval(), home_of(model), torch.get_rng_state()
+    for stage in stages(drawn):
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(state)
+            drawn.to("cpu")
+            for part in stages(drawn)[stage]:
+                draw_anew(part)
+            drawn.to(home or "cpu")
+            state = torch.get_rng_state()
+        yield stage, drawn
 
 
 def stages(model: nn.Module) -> dict[str, list[nn.Module]]:
@@ -113,10 +131,10 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _mean_ranks(values: Tensor) -> Tensor:
-    """(batch, N) -> ranks from 0, in double; equal values share the mean of their places."""
+    """(batch, N) -> ranks from 0, in double, on the CPU if the device knows none; equal values share their mean."""
     ordered, values = values.sort(dim=1).values, values.contiguous()
     below, through = (torch.searchsorted(ordered, values, side=side) for side in ("left", "right"))
-    return (below + through - 1).double() / 2
+    return double(below + through - 1) / 2
 
 
 def _opened(name: str, part: nn.Module) -> list[tuple[str, nn.Module]]:

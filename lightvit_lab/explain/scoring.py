@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import LabError, require_range
+from ..runtime.running import double
 
 MEND_MASKS = 'give masks (batch, height, width), as data.load("shapes", "test").masks'
 
@@ -25,7 +26,7 @@ def at_resolution(maps: Tensor, rows: int, columns: int) -> Tensor:
     require_maps("at_resolution", maps)
     finer = (min(rows, maps.shape[1]), min(columns, maps.shape[2]))
     if finer != tuple(maps.shape[1:]):
-        maps = F.adaptive_avg_pool2d(maps.double(), finer).to(maps.dtype)   # double, so that ties stay ties
+        maps = F.adaptive_avg_pool2d(double(maps), finer).to(maps)   # double, so that ties stay ties
     for axis, size in ((1, rows), (2, columns)):
         if size != maps.shape[axis]:
             centres = (torch.arange(size, device=maps.device) + 0.5) * maps.shape[axis] / size
@@ -105,7 +106,8 @@ def require_masks(caller: str, masks: Any, count: int) -> None:
 
 
 def _fitted(caller: str, maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Checked maps at the resolution of the masks, and these as bool on the maps' device."""
+    """Checked maps, in float32 at least, at the resolution of the masks, and these as bool on the maps' device."""
     require_maps(caller, maps)
     require_masks(caller, masks, len(maps))
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
     return at_resolution(maps, *masks.shape[1:]), masks.bool().to(maps.device)

@@ -85,7 +85,7 @@ def _sheet(found: Sequence[Sequence[Tensor]]) -> go.Heatmap:
         for head, part in enumerate(heads):
             top, left = block * (rows + 1), head * (columns + 1)
             place = slice(top, top + rows), slice(left, left + columns)
-            values[place] = part.double().numpy()
+            values[place] = part.detach().cpu().double().numpy()
             names[place] = numpy.stack(numpy.broadcast_arrays(block, head, *numpy.indices(part.shape)), axis=-1)
     cells = [[None if math.isnan(value) else round(value, 3) for value in row] for row in values.tolist()]
     return go.Heatmap(z=cells, customdata=names.tolist(), coloraxis="coloraxis", hoverongaps=False, hovertemplate=(
@@ -155,7 +155,8 @@ def _looking_row(weights: Tensor, prefix: int) -> Tensor:
 
 def _scale(found: Sequence[Tensor], share: float = 1.0) -> dict:
     """One scale for all maps, from zero to what `share` of all values do not exceed, its bar below the figure."""
-    top = torch.stack(list(found)).double().flatten().quantile(share).item()
+    every = torch.stack([part.detach().cpu() for part in found]).double()
+    top = every.flatten().quantile(share).item()
     title = dict(text=_UNIT + (" (or more, at the end)" if share < 1 else ""), side="top", font_size=12)
     bar = dict(title=title, orientation="h", len=0.6, thickness=10, y=0, yanchor="top")
     return dict(colorscale="Cividis", cmin=0, cmax=top, colorbar=bar)

@@ -55,7 +55,7 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
     figure = go.Figure()
     for index, (label, values) in enumerate(energies.items()):
         _require_falling(label, values)
-        beyond = 1 - values.detach().double().cpu().cumsum(0) / values.sum().item()
+        beyond = 1 - values.detach().cpu().double().cumsum(0) / values.sum().item()
         look = style(index)
         figure.add_trace(go.Scatter(
             x=list(range(len(values) + 1)), y=[100.0, *(100 * beyond.clamp(min=0)).round(decimals=3).tolist()],

@@ -51,7 +51,7 @@ def _small(value: float) -> str:
 def blend(image: Tensor, cells: Tensor) -> NDArray[numpy.uint8]:
     """A map (h, w) laid over its picture (3, H, W) in [0, 1], on the scale of `limits`: bytes (H, W, 3)."""
     low, high = limits(cells)
-    across = (cells.double().cpu().numpy() - low) / ((high - low) or 1)
+    across = (cells.detach().cpu().double().numpy() - low) / ((high - low) or 1)
     rows = numpy.arange(image.shape[-2]) * cells.shape[0] // image.shape[-2]
     columns = numpy.arange(image.shape[-1]) * cells.shape[1] // image.shape[-1]
     return _over(across[rows][:, columns], (to_bytes(image) * _GREY).sum(-1, keepdims=True))

@@ -79,7 +79,7 @@ def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[s
     for row, image in enumerate(images, start=1):
         figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"), row, 1)
         for column, values in enumerate(maps, start=2):
-            cells = values[row - 1].round(decimals=3).tolist()
+            cells = values[row - 1].float().round(decimals=3).tolist()
             figure.add_trace(go.Heatmap(z=cells, coloraxis="coloraxis", hovertemplate="%{z:.2f}<extra></extra>"), row, column)
             name = figure.get_subplot(row, column).xaxis.plotly_name.replace("axis", "")
             figure.update_yaxes(scaleanchor=name, autorange="reversed", row=row, col=column)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import LabError, require_choice
@@ -17,6 +18,7 @@ ensure_torchvision()   # before timm: beside a CPU torch, `import timm` fails wi
 import timm  # noqa: E402
 from timm.models import register_model  # noqa: E402
 
+from . import timm_parts  # noqa: E402
 from .cnn import ResidualNetwork  # noqa: E402
 from .compact_transformer import CompactTransformer  # noqa: E402
 from .lightvit import LightViT  # noqa: E402
@@ -47,6 +49,7 @@ def names() -> tuple[str, ...]:
     return tuple(_BUILDERS)
 
 
+@torch.inference_mode(False)      # weights made inside of it could never be trained
 def create_model(name: str, **kwargs: Any) -> nn.Module:
     """Build a model by name, with fresh weights unless timm is asked for `pretrained=True`.
 
@@ -76,9 +79,7 @@ def _build(name: str, pretrained: bool = False, features_only: bool = False,
     if not hasattr(model, "forward_intermediates"):
         raise LabError(f"{name}: features_only=True needs a model of stages; give lightvit_tiny, or resnet18 and many "
                        "more of timm's")
-    from timm.models._features import FeatureGetterNet
-
-    return FeatureGetterNet(model, range(len(model.feature_info)) if out_indices is None else out_indices)
+    return timm_parts.feature_maps(model, out_indices)
 
 
 def _register(name: str) -> None:

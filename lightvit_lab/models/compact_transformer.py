@@ -39,7 +39,7 @@ class Tokenizer(nn.Module):
     def __init__(self, widths: Sequence[int], in_channels: int = 3, stem: int = 0, residual: bool = False,
                  batch_norm: bool = True):
         super().__init__()
-        self.in_channels, self.stem = in_channels, stem
+        self.in_channels, self.stem, self.halvings = in_channels, stem, len(widths)
         layers = [_convolution(in_channels, stem, batch_norm, kernel=4, stride=2)] if stem else []
         for narrow, wide in zip([stem or in_channels, *widths], widths):
             layers.append(_convolution(narrow, wide, batch_norm, pool=True))
@@ -99,7 +99,7 @@ class CompactTransformer(nn.Module):
         self.image_size, self.in_channels, self.num_classes = image_size, in_channels, num_classes
         self.dim = dim = widths[-1]
         self.tokenizer = Tokenizer(widths, in_channels, stem, residual, batch_norm)
-        self.num_image_tokens = _grid(image_size, widths, stem) ** 2
+        self.num_image_tokens = _grid(image_size, len(widths), stem) ** 2
         self.pos_embed = nn.Parameter(torch.zeros(1, self.num_image_tokens, dim))
         self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, fused, qkv_bias) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -114,6 +114,10 @@ class CompactTransformer(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
         nn.init.trunc_normal_(self.pos_embed, std=0.2)
+
+    def grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The one grid, (rows, columns), that the tokens of a picture of this size form."""
+        return [tuple(_grid(side, self.tokenizer.halvings, self.tokenizer.stem) for side in (height, width))]
 
     def forward_features(self, images: Tensor) -> Tensor:
         """All tokens after the last block and the final norm, (batch, tokens, dim)."""
@@ -137,10 +141,10 @@ def _convolution(narrow: int, wide: int, batch_norm: bool, kernel: int = 3, stri
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
 
 
-def _grid(image_size: int, widths: Sequence[int], stem: int) -> int:
-    """Rows, and columns, of tokens: the stem rounds down where it halves, pooling rounds up."""
+def _grid(image_size: int, halvings: int, stem: int) -> int:
+    """Rows, or columns, of tokens: the stem rounds down where it halves, pooling rounds up."""
     size = image_size // 2 if stem else image_size
-    for _ in widths:
+    for _ in range(halvings):
         size = (size + 1) // 2
     return size
 

@@ -56,6 +56,7 @@ def can_pack(weight: Tensor) -> bool:
             and hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"))
 
 
+@torch.inference_mode(False)      # its parts may still be looked at with gradients of the inputs
 def for_inference(model: LightViT) -> LightViT:
     """A copy in eval mode whose logits are those of `model` to rounding; `model` is left untouched.
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import LabError, require_choice, require_images, require_multiple, require_range
+from ..runtime.full_precision import full_precision
 from .vision_transformer import initialise_linear
 
 Grid = tuple[int, int]   # rows and columns of image tokens
@@ -38,11 +39,7 @@ class Windows(NamedTuple):
     slots: Tensor     # (N,) the place of each image token among count * area
     count: int
     area: int
-
-    @property
-    def padded(self) -> bool:
-        """True if some places are empty."""
-        return len(self.slots) < self.count * self.area
+    padded: bool      # whether some places are empty; no property, which torch 2.5 cannot compile here
 
     def cut(self, tokens: Tensor) -> Tensor:
         """Image tokens in window order (B, N, C) -> (B * count, area, C), empty places filled with zeros."""
@@ -69,7 +66,8 @@ def sort_into_windows(grid: Grid, size: int, num_tokens: int = 0, device: torch.
     window = row // size * across + column // size
     slots, order = ((window * size + row % size) * size + column % size).flatten().sort()
     order = torch.cat([torch.arange(num_tokens, device=device), num_tokens + order])
-    return Windows(order, order.argsort(), slots, -(-height // size) * across, size * size)
+    count = -(-height // size) * across
+    return Windows(order, order.argsort(), slots, count, size * size, height * width < count * size * size)
 
 
 def relative_position_index(size: int) -> Tensor:
@@ -137,6 +135,7 @@ class LightViTAttention(nn.Module):
         broadcast = self.attend(query[:, :, count:], *self.split_heads(self.kv_global(aggregated), 2))
         return self.proj(torch.cat([aggregated, local + broadcast], dim=1))
 
+    @full_precision
     def weights(self, tokens: Tensor, windows: Windows) -> dict[str, Tensor]:
         """Where tokens look, rows summing to 1: "window" (B, count, heads, area, area), empty places getting no weight,
         "aggregation" (B, heads, T, N) and "broadcast" (B, heads, N, T), with the image tokens in reading order.
@@ -250,7 +249,7 @@ class ResidualMergePatch(nn.Module):
     def __init__(self, dim: int, out_dim: int, num_tokens: int, pooling: str = "max"):
         super().__init__()
         self.num_tokens = num_tokens
-        self.pool = {"max": Tensor.amax, "mean": Tensor.mean}[pooling]
+        self.pooling = pooling
         self.norm = nn.LayerNorm(4 * dim)
         self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
         self.norm2 = nn.LayerNorm(dim)
@@ -261,7 +260,8 @@ class ResidualMergePatch(nn.Module):
         maps = _even(tokens[:, self.num_tokens :].unflatten(1, grid))
         top, bottom = maps[:, ::2], maps[:, 1::2]
         four = torch.stack([top[:, :, ::2], bottom[:, :, ::2], top[:, :, 1::2], bottom[:, :, 1::2]], dim=3)
-        image = self.reduction(self.norm(four.flatten(3))) + self.res_proj(self.pool(four, dim=3))
+        pooled = four.amax(dim=3) if self.pooling == "max" else four.mean(dim=3)
+        image = self.reduction(self.norm(four.flatten(3))) + self.res_proj(pooled)
         of_global = self.proj(self.norm2(tokens[:, : self.num_tokens]))
         return torch.cat([of_global, image.flatten(1, 2)], dim=1), (image.shape[1], image.shape[2])
 
@@ -339,6 +339,15 @@ class LightViT(nn.Module):
             if isinstance(module, LightViTAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
         nn.init.trunc_normal_(self.global_token, std=0.02)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """The global tokens, which stand in front of those of the picture."""
+        return self.num_tokens
+
+    def grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The grid, (rows, columns), of the image tokens of a picture of this size after each stage."""
+        return [(-(-height // step), -(-width // step)) for step in (info["reduction"] for info in self.feature_info)]
 
     def run_stages(self, images: Tensor, count: int | None = None) -> list[tuple[Tensor, Grid]]:
         """Tokens (B, T + N, dim), in reading order, and their grid after each of the first `count` stages."""

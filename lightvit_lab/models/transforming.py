@@ -12,12 +12,14 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 Plan = dict[str, Any]
 Apply = Callable[[nn.Module, Plan], nn.Module]
 
 
+@torch.inference_mode(False)      # what is made inside of it could never be trained
 def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
     """A copy of `model`, in eval mode, that `apply` changed by `plan`; `model` is left untouched.
 
@@ -27,3 +29,9 @@ def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
     if (recipe := getattr(model, "recipe", None)) is not None:
         changed.recipe = copy.deepcopy({**recipe, "plans": [*recipe.get("plans", []), plan]})
     return changed
+
+
+@torch.inference_mode(False)
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of `model` that can be trained, also where `torch.inference_mode` is on."""
+    return copy.deepcopy(model)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import require_choice, require_images, require_multiple, require_range
+from ..runtime.full_precision import full_precision
 
 
 class PatchEmbedding(nn.Module):
@@ -71,10 +72,11 @@ class Attention(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, value
 
+    @full_precision
     def weights(self, tokens: Tensor) -> Tensor:
         """The attention weights, (batch, heads, tokens, tokens); rows sum to 1: row i says where token i looks.
 
-        In float32, as the fused kernel computes its softmax, whatever the type of the tokens.
+        In float32, as the fused kernel computes its softmax, whatever the type of the tokens, also under autocast.
         """
         query, key, _ = self.split_heads(tokens)
         return (query.float() @ key.float().transpose(-2, -1) * self.scale).softmax(dim=-1)
@@ -158,11 +160,15 @@ class VisionTransformer(nn.Module):
         if self.pos_embed.requires_grad:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
+    def grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The one grid, (rows, columns), that the image tokens of a picture of this size form."""
+        return [(height // self.patch_size, width // self.patch_size)]
+
     def embed(self, images: Tensor) -> Tensor:
         """Images -> class token and image tokens with their positions added, (batch, 1 + tokens, dim)."""
         tokens = self.patch_embed(images)
         prefix = self.cls_token if self.dist_token is None else torch.cat([self.cls_token, self.dist_token], dim=1)
-        return torch.cat([prefix.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
+        return torch.cat([prefix.expand(tokens.shape[0], -1, -1), tokens], dim=1) + self.pos_embed
 
     def forward_features(self, images: Tensor) -> Tensor:
         """All tokens after the last block and the final norm, (batch, 1 + tokens, dim); the class token comes first."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from ..runtime import device
-from .timing import timed, visiting
+from ..runtime.running import as_input, on_device
+from .timing import timed
 
 PAYS = 1.03      # a doubled batch has to bring 3 %; two in a row that do not end the search
 
@@ -36,7 +36,8 @@ def best_batch(model: nn.Module, image: Tensor, largest: int = 1024, budget_s: f
     if image.ndim != 4 or len(image) != 1:
         raise LabError(f"best_batch: image has shape {tuple(image.shape)}; give one image, (1, channels, height, width)")
     require_range("best_batch", "largest", largest, 1)
-    with torch.inference_mode(), visiting(model):
+    with on_device(model) as place, torch.inference_mode():      # in this order: weights move before
+        image = as_input(model, image.to(place))
         return _search(lambda batch: _images_per_second(model, image, batch, rounds), largest, budget_s)
 
 
@@ -65,7 +66,7 @@ def _search(speed: Callable[[int], float], largest: int, budget_s: float) -> Bat
 
 
 def _images_per_second(model: nn.Module, image: Tensor, batch: int, rounds: int) -> float:
-    images = image.to(device()).repeat(batch, 1, 1, 1)
+    images = image.repeat(batch, 1, 1, 1)
     model(images)
     return batch / median(timed(model, images) for _ in range(rounds))
 

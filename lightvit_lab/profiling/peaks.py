@@ -17,6 +17,7 @@ import torch
 
 from ..errors import LabError, require_range
 from ..runtime import cache, device, hardware_name, versions
+from ..runtime.running import synchronize
 
 _SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}     # of the square matrices
 _COPIED = {"cpu": 2**28, "cuda": 2**30}                             # bytes, far more than any cache holds
@@ -51,12 +52,14 @@ def device_clock() -> Callable[[], float]:
 
     The device is looked up here and not at each reading: that takes longer than many a module.
     """
-    return _waiting_clock if device().type == "cuda" else time.perf_counter
+    place = device()
+    if place.type == "cpu":
+        return time.perf_counter
 
-
-def _waiting_clock() -> float:
-    torch.cuda.synchronize()
-    return time.perf_counter()
+    def waiting_clock() -> float:
+        synchronize(place)
+        return time.perf_counter()
+    return waiting_clock
 
 
 @torch.inference_mode()
@@ -136,7 +139,7 @@ def machine_card(refresh: bool = False) -> dict[str, Any]:
 
 def _measured_card() -> dict[str, Any]:
     peaks = []
-    for threads in (torch.get_num_threads(),) if _kind() == "cuda" else sorted({1, _processors()}):
+    for threads in (torch.get_num_threads(),) if device().type != "cpu" else sorted({1, _processors()}):
         with _threads(threads):
             for dtype in (torch.float32, torch.bfloat16):
                 with suppress(LabError):       # a type that is not multiplied here

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime import device
+from ..runtime.running import synchronize
 from .counting import bytes_by_dtype
 
 MIB = 2**20
@@ -20,10 +21,10 @@ MIB = 2**20
 def peak_memory_mib(model: nn.Module, batch: Tensor) -> float | None:
     """MiB of the model's weights and of what one call adds at most: CUDA's allocator, or on Linux the resident set.
 
-    None on other systems.
+    None on other systems and other devices.
     """
-    watch = _added_on_cuda if device().type == "cuda" else _added_to_resident_set
-    added = watch(lambda: model(batch))
+    watch = {"cuda": _added_on_cuda, "cpu": _added_to_resident_set}.get(batch.device.type)
+    added = None if watch is None else watch(lambda: model(batch))
     return None if added is None else (sum(bytes_by_dtype(model).values()) + added) / MIB
 
 
@@ -69,8 +70,7 @@ def _joules(call: Callable[[], object], meter: Callable[[], float], seconds: flo
     while time.perf_counter() - start < seconds or calls == 0:
         call()
         calls += 1
-        if device().type == "cuda":
-            torch.cuda.synchronize()
+        synchronize()
     return (meter() - before) / calls
 
 
@@ -91,8 +91,8 @@ def _nvml_meter() -> Callable[[], float] | None:
 
 def attention_backend() -> str:
     """The kernels that `scaled_dot_product_attention` may choose from, as they are switched on."""
-    if device().type != "cuda":
-        return "fused on CPU"
+    if (kind := device().type) != "cuda":
+        return f"fused on {kind.upper()}"
     cuda = torch.backends.cuda
     switches = {"flash": cuda.flash_sdp_enabled(), "memory-efficient": cuda.mem_efficient_sdp_enabled(),
                 "cudnn": cuda.cudnn_sdp_enabled(), "math": cuda.math_sdp_enabled()}

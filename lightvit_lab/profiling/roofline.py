@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, require_range
-from ..runtime import device, device_name
-from .counting import float_dtype, own_costs
+from ..runtime import device_name
+from ..runtime.running import float_dtype, on_device
+from .counting import own_costs
 from .peaks import Peaks, device_clock, machine_peaks
-from .splitting import evaluating, splitting
+from .splitting import splitting
 
 _WARM_UP = 2
 
@@ -146,12 +147,12 @@ def _require_sense(inputs: Tensor, peaks: Peaks | None, rounds: int) -> None:
                        "e.g. torch.rand(1, 3, 224, 224)")
 
 
-@torch.inference_mode()
 def _times(model: nn.Module, inputs: Tensor, rounds: int) -> tuple[float, float, Mapping[str, float]]:
     """Milliseconds without hooks, with them, and of each module's own work with them."""
     plain, hooked, parts = [], [], []
-    batch, clock = inputs.to(device(), float_dtype(model)), device_clock()
-    with evaluating(model.to(device())):
+    clock = device_clock()
+    with on_device(model) as place, torch.inference_mode():      # in this order: weights move before
+        batch = inputs.to(place, float_dtype(model))
         for _ in range(_WARM_UP + rounds):
             plain.append(_seconds(model, batch, clock))
             with splitting(model, clock) as own:

@@ -9,16 +9,7 @@ from typing import Any
 
 from torch import nn
 
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode; every module gets its own mode back, also after an exception."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield model.eval()
-    finally:
-        for module, training in modes:
-            module.training = training
+from ..runtime.hooks import Hook, hooked
 
 
 @contextmanager
@@ -30,16 +21,10 @@ def splitting(model: nn.Module, read: Callable[[], float]) -> Iterator[dict[str,
     """
     own: dict[str, float] = defaultdict(float)
     nested = _Nested(read, own)
-    handles = []
-    try:
-        for name, module in model.named_modules():
+    with hooked(hook for name, module in model.named_modules() for hook in (
             # The last before and the first after the module's own work, so that hooks of others are left out.
-            handles.append(module.register_forward_pre_hook(nested.enter))
-            handles.append(module.register_forward_hook(nested.leave(name), prepend=True))
+            Hook(module, "input", nested.enter), Hook(module, "output", nested.leave(name), first=True))):
         yield own
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Nested:

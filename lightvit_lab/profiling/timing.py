@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from ..errors import LabError, require_range
 from ..runtime import device, device_name, versions
+from ..runtime.running import as_input, on_device, synchronize
 from .resources import attention_backend, joules_per_image, peak_memory_mib
-from .splitting import evaluating
 
 WARM_UP = 3              # rounds that are not counted
 LEAST_ROUNDS = 6         # fewer give no interval of 95 %: the two extremes of 5 miss the median in 6 of 100 cases
@@ -112,17 +112,16 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
     if not models:
         raise LabError('measure: no models were given; give {"label": model}')
     require_range("measure", "budget_s", budget_s, 0.0)
-    with torch.inference_mode(), ExitStack() as stack:
-        calls = {label: (stack.enter_context(visiting(model)), _batch(inputs, label)) for label, model in models.items()}
+    with on_device(*models.values()) as place, torch.inference_mode():      # in this order: weights move before
+        calls = {label: (model, _batch(inputs, label, model, place)) for label, model in models.items()}
         for label, (model, batch) in calls.items():
             _try(label, model, batch)
-        tried = stack.enter_context(_threads(threads, *next(iter(calls.values()))))
-        seconds, stopped = _rounds(calls, budget_s, max_rounds, watch)
-        extra = {label: {"peak_memory_mib": peak_memory_mib(*call), "energy_j": joules_per_image(*call) if energy else None}
-                 for label, call in calls.items()}
-        conditions = _conditions(calls, tried)
-    timings = {label: summary(seconds[label], len(batch), **extra[label]) for label, (_, batch) in calls.items()}
-    return Timings(timings, stopped, conditions)
+        with _threads(threads, *next(iter(calls.values()))) as tried:
+            seconds, stopped = _rounds(calls, budget_s, max_rounds, watch)
+            timings = {label: summary(seconds[label], len(batch), peak_memory_mib=peak_memory_mib(model, batch),
+                                      energy_j=joules_per_image(model, batch) if energy else None)
+                       for label, (model, batch) in calls.items()}
+            return Timings(timings, stopped, _conditions(calls, tried))
 
 
 def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_rounds: int,
@@ -158,31 +157,14 @@ def timed(model: nn.Module, batch: Tensor) -> float:
     return time.perf_counter() - start
 
 
-def synchronize() -> None:
-    """Wait for the GPU, if there is one."""
-    if device().type == "cuda":
-        torch.cuda.synchronize()
-
-
-@contextmanager
-def visiting(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode on the device in use; afterwards as and where it was."""
-    home = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), device())
-    try:
-        with evaluating(model.to(device())):
-            yield model
-    finally:
-        model.to(home)
-
-
-def _batch(inputs: Tensor | Mapping[str, Tensor], label: str) -> Tensor:
+def _batch(inputs: Tensor | Mapping[str, Tensor], label: str, model: nn.Module, place: torch.device) -> Tensor:
     if not isinstance(inputs, Tensor):
         if label not in inputs:
             raise LabError(f"measure: inputs hold no batch for {label!r}; they hold {sorted(inputs)}")
         inputs = inputs[label]
     if len(inputs) == 0:
         raise LabError(f"measure: the batch for {label!r} holds no image; give one at least")
-    return inputs.to(device())
+    return as_input(model, inputs.to(place))
 
 
 def _try(label: str, model: nn.Module, batch: Tensor) -> None:
@@ -224,7 +206,7 @@ def _conditions(calls: Mapping[str, tuple[nn.Module, Tensor]], tried: dict[int, 
 
 
 def summary(seconds: Sequence[float], batch_size: int, **extra: Any) -> Timing:
-    """Median, interval and p90 of the seconds of single calls."""
+    """Median, interval and p90 of the seconds of single calls, and the machine and threads in use now."""
     ordered = sorted(seconds)
     low, high = _interval(ordered)
     middle = median(ordered)

@@ -48,17 +48,17 @@ class Batch:
 class Batches:
     """`batches(step)` makes the batch of any step, counted from 1; of several processes, each makes its own slice.
 
-    The bytes are moved to `target` once if they take less than a quarter of its memory, else batch by batch.
+    Inputs lie on `target` in `dtype`. The bytes are moved there once if they take less than a quarter of its memory, else batch by batch.
     """
 
     def __init__(self, data: Pictures, batch_size: int, seed: int, augment: tuple[str, ...], target: torch.device,
-                 rank: int = 0, processes: int = 1):
+                 rank: int = 0, processes: int = 1, dtype: torch.dtype = torch.float32):
         home = target if _fits(data.pixels, target) else torch.device("cpu")
         self.pixels, self.labels = data.pixels.to(home), data.labels.to(home)
         self.gain = (1 / (255 * data.std)).view(1, 3, 1, 1).to(target)
         self.shift = (data.mean / data.std).view(1, 3, 1, 1).to(target)
         self.batch_size, self.seed, self.augment, self.target = batch_size, seed, augment, target
-        self.mine = torch.arange(batch_size).tensor_split(processes)[rank]
+        self.mine, self.dtype = torch.arange(batch_size).tensor_split(processes)[rank], dtype
 
     def __call__(self, step: int) -> Batch:
         order = batch_order(len(self.labels), self.batch_size, step, self.seed)
@@ -85,7 +85,7 @@ class Batches:
             channels = torch.arange(self.pixels.shape[1], device=index.device).view(1, -1, 1, 1)
             pixels = self.pixels[index.view(-1, 1, 1, 1), channels, rows[among].to(index.device)[:, None, :, None],
                                  columns[among].to(index.device)[:, None, None, :]]
-        return pixels.to(self.target).float() * self.gain - self.shift
+        return (pixels.to(self.target).float() * self.gain - self.shift).to(self.dtype)
 
     def _labels(self, index: Tensor) -> Tensor:
         return self.labels[index.to(self.labels.device)].to(self.target)

@@ -10,18 +10,19 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..runtime import device
+from ..runtime import device_name
+from ..runtime.running import float_dtype, on_device
 from .augment import Batches
 from .objectives import Objective, label_objective, share_right
 from .optimizers import create_optimizer, schedule_factor
 from .probing import applied, cast, choose
 from .processes import Team
-from .randomness import random_states, restore_random_states
+from .randomness import same_states_afterwards, seed_step
 from .saving import Checkpoint, describe_model, describe_pictures
 from .scores import Score, evaluate
 from .settings import Settings, require_length, require_model, require_normalised, require_pictures
@@ -33,7 +34,7 @@ READ_EVERY = 20   # steps between two looks at the losses where looking would ma
 class History:
     """What `fit` saw: the loss of every step, the scores on `validation`, seconds of training alone.
 
-    `choices` says how it ran: threads, precision, attention, device, processes. `terms` has, for an objective that
+    `choices` says how it ran: threads, precision, attention, device, machine, processes. `terms` has, for an objective that
     names them, what each term added to the loss of every step.
     """
 
@@ -62,7 +63,10 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     know them. What it tries out itself before a run (`choices`, a dict) is kept with ours and set again on resuming.
 
     `threads=None`, `precision="auto"` and `attention="auto"` are tried for under two seconds on a copy of the model;
-    threads and attention are set back at the end, where the model is in eval mode. With a `checkpoint` path the run is saved every `save_every` steps
+    threads and attention are set back at the end. `seed` decides the order of pictures, their views, and what the
+    model draws (dropout, drop path, gates); the global random states are left alone. The model, and any model that
+    is an attribute of `objective` (a teacher), is on `runtime.device()` meanwhile, and back where it was at the end; the
+    trained one is then in eval mode. With a `checkpoint` path the run is saved every `save_every` steps
     (None: as often as costs under 2 %), and the same call takes it up where it stopped. Where losses and scores are
     read anyway, `watch(history, steps)` may look at them, as `widgets.training_curves` does. Under `accelerate launch`
     each process takes an equal slice of every batch. Raises LabError, before the first step, on what makes no run, and
@@ -77,26 +81,30 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     settings.require()
     require_range("fit", "threads", 1 if threads is None else threads, 1)
     require_pictures(data)
-    model.to(device())
-    batches = Batches(data, batch_size, seed, settings.augment, device(), team.rank, team.count)
-    inputs = batches(1).inputs
-    require_normalised(inputs, data)
-    require_model(model, inputs[:2], data.labels)
-    file = _open(checkpoint, save_every, model, data, validation, settings, team)
-    saved = file.read() if file else None
-    choices = saved["choices"] if saved else team.same({**choose(model, inputs, threads, precision, attention),
-                                                        **getattr(objective, "choices", {})})
-    choices = {**choices, "threads": threads or choices["threads"]}
-    if hasattr(objective, "choices"):
-        objective.choices = choices
-    with applied(model, choices):
-        run = _Run(model, batches, settings, objective or label_objective(label_smoothing), choices, team)
-        if saved:
-            run.load_state(saved)
-        elif team.rank:
-            torch.manual_seed(torch.initial_seed() + team.rank)   # else all processes drop the same units
-        run.go_on(validation, file, progress, watch if team.is_main else None)
+    with on_device(model, *_models_of(objective), train=None, grad=True) as place, same_states_afterwards():
+        batches = Batches(data, batch_size, seed, settings.augment, place, team.rank, team.count, float_dtype(model))
+        inputs = batches(1).inputs
+        require_normalised(inputs, data)
+        require_model(model, inputs[:2], data.labels)
+        file = _open(checkpoint, save_every, model, data, validation, settings, team)
+        saved = file.read() if file else None
+        choices = saved["choices"] if saved else team.same({**choose(model, inputs, threads, precision, attention),
+                                                            **getattr(objective, "choices", {})})
+        choices = {**choices, "threads": threads or choices["threads"]}
+        if hasattr(objective, "choices"):
+            objective.choices = choices
+        with applied(model, choices):
+            run = _Run(model, batches, settings, objective or label_objective(label_smoothing), choices, team)
+            if saved:
+                run.load_state(saved)
+            run.go_on(validation, file, progress, watch if team.is_main else None)
+    model.eval()
     return run.history
+
+
+def _models_of(objective: Objective | None) -> list[nn.Module]:
+    """Models that an objective holds as attributes, such as a teacher."""
+    return [value for value in getattr(objective, "__dict__", {}).values() if isinstance(value, nn.Module)]
 
 
 class _Run:
@@ -107,15 +115,18 @@ class _Run:
         self.model, self.batches, self.settings, self.objective, self.team = model, batches, settings, objective, team
         self.optimizer = create_optimizer(model, settings.optimizer, settings.lr, settings.weight_decay)
         self.parameters = [value for value in model.parameters() if value.requires_grad]
-        self.history = History(choices={**choices, "device": str(device()), "processes": team.count})
+        place = batches.target
+        self.history = History(choices={**choices, "device": str(place), "machine": device_name(),
+                                        "processes": team.count})
         self.done, self.unread, self.right, self.names = 0, [], math.nan, ()
-        self.read_every = 1 if device().type == "cpu" and team.count == 1 else READ_EVERY
+        self.read_every = 1 if place.type == "cpu" and team.count == 1 else READ_EVERY
 
     def go_on(self, validation: Pictures | None, file: Checkpoint | None, progress: bool,
               watch: Callable[[History, int], None] | None = None) -> None:
         """Train until the last step, with scores and saves on the way."""
         checks, steps, last = self.settings.checks, self.settings.steps, time.perf_counter()
         wrapped = self.team.wrap(self.model.train())
+        self.optimizer.zero_grad()       # what others left is not ours to step along
         with self._bar(progress) as bar:
             while self.done < steps:
                 self._step(wrapped)
@@ -126,14 +137,12 @@ class _Run:
                 self.history.seconds, last = self.history.seconds + time.perf_counter() - last, time.perf_counter()
                 if scores_now:
                     self.history.scores.append((self.done, evaluate(self.model, validation)))
-                    self.model.train()
                     last = time.perf_counter()
                 if watch is not None:
                     watch(self.history, steps)
                     last = time.perf_counter()       # looking is no training
                 if file and self.team.same(self.done == steps or file.is_due(self.done)):
                     self._save(file)
-        self.model.eval()
 
     def _reads_now(self, file: Checkpoint | None) -> bool:
         """True at the steps after which we wait for the losses: the last, those to be saved, and every so many."""
@@ -143,6 +152,7 @@ class _Run:
     def _step(self, model: nn.Module) -> None:
         """One step on the batch that its number names; the loss stays on the device."""
         batch = self.batches(self.done + 1)
+        seed_step(self.settings.seed, self.done + 1, self.team.rank)
         with cast(self.history.choices["precision"], batch.inputs.device):
             found = self.objective(model, batch)
         loss, logits, terms = (*found, {})[:3] if isinstance(found, tuple) else (found, None, {})
@@ -189,21 +199,18 @@ class _Run:
                     unit=" images", unit_scale=True, disable=hidden, leave=False)
 
     def _save(self, file: Checkpoint) -> None:
-        states = self.team.gather(random_states())
         if self.team.is_main:
             history = {**asdict(self.history), "scores": [(step, asdict(score)) for step, score in self.history.scores]}
             file.write({"done": self.done, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                        "random": states, "history": history, "choices": self.history.choices})
+                        "history": history, "choices": self.history.choices})
 
     def load_state(self, saved: dict[str, Any]) -> None:
-        """Stand where `_save` stood. A process that was not there then takes the main one's random states."""
+        """Stand where `_save` stood; what is drawn from here on follows from the step's number."""
         self.done = saved["done"]
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         scores = [(step, Score(**score)) for step, score in saved["history"]["scores"]]
         self.history = History(**{**saved["history"], "scores": scores, "choices": self.history.choices})
-        states = saved["random"]
-        restore_random_states(states[self.team.rank if self.team.rank < len(states) else 0])
 
 
 def _open(path: str | os.PathLike | None, save_every: int | None, model: nn.Module, data: Pictures,

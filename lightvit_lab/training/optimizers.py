@@ -26,6 +26,11 @@ class Optimizers:
             for group in part.param_groups:
                 group["lr"] = lr
             part.step()
+        self.zero_grad()
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for part in self.parts:
             part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> list[dict[str, Any]]:
@@ -85,7 +90,8 @@ def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float
     """
     hidden = _hidden_matrices(model) if name == "muon" else []
     groups = decay_groups(model, weight_decay, leave_out={id(value) for value in hidden})
-    adamw = torch.optim.AdamW(groups, lr=lr, fused=True)
+    has_fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    adamw = torch.optim.AdamW(groups, lr=lr, fused=has_fused)
     return Optimizers(Muon(hidden, lr, weight_decay), adamw) if hidden else Optimizers(adamw)
 
 

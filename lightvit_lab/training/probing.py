@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models.timm_parts import attention_switches
+from ..runtime.running import cast, native_bfloat16
 from .randomness import random_states, restore_random_states
 
 PRECISIONS, ATTENTIONS = ("auto", "float32", "bfloat16"), ("auto", "fused", "written")
@@ -31,11 +33,11 @@ def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precisi
     """`{"threads", "precision", "attention"}` for training `model` on `inputs` (B, 3, H, W); the rest is tried.
 
     `model` and the global random states stay as they are. After `seconds` what is untried keeps its default: float32,
-    fused, and all threads unless short passes over memory lose by them. A CUDA device is not probed: bfloat16 where it
-    has it, fused. Attention is None for models that have no such switch.
+    fused, and all threads unless short passes over memory lose by them. A GPU is not probed: bfloat16 where it
+    multiplies it itself, fused. Attention is None for models that have no such switch.
     """
     on_cpu, switched = inputs.device.type == "cpu", any(attention_switches(model))
-    half_by_default = inputs.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    half_by_default = native_bfloat16(inputs.device)
     most = torch.get_num_threads()
     choices = {"threads": threads or (1 if on_cpu and most > 1 and _threads_lose(most) else most),
                "precision": ("bfloat16" if half_by_default else "float32") if precision == "auto" else precision,
@@ -47,14 +49,6 @@ def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precisi
     # where neither pays alone both together may: in bfloat16 the backward pass of fused attention can be the slow part
     trials += [({**half, **written}, GAIN)] if precision == attention == "auto" and switched else []
     return _try(model, inputs, choices, trials, seconds) if on_cpu and trials else choices
-
-
-def attention_switches(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Modules that can fuse attention or write it out, and the switch's name: `fused` here, `fused_attn` in timm."""
-    for module in model.modules():
-        for name in ("fused", "fused_attn"):
-            if isinstance(getattr(module, name, None), bool):
-                yield module, name
 
 
 @contextmanager
@@ -70,11 +64,6 @@ def applied(model: nn.Module, choices: dict[str, Any]) -> Iterator[None]:
         torch.set_num_threads(threads)
         for module, name, value in switches:
             setattr(module, name, value)
-
-
-def cast(precision: str, device: torch.device) -> AbstractContextManager:
-    """The context in which a model computes in `precision`; the weights stay float32."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def _threads_lose(threads: int) -> bool:

@@ -48,14 +48,6 @@ class Team:
         torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
 
-    def gather(self, value: Any) -> list[Any]:
-        """The `value` of every process, by rank; all of them must call."""
-        if self.count == 1:
-            return [value]
-        values: list[Any] = [None] * self.count
-        torch.distributed.all_gather_object(values, value)
-        return values
-
 
 def _connect() -> int:
     """Join the other processes, each on its own device; returns the rank."""

@@ -7,18 +7,41 @@ of a run draws the same.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
 import torch
 
-EPOCH, STEP = 0, 1   # what a generator is for: the order of an epoch, or the augmentation of a step
+EPOCH, STEP, FORWARD = 0, 1, 2   # what is drawn: the order of an epoch, the views of a step, inside its forward
 
 
 def generator_for(seed: int, purpose: int, number: int) -> torch.Generator:
     """A generator on the CPU for `purpose` (EPOCH or STEP) and its `number`; other arguments give unrelated streams."""
     mixed = numpy.random.SeedSequence([seed, purpose, number]).generate_state(1, numpy.uint64)
     return torch.Generator().manual_seed(int(mixed[0]))
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed the global generators, on every device, for what a forward draws: dropout, drop path, gates, Gumbel noise.
+
+    Of several processes each draws its own, else all would drop the same units.
+    """
+    first, second = numpy.random.SeedSequence([seed, FORWARD, step, rank]).generate_state(2, numpy.uint32).tolist()
+    torch.manual_seed(first << 32 | second)
+    numpy.random.seed(first)
+    random.seed(second)
+
+
+@contextmanager
+def same_states_afterwards() -> Iterator[None]:
+    """Set the global random states back at the end, also after an exception."""
+    states = random_states()
+    try:
+        yield
+    finally:
+        restore_random_states(states)
 
 
 def random_states() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..data import Pictures
 from ..errors import LabError, require_range
-from ..runtime import device
+from ..runtime.running import as_input, on_device
 from .processes import Team
 
 _STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)   # 97.5 % quantile, 1 to 9 degrees of freedom
@@ -31,9 +31,8 @@ class Score:
         return f"{self.accuracy:.1%} (95 % interval {self.low:.1%} to {self.high:.1%}, {self.count:,} pictures)"
 
 
-@torch.inference_mode()
 def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool = False) -> Score:
-    """Score `model` (put into eval mode, on `runtime.device()`) on every picture of `data`.
+    """Score `model`, in eval mode on `runtime.device()` meanwhile, on every picture of `data`.
 
     `flip=True` averages the logits of each picture and of its mirror image. Of several processes, each scores its share
     and all return the score of the whole. Raises LabError if there are no pictures.
@@ -42,13 +41,14 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
     if len(data) == 0:
         raise LabError("evaluate: 0 pictures have no score; give at least one")
     team = Team()
-    model.to(device()).eval()
-    right = torch.zeros((), dtype=torch.long, device=device())
-    for index in torch.arange(team.rank, len(data), team.count).split(batch_size):
-        inputs, labels = (tensor.to(device()) for tensor in data.batch(index))
-        logits = model(inputs) + model(inputs.flip(-1)) if flip else model(inputs)
-        right += (logits.argmax(1) == labels).sum()
-    successes = int(team.total(right))
+    with on_device(model) as place:
+        right = torch.zeros((), dtype=torch.long, device=place)
+        for index in torch.arange(team.rank, len(data), team.count).split(batch_size):
+            inputs, labels = data.batch(index)
+            inputs = as_input(model, inputs.to(place))
+            logits = model(inputs) + model(inputs.flip(-1)) if flip else model(inputs)
+            right += (logits.argmax(1) == labels.to(place)).sum()
+        successes = int(team.total(right))
     return Score(successes / len(data), *wilson_interval(successes, len(data)), len(data))
 
 

@@ -14,6 +14,7 @@ from ..errors import LabError, require_range
 from ..figures.atlas import Place
 from ..figures.explorer import Explorer, explorer, table
 from ..figures.overlay import beside, gradient
+from .boxes import empty_upload, uploaded_files
 from .reading import TOKENS, Explainer, Reading
 
 _CARD = "display:inline-block;max-width:100%;background:#fff;color:#1f2328;padding:6px"
@@ -76,7 +77,8 @@ class AttentionExplorer(ipywidgets.VBox):
 
     def place(self) -> Place:
         """What is chosen, in the atlas of its one picture."""
-        prefix, grid = self.reading.recorded(self.picture.value)[3:]
+        run = self.reading.recorded(self.picture.value)
+        prefix, grid = run.prefix, run.grid
         query = 0 if self.class_token.value or not grid else prefix + self.row.value * grid[1] + self.column.value
         head = None if self.head.value < 0 else self.head.value
         return Place(0, self.method.value, self.block.value or 0, head, query)
@@ -96,15 +98,15 @@ class AttentionExplorer(ipywidgets.VBox):
         if not change["new"]:
             return
         added, broken = [], []
-        for file in change["new"]:
+        for name, content in uploaded_files(change["new"]):
             try:
-                added.append(self.reading.add(str(file["name"]), bytes(file["content"])))
+                added.append(self.reading.add(name, content))
             except LabError as error:
                 broken.append(str(error))
         if added:
             self.picture.options = list(zip(self.reading.captions, range(len(self.reading.captions))))
             self.picture.value = added[-1]
-        self.upload.value = ()          # so that the same file can be chosen again
+        empty_upload(self.upload)
         self._tell("; ".join(broken))
 
     def _tell(self, text: str) -> None:

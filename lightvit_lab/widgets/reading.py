@@ -11,49 +11,64 @@ from torch import Tensor, nn
 from ..data import Pictures
 from ..data.images import decode
 from ..errors import LabError
-from ..explain import record_attention, relevance, rollout
+from ..explain import relevance, rollout
+from ..explain.maps import image_part, recorded
+from ..explain.relevance import require_target
 from ..figures.atlas import Atlas
 from ..figures.gather import atlas
-from ..models import adapter
-from ..profiling.splitting import evaluating
+from ..models import timm_parts
+from ..runtime.running import as_input, on_device
+from ..runtime.wrapped import unwrapped
 
 Explainer = Callable[[nn.Module, Tensor, Any], Tensor]
 TOKENS = ("attention", "rollout", "relevance")
 
 
 class Recorded(NamedTuple):
-    """One run of the model: probabilities (B, classes), attention per block, flows, and how the tokens lie."""
+    """One run of the model: probabilities (B, classes), attention per block, flows, and how the tokens lie.
+
+    `read` has the flows as the head reads them, (B, rows, columns), where that is no class token alone.
+    """
 
     probabilities: Tensor
     attention: list[Tensor]
     flows: dict[str, Tensor]
+    read: dict[str, Tensor]
     prefix: int
     grid: tuple[int, int] | None
 
 
 def record(model: nn.Module, inputs: Tensor) -> Recorded:
-    """Run `model` on inputs (B, 3, H, W); no attention and no flows where it has not one square map a head."""
-    with torch.no_grad(), evaluating(model):
-        maps, logits = _attention(model, inputs)
+    """Run `model` on inputs (B, 3, H, W); no attention and no flows where it has not one square map a head.
+
+    All is on the CPU, in float32. Without a class token, maps leave out all tokens in front: they have no name.
+    """
+    maps, logits = _attention(model, inputs)
+    require_target("attention_explorer", None, logits)
+    chances = logits.float().softmax(-1).cpu()
     if not maps or any(isinstance(part, dict) or part.shape != maps[0].shape for part in maps):
-        return Recorded(logits.softmax(-1), [], {}, 0, None)
-    prefix, *grid = adapter.layout(model, inputs, maps[0].shape[-1])
-    flows = {"rollout": rollout(maps)}
+        return Recorded(chances, [], {}, {}, 0, None)
+    maps, flows = [part.cpu() for part in maps], {"rollout": rollout(maps).cpu()}
     try:
-        flows["relevance"] = relevance(model, inputs)
+        flows["relevance"] = relevance(model, inputs).cpu()
     except LabError:        # attention that can be read, but whose gradients cannot
         pass
-    return Recorded(logits.softmax(-1), list(maps), flows, prefix, tuple(grid))
+    prefix, *grid = timm_parts.layout(model, inputs, maps[0].shape[-1])
+    read = {} if timm_parts.head_tokens(model) == slice(0, 1) else {
+        f"{name} of the head": image_part(model, inputs, flow) for name, flow in flows.items()}
+    cut = 0 if timm_parts.has_class_token(model) else prefix
+    return Recorded(chances, [part[..., cut:, cut:] for part in maps],
+                    {name: flow[..., cut:, cut:] for name, flow in flows.items()}, read, prefix - cut, tuple(grid))
 
 
 def _attention(model: nn.Module, inputs: Tensor) -> tuple[list[Any], Tensor]:
+    model = unwrapped(model)
     try:
-        adapter.attention_modules(model)
+        timm_parts.attention_modules(model)
     except LabError:
-        return [], model(inputs)
-    with record_attention(model) as maps:
-        logits = model(inputs)
-    return maps, logits
+        with on_device(model, precision="float32") as place:
+            return [], model(as_input(model, inputs).to(place))
+    return recorded(model, inputs)
 
 
 class Album:
@@ -82,8 +97,7 @@ class Album:
 
     def inputs(self, which: slice) -> Tensor:
         """Some of the pictures as the model takes them, where the model is."""
-        place = next(self.model.parameters(), self.images).device
-        return self.pictures.normalize(self.images[which]).to(place)
+        return as_input(self.model, self.pictures.normalize(self.images[which]))
 
 
 class Reading(Album):
@@ -96,7 +110,7 @@ class Reading(Album):
         self._recorded: dict[int, Recorded] = {}
         self._atlases: dict[tuple[int, str], Atlas] = {}
         first = self.recorded(0)
-        self.methods = (("attention",) if first.attention else ()) + (*first.flows, *explainers)
+        self.methods = (("attention",) if first.attention else ()) + (*first.flows, *first.read, *explainers)
         if not self.methods:
             raise LabError(f"attention_explorer: the attention of {type(model).__name__} is not one square map a head; "
                            "give explainers={'name': function of (model, inputs, target) -> (batch, rows, columns)}")
@@ -123,7 +137,7 @@ class Reading(Album):
         inputs = self.inputs(slice(count))
         run = record(self.model, inputs)
         target = run.probabilities.argmax(-1)
-        grids = {name: explain(self.model, inputs, target) for name, explain in self.explainers.items()}
+        grids = run.read | {name: explain(self.model, inputs, target) for name, explain in self.explainers.items()}
         return dict(images=self.images[:count], captions=self.captions[:count], attention=run.attention,
                     flows=run.flows, grids=grids, prefix=run.prefix, grid=run.grid)
 
@@ -135,6 +149,8 @@ class Reading(Album):
             return atlas(image, caption, attention=run.attention, **layout)
         if method in run.flows:
             return atlas(image, caption, flows={method: run.flows[method]}, **layout)
+        if method in run.read:
+            return atlas(image, caption, grids={method: run.read[method]}, **layout)
         found = self.explainers[method](self.model, self.inputs(this), run.probabilities.argmax(-1))
         own = tuple(found.shape[1:]) not in (run.grid, tuple(image.shape[-2:]))
         return atlas(image, caption, grids={method: found}, **layout | ({"grid": None} if own else {}))

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError
-from ..explain import attention_distance, record_attention, rollout
+from ..explain import attention_distance, rollout
+from ..explain.maps import recorded
 from ..figures import attention as drawn
 from ..figures.display import TEMPLATE
-from ..models import adapter
-from ..profiling.splitting import evaluating
-from .boxes import alert
+from ..models import timm_parts
+from .boxes import alert, empty_upload, uploaded_files
 from .reading import Album
 
 
@@ -57,13 +57,10 @@ class AttentionViews(ipywidgets.VBox):
     def _choices(self) -> list[tuple[str, int]]:
         return [(caption, index) for index, caption in enumerate(self.album.captions)]
 
-    @torch.no_grad()
     def _recorded(self, picture: int) -> list[Any]:
         """The maps of one picture, computed at the first look."""
         if picture not in self._maps:
-            with evaluating(self.album.model), record_attention(self.album.model) as maps:
-                self.album.model(self.album.inputs(slice(picture, picture + 1)))
-            self._maps[picture] = list(maps)
+            self._maps[picture], _ = recorded(self.album.model, self.album.inputs(slice(picture, picture + 1)))
         return self._maps[picture]
 
     def _views(self, picture: int) -> dict[str, Callable[[], go.Figure]]:
@@ -74,10 +71,14 @@ class AttentionViews(ipywidgets.VBox):
                                                              part["broadcast"])
                     for block, part in enumerate(maps) if "aggregation" in part}
         inputs = self.album.inputs(slice(picture, picture + 1))
-        prefix, *grid = adapter.layout(self.album.model, inputs, maps[0].shape[-1])
+        prefix, *grid = timm_parts.layout(self.album.model, inputs, maps[0].shape[-1])
         place: dict[str, Any] = dict(prefix=prefix, grid=tuple(grid))
-        return {"all heads": lambda: drawn.head_gallery(image, [part[0] for part in maps], **place),
-                "rollout by depth": lambda: drawn.rollout_by_depth(image, _depths(maps), **place),
+
+        def read(part: Tensor) -> Tensor:       # the first row is drawn: let it be what the head reads
+            return torch.cat([timm_parts.read_by_head(self.album.model, part[None])[:, None], part[None, 1:]], dim=1)[0]
+
+        return {"all heads": lambda: drawn.head_gallery(image, [torch.stack([read(head) for head in part[0]]) for part in maps], **place),
+                "rollout by depth": lambda: drawn.rollout_by_depth(image, [read(flow) for flow in _depths(maps)], **place),
                 "attention distance": lambda: drawn.attention_distance(attention_distance(maps, **place))}
 
     def _receive(self, change: Mapping[str, Any]) -> None:
@@ -85,14 +86,14 @@ class AttentionViews(ipywidgets.VBox):
         if not change["new"]:
             return
         broken = []
-        for file in change["new"]:
+        for name, content in uploaded_files(change["new"]):
             try:
-                added = self.album.add(str(file["name"]), bytes(file["content"]))
+                added = self.album.add(name, content)
                 self.picture.options = self._choices()
                 self.picture.value = added
             except LabError as error:
                 broken.append(str(error))
-        self.upload.value = ()          # so that the same file can be chosen again
+        empty_upload(self.upload)
         self.message.value = alert("; ".join(broken))
 
     def _refresh(self, _: Any = None) -> None:

@@ -12,7 +12,7 @@ from lightvit_lab.checkpoint import recipes
 from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
 from lightvit_lab.dynamic import (block_skipping, coarse_to_fine, early_exit, exit_rules, token_halting, token_merging,
                                   token_pruning)
-from lightvit_lab.models.parts import block_names
+from lightvit_lab.models.timm_parts import block_names
 from lightvit_lab.models.transforming import transformed
 
 MODELS = {

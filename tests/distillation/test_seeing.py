@@ -83,10 +83,12 @@ def test_maps_and_tokens_lay_patches_row_by_row_without_those_in_front():
 
 
 class _Plain(nn.Module):
-    """Cuts pictures into `tokens` values, and says nothing about them."""
+    """Cuts pictures into `tokens` values, and says no more of them than how many stand for no patch, if any."""
 
-    def __init__(self, tokens: int):
+    def __init__(self, tokens: int, prefix: int):
         super().__init__()
+        if prefix:
+            self.num_prefix_tokens = prefix
         self.tokens, self.blocks = tokens, nn.Sequential(nn.Identity())
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -94,8 +96,8 @@ class _Plain(nn.Module):
 
 
 @pytest.mark.parametrize("tokens, prefix", [(16, 0), (17, 1), (49, 0), (50, 1)])
-def test_a_model_that_does_not_say_how_many_tokens_stand_in_front_is_read_by_its_tokens(tokens, prefix):
-    shown = see(_Plain(tokens), _images(), features=(0,))
+def test_a_model_of_ones_own_says_how_many_tokens_stand_in_front_or_has_none(tokens, prefix):
+    shown = see(_Plain(tokens, prefix), _images(), features=(0,))
     assert shown.prefix == prefix and shown.maps(0).shape[2] ** 2 == tokens - prefix
 
 

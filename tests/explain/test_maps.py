@@ -30,5 +30,5 @@ def test_models_without_a_class_token_and_pictures_that_are_not_square_have_maps
 
 def test_tokens_that_form_no_grid_are_refused():
     model = models.create_model("lab_vit_student")
-    with pytest.raises(LabError, match="49 image tokens form no grid over a picture of 32 x 64"):
+    with pytest.raises(LabError, match="49 image tokens, where VisionTransformer makes 8 x 16 of a picture of 32 x 64"):
         image_part(model, torch.randn(1, 3, 32, 64), torch.rand(1, 50, 50))

@@ -1,6 +1,5 @@
 """The explorer: what it refuses, what it says, and what it does in a real browser."""
 
-import json
 import re
 import sys
 from pathlib import Path

@@ -231,6 +231,13 @@ def test_torchao_models_are_counted_and_weighed(configuration):
     assert cost.weight_bytes < 0.35 * dense.weight_bytes
 
 
+def test_a_name_that_torch_lacks_is_an_error_and_not_a_slower_count(monkeypatch):
+    """As `nn.Buffer` does before torch 2.5: a count on the model's own device would hide it."""
+    monkeypatch.delattr(nn, "Buffer")
+    with pytest.raises(AttributeError, match="Buffer"):
+        profiling.count(small(), (3, 32, 32))
+
+
 def test_a_factorized_layer_costs_its_two_thin_ones():
     model, rank = small(), 8
     for block in model.blocks:

@@ -118,18 +118,19 @@ def test_models_are_left_as_they_were_also_after_an_exception():
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
-def test_a_model_on_another_device_is_fetched_and_brought_home(monkeypatch):
-    class Traveller(nn.Linear):
-        places = []
+def test_a_time_names_the_threads_that_it_was_taken_with():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = profiling.measure({"a": nn.Linear(3, 3)}, torch.zeros(1, 3), budget_s=0, threads=1)
+    finally:
+        torch.set_num_threads(before)
+    assert found["a"].machine == found.conditions["machine"] and found["a"].machine.endswith(", 1 thread")
 
-        def to(self, place):
-            self.places.append(str(place))
-            return self
 
-    monkeypatch.setattr(timing, "device", lambda: torch.device("cuda"))
-    with timing.visiting(Traveller(3, 3)) as model:
-        assert model.places == ["cuda"] and not model.training
-    assert model.places == ["cuda", "cpu"] and model.training
+def test_a_model_in_half_precision_is_given_inputs_of_its_type():
+    found = profiling.measure({"half": nn.Linear(3, 3).bfloat16()}, torch.zeros(1, 3), budget_s=0, threads=1)
+    assert found.conditions["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize("count", [6, 10, 25, 100])

@@ -141,3 +141,84 @@ def test_interval_of_three_seeds_is_students():
 def test_one_run_has_no_interval():
     with pytest.raises(LabError, match="give a number with 2 <="):
         training.mean_interval([0.9])
+
+
+def _dropping() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.Dropout(0.5), nn.Linear(32, 2))
+
+
+def _losses(model, **settings):
+    return training.fit(model, _pictures(), steps=4, batch_size=16, threads=1, progress=False, **settings).loss
+
+
+def test_gradients_that_others_left_are_not_stepped_along():
+    clean, used = _linear(), _linear()
+    used(_pictures().inputs).square().sum().backward()
+    for model in (clean, used):
+        training.fit(model, _pictures(), steps=1, batch_size=16, threads=1, precision="float32", progress=False)
+    assert torch.equal(clean[1].weight, used[1].weight)
+    assert all(value.grad is None for value in used.parameters())
+
+
+def test_the_seed_covers_what_is_drawn_in_the_forward_pass():
+    first = _losses(_dropping(), seed=1)
+    torch.manual_seed(99)
+    assert _losses(_dropping(), seed=1) == first and _losses(_dropping(), seed=2) != first
+
+
+def test_no_two_steps_drop_the_same_units():
+    masks = []
+    def objective(model, batch):
+        masks.append(torch.nn.functional.dropout(torch.ones(64), 0.5))
+        return training.label_loss(model(batch.inputs), batch)
+    training.fit(_linear(), _pictures(), steps=3, batch_size=16, threads=1, precision="float32", progress=False,
+                 objective=objective)
+    assert not torch.equal(masks[0], masks[1]) and not torch.equal(masks[1], masks[2])
+
+
+def test_training_leaves_the_global_random_states_as_they_were():
+    model = _dropping()
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    _losses(model, seed=1)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+@pytest.mark.parametrize("outside", [torch.no_grad, torch.inference_mode])
+def test_training_works_where_gradients_are_switched_off_outside(outside):
+    inside = _linear()
+    with outside():
+        found = _losses(inside, precision="float32")
+    assert found == _losses(_linear(), precision="float32")
+    assert not any(value.is_inference() for value in inside.parameters())
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_models_of_other_types_are_trained_and_scored_on_inputs_of_theirs(kind):
+    model = _linear().to(kind)
+    training.fit(model, _pictures(), epochs=10, lr=1e-2, batch_size=16, threads=1, progress=False)
+    assert training.evaluate(model, _pictures()).accuracy == 1.0 and model[1].weight.dtype == kind
+
+
+def test_scoring_gives_every_module_its_mode_back():
+    model = nn.Sequential(nn.Flatten(), nn.Sequential(nn.BatchNorm1d(192).eval(), nn.Dropout()), nn.Linear(192, 2))
+    model[1].eval()
+    before = [module.training for module in model.modules()]
+    training.evaluate(model, _pictures())
+    assert [module.training for module in model.modules()] == before and True in before and False in before
+
+
+def test_a_teacher_that_an_objective_holds_keeps_its_mode_and_the_run_names_its_machine():
+    class Objective:
+        def __init__(self, teacher):
+            self.teacher = teacher
+
+        def __call__(self, model, batch):
+            return training.label_loss(model(batch.inputs) + 0 * self.teacher(batch.inputs).detach(), batch)
+
+    teacher = _linear().eval()
+    history = training.fit(_linear(), _pictures(), steps=1, batch_size=16, threads=1, progress=False,
+                           objective=Objective(teacher))
+    assert not teacher.training and history.choices["machine"].endswith(", 1 thread")

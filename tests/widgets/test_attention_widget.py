@@ -1,12 +1,12 @@
 """The live box without a front end: values are set as a browser would set them, outputs read."""
 
-import datetime
 import io
 import re
 
 import pytest
 import torch
 from PIL import Image
+from uploading import choose, is_empty
 
 from lightvit_lab import data, models
 from lightvit_lab.errors import LabError
@@ -36,13 +36,6 @@ def recorded(model, picture):
     with torch.no_grad(), record_attention(model) as maps:
         logits = model(PICTURES.inputs[picture:picture + 1])
     return maps, logits
-
-
-def uploaded(*files):
-    """What ipywidgets 8 puts into FileUpload.value."""
-    moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
-    return tuple({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content),
-                  "last_modified": moment} for name, content in files)
 
 
 def encoded(picture, kind="PNG", **settings):
@@ -106,8 +99,8 @@ def test_an_own_picture_is_turned_upright_cut_to_its_centre_and_normalised(model
     wide.paste("lime", (150, 0, 200, 100))
     exif = Image.Exif()
     exif[0x0112] = 3                                                # lies upside down: turn by half
-    box.upload.value = uploaded(("own.jpg", encoded(wide, "JPEG", quality=95, exif=exif)))
-    assert box.picture.value == 3 and box.picture.label == "3: own.jpg" and box.upload.value == ()
+    choose(box.upload, ("own.jpg", encoded(wide, "JPEG", quality=95, exif=exif)))
+    assert box.picture.value == 3 and box.picture.label == "3: own.jpg" and is_empty(box.upload)
     image = box.reading.images[3]
     assert image.shape == (3, 32, 32) and image[:, 16, 4].argmax() == 1 and image[:, 16, 28].argmax() == 0
     inputs = (image[None] - PICTURES.mean.view(1, 3, 1, 1)) / PICTURES.std.view(1, 3, 1, 1)
@@ -118,14 +111,14 @@ def test_an_own_picture_is_turned_upright_cut_to_its_centre_and_normalised(model
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_grey_and_see_through_pictures_of_any_size_are_welcome(box, kind):
-    box.upload.value = uploaded(("a", encoded(Image.new("RGBA", (7, 90), (9, 9, 9, 99)), kind)),
-                                ("b", encoded(Image.new("L", (500, 33), 200), kind)))
+    choose(box.upload, ("a", encoded(Image.new("RGBA", (7, 90), (9, 9, 9, 99)), kind)),
+           ("b", encoded(Image.new("L", (500, 33), 200), kind)))
     assert box.picture.label == "4: b" and box.message.value == "" and box.reading.images.shape[0] == 5
 
 
 def test_a_broken_file_is_a_message_in_the_box_and_whole_ones_beside_it_are_taken(box):
     whole = encoded(Image.new("RGB", (50, 50), "red"))
-    box.upload.value = uploaded(("<torn>.png", whole[:60]), ("empty.png", b""), ("whole.png", whole))
+    choose(box.upload, ("<torn>.png", whole[:60]), ("empty.png", b""), ("whole.png", whole))
     assert "&lt;torn&gt;.png cannot be read as a picture" in box.message.value and "empty.png" in box.message.value
     assert box.picture.label == "3: whole.png" and len(box.picture.options) == 4
     box.picture.value = 0

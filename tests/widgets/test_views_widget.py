@@ -1,11 +1,11 @@
 """The box of whole-model views without a front end: values are set as a browser would set them, figures read."""
 
-import datetime
 import io
 
 import pytest
 import torch
 from PIL import Image
+from uploading import choose, is_empty
 
 from lightvit_lab import data, models
 from lightvit_lab.errors import LabError
@@ -26,12 +26,6 @@ def recorded(model, picture):
     with torch.no_grad(), record_attention(model) as maps:
         model(PICTURES.inputs[picture:picture + 1])
     return list(maps)
-
-
-def uploaded(name, content):
-    moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
-    return ({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content),
-             "last_modified": moment},)
 
 
 def test_every_view_of_a_vit_draws_what_was_recorded_for_the_chosen_picture(shown):
@@ -63,11 +57,11 @@ def test_a_picture_of_ones_own_is_shown_and_a_broken_file_is_a_message(shown):
     box = attention_views(models.create_model("lab_vit_student").eval(), PICTURES)
     file = io.BytesIO()
     Image.new("RGB", (50, 40), "red").save(file, "PNG")
-    box.upload.value = uploaded("red.png", file.getvalue())
-    assert box.picture.label == "2: red.png" and box.upload.value == () and box.message.value == ""
+    choose(box.upload, ("red.png", file.getvalue()))
+    assert box.picture.label == "2: red.png" and is_empty(box.upload) and box.message.value == ""
     assert (box.figure.data[0].z[0][0] == [255, 0, 0]).all()
     before = len(shown)
-    box.upload.value = uploaded("broken.png", b"no picture")
+    choose(box.upload, ("broken.png", b"no picture"))
     assert "broken.png cannot be read" in box.message.value and len(shown) == before
 
 

@@ -1,27 +1,28 @@
-"""The adapter's third part: the forward of a plain ViT, the lab's or timm's, in steps that others can stop between.
+"""The forward of a plain ViT, the lab's or timm's, in steps that others can stop between.
 
 `finish(model, run(embed(model, inputs)))`, where `run` calls the blocks one after the other, is `model(inputs)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
-from ..errors import LabError, require_images
-from .adapter import plain_attention
-from .vision_transformer import Attention, Block, VisionTransformer
+from ...errors import LabError, require_images
+from ...runtime.wrapped import require_unwrapped
+from ..vision_transformer import Attention, Block, VisionTransformer
+from .attention import plain_attention
 
 
 def require_plain_vit(caller: str, model: nn.Module) -> None:
     """Raise LabError, in the name of `caller`, unless `model` is the lab's ViT or timm's ViT or DeiT with a head."""
     known = 'give the lab\'s ViT or timm\'s ViT or DeiT, for example models.create_model("lab_vit")'
-    if hasattr(model, "_orig_mod"):
-        raise LabError(f"{caller}: this model is compiled; give the model before torch.compile, compiled._orig_mod")
+    require_unwrapped(caller, model)
     if not isinstance(model, VisionTransformer | TimmVisionTransformer):
         raise LabError(f"{caller}: {type(model).__name__} is no plain ViT, a row of blocks between patches and a head; "
                        f"{known}")
@@ -67,14 +68,10 @@ def finish(model: nn.Module, tokens: Tensor) -> Tensor:
     return model.forward_head(model.norm(tokens))
 
 
-def reads_class_token(model: nn.Module) -> bool:
-    """Whether the head reads the class token; else it reads the mean of the image tokens."""
-    return getattr(model, "global_pool", "token" if has_class_token(model) else "") == "token"
-
-
-def has_class_token(model: nn.Module) -> bool:
-    """Whether the first token is a class token."""
-    return getattr(model, "cls_token", None) is not None
+def embed_patches(embedding: nn.Module, images: Tensor) -> Tensor:
+    """Images (batch, channels, height, width) of any size -> tokens (batch, patches, dim), by the layers of a `patch_embed`."""
+    tokens = embedding.proj(images).flatten(2).transpose(1, 2)
+    return getattr(embedding, "norm", nn.Identity())(tokens)
 
 
 def last_norm(model: nn.Module) -> nn.Module:
@@ -98,3 +95,40 @@ def masked_block(caller: str, block: nn.Module, tokens: Tensor, keep: Tensor) ->
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scale)
     tokens = tokens + attention.proj(mixed.transpose(1, 2).flatten(2))
     return tokens + block.mlp(block.norm2(tokens))
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a transformer, or the stages of another network, in order: what features are taken from.
+
+    Raises LabError for a model that has neither.
+    """
+    for name in ("blocks", "stages"):
+        if isinstance(found := getattr(model, name, None), (nn.ModuleList, nn.Sequential)) and len(found):
+            return list(found)
+    if names := [stage["module"] for stage in getattr(model, "feature_info", ()) if "module" in stage]:
+        return [model.get_submodule(name) for name in names]
+    raise LabError(f"{type(model).__name__} has no `blocks`, no `stages` and no `feature_info` to take features from; give "
+                   'one of the lab\'s models or one of timm\'s, for example models.create_model("lab_vit")')
+
+
+@contextmanager
+def both_heads(model: nn.Module) -> Iterator[None]:
+    """In train mode, let a model with a distillation token return the logits of both its heads, not their mean."""
+    switch = getattr(model, "set_distilled_training", None)
+    keeper = next((part for part in (model, getattr(model, "head", None)) if hasattr(part, "distilled_training")), None)
+    if switch is None or keeper is None:
+        yield
+        return
+    before = keeper.distilled_training
+    switch(True)
+    try:
+        yield
+    finally:
+        switch(before)
+
+
+def feature_maps(model: nn.Module, stages: int | Sequence[int] | None = None) -> nn.Module:
+    """timm's wrapper around a model of stages, whose forward returns the maps of `stages`, None for all of them."""
+    from timm.models._features import FeatureGetterNet
+
+    return FeatureGetterNet(model, range(len(model.feature_info)) if stages is None else stages)

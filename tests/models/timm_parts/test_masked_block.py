@@ -5,7 +5,7 @@ import torch
 from drawn_weights import fill, pictures
 from timm.models.vision_transformer import Block as TimmBlock
 
-from lightvit_lab.models.steps import masked_block
+from lightvit_lab.models.timm_parts import masked_block
 from lightvit_lab.models.vision_transformer import Block
 
 

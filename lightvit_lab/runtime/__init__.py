@@ -1,4 +1,4 @@
-"""Device, seeds, threads, the user's cache, and the guard that lets timm be imported next to a CPU-only torch.
+"""Device, threads, the user's cache, and the guard that lets timm be imported next to a CPU-only torch.
 
 Imports torch only inside.
 """
@@ -6,10 +6,11 @@ Imports torch only inside.
 from __future__ import annotations
 
 import os
-import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..errors import LabError
 
 if TYPE_CHECKING:
     import torch
@@ -18,19 +19,26 @@ _library = None   # keeps the operator names of ensure_torchvision alive
 
 
 def device() -> "torch.device":
-    """The device to run on: `LIGHTVIT_DEVICE` if set, else cuda, else cpu."""
+    """The device to run on: `LIGHTVIT_DEVICE` if set, else cuda, else cpu.
+
+    Raises LabError if `LIGHTVIT_DEVICE` is no name of a device.
+    """
     import torch
 
-    chosen = os.environ.get("LIGHTVIT_DEVICE")
-    return torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = os.environ.get("LIGHTVIT_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(chosen)
+    except RuntimeError as error:
+        raise LabError(f"LIGHTVIT_DEVICE={chosen!r} is no device that torch knows; give cpu, cuda, cuda:1 (the "
+                       "second card) or mps (Apple), or unset it") from error
 
 
 def device_name() -> str:
     """The device in words, as it is written beside every measured number."""
     import torch
 
-    if device().type == "cuda":
-        return hardware_name()
+    if (kind := device().type) != "cpu":
+        return hardware_name() if kind == "cuda" else f"{hardware_name()}, {kind}"
     threads = torch.get_num_threads()
     return f"{hardware_name()}, {threads} thread{'s' if threads > 1 else ''}"
 
@@ -47,7 +55,9 @@ def hardware_name() -> str:
 
 
 def cpu_name() -> str:
-    """The processor's own name where the system tells it (Linux), else an empty string."""
+    """The processor's own name where the system tells it (Linux, macOS), else an empty string."""
+    if sys.platform == "darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string")
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
@@ -56,20 +66,20 @@ def cpu_name() -> str:
     return names[0] if names else ""
 
 
+def _output(*command: str) -> str:
+    """What a command of the system prints, an empty string if it fails."""
+    import subprocess
+
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
 def cache() -> Path:
     """The user's cache, absolute: `LIGHTVIT_CACHE`, else `~/.cache/lightvit_lab`."""
     folder = os.environ.get("LIGHTVIT_CACHE") or Path.home() / ".cache" / "lightvit_lab"
     return Path(folder).expanduser().absolute()
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and torch's global generators. Prefer an explicit generator where a function takes one."""
-    import numpy
-    import torch
-
-    random.seed(seed)
-    numpy.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def versions() -> dict[str, str]:
@@ -114,14 +124,6 @@ def ensure_torchvision() -> str:
 
 def commit() -> str:
     """The checkout's commit, with "+" where the library differs from it; "unknown" outside a checkout."""
-    import subprocess
-
-    root = Path(__file__).resolve().parents[1]
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "lightvit_lab") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    git = ("git", "-C", str(Path(__file__).resolve().parents[2]))
+    head = _output(*git, "rev-parse", "HEAD")
+    return head + ("+" if _output(*git, "status", "--porcelain", "--", "lightvit_lab") else "") if head else "unknown"

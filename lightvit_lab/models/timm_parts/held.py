@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...runtime.full_precision import full_precision
 
-class HeldAttention(nn.Module):
-    """Plain self-attention, made of the parts of a trained one; (batch, tokens, dim) in and out.
 
-    Its state has the old one's keys. `fused` chooses torch's kernel, as in the lab's attention.
+class AttentionParts(nn.Module):
+    """The parts of a trained plain self-attention, under their old names: its state has the old one's keys.
+
+    `fused` chooses torch's kernel, as in the lab's attention.
     """
 
     def __init__(self, attention: nn.Module):
@@ -21,9 +23,25 @@ class HeldAttention(nn.Module):
             setattr(self, name, getattr(attention, name, nn.Identity()))
 
     def split_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (batch, heads, tokens, head_dim)."""
-        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        """Queries, keys and values of tokens (batch, N, dim), each (batch, heads, N, head_dim)."""
+        return self.heads_of(self.qkv(tokens))
+
+    def heads_of(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of what `qkv` made of the tokens, (batch, N, 3 * heads * head_dim)."""
+        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return self.q_norm(query), self.k_norm(key), value
+
+    def project(self, mixed: Tensor) -> Tensor:
+        """What the heads mixed, side by side (..., heads * head_dim) -> (..., dim)."""
+        return self.proj_drop(self.proj(self.norm(mixed)))
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """(batch, heads, tokens, head_dim) -> (batch, tokens, dim), through the projection."""
+        return self.project(mixed.transpose(1, 2).flatten(2))
+
+
+class HeldAttention(AttentionParts):
+    """Plain self-attention, made of the parts of a trained one; (batch, tokens, dim) in and out."""
 
     def weigh(self, query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
         """softmax(query key^T), (batch, heads, queries, keys), in float32 as fused kernels do.
@@ -38,14 +56,15 @@ class HeldAttention(nn.Module):
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Each query's weighted mean of the values it may see, (batch, heads, queries, head_dim)."""
         if not self.fused:
-            return self.attn_drop(self.weigh(query, key, mask).to(value)) @ value
+            return self.mix_by(self.weigh(query, key, mask), value)
         dropped = getattr(self.attn_drop, "p", 0.0) if self.training else 0.0
         return F.scaled_dot_product_attention(query, key, value, mask, dropped, scale=self.scale)
 
-    def join(self, mixed: Tensor) -> Tensor:
-        """(batch, heads, tokens, head_dim) -> (batch, tokens, dim), through the projection."""
-        return self.proj_drop(self.proj(self.norm(mixed.transpose(1, 2).flatten(2))))
+    def mix_by(self, weights: Tensor, value: Tensor) -> Tensor:
+        """The values mixed by given weights (batch, heads, queries, keys), some of which dropout drops."""
+        return self.attn_drop(weights.to(value)) @ value
 
+    @full_precision
     def weights(self, tokens: Tensor) -> Tensor:
         """Attention weights (batch, heads, tokens, tokens) in float32; rows sum to 1."""
         query, key, _ = self.split_heads(tokens)

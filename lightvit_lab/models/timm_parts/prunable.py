@@ -1,4 +1,4 @@
-"""The adapter's other half: the parts of the lab's models and timm's ViT and DeiT that pruning cuts."""
+"""The parts of the lab's models and of timm's ViT and DeiT that pruning cuts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import NamedTuple
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
-from ..errors import LabError
-from .adapter import attention_modules
-from .lightvit import LightViTAttention
-from .vision_transformer import Attention, VisionTransformer
+from ...errors import LabError
+from ..lightvit import LightViTAttention
+from ..vision_transformer import Attention, VisionTransformer
+from .attention import attention_modules
+from .tokens import FRONT
 
 _KNOWN = 'give one of the lab\'s transformers or timm\'s ViT or DeiT, for example models.create_model("lab_vit")'
-TABLES = ("cls_token", "dist_token", "reg_token", "pos_embed")    # (1, n, dim), added to tokens or put beside them
+TABLES = (*FRONT, "pos_embed")    # (1, n, dim), put beside tokens or added to them
 
 
 class Stream(NamedTuple):
@@ -86,6 +87,13 @@ def stream(model: nn.Module) -> Stream:
                   [last, *(part.proj for part in mixers), *(part.fc2 for part in neurons)],
                   [*(part.qkv for part in mixers), *gates, *(part.fc1 for part in neurons), *heads],
                   [getattr(owner, name) for owner, name in norms if not _is_absent(owner, name)])
+
+
+def set_width(model: nn.Module, dim: int) -> None:
+    """Say that the tokens of `model` have `dim` channels, in all the places that say so."""
+    for name in ("dim", "embed_dim", "num_features", "head_hidden_size"):
+        if hasattr(model, name):
+            setattr(model, name, dim)
 
 
 def _is_absent(owner: nn.Module, name: str) -> bool:

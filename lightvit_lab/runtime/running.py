@@ -1,0 +1,180 @@
+"""The one rule by which the library runs a model: `with on_device(model)`.
+
+Whoever runs a model needs it on the device in use, in the right mode, with gradients on or off, and must
+leave it as it was. Every public function does so through `on_device`, so a page can go on with its model
+and its tensors where they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import LabError
+from . import device
+
+
+@contextmanager
+def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False,
+              precision: str | None = None, threads: int | None = None,
+              place: torch.device | None = None) -> Iterator[torch.device]:
+    """Run `models` on `runtime.device()` (or `place`); yields that device.
+
+    train: mode of every part meanwhile; False is eval mode, None leaves the modes as they are
+    grad: whether gradients are recorded meanwhile, whatever is set outside, `inference_mode` included
+    precision: "bfloat16" or "float32" for autocast; None leaves autocast as it is
+    threads: how many threads torch may use on a CPU; None leaves them
+
+    Outside of training, gradient checkpointing (timm's `grad_checkpointing`) is switched off: hooks then
+    see one forward. At the end, also after an exception, every weight is back on its device and every module in its mode,
+    and gradients, autocast and threads are as before. Raises LabError, before anything is moved, for a
+    model whose weights lie on several devices or hold no values (`meta`), and for `grad=True` on weights
+    made inside `torch.inference_mode`, which can have no gradient.
+    """
+    place = device() if place is None else torch.device(place)
+    homes = [home_of(model) for model in models]
+    if grad:
+        _require_trainable(models)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))    # else moved weights could never learn again
+        stack.enter_context(torch.set_grad_enabled(grad))
+        for model, home in zip(models, homes):
+            stack.enter_context(_moved(model, home, place))
+            stack.enter_context(in_mode(model, train))
+            stack.enter_context(_checkpointing_off(model, off=not train))
+        stack.enter_context(_threads(threads))
+        stack.enter_context(nullcontext() if precision is None else cast(precision, place))
+        yield place
+
+
+@contextmanager
+def in_mode(model: nn.Module, train: bool | None = False) -> Iterator[nn.Module]:
+    """The model in train or eval mode (None: as it is); every module gets its own mode back at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield model if train is None else model.train(train)
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def as_input(model: nn.Module, values: Tensor) -> Tensor:
+    """`values` on the device of `model`'s weights and, if both are floating point, in its type."""
+    place = next((tensor.device for tensor in _tensors(model)), values.device)
+    return values.to(place, float_dtype(model, values.dtype) if values.is_floating_point() else values.dtype)
+
+
+def float_dtype(model: nn.Module, otherwise: torch.dtype = torch.float32) -> torch.dtype:
+    """The type of the first floating-point weight, which inputs should have; `otherwise` if there is none."""
+    return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), otherwise)
+
+
+def home_of(model: nn.Module) -> torch.device | None:
+    """The device of the model's weights, None if it has none.
+
+    Raises LabError if they lie on several devices, or on `meta`, where they have no values.
+    """
+    found = {tensor.device for tensor in _tensors(model)}
+    if len(found) > 1:
+        raise LabError(f"{type(model).__name__}: its weights lie on {', '.join(sorted(map(str, found)))}; "
+                       'put it on one device first, for example model.to("cpu")')
+    home = next(iter(found), None)
+    if home is not None and home.type == "meta":
+        raise LabError(f"{type(model).__name__}: its weights lie on meta, where they have no values; build "
+                       'it without torch.device("meta"), or give it some: model.to_empty(device="cpu")')
+    return home
+
+
+def cast(precision: str, place: torch.device) -> AbstractContextManager:
+    """Autocast to "bfloat16", or no autocast ("float32"); the weights keep their type."""
+    if precision == "bfloat16":
+        return torch.autocast(place.type, torch.bfloat16)
+    return torch.autocast(place.type, enabled=False) if _autocasts(place.type) else nullcontext()
+
+
+def native_bfloat16(place: torch.device) -> bool:
+    """Whether a GPU multiplies bfloat16 itself; older ones emulate it, more slowly than float32."""
+    return place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def synchronize(place: torch.device | None = None) -> None:
+    """Wait until `place` (the device in use) has done all that it was given; a CPU always has.
+
+    Raises LabError for a device that cannot be waited for, whose times would be those of launches.
+    """
+    place = device() if place is None else place
+    if place.type == "cpu":
+        return
+    wait = getattr(getattr(torch, place.type, None), "synchronize", None)
+    if wait is None:
+        raise LabError(f"LIGHTVIT_DEVICE={place}: torch.{place.type} has no synchronize(), so work there "
+                       "cannot be timed; set LIGHTVIT_DEVICE=cpu")
+    wait()
+
+
+def float64_place(place: torch.device) -> torch.device:
+    """Where float64 is computed for work on `place`: there, or on the CPU if it has none (Apple's mps)."""
+    return torch.device("cpu") if place.type in WITHOUT_FLOAT64 else place
+
+
+WITHOUT_FLOAT64 = {"mps"}
+
+
+def double(values: Tensor) -> Tensor:
+    """`values` in float64, on the CPU if their device knows no float64."""
+    return values.to(float64_place(values.device)).double()
+
+
+def _autocasts(kind: str) -> bool:
+    try:
+        return torch.is_autocast_enabled(kind)
+    except RuntimeError:      # a device that knows no autocast
+        return False
+
+
+@contextmanager
+def _moved(model: nn.Module, home: torch.device | None, place: torch.device) -> Iterator[None]:
+    try:
+        model.to(place)
+        yield
+    finally:
+        if home is not None:
+            with torch.inference_mode(False):
+                model.to(home)
+
+
+@contextmanager
+def _checkpointing_off(model: nn.Module, off: bool) -> Iterator[None]:
+    switched = [part for part in model.modules() if off and getattr(part, "grad_checkpointing", None) is True]
+    try:
+        for part in switched:
+            part.grad_checkpointing = False
+        yield
+    finally:
+        for part in switched:
+            part.grad_checkpointing = True
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(number or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return chain(model.parameters(), model.buffers())
+
+
+def _require_trainable(models: tuple[nn.Module, ...]) -> None:
+    for model in models:
+        if any(tensor.is_inference() for tensor in model.parameters()):
+            raise LabError(f"{type(model).__name__}: its weights were made inside torch.inference_mode, "
+                           "so they can have no gradient; make the model outside of it")

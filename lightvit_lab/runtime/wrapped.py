@@ -1,0 +1,27 @@
+"""Models inside torch's wrappers: `torch.compile`, `DataParallel`, `DistributedDataParallel`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..errors import LabError
+
+_INSIDE = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside torch's wrappers, however many, or `model` itself."""
+    while (name := _INSIDE.get(type(model).__name__)) is not None:
+        model = getattr(model, name)
+    return model
+
+
+def require_unwrapped(caller: str, model: nn.Module) -> None:
+    """Raise LabError, in the name of `caller`, if `model` is one of torch's wrappers around a model."""
+    name = _INSIDE.get(type(model).__name__)
+    if name == "_orig_mod":
+        raise LabError(f"{caller}: this model is compiled, and runs past the modules that it was made of; give "
+                       "the model before torch.compile, which is compiled._orig_mod")
+    if name is not None:
+        raise LabError(f"{caller}: this model is wrapped in {type(model).__name__}; give the model inside, "
+                       f"which is wrapped.{name}")
