@@ -46,8 +46,8 @@ class Predictor(nn.Module):
 class Decisions:
     """What the predictors of one model decided in its last forward in train mode; its blocks share it.
 
-    `masks`: who is kept after each predictor, (batch, n), 0 or 1, with gradients until the objective has read them or
-    the model runs in eval mode: they would keep all that the step computed alive. Copies of a model start without.
+    `masks`: who is kept after each predictor, (batch, n), 0 or 1, with gradients. They keep all that the step computed
+    alive, so `model.eval()` forgets them. Copies of a model start without.
     """
 
     def __init__(self) -> None:
@@ -55,11 +55,6 @@ class Decisions:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Decisions:
         return Decisions()
-
-    def taken(self) -> list[Tensor]:
-        """The masks with their gradients; what stays here has none."""
-        masks, self.masks = self.masks, [mask.detach() for mask in self.masks]
-        return masks
 
     def keys(self, prefix: int) -> Tensor:
         """The last mask as (batch, 1, 1, prefix + n), tokens in front kept."""
@@ -103,6 +98,12 @@ class WatchingBlock(HeldBlock):
     def __init__(self, block: nn.Module, attention: MaskedAttention, prefix: int, decisions: Decisions):
         super().__init__(block, attention, prefix)
         self.decisions = decisions
+
+    def train(self, mode: bool = True) -> WatchingBlock:
+        """Train mode, or eval mode, in which no decision of training is held."""
+        if not mode:
+            self.decisions.masks = []
+        return super().train(mode)
 
     def forward(self, tokens: Tensor) -> Tensor:
         kept = self.decisions.keys(self.prefix) if self.training else None
@@ -158,7 +159,7 @@ class KeepingObjective:
             inputs = as_input(self.teacher, batch.inputs)
             wanted_logits, wanted = _seen(self.teacher, self.teacher, inputs)
         blocks = predictors(pair)
-        masks = blocks[0].decisions.taken()
+        masks = blocks[0].decisions.masks
         terms = {"labels": label_loss(logits, batch),
                  "ratio": self.ratio * ratio_loss(masks, [block.share for block in blocks]),
                  "kl": self.kl * F.kl_div(logits.float().log_softmax(-1), wanted_logits.float().log_softmax(-1),
