@@ -7,6 +7,7 @@ shapes and no memory, shows whether what the recipe makes has the names and shap
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -97,7 +98,7 @@ def _make(recipe: Mapping[str, Any]) -> nn.Module:
     except Exception as error:      # what timm, torch and a plan's lists raise is of a dozen kinds
         reason = str(error).splitlines()[0][:160] if str(error) else ""
         raise LabError(f"{_title(recipe)} cannot be made ({type(error).__name__}: {reason})") from error
-    model.recipe = dict(recipe)
+    model.recipe = copy.deepcopy(dict(recipe))
     return model
 
 

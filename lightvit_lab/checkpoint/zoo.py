@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shlex
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -84,9 +85,17 @@ def find(name: str) -> Path:
     about = card(name.removeprefix("zoo:"))
     path = _path(name.removeprefix("zoo:"), "safetensors")
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
-        raise LabError(f"checkpoint.load: {path} is missing, damaged, or of another run than its card; fetch both anew "
-                       f"(git checkout {path.parent.name}), or train it: python -m lightvit_lab.checkpoint.zoo {about['name']}")
+        raise LabError(f"checkpoint.load: {path} is missing, damaged, or of another run than its card; "
+                       f"{_mend(about['name'])}")
     return path
+
+
+def _mend(name: str) -> str:
+    """How to get weights and card of a model back: a command that works from wherever it is typed."""
+    where, both = shlex.quote(str(folder())), " ".join(_path(name, ending).name for ending in ("json", "safetensors"))
+    fetch = f"git -C {where} checkout -- {both}" if (folder().parents[1] / ".git").exists() else (
+        "install lightvit-lab anew")
+    return f"fetch both anew ({fetch}), or train it: python -m lightvit_lab.checkpoint.zoo {name}"
 
 
 def train(name: str, seed: int = 0, **how: Any) -> dict[str, Any]:

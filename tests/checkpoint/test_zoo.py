@@ -1,4 +1,8 @@
 import json
+import re
+import shlex
+import shutil
+import subprocess
 
 import pytest
 import torch
@@ -88,6 +92,32 @@ def test_a_file_of_another_run_than_its_card_is_refused(small_zoo):
     path.unlink()
     with pytest.raises(LabError, match="is missing"):
         checkpoint.load("zoo:lab_cnn/digits")
+
+
+@pytest.mark.parametrize("lost", ["safetensors", "damaged"])
+def test_the_command_that_the_message_names_brings_a_lost_model_back(tmp_path, monkeypatch, lost):
+    folder = tmp_path / "a checkout" / "book" / "zoo"
+    folder.mkdir(parents=True)
+    for path in zoo.folder().glob("lab_vit_student-shapes.*"):
+        shutil.copy(path, folder)
+    monkeypatch.setattr(zoo, "folder", lambda: folder)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "models"]):
+        subprocess.run(["git", "-C", folder.parents[1], *command], check=True)
+    path = folder / "lab_vit_student-shapes.safetensors"
+    path.write_bytes(b"half") if lost == "damaged" else path.unlink()
+    with pytest.raises(LabError) as refused:
+        checkpoint.load("zoo:lab_vit_student/shapes")
+    command = re.search(r"fetch both anew \((.*)\), or train it", str(refused.value)).group(1)
+    subprocess.run(shlex.split(command), check=True, cwd=tmp_path)                          # typed somewhere else
+    assert checkpoint.load("zoo:lab_vit_student/shapes").recipe["name"] == "lab_vit_student"
+
+
+def test_where_there_is_no_checkout_the_message_says_to_install_the_package_anew(tmp_path, monkeypatch):
+    shutil.copy(zoo.folder() / "lab_vit_student-shapes.json", tmp_path)
+    monkeypatch.setattr(zoo, "folder", lambda: tmp_path)
+    with pytest.raises(LabError, match="fetch both anew .install lightvit-lab anew."):
+        checkpoint.load("zoo:lab_vit_student/shapes")
 
 
 def test_models_of_the_zoo_come_in_float32_and_in_eval_mode(small_zoo):

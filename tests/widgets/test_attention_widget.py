@@ -169,7 +169,8 @@ def test_every_control_has_a_label(box):
 
 
 @pytest.mark.parametrize("pictures, explainers, expected", [
-    (PICTURES.images, None, "pictures=Tensor"), (PICTURES, {"rollout": class_attention}, "explainers rollout"),
+    (PICTURES.images[:2], None, "pictures=Tensor"), (PICTURES.images, None, "pictures=OnDemand"),
+    (PICTURES, {"rollout": class_attention}, "explainers rollout"),
     (PICTURES, {"none": None}, "explainers none")])
 def test_what_the_box_cannot_show_is_refused(model, pictures, explainers, expected):
     with pytest.raises(LabError, match=expected):
