@@ -1,4 +1,6 @@
 import json
+import re
+import subprocess
 
 import pytest
 import torch
@@ -87,6 +89,38 @@ def test_a_file_of_another_run_than_its_card_is_refused(small_zoo):
     path.unlink()
     with pytest.raises(LabError, match="is missing"):
         checkpoint.load("zoo:lab_cnn/digits")
+
+
+def test_the_command_that_a_refusal_names_fetches_the_committed_pair_anew(small_zoo):
+    zoo.train("lab_cnn/digits", threads=1)
+    git = ["git", "-C", str(small_zoo), "-c", "user.name=a", "-c", "user.email=a"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "zoo"]):
+        subprocess.run(git + command, check=True)
+    (small_zoo / "lab_cnn-digits.safetensors").write_bytes(b"")
+    (small_zoo / "lab_cnn-digits.json").write_text("{")
+    with pytest.raises(LabError, match="git checkout -- ") as refusal:
+        checkpoint.load("zoo:lab_cnn/digits")
+    command = re.search(r"\(git (checkout .*?)\)", str(refusal.value))[1]
+    subprocess.run(git + command.split(), check=True)
+    assert checkpoint.load("zoo:lab_cnn/digits").recipe["name"] == "lab_cnn"
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda text: "", lambda text: text[: len(text) // 2], lambda text: "[]", lambda text: "null", lambda text: "{}",
+    lambda text: "[" * 10**5, lambda text: "\x00", lambda text: text.replace('"sha256": "', '"sha256": 3, "old": "'),
+    lambda text: text.replace('"accuracy": 0', '"accuracy": NaN, "old": 0'),
+    lambda text: text.replace('"accuracy": 0', '"accuracy": "0", "old": 0'),
+    lambda text: text.replace('"validation": {', '"validation": 3, "old": {'),
+], ids=range(11))
+def test_a_damaged_card_is_refused_with_the_command_that_mends_it_and_training_replaces_it(small_zoo, spoil):
+    zoo.train("lab_cnn/digits", threads=1)
+    path = small_zoo / "lab_cnn-digits.json"
+    path.write_text(spoil(path.read_text()))
+    for read in (zoo.card, lambda name: checkpoint.load(f"zoo:{name}")):
+        with pytest.raises(LabError, match="lab_cnn-digits.json.*checkpoint.zoo lab_cnn/digits"):
+            read("lab_cnn/digits")
+    zoo.train("lab_cnn/digits", threads=1)
+    assert checkpoint.load("zoo:lab_cnn/digits") and zoo.card("lab_cnn/digits")["seed"] == 0
 
 
 def test_models_of_the_zoo_come_in_float32_and_in_eval_mode(small_zoo):
