@@ -120,6 +120,24 @@ def test_where_there_is_no_checkout_the_message_says_to_install_the_package_anew
         checkpoint.load("zoo:lab_vit_student/shapes")
 
 
+@pytest.mark.parametrize("spoil", [
+    lambda text: "", lambda text: text[: len(text) // 2], lambda text: "[]", lambda text: "null", lambda text: "{}",
+    lambda text: "[" * 10**5, lambda text: "\x00", lambda text: text.replace('"sha256": "', '"sha256": 3, "old": "'),
+    lambda text: text.replace('"accuracy": 0', '"accuracy": NaN, "old": 0'),
+    lambda text: text.replace('"accuracy": 0', '"accuracy": "0", "old": 0'),
+    lambda text: text.replace('"validation": {', '"validation": 3, "old": {'),
+], ids=range(11))
+def test_a_damaged_card_is_refused_with_the_command_that_mends_it_and_training_replaces_it(small_zoo, spoil):
+    zoo.train("lab_cnn/digits", threads=1)
+    path = small_zoo / "lab_cnn-digits.json"
+    path.write_text(spoil(path.read_text()))
+    for read in (zoo.card, lambda name: checkpoint.load(f"zoo:{name}")):
+        with pytest.raises(LabError, match="lab_cnn-digits.json.*checkpoint.zoo lab_cnn/digits"):
+            read("lab_cnn/digits")
+    zoo.train("lab_cnn/digits", threads=1)
+    assert checkpoint.load("zoo:lab_cnn/digits") and zoo.card("lab_cnn/digits")["seed"] == 0
+
+
 def test_models_of_the_zoo_come_in_float32_and_in_eval_mode(small_zoo):
     zoo.train("lab_cnn/digits", threads=1)
     model = checkpoint.load("zoo:lab_cnn/digits")
