@@ -2,6 +2,8 @@
 # pyproject.toml or constraints.txt change. README.md has the same steps in plain pip.
 #   PYTHON=python3.12   the interpreter (3.11 to 3.13)       PINNED=0         the newest versions, no constraints.txt
 #   TORCH_INDEX=cpu     PyTorch's small CPU wheels           LIGHTVIT_DATA=   folder with data sets (any path)
+#   LIGHTVIT_PARITY=    folder of reference outputs, for `make parity`
+#   TESTS="-k lightvit" options for pytest, of test-minimum and test-colab
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := book
@@ -20,7 +22,7 @@ endif
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
-.PHONY: book test serve pdf notebooks classroom bench reference zoo test-book test-devices test-browser clean
+.PHONY: book test parity serve pdf notebooks classroom bench reference zoo test-book test-devices test-browser test-minimum test-colab clean
 
 book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -28,6 +30,9 @@ book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 
 test: $(VENV)/.test ## all tests but those of the built book
 	$(BIN)/python -m pytest
+
+parity: $(VENV)/.test ## the library against stored outputs of other people's code (LIGHTVIT_PARITY, ../shared/parity)
+	$(BIN)/python tests/run_parity.py
 
 test-book: $(VENV)/.test ## run every derived notebook in a clean kernel without network, with solutions and with stubs
 	LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py
@@ -37,6 +42,15 @@ test-devices: $(VENV)/.test ## all pages and public functions on a second device
 
 test-browser: $(VENV)/.test ## look at the built book with a real browser (make book first)
 	LIGHTVIT_TEST_BROWSER=1 $(BIN)/python -m pytest -m browser tests/book
+
+# Both take minutes and gigabytes, each in an environment of its own, and neither is part of .ci/run.
+test-minimum: ## the library's tests on the lowest versions that pyproject.toml allows (tests/minimum.txt), in .venv-minimum
+	$(MAKE) VENV=.venv-minimum PYTHON="$(or $(PYTHON),python3.11 python3 python3.12)" .venv-minimum/.minimum
+	.venv-minimum/bin/python -m pytest --ignore tests/book $(TESTS)
+
+test-colab: ## every notebook, stubs and solutions, on Colab's versions (tests/book/colab), in .venv-colab
+	$(MAKE) VENV=.venv-colab PYTHON="$(or $(PYTHON),python3.13 python3.12 python3 python3.11)" .venv-colab/.colab
+	LIGHTVIT_TEST_BOOK=1 .venv-colab/bin/python -m pytest tests/book/test_run_notebooks.py tests/book/test_colab_lists.py $(TESTS)
 
 serve: ## serve the built book on this machine alone
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
@@ -70,6 +84,23 @@ $(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,book$(comma)classroom$(comma)compress$(comma)scale$(comma)test)
+
+$(VENV)/.minimum: CONSTRAIN := -c tests/minimum.txt
+$(VENV)/.minimum: pyproject.toml tests/minimum.txt | $(VENV)/bin/python
+	$(call install,test)
+
+# What Colab has of the packages that the notebooks need, what their first cell adds to it, and what runs them here; and
+# the package by which plotly knows Colab.
+$(VENV)/.colab: CONSTRAIN := -c $(VENV)/constraints.txt
+$(VENV)/.colab: pyproject.toml tests/book/colab/pip-freeze.txt book/_tools/colab_lists.py | $(VENV)/bin/python
+	$(BIN)/python book/_tools/colab_lists.py --constraints > $(VENV)/constraints.txt
+	$(if $(TORCH_WHEELS),$(BIN)/pip install -q $(CONSTRAIN) --index-url $(TORCH_WHEELS) torch torchvision)
+	$(BIN)/pip install -q $(CONSTRAIN) $$($(BIN)/python book/_tools/colab_lists.py --needed)
+	$(BIN)/pip install -q --no-deps captum -e .
+	$(BIN)/pip install -q $(CONSTRAIN) ipykernel ipython jupytext nbclient nbformat pybtex pytest pyyaml
+	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+		mkdir -p "$$packages/google/colab" && touch "$$packages/google/colab/__init__.py"
+	touch $@
 
 comma := ,
 define install

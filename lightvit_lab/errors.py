@@ -140,7 +140,7 @@ def require_images(caller: str, images: Any, channels: int | None = None, size: 
     The model's own `size` is both height and width, in pixels; None means any.
     """
     shape: Sequence[int] | None = getattr(images, "shape", None)
-    if shape is None or not hasattr(images, "is_floating_point"):
+    if shape is None or not hasattr(type(images), "is_floating_point"):
         raise LabError(f"{caller}: expected a torch tensor of images, got {type(images).__name__}; "
                        "torch.as_tensor(array) makes one")
     if len(shape) != 4:

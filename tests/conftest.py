@@ -25,12 +25,3 @@ def real_pictures(monkeypatch) -> Path:
         pytest.skip("needs real pictures: set LIGHTVIT_DATA to a folder that holds fashion_mnist/")
     monkeypatch.setenv("LIGHTVIT_DATA", str(folder))
     return folder
-
-
-@pytest.fixture
-def parity() -> Path:
-    """The folder of reference outputs of official code; skips where it is not beside the checkout."""
-    folder = SHARED / "parity"
-    if not folder.is_dir():
-        pytest.skip("needs the reference outputs of official code in ../shared/parity")
-    return folder

@@ -61,7 +61,7 @@ def test_a_missing_core_package_is_named_with_the_command_that_installs_it(witho
     assert main(["doctor"]) == 1
     printed = capsys.readouterr().out
     assert "[missing]  timm is not installed" in printed
-    assert f"-> {sys.executable} -m pip install 'timm>=1.0.20'" in printed
+    assert f"-> {sys.executable} -m pip install 'timm>=1.0.28'" in printed
 
 
 def test_a_missing_extra_is_optional_and_does_not_fail(without, capsys):

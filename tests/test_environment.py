@@ -46,6 +46,21 @@ def test_every_direct_requirement_is_constrained_within_its_bounds():
             assert requirement.specifier.contains(pins[_name(requirement.name)]), requirement
 
 
+def test_the_minimum_is_exactly_the_lower_bounds_of_pyproject():
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    lines = (ROOT / "tests" / "minimum.txt").read_text(encoding="utf-8").splitlines()
+    pins = {_name(line): Version(line.partition("==")[2]) for line in lines if line and not line.startswith("#")}
+    bounds = {}
+    for requirement in map(Requirement, PROJECT["project"]["dependencies"]):
+        (only,) = requirement.specifier
+        assert only.operator == ">="
+        bounds[_name(requirement.name)] = Version(only.version)
+    assert pins.pop("torchvision").minor == bounds["torch"].minor + 15      # 0.20 goes with 2.5
+    assert pins == bounds
+
+
 def test_every_package_folder_is_packed():
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "lightvit_lab").rglob("__init__.py")}
     data = {"lightvit_lab.stored_results", "lightvit_lab.stored_zoo"}      # folders of book/, no code

@@ -12,14 +12,15 @@ from drawn_weights import fill
 from torch import Tensor, nn
 
 from lightvit_lab import checkpoint, data, models
-from lightvit_lab.compression import calibrating, low_rank, low_rank_attention, movement, pruning, sparsity
+from lightvit_lab.compression import (calibrating, importance, low_rank, low_rank_attention, movement,
+                                      pruning, sparsity)
 from lightvit_lab.dynamic import (block_skipping, choosing, coarse_to_fine, dynamicvit, early_exit,
                                   exit_calibration, exit_report, exit_training, token_halting,
                                   token_merging, token_pruning)
 from lightvit_lab.dynamic.exit_rules import Confidence
 from lightvit_lab.experiments import adaptive_depth, faults, light_models
 from lightvit_lab.models.transforming import copied
-from lightvit_lab.training import Batch, fit
+from lightvit_lab.training import Batch, evaluate, fit
 
 SHAPES = data.load("shapes", count=32)
 INPUTS, LABELS = SHAPES.batch(torch.arange(32))
@@ -60,6 +61,14 @@ def chosen() -> nn.Module:
     return unsettled(token_pruning.prune_tokens(lab(), 0.5, [1]))
 
 
+def sampling() -> nn.Module:
+    return unsettled(token_pruning.prune_tokens(lab(), 0.5, [1], "ats"))
+
+
+def merging() -> nn.Module:
+    return unsettled(token_merging.merge_tokens(lab(), 2))
+
+
 def predicting() -> nn.Module:
     return unsettled(token_pruning.prune_tokens(lab(), 0.5, [1], "dynamicvit"))
 
@@ -67,6 +76,11 @@ def predicting() -> nn.Module:
 def moments(model: nn.Module) -> Tensor:
     layers = {"fc1": model.blocks[0].mlp.fc1}
     return calibrating.input_moments(model, INPUTS, layers)["fc1"].products
+
+
+def merged_places(model: nn.Module) -> Tensor:
+    evaluate(model, SHAPES)
+    return token_merging.source_map(model)
 
 
 def keeping_loss(model: nn.Module) -> Tensor:
@@ -79,6 +93,8 @@ def keeping_loss(model: nn.Module) -> Tensor:
 # Name -> (a model, a function of it): what stands for the result has to be the same in every surrounding.
 CALLS = {
     "kept_patches": (chosen, lambda model: choosing.kept_patches(model, INPUTS)[0]),
+    "kept_patches of ATS": (sampling, lambda model: choosing.kept_patches(model, INPUTS)[0]),
+    "source_map": (merging, merged_places),
     "exit_report": (exits, lambda model: exit_report.exit_report(model, SHAPES).confidence),
     "every_logit": (exits, lambda model: exit_calibration.every_logit(model, SHAPES)),
     "trade_off": (exits, lambda model: torch.tensor(
@@ -101,9 +117,9 @@ CALLS = {
     "blocks_used": (gated, lambda model: adaptive_depth.blocks_used(model, SHAPES)),
     "layers_alone": (lab, lambda model: torch.tensor(light_models.layers_alone(model, 32))),
     "symptoms": (lab, lambda model: torch.tensor(faults.symptoms(model, SHAPES)["accuracy"])),
-} | {f"prune_mlp by {importance}": (lab, lambda model, importance=importance: pruning.prune_mlp(
-    model, 0.5, importance, (INPUTS, LABELS)).blocks[0].mlp.fc1.weight)
-    for importance in ("taylor", "fisher", "activation")}
+} | {f"prune_mlp by {one}": (lab, lambda model, one=one: pruning.prune_mlp(
+    model, 0.5, one, (INPUTS, LABELS)).blocks[0].mlp.fc1.weight)
+    for one in ("taylor", "fisher", "activation")}
 
 
 @pytest.fixture(params=CALLS)
@@ -143,13 +159,52 @@ def test_what_is_found_is_the_same_where_gradients_are_switched_off(call, outsid
     assert not any(value.is_inference() for value in model.parameters())
 
 
-@pytest.mark.parametrize("importance", ["taylor", "activation", "magnitude"])
-def test_pictures_made_inside_inference_mode_are_as_good_as_others(importance):
+@pytest.mark.parametrize("by", ["taylor", "activation", "magnitude"])
+def test_pictures_made_inside_inference_mode_are_as_good_as_others(by):
     with torch.inference_mode():
         inputs = INPUTS.clone()
-    found, expected = (pruning.prune_mlp(lab(), 0.5, importance, (given, LABELS), compensate=True)
+    found, expected = (pruning.prune_mlp(lab(), 0.5, by, (given, LABELS), compensate=True)
                        for given in (inputs, INPUTS))
     require_same(state(expected), state(found))
+
+
+@pytest.mark.parametrize("name", ["input_moments", "output_error", "compensate",
+                                  "prune_mlp by activation", "prune_mlp by taylor"])
+def test_statistics_are_made_in_float32_also_under_autocast(name):
+    make, function = CALLS[name]
+    expected = function(make())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(function(make()), expected)
+
+
+def checkpointed(on: bool) -> nn.Module:
+    model = fill(models.create_model("deit_tiny_patch16_224", img_size=32, depth=3, embed_dim=24,
+                                     num_classes=10))
+    model.set_grad_checkpointing(on)
+    return model
+
+
+def test_importance_is_the_same_for_a_model_that_keeps_no_activations():
+    found, expected = (importance.scores(checkpointed(on), "mlp", "taylor", INPUTS, LABELS)
+                       for on in (True, False))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("change, objective", [
+    (lambda model: block_skipping.add_skipping(model, [1, 2], 0.0), block_skipping.SkipObjective()),
+    (lambda model: token_pruning.prune_tokens(model, 0.5, [1], "dynamicvit"),
+     dynamicvit.KeepingObjective(checkpointed(True))),
+])
+def test_objectives_that_look_into_a_forward_teach_the_same_under_checkpointing(change, objective):
+    found = []
+    for on in (True, False):
+        torch.manual_seed(0)
+        model = change(checkpointed(on)).train()
+        objective(model, Batch(INPUTS[:8], LABELS[:8], None, 1))[0].backward()
+        found.append([value.grad for value in model.parameters() if value.grad is not None])
+    for with_it, without in zip(*found, strict=True):
+        torch.testing.assert_close(with_it, without)
 
 
 class Failing(nn.Module):
@@ -215,10 +270,10 @@ def test_the_teacher_of_fine_tune_keeps_its_modes_and_its_weights():
     require_same(before, state(teacher))
 
 
-@pytest.mark.parametrize("importance", ["magnitude", "random"])
-def test_zeros_stay_zero_for_a_model_trained_inside_inference_mode(importance):
+@pytest.mark.parametrize("by", ["magnitude", "random"])
+def test_zeros_stay_zero_for_a_model_trained_inside_inference_mode(by):
     with torch.inference_mode():
-        sparse = sparsity.prune_weights(lab(), 0.5, importance)
+        sparse = sparsity.prune_weights(lab(), 0.5, by)
         with sparsity.zeros_kept(sparse):
             fit(sparse, SHAPES, **{**SETTINGS, "steps": 2})
     assert sparsity.sparsity(sparse) == dict.fromkeys(sparsity.sparsity(sparse), 0.5)

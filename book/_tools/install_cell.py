@@ -5,14 +5,26 @@ The functions below are copied into the cell as they stand here, so what the tes
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import importlib.util
 import inspect
+import os
+import pathlib
 import re
 import subprocess
 import sys
 
 
-def commands(installed: dict[str, str], repository: str, ref: str) -> list[list[str]]:
+def in_colab() -> bool:
+    """Whether this kernel runs in Colab."""
+    try:
+        return "COLAB_RELEASE_TAG" in os.environ or importlib.util.find_spec("google.colab") is not None
+    except ModuleNotFoundError:      # there is not even a package `google`
+        return False
+
+
+def commands(installed: dict[str, str], repository: str, ref: str, colab: bool = False) -> list[list[str]]:
     """What pip is asked to add to `installed`; nothing that could bring another torch, torchvision or numpy."""
     free = """plotly ipywidgets safetensors tqdm pyyaml huggingface-hub joblib threadpoolctl narwhals packaging pillow
         cycler fonttools kiwisolver pyparsing python-dateutil""".split()
@@ -21,38 +33,78 @@ def commands(installed: dict[str, str], repository: str, ref: str) -> list[list[
     missing = [(flags, [name for name in names if name not in installed]) for flags, names in groups]
     if "lightvit-lab" not in installed:
         missing.append((["--no-deps"], [f"git+{repository}@{ref}"]))
-    return [["install", "-q", *flags, *names] for flags, names in missing if names]
+    ask = {"ipywidgets": "ipywidgets<8"} if colab else {}        # Colab draws no boxes of ipywidgets 8
+    return [["install", "-q", *flags, *(ask.get(name, name) for name in names)] for flags, names in missing if names]
 
 
 def too_old(installed: dict[str, str], least: dict[str, str]) -> list[str]:
-    """Packages that are there but older than this page needs, each as "name version to version"."""
-    have = {name: [[int(part) for part in re.findall(r"\d+", version)[:3]] for version in (installed[name], bound)]
-            for name, bound in least.items() if name in installed}
-    return [f"{name} {installed[name]} to {least[name]}" for name, (version, bound) in have.items() if version < bound]
+    """Names of the packages that are there but older than this page needs."""
+    def release(version: str) -> list[int]:
+        numbers = [int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part]
+        return (numbers + 4 * [0])[:4]
+    return [name for name, bound in least.items() if name in installed and release(installed[name]) < release(bound)]
 
 
-def install(repository: str, ref: str, least: dict[str, str]) -> None:
+def remedy(old: list[str], installed: dict[str, str], least: dict[str, str], colab: bool) -> str:
+    """What is too old, and what mends it: a command, or in Colab, which brings torch and ipywidgets, a new runtime."""
+    what = "Too old for this page: " + ", ".join(f"{name} {installed[name]}, needs {least[name]}" for name in old)
+    if colab and {"torch", "ipywidgets"} & {*old}:
+        return (f"{what}. Choose Runtime > Change runtime type > Runtime version > Latest, then Runtime > Disconnect "
+                "and delete runtime, and run this cell again.")
+    alone = {"timm", "captum"} & {*old}       # these would bring a torch or a numpy of their own
+    groups = [("", [name for name in old if name not in alone]), ("--no-deps ", [name for name in old if name in alone])]
+    calls = [f"`pip install -U {flag}" + " ".join(f'"{name}>={least[name]}"' for name in names)
+             + (" torchvision`" if "torch" in names else "`") for flag, names in groups if names]
+    return f"{what}. Run {' and '.join(calls)}, restart the kernel, then run this cell again."
+
+
+def fingerprint(files: dict[str, bytes]) -> str:
+    """A short number for code, given as path -> content; the same on every system."""
+    lines = [path.encode() + b"\0" + files[path].replace(b"\r\n", b"\n") for path in sorted(files)]
+    return hashlib.sha256(b"\0".join(lines)).hexdigest()[:16]
+
+
+def library() -> dict[str, bytes]:
+    """Path -> content of the code that `import lightvit_lab` runs here."""
+    found = importlib.util.find_spec("lightvit_lab")
+    root = pathlib.Path(found.origin).parent if found and found.origin else pathlib.Path("no library")
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
+
+
+def install(repository: str, ref: str, least: dict[str, str], code: str = "") -> None:
     """Add what is missing to this kernel, or say in one sentence what stands in the way."""
     installed = {re.sub("[-_.]+", "-", each.metadata["Name"] or "").lower(): each.version
                  for each in reversed(list(importlib.metadata.distributions()))}   # of two copies the first counts
     if not {"torch", "torchvision"} <= installed.keys():
         raise RuntimeError("Install torch and torchvision as https://pytorch.org says, then run this again.")
     if old := too_old(installed, least):
-        raise RuntimeError(f"Update {', '.join(old)}, restart the kernel, then run this again.")
-    for call in (calls := commands(installed, repository, ref)):
-        if subprocess.run([sys.executable, "-m", "pip", *call]).returncode == 0:
-            continue
-        newest = [*call[:-1], f"git+{repository}@main"]
-        if not call[-1].startswith("git+") or subprocess.run([sys.executable, "-m", "pip", *newest]).returncode:
-            raise RuntimeError(f"pip {' '.join(call)} failed; its message above says why.")
-        print(f"Warning: commit {ref[:9]} could not be fetched; the newest version is used and may not fit this page.")
+        raise RuntimeError(remedy(old, installed, least, in_colab()))
+    for call in (calls := commands(installed, repository, ref, in_colab())):
+        if subprocess.run([sys.executable, "-m", "pip", *call]).returncode:
+            instead = " No other revision is run in its place." if call[-1].startswith("git+") else ""
+            raise RuntimeError(f"pip {' '.join(call)} failed; its message above says why.{instead}")
     importlib.invalidate_caches()
+    if code and code != fingerprint(library()):
+        raise RuntimeError(f"The lightvit_lab installed here is not revision {ref[:9]}, for which this page was written. "
+                           f"Run `pip install --no-deps --force-reinstall git+{repository}@{ref}`, restart the kernel, "
+                           "then run this cell again. To go on with a copy that you changed yourself, skip this cell.")
     print("Installed what was missing." if calls else "Everything this page needs is installed.")
+    if in_colab():
+        print("Colab forgets with the runtime which exercises you have solved. To keep that in your Drive, run this now: "
+              "import os; from google.colab import drive; drive.mount('/content/drive'); "
+              "os.environ['LIGHTVIT_CACHE'] = '/content/drive/MyDrive/lightvit_lab'")
 
 
-def source(repository: str, ref: str, least: dict[str, str]) -> str:
-    """Source of the cell for a notebook pinned to commit `ref`; `least` holds the lowest version of each package."""
-    functions = "\n\n".join(inspect.getsource(function).rstrip() for function in (commands, too_old, install))
+CELL = (in_colab, commands, too_old, remedy, fingerprint, library, install)
+
+
+def source(repository: str, ref: str, least: dict[str, str], code: str = "") -> str:
+    """Source of the cell for a notebook pinned to commit `ref`.
+
+    `least` holds the lowest version of each package; `code` is the fingerprint of the library's code at `ref`, and
+    empty where nobody knows it: then whatever copy is installed already is taken for the right one.
+    """
+    functions = "\n\n".join(inspect.getsource(function).rstrip() for function in CELL)
     return ('# @title Set up: run this cell first { display-mode: "form" }\n'
-            "import importlib.metadata, re, subprocess, sys\n\n"
-            f"{functions}\n\ninstall({repository!r}, {ref!r}, {least!r})")
+            "import hashlib, importlib.metadata, importlib.util, os, pathlib, re, subprocess, sys\n\n"
+            f"{functions}\n\ninstall({repository!r}, {ref!r}, {least!r}{f', {code!r}' if code else ''})")

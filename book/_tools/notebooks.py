@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +36,10 @@ KEPT_TAGS = {"skip-execution", "raises-exception"}                              
 HIDING_TAGS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
-def derive(page: Path, ref: str, solutions: bool = False) -> NotebookNode:
+def derive(page: Path, ref: str, solutions: bool = False, code: str = "") -> NotebookNode:
     """The notebook of a MyST page, pinned to commit `ref`; with `solutions`, the answers stay in.
 
+    `code` is taken for the fingerprint of the library at `ref` where git does not have that commit.
     Raises LabError, naming page and line, on a directive, role, link or citation it does not know.
     """
     page = Path(page).resolve()
@@ -43,13 +47,17 @@ def derive(page: Path, ref: str, solutions: bool = False) -> NotebookNode:
     project = read_project(root)
     reading = Page(page, root, project["urls"]["Repository"].rstrip("/"), ref)
     title, *body = cells_of(reading, solutions)
-    setup = new_code_cell(install_cell.source(reading.repository, ref, lowest_versions(project)))
+    code = code_at(root, ref) or code
+    setup = new_code_cell(install_cell.source(reading.repository, ref, lowest_versions(project), code))
     setup.metadata = {"cellView": "form", "jupyter": {"source_hidden": True}}
     heading, rest = split_title(reading, title)
     cells = [heading, setup, *([rest] if rest else []), *body]
     for cell in cells:
         cell.source = with_bibliography(reading, cell.source)
-    return assemble(cells, ref)
+    notebook = assemble(cells, ref)
+    if code:
+        notebook.metadata["lightvit_lab"]["code"] = code
+    return notebook
 
 
 def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
@@ -146,6 +154,21 @@ def pinned_commit(root: Path = ROOT) -> str:
     return answer.strip() or "main"
 
 
+@cache
+def code_at(root: Path, ref: str) -> str:
+    """Fingerprint of the library's code at a commit; nothing for a branch, which moves, or where git has no such commit."""
+    if not re.fullmatch("[0-9a-f]{40}", ref):
+        return ""
+    try:
+        packed = subprocess.run(["git", "archive", "--format=zip", ref, "lightvit_lab"], cwd=root, capture_output=True,
+                                check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    with zipfile.ZipFile(io.BytesIO(packed)) as files:
+        return install_cell.fingerprint({name.partition("/")[2]: files.read(name) for name in files.namelist()
+                                         if name.endswith(".py")})
+
+
 def git(root: Path, *arguments: str) -> str:
     """What a git command prints; nothing if it fails or git is missing."""
     try:
@@ -166,10 +189,11 @@ def in_step(page: Path) -> bool:
         return False
     written = notebook.read_text(encoding="utf-8")
     try:
-        ref = nbformat.reads(written, as_version=4).metadata["lightvit_lab"]["ref"]
+        pin = nbformat.reads(written, as_version=4).metadata["lightvit_lab"]
+        ref, code = pin["ref"], pin.get("code", "")
     except (KeyError, ValueError, nbformat.ValidationError):
         return False
-    return written == text_of(derive(page, ref))
+    return written == text_of(derive(page, ref, code=code))
 
 
 def check(root: Path = ROOT) -> int:

@@ -23,7 +23,7 @@ from ..models import timm_parts
 from ..runtime.hooks import Hook, hooked
 from ..runtime.wrapped import unwrapped
 from .passes import explaining, logits_of, parts, pass_size, shown
-from .relevance import Target
+from .relevance import REENTRANT, Target
 
 
 @plain_numbers
@@ -186,6 +186,8 @@ def _as_feature_map(model: nn.Module, layer: nn.Module, inputs: Tensor) -> Itera
 
     def turn(_: nn.Module, __: tuple, ___: dict, output: Tensor) -> Tensor:
         reached.append(True)
+        if not torch.is_grad_enabled():
+            raise LabError(f"grad_cam: {type(model).__name__} {REENTRANT}")
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             shape = tuple(getattr(output, "shape", ()))
             raise LabError(f"grad_cam: {type(layer).__name__} gives {shape}; give a layer "

@@ -104,12 +104,15 @@ def _through_linear(relevance: Tensor, layer: nn.Linear, inputs: Tensor) -> Tens
 
 
 def _through_sum(relevance: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of two summands, scaled so that a picture's whole relevance is kept, in proportion to their sums."""
+    """Shares of two summands, scaled so that a picture's whole relevance is kept, in proportion to their sums.
+
+    One whose sum is 0 gets none.
+    """
     share = _divide(relevance, first + second)
     parts = first * share, second * share
     totals = [part.sum((1, 2), keepdim=True) for part in parts]
     whole = relevance.sum((1, 2), keepdim=True) / (totals[0].abs() + totals[1].abs())
-    return tuple(part * (total.abs() * whole / total) for part, total in zip(parts, totals))
+    return tuple(part * torch.where(total == 0, 0.0, total.sign() * whole) for part, total in zip(parts, totals))
 
 
 def _through(relevance: Tensor, function: Callable[[Tensor, Tensor], Tensor], *inputs: Tensor) -> list[Tensor]:

@@ -105,13 +105,13 @@ def _watching(model: nn.Module, found: list[Passage]) -> Iterator[Hook]:
         yield Hook(mixer, "input", within)
 
 
-_REENTRANT = ("recomputes a part of its forward by torch.utils.checkpoint with use_reentrant=True, which lets no "
+REENTRANT = ("recomputes a part of its forward by torch.utils.checkpoint with use_reentrant=True, which lets no "
               "gradient pass to what is inside; call it with use_reentrant=False")
 
 
 def _require_graph(model: nn.Module, passages: Sequence[Passage]) -> None:
     if not all(passage.mixed.requires_grad for passage in passages):
-        raise LabError(f"relevance: {type(model).__name__} {_REENTRANT}")
+        raise LabError(f"relevance: {type(model).__name__} {REENTRANT}")
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def refusing_reentrant(caller: str, model: nn.Module) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, LabError) or "use_reentrant" not in str(error):
             raise
-        raise LabError(f"{caller}: {type(model).__name__} {_REENTRANT}") from error
+        raise LabError(f"{caller}: {type(model).__name__} {REENTRANT}") from error
 
 
 def require_target(caller: str, target: Target, logits: Tensor) -> Tensor:

@@ -39,11 +39,7 @@ class Windows(NamedTuple):
     slots: Tensor     # (N,) the place of each image token among count * area
     count: int
     area: int
-
-    @property
-    def padded(self) -> bool:
-        """True if some places are empty."""
-        return len(self.slots) < self.count * self.area
+    padded: bool      # whether some places are empty; no property, which torch 2.5 cannot compile here
 
     def cut(self, tokens: Tensor) -> Tensor:
         """Image tokens in window order (B, N, C) -> (B * count, area, C), empty places filled with zeros."""
@@ -70,7 +66,8 @@ def sort_into_windows(grid: Grid, size: int, num_tokens: int = 0, device: torch.
     window = row // size * across + column // size
     slots, order = ((window * size + row % size) * size + column % size).flatten().sort()
     order = torch.cat([torch.arange(num_tokens, device=device), num_tokens + order])
-    return Windows(order, order.argsort(), slots, -(-height // size) * across, size * size)
+    count = -(-height // size) * across
+    return Windows(order, order.argsort(), slots, count, size * size, height * width < count * size * size)
 
 
 def relative_position_index(size: int) -> Tensor:
@@ -257,7 +254,7 @@ class ResidualMergePatch(nn.Module):
     def __init__(self, dim: int, out_dim: int, num_tokens: int, pooling: str = "max"):
         super().__init__()
         self.num_tokens = num_tokens
-        self.pool = {"max": Tensor.amax, "mean": Tensor.mean}[pooling]
+        self.pooling = pooling
         self.norm = nn.LayerNorm(4 * dim)
         self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
         self.norm2 = nn.LayerNorm(dim)
@@ -268,7 +265,8 @@ class ResidualMergePatch(nn.Module):
         maps = _even(tokens[:, self.num_tokens :].unflatten(1, grid))
         top, bottom = maps[:, ::2], maps[:, 1::2]
         four = torch.stack([top[:, :, ::2], bottom[:, :, ::2], top[:, :, 1::2], bottom[:, :, 1::2]], dim=3)
-        image = self.reduction(self.norm(four.flatten(3))) + self.res_proj(self.pool(four, dim=3))
+        pooled = four.amax(dim=3) if self.pooling == "max" else four.mean(dim=3)
+        image = self.reduction(self.norm(four.flatten(3))) + self.res_proj(pooled)
         of_global = self.proj(self.norm2(tokens[:, : self.num_tokens]))
         return torch.cat([of_global, image.flatten(1, 2)], dim=1), (image.shape[1], image.shape[2])
 

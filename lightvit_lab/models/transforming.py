@@ -28,14 +28,14 @@ def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
     """A copy of `model`, in eval mode, that `apply` changed by `plan`; `model` is left untouched.
 
     Raises LabError for a model inside a wrapper of torch's, and where `apply` would tear apart weights that parts share.
-    Where `model` has a recipe (`create_model` gives it one), the copy's has `plan` added to its plans.
+    Where `model` has a recipe (`create_model` gives it one), the copy's has `plan` added to its plans, all lists its own.
     """
     require_unwrapped(plan["transform"], model)
     if plan["transform"] in REWRITING:
         require_own_weights(plan["transform"], model)
-    changed = apply(copy.deepcopy(model), plan).eval()
+    changed = apply(copy.deepcopy(model), copy.deepcopy(plan)).eval()
     if (recipe := getattr(model, "recipe", None)) is not None:
-        changed.recipe = {**recipe, "plans": [*recipe.get("plans", []), plan]}
+        changed.recipe = copy.deepcopy({**recipe, "plans": [*recipe.get("plans", []), plan]})
     return changed
 
 

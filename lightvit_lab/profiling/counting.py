@@ -113,14 +113,18 @@ def own_costs(model: nn.Module, inputs: Tensor, caller: str) -> OwnCosts:
     return _anywhere(_run_split, model, inputs.to, f"{caller}: the model does not take inputs of {tuple(inputs.shape)}")
 
 
+# What a model raises that cannot run so. Not AttributeError: where a name of torch is missing, nobody may fail to see it.
+_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+
+
 def _anywhere(run: Callable[..., Any], model: nn.Module, inputs: Callable[[torch.device], Tensor], refusal: str) -> Any:
     """`run(model, inputs)` on the meta device or, where that cannot be, on the model's own."""
     try:
         return run(_on_meta(model), inputs(torch.device("meta")))
-    except Exception:      # noqa: BLE001  whatever the meta device cannot do, the model's own can, or says why not
+    except _REFUSALS:      # what the meta device cannot do, the model's own can, or says why not
         try:
             return run(model, inputs(_device_of(model)))
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        except _REFUSALS as error:
             raise LabError(f"{refusal}: {error}") from error
 
 
@@ -129,7 +133,7 @@ def _run(model: nn.Module, inputs: Tensor, traffic: _Traffic | None = None) -> _
     # In inference mode fused attention arrives whole, not as two products. It leaves marks on what a model keeps for
     # the next call, so a model that is no copy runs without it.
     quiet = torch.inference_mode if inputs.device.type == "meta" else torch.no_grad
-    with quiet(), traffic, traffic.counter, in_mode(model):
+    with quiet(), traffic, traffic.counter, _TakenApart(traffic.counter.flop_registry), in_mode(model):
         model(inputs.to(float_dtype(model)))
     return traffic
 
@@ -172,6 +176,25 @@ class _Traffic(TorchDispatchMode):
     def unknown_shares(self) -> dict[str, float]:
         """Operators without a formula, with their share of all bytes moved."""
         return {name: size / self.moved_in_all() for name, size in self.unknown.items()}
+
+
+class _TakenApart(TorchDispatchMode):
+    """Hands on the parts of an operator that has no formula: inference mode leaves `linear` whole. From torch 2.6 on the
+    counter does so itself; here it is done before it, so that torch 2.5 counts the same."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, formulas: dict[Any, Any]) -> None:
+        super().__init__()
+        self.formulas = formulas
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if hasattr(func, "decompose") and func not in self.formulas and func is not torch.ops.prim.device.default:
+            with self:
+                result = func.decompose(*args, **(kwargs or {}))
+            if result is not NotImplemented:
+                return result
+        return func(*args, **(kwargs or {}))
 
 
 def _size(leaf: Any) -> int:

@@ -79,8 +79,8 @@ class Spared:
             aten._native_multi_head_attention: multi_head_attention,
             aten._transformer_encoder_layer_fwd: encoder_layer,
         }
-        formulas |= dict.fromkeys((aten._int_mm, aten._weight_int8pack_mm, aten._weight_int4pack_mm,
-                                   aten._weight_int4pack_mm_for_cpu), linear_by_result)
+        packed = ("_int_mm", "_weight_int8pack_mm", "_weight_int4pack_mm", "_weight_int4pack_mm_for_cpu")
+        formulas |= {getattr(aten, name): linear_by_result for name in packed if hasattr(aten, name)}  # the last: torch 2.6
         formulas |= {getattr(torch.ops.quantized, name): linear_by_result
                      for name in ("linear", "linear_relu", "linear_dynamic", "linear_relu_dynamic", "linear_dynamic_fp16")}
         if hasattr(torch.ops.mkldnn, "_linear_pointwise"):         # what oneDNN's packed weights are multiplied by

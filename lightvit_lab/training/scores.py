@@ -48,7 +48,7 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
         right = torch.zeros((), dtype=torch.long, device=place)
         for index in torch.arange(team.rank, len(data), team.count).split(batch_size):
             inputs, labels = data.batch(index)
-            inputs = as_input(model, inputs.to(place))
+            inputs = as_input(model, inputs, place)
             logits = require_logits("evaluate", model, model(inputs), data.labels)
             if flip:
                 logits = logits + model(inputs.flip(-1))

@@ -14,6 +14,7 @@ from ..errors import LabError, plain_numbers, require_range
 from ..figures.atlas import Place
 from ..figures.explorer import Explorer, explorer, table
 from ..figures.overlay import beside, gradient
+from .boxes import empty_upload, uploaded_files
 from .reading import TOKENS, Explainer, Reading
 
 _CARD = "display:inline-block;max-width:100%;background:#fff;color:#1f2328;padding:6px"
@@ -98,15 +99,15 @@ class AttentionExplorer(ipywidgets.VBox):
         if not change["new"]:
             return
         added, broken = [], []
-        for file in change["new"]:
+        for name, content in uploaded_files(change["new"]):
             try:
-                added.append(self.reading.add(str(file["name"]), bytes(file["content"])))
+                added.append(self.reading.add(name, content))
             except LabError as error:
                 broken.append(str(error))
         if added:
             self.picture.options = list(zip(self.reading.captions, range(len(self.reading.captions))))
             self.picture.value = added[-1]
-        self.upload.value = ()          # so that the same file can be chosen again
+        empty_upload(self.upload)
         self._tell("; ".join(broken))
 
     def _tell(self, text: str) -> None:

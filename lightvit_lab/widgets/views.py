@@ -8,7 +8,6 @@ from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
-import torch
 from IPython.display import clear_output, display
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from ..explain.maps import recorded
 from ..figures import attention as drawn
 from ..figures.display import TEMPLATE
 from ..models import timm_parts
-from .boxes import alert
+from .boxes import alert, empty_upload, uploaded_files
 from .reading import Album
 
 
@@ -60,7 +59,8 @@ class AttentionViews(ipywidgets.VBox):
     def _recorded(self, picture: int) -> list[Any]:
         """The maps of one picture, computed at the first look."""
         if picture not in self._maps:
-            self._maps[picture], _ = recorded(self.album.model, self.album.inputs(slice(picture, picture + 1)))
+            maps, _ = recorded(self.album.model, self.album.inputs(slice(picture, picture + 1)))
+            self._maps[picture] = [_on_cpu(part) for part in maps]
         return self._maps[picture]
 
     def _views(self, picture: int) -> dict[str, Callable[[], go.Figure]]:
@@ -73,27 +73,33 @@ class AttentionViews(ipywidgets.VBox):
         inputs = self.album.inputs(slice(picture, picture + 1))
         prefix, *grid = timm_parts.layout(self.album.model, inputs, maps[0].shape[-1])
         place: dict[str, Any] = dict(prefix=prefix, grid=tuple(grid))
-
-        def read(part: Tensor) -> Tensor:       # the first row is drawn: let it be what the head reads
-            return torch.cat([timm_parts.read_by_head(self.album.model, part[None])[:, None], part[None, 1:]], dim=1)[0]
-
-        return {"all heads": lambda: drawn.head_gallery(image, [torch.stack([read(head) for head in part[0]]) for part in maps], **place),
-                "rollout by depth": lambda: drawn.rollout_by_depth(image, [read(flow) for flow in _depths(maps)], **place),
+        heads = [self._read(part[0], prefix) for part in maps]
+        flows = partial(self._read, prefix=prefix)
+        return {"all heads": lambda: drawn.head_gallery(image, heads, **place),
+                "rollout by depth": lambda: drawn.rollout_by_depth(image, list(map(flows, _depths(maps))), **place),
                 "attention distance": lambda: drawn.attention_distance(attention_distance(maps, **place))}
+
+    def _read(self, part: Tensor, prefix: int) -> Tensor:
+        """Maps (..., N, N) whose first row, which is drawn, is what the head reads; without tokens in front the mean
+        of all rows is drawn, as it is."""
+        part = part.clone()
+        if prefix:
+            part[..., 0, :] = part[..., timm_parts.head_tokens(self.album.model), :].mean(dim=-2)
+        return part
 
     def _receive(self, change: Mapping[str, Any]) -> None:
         """Add the pictures that were uploaded and show the last of them; broken files are named in the message."""
         if not change["new"]:
             return
         broken = []
-        for file in change["new"]:
+        for name, content in uploaded_files(change["new"]):
             try:
-                added = self.album.add(str(file["name"]), bytes(file["content"]))
+                added = self.album.add(name, content)
                 self.picture.options = self._choices()
                 self.picture.value = added
             except LabError as error:
                 broken.append(str(error))
-        self.upload.value = ()          # so that the same file can be chosen again
+        empty_upload(self.upload)
         self.message.value = alert("; ".join(broken))
 
     def _refresh(self, _: Any = None) -> None:
@@ -107,6 +113,10 @@ class AttentionViews(ipywidgets.VBox):
         with self.drawing:
             clear_output(wait=True)
             display(self.figure)
+
+
+def _on_cpu(part: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    return {name: weights.cpu() for name, weights in part.items()} if isinstance(part, dict) else part.cpu()
 
 
 def _depths(maps: Sequence[Tensor]) -> list[Tensor]:

@@ -1,7 +1,9 @@
 """Derived notebooks: what a page's markup becomes, what is refused, and that committed notebooks follow their pages."""
 
 import ast
+import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import notebooks
@@ -304,6 +306,26 @@ def test_pin_is_the_last_commit_of_what_a_notebook_fetches_not_of_its_page(tmp_p
         pin = commit(needed)
         commit(f"chapters/part/page_{pin}.md")
         assert len(pin) == 40 and notebooks.pinned_commit(tmp_path) == pin
+
+
+def test_the_cell_knows_the_librarys_code_at_its_commit_and_keeps_that_where_the_commit_is_missing(write_page, tmp_path):
+    page, package = write_page(CELLS), tmp_path / "lightvit_lab" / "part"
+    package.mkdir(parents=True)
+    (package / "a.py").write_text("one\n")
+    (package / "notes.json").write_text("{}")
+    notebooks.git(tmp_path, "init")
+    notebooks.git(tmp_path, "add", "-A")
+    notebooks.git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-m", "library")
+    ref = notebooks.git(tmp_path, "rev-parse", "HEAD").strip()
+    (package / "a.py").write_text("changed since, and not committed\n")
+    expected = hashlib.sha256(b"part/a.py\0one\n").hexdigest()[:16]
+    notebook = notebooks.derive(page, ref)
+    call = ast.parse(notebook.cells[1].source).body[-1].value
+    assert ast.literal_eval(call.args[3]) == notebook.metadata["lightvit_lab"]["code"] == expected
+    page.with_suffix(".ipynb").write_text(notebooks.text_of(notebook))
+    shutil.rmtree(tmp_path / ".git")
+    notebooks.code_at.cache_clear()
+    assert notebooks.in_step(page)
 
 
 def test_pin_is_main_outside_git(tmp_path):

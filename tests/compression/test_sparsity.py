@@ -10,7 +10,7 @@ from torch.nn.utils import prune
 
 from lightvit_lab import data, models, training
 from lightvit_lab.compression.low_rank import factorize
-from lightvit_lab.compression.sparsity import apply_sparsity, prune_weights, sparsity, zeros_kept
+from lightvit_lab.compression.sparsity import _Mask, apply_sparsity, prune_weights, sparsity, zeros_kept
 from lightvit_lab.errors import LabError
 from lightvit_lab.profiling import count
 
@@ -167,3 +167,12 @@ def test_models_without_such_layers_are_refused():
         prune_weights(models.create_model("lab_cnn"), 0.5)
     with pytest.raises(LabError, match="no multiple of 4"):
         prune_weights(models.create_model("lab_vit", image_size=16, depth=1, dim=30, num_heads=2), 0.5, pattern="2:4")
+
+
+def test_the_mask_of_a_weight_follows_it_to_another_device_once():
+    mask = _Mask(torch.tensor([0.0, 2.0]))
+    assert mask.apply(torch.tensor([3.0, 4.0])).tolist() == [0.0, 4.0]
+    mask.apply(torch.empty(2, device="meta"))
+    there = mask.value
+    mask.apply(torch.empty(2, device="meta"))
+    assert there.device.type == "meta" and mask.value is there

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from drawn_weights import fill, pictures
+from parity.adapters.torch_pruning import torch_pruning_plans
 from small_models import EVERY, PICTURES, PLAIN, silenced, small
 
 from lightvit_lab import models
-from lightvit_lab.compression.importance import scores
 from lightvit_lab.compression.structure import apply_pruning
 from lightvit_lab.errors import LabError
 from lightvit_lab.models.transforming import transformed
@@ -67,7 +67,7 @@ def test_shapes_follow_from_a_plan_that_went_through_json_on_a_device_without_va
 def test_parameters_shapes_and_logits_are_those_of_torch_pruning_where_the_recipe_is_the_same(case):
     peer, settings = PEER[case], PEER[case]["settings"]
     model = fill(models.create_model(peer["model"]))
-    for plan in peer_plans(model, settings):
+    for plan in torch_pruning_plans(model, settings):
         model = apply_pruning(model, plan)
     block = model.blocks[5]
     shape = {"num_heads": block.attn.num_heads, "head_dim": block.attn.head_dim,
@@ -78,26 +78,6 @@ def test_parameters_shapes_and_logits_are_those_of_torch_pruning_where_the_recip
     assert torch.allclose(logits[:10], torch.tensor(peer["logits_first10"]), atol=1e-4)
     assert torch.allclose(logits[-8:], torch.tensor(peer["logits_last8"]), atol=1e-4)
     assert logits.norm().item() == pytest.approx(peer["logits_l2"], rel=1e-4)
-
-
-def peer_plans(model, settings):
-    """Torch-Pruning's choice: all groups scored first; dimensions by their mean over heads, the same in every head."""
-    power = 1 if "p=1" in settings["importance"] else 2
-    parts = ("mlp", "heads", "head_width", "embedding")
-    found = {part: scores(model, part, "magnitude", power=power) for part in parts}
-
-    def best(values, share):
-        return values.topk(int(len(values) * share + 1e-9)).indices.sort().values.tolist()
-
-    if not settings["bottleneck"]:
-        yield plan_of("embedding", best(found["embedding"]["embedding"], 0.5))
-    yield plan_of("mlp", {name: best(values, 0.5) for name, values in found["mlp"].items()})
-    if settings["prune_num_heads"]:
-        yield plan_of("heads", {name: best(values, 1 - settings["head_pruning_ratio"])
-                                for name, values in found["heads"].items()})
-    else:
-        same = {name: best(values.pow(power).sum((0, 1)), 0.5) for name, values in found["head_width"].items()}
-        yield plan_of("head_width", {name: {"qk": [dims] * 3, "v": [dims] * 3} for name, dims in same.items()})
 
 
 def test_what_learned_still_learns_and_what_was_fixed_stays_fixed():

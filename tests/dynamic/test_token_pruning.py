@@ -3,7 +3,6 @@
 import copy
 import json
 
-import numpy
 import pytest
 import torch
 from drawn_weights import fill, pictures
@@ -217,11 +216,3 @@ def test_models_that_do_not_fit_are_refused():
         prune_tokens(models.create_model("lab_lightvit"), 0.5, (1,))
     with pytest.raises(LabError):
         prune_tokens(models.create_model("lab_cnn"), 0.5, (1,))
-
-
-def test_the_official_kept_tokens_of_all_stages(parity):
-    with numpy.load(parity / "evit" / "deit_tiny_keep0.5_nofuse.npz") as arrays:
-        model = prune_tokens(fill(models.create_model("deit_tiny_patch16_224")), 0.5, (3, 6, 9), fuse=False)
-        places = [torch.from_numpy(arrays[f"idx_{stage}"]).long() for stage in range(3)]
-        wanted = places[0].gather(1, places[1]).gather(1, places[2])
-        assert torch.equal(kept_patches(model, pictures(0, 2, 3, 224, 224))[2], wanted)

@@ -1,6 +1,3 @@
-import json
-
-import numpy
 import pytest
 import torch
 from drawn_weights import fill, pictures
@@ -30,15 +27,6 @@ def test_same_weights_give_timms_logits(fused):
     fill(model)
     logits = model(pictures(0, 2, 3, 224, 224))[:, :10]
     assert torch.allclose(logits, torch.tensor(TIMM_DEIT_TINY_LOGITS), atol=2e-5)
-
-
-@torch.inference_mode()
-def test_logits_of_the_whole_fixture(parity):
-    model, case = _deit_tiny(), json.loads((parity / "timm_deit" / "deit_tiny_seed0.json").read_text())
-    fill(model)
-    assert [[key, list(value.shape)] for key, value in model.state_dict().items()] == [row[:2] for row in case["state_dict"]]
-    stored = numpy.load(parity / "timm_deit" / "deit_tiny_seed0.npz")["logits"]
-    assert numpy.abs(model(pictures(0, 2, 3, 224, 224)).numpy() - stored).max() < 2e-5
 
 
 @torch.inference_mode()
@@ -150,3 +138,11 @@ def test_sizes_that_make_no_model_are_refused(arguments, words):
 def test_wrong_pictures_end_in_a_sentence(pictures, words):
     with pytest.raises(LabError, match=words):
         models.create_model("lab_vit_student")(pictures)
+
+
+def test_a_new_distillation_token_is_drawn_as_published():
+    """DeiT: `trunc_normal_(self.dist_token, std=.02)`; of 4096 draws the deviation is known to about one percent."""
+    torch.manual_seed(0)
+    token = VisionTransformer(dim=4096, depth=1, distilled=True, embedding="patch").dist_token
+    assert token.shape == (1, 1, 4096) and token.std().item() == pytest.approx(0.02, rel=0.05)
+    assert abs(token.mean().item()) < 0.002 and token.unique().numel() > 4000

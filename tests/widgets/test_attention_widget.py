@@ -1,16 +1,16 @@
 """The live box without a front end: values are set as a browser would set them, outputs read."""
 
-import datetime
 import io
 import re
 
 import pytest
 import torch
 from PIL import Image
+from uploading import choose, is_empty
 
 from lightvit_lab import data, models
 from lightvit_lab.errors import LabError
-from lightvit_lab.explain import class_attention, record_attention
+from lightvit_lab.explain import class_attention, record_attention, relevance_map
 from lightvit_lab.widgets import attention_explorer
 
 PICTURES = data.load("shapes", "test", count=3)
@@ -36,13 +36,6 @@ def recorded(model, picture):
     with torch.no_grad(), record_attention(model) as maps:
         logits = model(PICTURES.inputs[picture:picture + 1])
     return maps, logits
-
-
-def uploaded(*files):
-    """What ipywidgets 8 puts into FileUpload.value."""
-    moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
-    return tuple({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content),
-                  "last_modified": moment} for name, content in files)
 
 
 def encoded(picture, kind="PNG", **settings):
@@ -106,8 +99,8 @@ def test_an_own_picture_is_turned_upright_cut_to_its_centre_and_normalised(model
     wide.paste("lime", (150, 0, 200, 100))
     exif = Image.Exif()
     exif[0x0112] = 3                                                # lies upside down: turn by half
-    box.upload.value = uploaded(("own.jpg", encoded(wide, "JPEG", quality=95, exif=exif)))
-    assert box.picture.value == 3 and box.picture.label == "3: own.jpg" and box.upload.value == ()
+    choose(box.upload, ("own.jpg", encoded(wide, "JPEG", quality=95, exif=exif)))
+    assert box.picture.value == 3 and box.picture.label == "3: own.jpg" and is_empty(box.upload)
     image = box.reading.images[3]
     assert image.shape == (3, 32, 32) and image[:, 16, 4].argmax() == 1 and image[:, 16, 28].argmax() == 0
     inputs = (image[None] - PICTURES.mean.view(1, 3, 1, 1)) / PICTURES.std.view(1, 3, 1, 1)
@@ -118,18 +111,26 @@ def test_an_own_picture_is_turned_upright_cut_to_its_centre_and_normalised(model
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_grey_and_see_through_pictures_of_any_size_are_welcome(box, kind):
-    box.upload.value = uploaded(("a", encoded(Image.new("RGBA", (7, 90), (9, 9, 9, 99)), kind)),
-                                ("b", encoded(Image.new("L", (500, 33), 200), kind)))
+    choose(box.upload, ("a", encoded(Image.new("RGBA", (7, 90), (9, 9, 9, 99)), kind)),
+           ("b", encoded(Image.new("L", (500, 33), 200), kind)))
     assert box.picture.label == "4: b" and box.message.value == "" and box.reading.images.shape[0] == 5
 
 
 def test_a_broken_file_is_a_message_in_the_box_and_whole_ones_beside_it_are_taken(box):
     whole = encoded(Image.new("RGB", (50, 50), "red"))
-    box.upload.value = uploaded(("<torn>.png", whole[:60]), ("empty.png", b""), ("whole.png", whole))
+    choose(box.upload, ("<torn>.png", whole[:60]), ("empty.png", b""), ("whole.png", whole))
     assert "&lt;torn&gt;.png cannot be read as a picture" in box.message.value and "empty.png" in box.message.value
     assert box.picture.label == "3: whole.png" and len(box.picture.options) == 4
     box.picture.value = 0
     assert box.message.value == ""
+
+
+def test_a_picture_that_unpacks_to_gigabytes_is_a_message_in_the_box(box):
+    bomb = encoded(Image.new("1", (13_312, 13_312)))
+    assert len(bomb) < 2**20
+    choose(box.upload, ("bomb.png", bomb))
+    assert "bomb.png cannot be read as a picture (it has 13312 x 13312 pixels" in box.message.value
+    assert len(box.picture.options) == 3
 
 
 def test_an_explainer_that_fails_is_a_message_too(model):
@@ -176,8 +177,35 @@ def test_every_control_has_a_label(box):
 
 
 @pytest.mark.parametrize("pictures, explainers, expected", [
-    (PICTURES.images, None, "pictures=Tensor"), (PICTURES, {"rollout": class_attention}, "explainers rollout"),
+    (PICTURES.images[:2], None, "pictures=Tensor"), (PICTURES.images, None, "pictures=OnDemand"),
+    (PICTURES, {"rollout": class_attention}, "explainers rollout"),
     (PICTURES, {"none": None}, "explainers none")])
 def test_what_the_box_cannot_show_is_refused(model, pictures, explainers, expected):
     with pytest.raises(LabError, match=expected):
         attention_explorer(model, pictures, explainers)
+
+
+@pytest.mark.parametrize("settings, options", [
+    ({"class_token": False, "global_pool": "avg", "reg_tokens": 3}, ("attention", "rollout", "relevance")),
+    ({"global_pool": "avg", "reg_tokens": 2}, ("attention", "rollout", "relevance")), ({"reg_tokens": 2}, None)])
+def test_the_box_has_the_maps_of_what_the_head_reads_where_that_is_no_class_token(settings, options):
+    torch.manual_seed(0)
+    made = models.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=10, **settings)
+    box = attention_explorer(made.eval(), PICTURES)
+    if options is None:         # the class token is read: nothing is added, and the registers stay extra tokens
+        assert box.method.options == ("attention", "rollout", "relevance") and box.class_token.value
+        return
+    assert box.method.options == (*options, "rollout of the head", "relevance of the head")
+    assert box.class_token.disabled == (not settings.get("class_token", True))
+    box.method.value = "relevance of the head"
+    expected, target = made(PICTURES.inputs[:1]).argmax(1), box.reading
+    found = target.atlas(0, "relevance of the head").methods["relevance of the head"].values[0, 0, 0, 0]
+    assert torch.allclose(found, relevance_map(made, PICTURES.inputs[:1], expected)[0], atol=1e-5)
+    assert "relevance of the head is highest at" in box.said.value
+    box.method.value = "attention"
+    assert not box.message.value and box.static("where this model looks today")
+
+
+def test_a_model_in_half_precision_has_a_box():
+    box = attention_explorer(models.create_model("lab_vit_student").bfloat16(), PICTURES)
+    assert not box.message.value and "The model says" in box.said.value

@@ -1,11 +1,11 @@
 """The box of whole-model views without a front end: values are set as a browser would set them, figures read."""
 
-import datetime
 import io
 
 import pytest
 import torch
 from PIL import Image
+from uploading import choose, is_empty
 
 from lightvit_lab import data, models
 from lightvit_lab.errors import LabError
@@ -26,12 +26,6 @@ def recorded(model, picture):
     with torch.no_grad(), record_attention(model) as maps:
         model(PICTURES.inputs[picture:picture + 1])
     return list(maps)
-
-
-def uploaded(name, content):
-    moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
-    return ({"name": name, "type": "image/png", "size": len(content), "content": memoryview(content),
-             "last_modified": moment},)
 
 
 def test_every_view_of_a_vit_draws_what_was_recorded_for_the_chosen_picture(shown):
@@ -63,11 +57,11 @@ def test_a_picture_of_ones_own_is_shown_and_a_broken_file_is_a_message(shown):
     box = attention_views(models.create_model("lab_vit_student").eval(), PICTURES)
     file = io.BytesIO()
     Image.new("RGB", (50, 40), "red").save(file, "PNG")
-    box.upload.value = uploaded("red.png", file.getvalue())
-    assert box.picture.label == "2: red.png" and box.upload.value == () and box.message.value == ""
+    choose(box.upload, ("red.png", file.getvalue()))
+    assert box.picture.label == "2: red.png" and is_empty(box.upload) and box.message.value == ""
     assert (box.figure.data[0].z[0][0] == [255, 0, 0]).all()
     before = len(shown)
-    box.upload.value = uploaded("broken.png", b"no picture")
+    choose(box.upload, ("broken.png", b"no picture"))
     assert "broken.png cannot be read" in box.message.value and len(shown) == before
 
 
@@ -76,3 +70,22 @@ def test_without_pictures_or_attention_there_is_no_box():
         attention_views(models.create_model("lab_vit_student"), [])
     with pytest.raises(LabError, match="no attention that can be read"):
         attention_views(models.create_model("lab_cnn"), PICTURES)
+
+
+@pytest.mark.parametrize("settings, read", [
+    ({"class_token": False, "global_pool": "avg", "reg_tokens": 3}, slice(3, None)),
+    ({"global_pool": "avg"}, slice(1, None)), ({}, slice(0, 1)),
+    ({"class_token": False, "global_pool": "avg"}, slice(None))])
+def test_the_gallery_draws_the_rows_of_the_tokens_that_the_head_reads(settings, read):
+    torch.manual_seed(0)
+    made = models.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=1, num_classes=10, **settings)
+    pictures = data.load("shapes", "test", count=1)
+    with torch.no_grad(), record_attention(made.eval()) as maps:
+        made(pictures.inputs)
+    prefix = maps[0].shape[-1] - 16
+    row = maps[0][0, 1, read].mean(0)[prefix:].view(4, 4) * maps[0].shape[-1]      # head 1, in fair shares
+    box = attention_views(made, pictures)
+    box.view.value = "all heads"
+    sheet = next(trace for trace in box.figure.data if trace.type == "heatmap").z
+    found = torch.tensor([list(line[5:9]) for line in sheet[:4]])                  # one column between heads of four
+    assert torch.allclose(found, row, atol=0.001)

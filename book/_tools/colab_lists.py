@@ -1,0 +1,94 @@
+"""Colab's own lists of packages: those committed in tests/book/colab, and whether Google has published others since.
+
+`python book/_tools/colab_lists.py --changed` reads the published lists and exits 1 if they differ, naming each package
+that does; it writes nothing. `make test-colab` sets up its environment with what `--constraints` and `--needed` print.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import urllib.request
+from pathlib import Path
+from urllib.parse import unquote
+
+import install_cell
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "tests" / "book" / "colab"
+LISTS = ("pip-freeze.txt", "pip-freeze.gpu.txt")      # a runtime without accelerator, one with a GPU
+PUBLISHED = "https://raw.githubusercontent.com/googlecolab/backend-info/main"
+
+
+def versions(text: str) -> dict[str, str]:
+    """Name -> version of a list that `pip freeze` printed; an address without a version counts as 0."""
+    found = {}
+    for line in text.splitlines():
+        entry = re.match(r"([\w.-]+)(?:==| @ )(\S+)", line)
+        if entry:
+            name, where = re.sub("[-_.]+", "-", entry[1]).lower(), unquote(entry[2])
+            wheel = re.search(r"/[^/]+?-(\d[^-/]*)(?:-[^/]*\.whl|\.tar\.gz)", where)
+            found[name] = where if "==" in line else wheel[1] if wheel else "0"
+    return found
+
+
+def committed(name: str) -> dict[str, str]:
+    """Name -> version of a list in tests/book/colab."""
+    return versions((FOLDER / name).read_text(encoding="utf-8"))
+
+
+def constraints() -> str:
+    """The versions of a runtime without accelerator, for pip's `-c`, without local parts such as `+cpu`.
+
+    NVIDIA's libraries are left out: each build of torch brings those that it was made for.
+    """
+    kept = {name: version.partition("+")[0] for name, version in committed(LISTS[0]).items()
+            if version != "0" and name != "google-colab" and not name.startswith("nvidia-")}
+    return "".join(f"{name}=={version}\n" for name, version in kept.items())
+
+
+def needed() -> set[str]:
+    """The packages that the first cell of a notebook looks for."""
+    calls = install_cell.commands({}, "", "")[:-1]
+    return {"torch", "torchvision", "numpy"} | {word for call in calls for word in call[1:] if not word.startswith("-")}
+
+
+def changes(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """A line for each package that differs, those that the notebooks need first."""
+    differ = [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
+    return [f"{'needed ' if name in needed() else ''}{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
+            for name in sorted(differ, key=lambda name: (name not in needed(), name))]
+
+
+def report(source: str) -> int:
+    """Print how the lists at the address `source` differ from those committed; 1 if they do, else 0."""
+    differ = False
+    for name in LISTS:
+        with urllib.request.urlopen(f"{source}/{name}", timeout=60) as answer:
+            lines = changes(committed(name), versions(answer.read().decode()))
+        print(f"{name}: " + (f"{len(lines)} packages differ" if lines else "as committed"), *lines, sep="\n  ")
+        differ |= bool(lines)
+    if differ:
+        print(f"Put the new lists into {FOLDER.relative_to(ROOT).as_posix()}, commit and date in the first line of each, "
+              "then run make test and make test-colab.")
+    return int(differ)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns its exit status."""
+    parser = argparse.ArgumentParser(description="Colab's lists of packages.")
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--changed", action="store_true", help="exit 1, naming what differs, if other lists are published")
+    task.add_argument("--constraints", action="store_true", help="print the committed versions for pip's -c")
+    task.add_argument("--needed", action="store_true", help="print the packages of it that the first cell looks for")
+    parser.add_argument("--source", default=PUBLISHED, help="address of the folder with the published lists")
+    options = parser.parse_args(arguments)
+    if options.changed:
+        return report(options.source)
+    print(" ".join(sorted(needed() & committed(LISTS[0]).keys())) if options.needed else constraints().rstrip())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
