@@ -111,7 +111,7 @@ class _Sum:
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         needs = _needs(value for _, value in self.objectives)
         teacher = self.live.see(batch, *needs["teacher"])
-        student = see(model.student, batch.inputs, *needs["student"], call=model)
+        student = see(model.student, batch.inputs, *needs["student"])
         terms = {}
         with cast("float32", batch.inputs.device):     # what was seen is float32: losses too
             for place, (name, objective) in enumerate(self.objectives):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isqrt
 from typing import Any
@@ -55,9 +55,8 @@ def square_grid(what: str, tokens: int, prefix: int) -> tuple[int, int]:
     return side, side
 
 
-def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attention: Sequence[int] = (),
-        call: Callable[[Tensor], Any] | None = None) -> Seen:
-    """Run `model` on `inputs` (B, 3, H, W) and return what it showed; `call` runs it in place of `model(inputs)`.
+def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attention: Sequence[int] = ()) -> Seen:
+    """Run `model` on `inputs` (B, 3, H, W) and return what it showed.
 
     A model with a distillation token is asked for both of its heads, which it answers in train mode only. Raises
     LabError on layers that the model does not have, and on a model whose layers or attention cannot be read.
@@ -65,7 +64,7 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     found = Seen(inputs)
     hooks = [*_feature_hooks(model, features, found), *_attention_hooks(model, attention, found)]
     with hooked(hooks), timm_parts.both_heads(model):
-        logits = (call or model)(inputs)
+        logits = model(inputs)
     _require_seen(model, features, attention, found)
     _require_graph(model, hooks, [*found.features.values(), *found.attention.values()])
     tokens = [*(value for value in found.features.values() if value.ndim == 3), *found.attention.values()]

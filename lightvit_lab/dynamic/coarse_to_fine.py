@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import LabError, plain_numbers, require_range
 from ..models.timm_parts import (HeldBlock, ScoredAttention, embed_patches, gather_tokens, plain_blocks,
-                                 reads_class_token_alone, token_counts)
+                                 reads_class_token_alone, takes_any_size, token_counts)
 from ..models.transforming import Plan, transformed
 from .choosing import Choose, kept_count
 
@@ -144,9 +144,7 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
 
 
 def _require_one_size(caller: str, model: nn.Module) -> None:
-    embedding = getattr(model, "patch_embed", None)
-    if getattr(model, "dynamic_img_size", False) or getattr(embedding, "dynamic_img_pad", False) or (
-            not getattr(embedding, "strict_img_size", True)):
+    if takes_any_size(model):
         raise LabError(f"{caller}: this {type(model).__name__} takes pictures of any size, and its regions are those of "
                        "one size; give a model made without dynamic_img_size and dynamic_img_pad")
 

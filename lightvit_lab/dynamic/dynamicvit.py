@@ -154,10 +154,10 @@ class KeepingObjective:
     tokens: float = 0.5
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        logits, features = _seen(model, model, batch.inputs)
+        logits, features = _seen(model, batch.inputs)
         with on_device(self.teacher, place=batch.inputs.device):     # where `fit` has put it before
             inputs = as_input(self.teacher, batch.inputs)
-            wanted_logits, wanted = _seen(self.teacher, self.teacher, inputs)
+            wanted_logits, wanted = _seen(self.teacher, inputs)
         blocks = predictors(model)
         masks = blocks[0].decisions.masks
         terms = {"labels": label_loss(logits, batch),
@@ -200,7 +200,7 @@ def fine_tune(model: nn.Module, teacher: nn.Module, data: Pictures, ratio: float
     return fit(model, data, objective=KeepingObjective(teacher, ratio, kl, tokens), **settings)
 
 
-def _seen(model: nn.Module, call: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _seen(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Logits, and all tokens after the last norm."""
     found: list[Tensor] = []
 
@@ -208,4 +208,4 @@ def _seen(model: nn.Module, call: nn.Module, inputs: Tensor) -> tuple[Tensor, Te
         found.append(tokens)
 
     with hooked([Hook(model.norm, "output", record)]):
-        return call(inputs), found[0]
+        return model(inputs), found[0]

@@ -152,14 +152,14 @@ def test_macs_are_counted_for_the_exit_that_is_taken():
 REFUSED = [
     (lambda model: add_exits(model, [3]), "the last of the 4 blocks"), (lambda model: add_exits(model, [-1]), "0 to 2"),
     (lambda model: add_exits(model, []), "give 0-based blocks"), (lambda model: add_exits(model, [1, 1]), "each once"),
-    (lambda model: add_exits(model, 1), "give 0-based blocks"), (lambda model: add_exits(model, [1.0]), "0-based"),
+    (lambda model: add_exits(model, 1), "give 0-based blocks"), (lambda model: add_exits(model, [1.5]), "layers.0.=1.5; give a whole number"),
     (lambda model: add_exits(add_exits(model, [1]), [0]), "has exits behind blocks"),
     (lambda model: add_exits(models.create_model("lab_cnn"), [0]), "no plain ViT"),
     (lambda model: add_exits(model, [1], Patience(2)), "no picture leaves early"),
     (lambda model: add_exits(model, [1], 0.9), "give Confidence"),
     (lambda model: with_rule(model, None), "has no exits"),
     (lambda model: Confidence(1.1), "reached by no picture"), (lambda model: Confidence(-0.1), "0 <= threshold"),
-    (lambda model: Patience(0), "agree >= 1"), (lambda model: Patience(1.5), "whole number"),
+    (lambda model: Patience(0), "1 <= agree"), (lambda model: Patience(1.5), "whole number"),
 ]
 
 

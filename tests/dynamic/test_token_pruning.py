@@ -191,7 +191,7 @@ def test_attention_can_be_read_and_rows_sum_to_one(method):
     ({"keep_ratio": True}, "0 < keep_ratio <= 1"), ({"keep_ratio": "0.5"}, "0 < keep_ratio <= 1|keep ratios"),
     ({"keep_ratio": float("nan")}, "0 < keep_ratio <= 1"), ({"keep_ratio": [0.5, 0.5]}, "2 keep ratios for 1 layers"),
     ({"layers": (3,)}, "blocks 0 to 2"), ({"layers": (-1,)}, "blocks 0 to 2"), ({"layers": ()}, "blocks 0 to 2"),
-    ({"layers": (1, 1)}, "rising, each once"), ({"layers": 1}, "layers=1"), ({"layers": (1.0,)}, "blocks 0 to 2"),
+    ({"layers": (1, 1)}, "rising, each once"), ({"layers": 1}, "layers=1"), ({"layers": (1.5,)}, "whole number"),
     ({"method": "evitt"}, 'Did you mean "evit"'), ({"fuse": "yes"}, "fuse='yes'"), ({"lengths": "pad"}, "padded"),
 ])
 def test_bad_arguments_are_refused_with_what_is_allowed(given, words):

@@ -11,7 +11,7 @@ from .forward import (blocks, both_heads, embed, embed_patches, feature_maps, fi
 from .held import AttentionParts, HeldAttention, HeldBlock, ScoredAttention, WrappedBlock, gather_tokens
 from .prunable import Stream, attentions, block_names, head_shape, mlps, set_width, stream
 from .tokens import (Layout, grid, has_class_token, head_tokens, in_reading_order, layout, num_prefix_tokens,
-                     read_by_head, reads_class_token, reads_class_token_alone, token_counts)
+                     read_by_head, reads_class_token, reads_class_token_alone, takes_any_size, token_counts)
 
 __all__ = [
     "AttentionParts", "HeldAttention", "HeldBlock", "Layout", "ScoredAttention", "Stream", "WrappedBlock",
@@ -20,5 +20,5 @@ __all__ = [
     "head_shape", "head_tokens", "in_reading_order", "is_readable", "last_norm", "layout", "masked_block", "mlps", "normalises_heads",
     "num_prefix_tokens", "plain_attention", "plain_blocks", "read_by_head", "reads_class_token",
     "reads_class_token_alone", "require_plain_blocks", "require_plain_vit", "set_heads", "set_width", "stream",
-    "token_counts", "values_and_mixed",
+    "takes_any_size", "token_counts", "values_and_mixed",
 ]

@@ -148,3 +148,10 @@ def _grids(maker: nn.Module, height: int, width: int) -> list[tuple[int, int]]:
     size = (height, width)
     found = embedding.dynamic_feat_size(size) if hasattr(embedding, "dynamic_feat_size") else embedding.grid_size
     return [(int(found[0]), int(found[1]))]
+
+
+def takes_any_size(model: nn.Module) -> bool:
+    """Whether `model` was made to take pictures of other sizes than its own too."""
+    embedding = getattr(model, "patch_embed", None)
+    return (getattr(model, "dynamic_img_size", False) or getattr(embedding, "dynamic_img_pad", False)
+            or not getattr(embedding, "strict_img_size", True))
