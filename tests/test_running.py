@@ -85,6 +85,12 @@ def test_bfloat16_that_a_gpu_only_emulates_is_not_native(monkeypatch):
     assert native_bfloat16(torch.device("cuda"))
 
 
+def test_a_model_in_float64_runs_on_the_cpu_where_the_device_has_none(monkeypatch):
+    monkeypatch.setenv("LIGHTVIT_DEVICE", "mps")
+    with on_device(nn.Linear(3, 2).double()) as place:
+        assert place.type == "cpu"
+
+
 def test_what_needs_float64_goes_to_the_cpu_where_the_device_has_none():
     assert float64_place(torch.device("mps")).type == "cpu" and float64_place(torch.device("cuda")).type == "cuda"
     assert double(torch.ones(2, dtype=torch.half)).dtype == torch.float64

@@ -65,6 +65,16 @@ def test_device_follows_the_environment(monkeypatch):
     assert runtime.device().type == "meta"
 
 
+def test_the_device_is_the_gpu_where_there_is_one_unless_the_environment_names_another(monkeypatch):
+    for there, named, wanted in [(True, None, "cuda"), (False, None, "cpu"), (True, "cpu", "cpu"), (True, "", "cuda"),
+                                 (False, "meta", "meta")]:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        monkeypatch.delenv("LIGHTVIT_DEVICE", raising=False)
+        if named is not None:
+            monkeypatch.setenv("LIGHTVIT_DEVICE", named)
+        assert runtime.device() == torch.device(wanted)
+
+
 def test_a_device_that_is_none_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setenv("LIGHTVIT_DEVICE", "gpu")
     with pytest.raises(LabError, match="LIGHTVIT_DEVICE='gpu' is no device that torch knows; give cpu, cuda"):

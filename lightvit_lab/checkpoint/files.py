@@ -9,14 +9,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from .. import storage
 from ..errors import LabError, require_choice
+from ..storage import LARGEST, LARGEST_HEADER
 from . import recipes
 
 FORMATS = {1: "lightvit_lab model 1", 2: "lightvit_lab model 2"}   # 2: with plans, which a reader of 1 would not see
-LARGEST, LARGEST_HEADER = 2**32, 2**22                             # bytes of a file, and of its header, that are read
 PRECISIONS = ("as it is", "float16")
 
 
@@ -32,13 +32,15 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
 
     require_choice("checkpoint.save", "precision", precision, PRECISIONS)
     recipe, plans = _recipe_text(model)
-    tensors = {name: _stored(name, value, precision) for name, value in model.state_dict().items()}
-    about = json.dumps({"format": FORMATS[2 if plans else 1], "recipe": recipe, "sha256": _digest(tensors, recipe)})
+    tensors = {name: storage.portable("checkpoint.save", name, value, precision == "float16")
+               for name, value in model.state_dict().items()}
+    about = json.dumps({"format": FORMATS[2 if plans else 1], "recipe": recipe,
+                        "sha256": storage.digest(recipe, tensors)})
     content = encode(tensors, {"lightvit_lab": about})      # one entry: of several, their order is left to chance
     if (header := int.from_bytes(content[:8], "little")) > LARGEST_HEADER:
         raise LabError(f"checkpoint.save: names and recipe take {header:,} bytes, and load reads {LARGEST_HEADER:,} of "
                        "them; save a model of fewer plans")
-    _write(Path(path), content)
+    storage.write("checkpoint.save", Path(path), content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -81,58 +83,21 @@ def _recipe_text(model: nn.Module) -> tuple[str, bool]:
     return text, bool(recipe.get("plans"))
 
 
-def _stored(name: str, value: Tensor, precision: str) -> Tensor:
-    """What stands in the file: a copy of its own, also of weights that are tied, on the CPU, rounded if asked."""
-    value = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-    if precision != "float16" or not value.is_floating_point():
-        return value
-    if (rounded := value.half()).isinf().sum() > value.isinf().sum():
-        raise LabError(f"checkpoint.save: {name} reaches {value.abs().max():.3g}, and float16 ends at 65504; save it "
-                       'with precision="as it is"')
-    return rounded
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise LabError(f"checkpoint.save: {path} cannot be written ({error.strerror}); give a path in a folder that "
-                       "exists and is yours") from error
-
-
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     """Tensors and recipe of a file, verified. Raises LabError on any other."""
-    from safetensors import safe_open
-
-    if not path.is_file():
-        raise LabError(f"checkpoint.load: there is no file {str(path)!r}; give one that checkpoint.save wrote, or "
-                       '"zoo:MODEL/SET"')
-    try:
-        _require_sizes(path)
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("lightvit_lab", "{}"))
+    if not storage.is_file(path):
+        raise LabError(f"checkpoint.load: there is no file {storage.shown(path)!r}; give one that "
+                       'checkpoint.save wrote, or "zoo:MODEL/SET"')
+    with storage.refused(f"checkpoint.load: {path} is no model that can be read",
+                         "fetch or save it anew, or read files of authors by "
+                         "checkpoint.import_official(path)"):
+        with storage.open_tensors(path, LARGEST) as file:
+            about = storage.parse_json((file.metadata() or {}).get("lightvit_lab", "{}"))
             _require_format(about)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if _digest(tensors, about["recipe"]) != about["sha256"]:
+        if storage.digest(about["recipe"], tensors) != about["sha256"]:
             raise ValueError("its tensors or its recipe have changed since it was written")
         return tensors, about["recipe"]
-    except Exception as error:      # safetensors and json raise several kinds, and each means the same here
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise LabError(f"checkpoint.load: {path} is no model that can be read ({reason}); fetch or save it anew, or "
-                       "read files of authors by checkpoint.import_official(path)") from error
-
-
-def _require_sizes(path: Path) -> None:
-    """Before anything is read: a file, and the length of the header that its first 8 bytes promise, within bounds."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if size > LARGEST:
-        raise ValueError(f"it has {size:,} bytes, more than the {LARGEST:,} that are read")
-    if header > min(LARGEST_HEADER, size - 8):
-        raise ValueError(f"it promises a header of {header:,} bytes, of {size:,} in all")
 
 
 def _require_format(about: Any) -> None:
@@ -143,13 +108,3 @@ def _require_format(about: Any) -> None:
                          f"{FORMATS[max(FORMATS)]!r}: update the lab")
     if given not in FORMATS.values():
         raise ValueError(f"its format is {given!r}, not one of {', '.join(map(repr, FORMATS.values()))}")
-
-
-def _digest(tensors: dict[str, Tensor], recipe: str) -> str:
-    """sha256 over the recipe and every tensor's name, type, shape and bytes, by name."""
-    digest = hashlib.sha256(recipe.encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

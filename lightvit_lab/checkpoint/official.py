@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import models
+from .. import models, storage
 from ..errors import LabError
 
 WRAPPINGS = ("state_dict", "model")   # under these names training scripts keep the weights beside other things
@@ -35,16 +34,14 @@ def import_official(source: str | os.PathLike | Mapping[str, Any], name: str | N
 
 
 def _read(path: str | os.PathLike) -> Any:
-    if not Path(path).is_file():
-        raise LabError(f"import_official: there is no file {str(path)!r}; nothing is downloaded here, give the path of "
-                       "the file that the authors publish")
-    try:
+    if not storage.is_file(path):
+        raise LabError(f"import_official: there is no file {storage.shown(path)!r}; nothing is "
+                       "downloaded here, give the path of the file that the authors publish")
+    with storage.refused(f"import_official: {path} is no file of weights alone",
+                         "it is damaged, or reading it would run code. If you trust who made it, "
+                         "read it yourself and give what is in it: "
+                         "import_official(torch.load(path, weights_only=False))"):
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:   # torch, pickle and zipfile raise a dozen kinds, and each means the same here
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise LabError(f"import_official: {path} is no file of weights alone ({reason}). It is damaged, or reading it "
-                       "would run code. If you trust who made it, read it yourself and give what is in it: "
-                       "import_official(torch.load(path, weights_only=False))") from error
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ shapes and no memory, shows whether what the recipe makes has the names and shap
 
 from __future__ import annotations
 
-import json
+import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from ..compression import low_rank, low_rank_attention, sparsity, structure
 from ..dynamic import block_skipping, coarse_to_fine, early_exit, token_halting, token_merging, token_pruning
 from ..errors import LabError, require_choice
 from ..models.transforming import Apply
+from ..storage import parse_json
 
 TRANSFORMS: dict[str, Apply] = {
     "prune": structure.apply_pruning,
@@ -46,7 +47,7 @@ SHOWN = 3                                        # tensors named in an error
 
 def parse(text: str) -> dict[str, Any]:
     """The recipe in `text`, of known form and within bounds. Raises LabError, or what `json` raises, on any other."""
-    recipe = json.loads(text, parse_constant=_refuse_constant)
+    recipe = parse_json(text)
     parts = {"name": str, "arguments": dict, "plans": list}
     if not isinstance(recipe, dict) or not {"name", "arguments"} <= recipe.keys() <= parts.keys():
         raise LabError('its recipe is no {"name", "arguments", "plans"}')
@@ -97,7 +98,7 @@ def _make(recipe: Mapping[str, Any]) -> nn.Module:
     except Exception as error:      # what timm, torch and a plan's lists raise is of a dozen kinds
         reason = str(error).splitlines()[0][:160] if str(error) else ""
         raise LabError(f"{_title(recipe)} cannot be made ({type(error).__name__}: {reason})") from error
-    model.recipe = dict(recipe)
+    model.recipe = copy.deepcopy(dict(recipe))
     return model
 
 
@@ -180,7 +181,3 @@ def _require_plans(plans: list[Any]) -> None:
         if not isinstance(plan, dict) or not isinstance(plan.get("transform"), str):
             raise LabError('a plan of its recipe is no {"transform": NAME, ...}')
         require_choice("its recipe", "transform", plan["transform"], TRANSFORMS)
-
-
-def _refuse_constant(text: str) -> None:
-    raise LabError(f"its recipe has the number {text}")

@@ -7,9 +7,9 @@ pages compress, merge and distil what lies there. Rates and steps were chosen on
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
+import shlex
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
-from .. import data, models, runtime, training
+from .. import data, models, runtime, storage, training
 from ..distillation import distill
 from ..distillation.feature_distillation import Hint
 from ..distillation.response_distillation import Labels, SoftTargets
 from ..errors import LabError, require_choice
 from .files import load, save
 
+CARD = {"name": str, "model": str, "dataset": str, "sha256": str, "validation": dict, "test": dict}
 SETTINGS = {"batch_size": 64, "optimizer": "muon", "schedule": "linear", "augment": ("flip",)}
 PHOTOGRAPHS = {**SETTINGS, "batch_size": 128, "warmup": 0.2, "label_smoothing": 0.1, "augment": ("flip", "crop")}
 
@@ -73,20 +74,35 @@ def names() -> tuple[str, ...]:
 def card(name: str) -> dict[str, Any]:
     """The card of one model: model, arguments, set, settings, seed, scores, parameters, device, date, seconds, sha256.
 
-    Raises LabError on unknown names.
+    Raises LabError on unknown names and damaged cards.
     """
     require_choice("zoo", "name", name, names())
-    return json.loads(_path(name, "json").read_text(encoding="utf-8"))
+    path, mend = _path(name, "json"), _mend(name)
+    about = storage.read_json("zoo", path, mend)
+    storage.require_fields(f"zoo: {path}", about, CARD, mend)
+    for part in ("validation", "test"):
+        score = {"accuracy": (int, float)}
+        storage.require_fields(f"zoo: {part} of {path}", about[part], score, mend)
+    return about
 
 
 def find(name: str) -> Path:
     """The file of "zoo:MODEL/SET", compared with its card. Raises LabError on unknown names and on other files."""
     about = card(name.removeprefix("zoo:"))
     path = _path(name.removeprefix("zoo:"), "safetensors")
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
-        raise LabError(f"checkpoint.load: {path} is missing, damaged, or of another run than its card; fetch both anew "
-                       f"(git checkout {path.parent.name}), or train it: python -m lightvit_lab.checkpoint.zoo {about['name']}")
-    return path
+    found = storage.holding(path, about["sha256"])
+    if found is None:
+        raise LabError(f"checkpoint.load: {path} is missing, damaged, or of another run than its "
+                       f"card; {_mend(about['name'])}")
+    return found
+
+
+def _mend(name: str) -> str:
+    """How to get weights and card of a model back: a command that works from wherever it is typed."""
+    where, both = shlex.quote(str(folder())), " ".join(_path(name, ending).name for ending in ("json", "safetensors"))
+    fetch = f"git -C {where} checkout -- {both}" if (folder().parents[1] / ".git").exists() else (
+        "install lightvit-lab anew")
+    return f"fetch both anew ({fetch}), or train it: python -m lightvit_lab.checkpoint.zoo {name}"
 
 
 def train(name: str, seed: int = 0, **how: Any) -> dict[str, Any]:
@@ -110,10 +126,19 @@ def train(name: str, seed: int = 0, **how: Any) -> dict[str, Any]:
              "seconds": round(history.seconds, 1), "cpu_seconds": round(cpu, 1),
              "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "versions": runtime.versions(),
              "commit": runtime.commit(), "command": f"python -m lightvit_lab.checkpoint.zoo {name}"}
-    if name in names() and card(name)["validation"]["accuracy"] >= validation.accuracy:
+    there = _there(name)
+    if there and there["validation"]["accuracy"] >= validation.accuracy:
         print(f"{name}: {validation} on validation; the one that lies there is as good, and stays")
-        return card(name)
+        return there
     return _store(name, model, about)
+
+
+def _there(name: str) -> dict[str, Any] | None:
+    """The card of the model that lies there; None where card or weights are missing or damaged."""
+    with suppress(LabError):
+        find(name)
+        return card(name)
+    return None
 
 
 def _fit(model: torch.nn.Module, pictures: data.Pictures, recipe: Recipe, **how: Any) -> training.History:
@@ -127,8 +152,12 @@ def _fit(model: torch.nn.Module, pictures: data.Pictures, recipe: Recipe, **how:
 
 
 def _store(name: str, model: torch.nn.Module, about: dict[str, Any]) -> dict[str, Any]:
-    about["sha256"] = save(model, _path(name, "safetensors"), precision="float16")
-    _path(name, "json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    """Weights, then card: whenever a kill comes, `find` has the pair before or the one after."""
+    path, there = _path(name, "safetensors"), _there(name)
+    storage.settle("zoo", path, there and there["sha256"])
+    about["sha256"] = save(model, storage.next_of(path), precision="float16")
+    storage.write_json("zoo", _path(name, "json"), about)
+    storage.settle("zoo", path, about["sha256"])
     return about
 
 

@@ -15,6 +15,7 @@ import torch
 
 from ..errors import LabError, require_choice, require_range
 from ..runtime import cache
+from ..storage import shown
 from . import cifar10, decoded, digits, fashion_mnist, flowers, folder, shapes
 from .pictures import Pictures, resize
 from .places import root
@@ -66,12 +67,15 @@ def _folder_of(caller: str, name: Any) -> Path | None:
     if not isinstance(name, (str, Path)) or name == "" or name in names():
         require_choice(caller, "name", name, names())
         return None
-    path = Path(name).expanduser().resolve()
-    if path.is_dir():
+    try:
+        path = Path(name).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):     # a link onto itself, a name that cannot be
+        path = Path(name)
+    if os.path.isdir(path):
         return path
     if path.name != str(name):
-        raise LabError(f"{caller}: name={str(name)!r} is no folder (resolved: {path}); give the path of a folder of "
-                       f"pictures, or one of: {', '.join(names())}")
+        raise LabError(f"{caller}: name={shown(name)!r} is no folder (resolved: {shown(path)}); "
+                       f"give the path of a folder of pictures, or one of: {', '.join(names())}")
     require_choice(caller, "name", name, names())
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import shutil
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
+from .. import storage
 from ..errors import LabError
 from ..runtime import cache
 from .places import acquire
@@ -138,29 +135,23 @@ def _shown(files: Sequence[Path]) -> str:
 def _open(path: Path) -> Parts | None:
     """The decoded copy; None if there is none, or if it is cut or changed (a crc32 finds what is not malice)."""
     try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata()
+        with storage.open_tensors(path) as file:
+            about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        parts = Parts(**tensors, class_names=tuple(json.loads(about["class_names"])), title=about["title"])
+        names = tuple(storage.parse_json(about["class_names"]))
+        parts = Parts(**tensors, class_names=names, title=about["title"])
         return parts if about["crc32"] == _crc32(parts) else None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
 def _write(path: Path, source: Source, parts: Parts) -> None:
-    """Write the copy under another name first, so that a kill leaves no half one; then delete the outdated ones."""
+    """Write the copy, then delete the outdated ones."""
     tensors = {name: getattr(parts, name) for name in _TENSORS}
     about = {"class_names": json.dumps(parts.class_names), "title": parts.title, "crc32": _crc32(parts)}
-    part = path.with_name(f"{source.name}.part")
     try:
-        if shutil.disk_usage(path.parent).free < sum(tensor.nbytes for tensor in tensors.values()):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save_file(tensors, part, metadata=about)
-        part.chmod(0o644)           # so that others may read a cache that is shared
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink()
+        storage.write_tensors("data.load", path, tensors, about, make_folder=True)
+    except LabError as error:
         _warn(path, error)
         return
     for old in path.parent.glob(f"{source.name}-*.safetensors"):

@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 from tqdm.auto import tqdm
 
 from ..errors import LabError
+from ..storage import publish
 from .places import NO_DOWNLOAD, acquire
 
 TIMEOUT_S = 30
@@ -79,7 +80,7 @@ def _download(remote: Remote, path: Path) -> None:
         except _MirrorError as error:
             reasons.append(f"{url}: {error}")
         else:
-            os.replace(part, path)
+            publish(part, path)
             return
     raise LabError(_failure(remote, path.parent, reasons))
 

@@ -6,12 +6,12 @@ Xiao, Rasul and Vollgraf, arXiv 1708.07747, MIT licence. Read from its four IDX 
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from .download import Remote, fetch
 from .places import find as find_place
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+LARGEST = 2**26     # bytes of a file that are read, unpacked; the largest has 47 million
 _FOLDERS = ("fashion_mnist", "FashionMNIST/raw")   # the layout of LIGHTVIT_DATA, and torchvision's
 _MIRRORS = ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
             "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
@@ -61,12 +62,13 @@ def _read(files: Sequence[Path]) -> Parts:
 def _idx(path: Path, dimensions: int) -> Tensor:
     """Read one IDX file of bytes: a magic number whose last byte is the number of dimensions, the sizes, the bytes."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(LARGEST)        # a few kilobytes can unpack to gigabytes
     except (OSError, EOFError, zlib.error) as error:
         raise _broken(path) from error
     shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
     header = 4 + 4 * dimensions
-    if raw[:4] != bytes([0, 0, 8, dimensions]) or len(raw) - header != int(numpy.prod(shape)):
+    if raw[:4] != bytes([0, 0, 8, dimensions]) or len(raw) - header != math.prod(shape):
         raise _broken(path)
     return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).view(shape)
 

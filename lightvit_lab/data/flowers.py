@@ -16,10 +16,11 @@ from torch import Tensor
 
 from ..errors import LabError
 from ..runtime import cache
+from ..storage import require_size
 from . import folder
 from .decoded import Parts, Source
 from .download import Remote, fetch, verify
-from .images import decode
+from .images import LARGEST_FILE, decode
 from .places import find as find_place
 
 CLASS_NAMES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
@@ -65,9 +66,12 @@ def _unpack(file: Path) -> tuple[list[PurePosixPath], Tensor]:
     try:
         with tarfile.open(file) as tar:
             members = [member for member in tar if member.isfile() and _label(PurePosixPath(member.name)) is not None]
+            require_size(max((member.size for member in members), default=0), LARGEST_FILE)
             contents = ((f"{member.name} in {file}", tar.extractfile(member).read()) for member in members)
             pixels = decode(contents, len(members), SIZE)
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except LabError:
+        raise
+    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
         raise LabError(f"data.load: {file} is no whole tar file ({error}); put a whole copy there") from error
     return [PurePosixPath(member.name) for member in members], pixels
 

@@ -11,8 +11,9 @@ from typing import TypeVar
 import torch
 
 from ..errors import LabError
+from ..storage import read, refused
 from .decoded import Parts, Source
-from .images import decode
+from .images import LARGEST_FILE, decode
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 LAYOUT = "lay it out as path/train/<class>/*.jpg and path/test/<class>/*.jpg"
@@ -80,9 +81,14 @@ def _read(train: Mapping[str, Sequence[Path]], test: Mapping[str, Sequence[Path]
     for part in (train, test):
         files = [file for held in part.values() for file in held]
         labels = [label for label, held in enumerate(part.values()) for _ in held]
-        pixels = decode(((str(file), file.read_bytes()) for file in files), len(files), size)
+        pixels = decode(((str(file), _content(file)) for file in files), len(files), size)
         tensors += [pixels, torch.tensor(labels)]
     return Parts(*tensors, tuple(train), title)
+
+
+def _content(file: Path) -> bytes:
+    with refused(f"data.load: {file} cannot be read", "delete it, or put a whole picture there"):
+        return read(file, LARGEST_FILE)
 
 
 def _is_picture(file: Path) -> bool:

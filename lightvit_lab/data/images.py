@@ -15,11 +15,15 @@ from tqdm.auto import tqdm
 
 from ..errors import LabError
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")      # Pillow has other readers too
+LARGEST_FILE, MOST_PIXELS = 2**28, 2**26        # bytes of a file; 200 MB of colours
+
 
 def decode(files: Iterable[tuple[str, bytes]], count: int, size: int) -> Tensor:
     """Decode `count` picture files, each (name, content), to bytes (count, 3, size, size), in their order.
 
-    The shorter side is resized to `size` and the centre cut out. Raises LabError that names a file that is no picture.
+    The shorter side is resized to `size` and the centre cut out. Raises LabError that names a file
+    that is no picture, or has over MOST_PIXELS: a few kilobytes can unpack to gigabytes.
     """
     pixels = numpy.empty((count, 3, size, size), dtype=numpy.uint8)
     bar = tqdm(files, desc="decoding, once", total=count, delay=2, unit=" pictures", leave=False,
@@ -31,8 +35,11 @@ def decode(files: Iterable[tuple[str, bytes]], count: int, size: int) -> Tensor:
 
 def _decode(name: str, content: bytes, size: int) -> NDArray[numpy.uint8]:
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             picture.draft("RGB", (2 * size, 2 * size))       # a large JPEG is decoded at a fraction of its size
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than the "
+                                 f"{MOST_PIXELS:,} that are unpacked; make it smaller")
             upright = ImageOps.exif_transpose(picture) if picture.getexif() else picture
             colour = upright.convert("RGB")
         if colour.size != (size, size):

@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .on_demand import OnDemand
+
 
 @dataclass(frozen=True)
 class Pictures:
     """Pictures of one split. `pixels` (N, 1 or 3, H, W) are bytes; `images` and `inputs` are made from them on demand.
 
+    Of `images` and `inputs`, a slice costs what the slice does: `inputs[:8]` makes eight pictures, `model(inputs)` all.
     `mean` and `std` (3,) are those of the set's training pictures; `title` is the set's name for tables and figures.
     """
 
@@ -32,12 +35,12 @@ class Pictures:
     @property
     def images(self) -> Tensor:
         """For drawing: (N, 3, H, W) in [0, 1]."""
-        return (self.pixels.float() / 255).expand(-1, 3, -1, -1)
+        return OnDemand(self.pixels, lambda pixels: (pixels.float() / 255).expand(-1, 3, -1, -1))
 
     @property
     def inputs(self) -> Tensor:
         """For models: (images - mean) / std, (N, 3, H, W)."""
-        return self._scale(self.pixels, 255)
+        return OnDemand(self.pixels, lambda pixels: self._scale(pixels, 255))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images in [0, 1], (N, 3, H, W) -> what models take, by the mean and std of this set's training pictures."""

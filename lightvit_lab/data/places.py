@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import LabError
 from ..runtime import cache
+from ..storage import shown
 
 NO_DOWNLOAD = 'data.load("shapes") needs no download'
 
@@ -20,10 +21,10 @@ def root() -> Path | None:
     folder = os.environ.get("LIGHTVIT_DATA")
     if not folder:
         return None
-    path = Path(folder).expanduser().resolve()
-    if not path.is_dir():
-        raise LabError(f"LIGHTVIT_DATA={folder} is no folder (resolved: {path}); point it at the folder that holds the "
-                       f"data sets, or unset it; {NO_DOWNLOAD}")
+    path = Path(os.path.realpath(os.path.expanduser(folder)))
+    if not os.path.isdir(path):
+        raise LabError(f"LIGHTVIT_DATA={shown(folder)} is no folder (resolved: {shown(path)}); "
+                       f"point it at the folder that holds the data sets, or unset it; {NO_DOWNLOAD}")
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -21,7 +21,15 @@ from .seeing import Seen, see
 from .teachers import LiveTeacher
 
 FEW = 4   # pictures on which all is tried before a run; angles between pictures need three
-_DEFAULTS = {name: value.default for name, value in list(inspect.signature(fit).parameters.items())[2:]}
+
+
+def _settings(train: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters of a training loop, with their defaults, but for those that `distill` gives itself."""
+    found = inspect.signature(train).parameters
+    return {name: value.default for name, value in found.items() if name not in ("model", "data")}
+
+
+_DEFAULTS = _settings(fit)
 _OURS = {"objective": "give `objectives`", "label_smoothing": "smooth in the objective: Labels(smoothing=0.1)"}
 
 

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .. import storage
 from ..data import Pictures
 from ..errors import LabError, require_choice, require_range
 from ..runtime.running import on_device
@@ -33,6 +32,8 @@ from .seeing import Seen
 from .teachers import LiveTeacher
 
 FORMAT = "lightvit_lab stored logits 1"
+ABOUT = {"pictures": str, "seed": int, "batch_size": int, "augment": list, "order": str,
+         "steps": int, "teacher": str, "num_classes": int}
 LOWEST = -60_000.0      # about the least that float16 holds; the probability is 0 long before
 
 
@@ -81,7 +82,7 @@ def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *,
     their classes and what the others have on average, so that at temperature 1 the kept probabilities stay as they
     were. A file at `path` is taken as it is if it is of this teacher and run. Of several processes the main one works;
     the answers stay in memory until they are written, 2 bytes each. Raises LabError on what makes no run, a teacher in
-    train mode, logits that are not finite, and a file of another run.
+    train mode, logits that are not finite, a disk without room for them, and a file of another run.
     """
     live, team = LiveTeacher(teacher, teacher_precision), Team()
     run = {"steps": steps, "epochs": epochs, "batch_size": batch_size, "seed": seed, "augment": augment}
@@ -90,20 +91,23 @@ def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *,
                 "top_k": top_k}
     if team.is_main and not _is_there(Path(path), made_for):
         with on_device(teacher) as place:
-            tensors, classes = _answers(live, data, made_for, progress, place)
+            tensors, classes = _answers(live, data, made_for, progress, place, Path(path))
         _write(Path(path), {**made_for, "num_classes": classes, "precision": live.precision}, tensors)
     team.same(None)                 # the others wait for the file
     return StoredLogits(path)
 
 
-def _answers(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], progress: bool, place: torch.device
-             ) -> tuple[dict[str, Tensor], int]:
+def _answers(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], progress: bool,
+             place: torch.device, path: Path) -> tuple[dict[str, Tensor], int]:
     """What the teacher says of every batch, as tensors over all rows, and the number of classes."""
     batches = Batches(data, made_for["batch_size"], made_for["seed"], tuple(made_for["augment"]), place)
     first = batches(1)
     live.prepare(first.inputs, data, made_for)
-    classes, top_k = live.see(first).logits.shape[1], made_for["top_k"]
+    said, top_k = live.see(first).logits, made_for["top_k"]
+    classes = said.shape[1]
     require_range("store_logits", "top_k", 1 if top_k is None else top_k, 1, classes)
+    each = sum(value.nbytes for value in _pack(said, top_k, 1).values())
+    storage.require_room("store_logits", path, each * made_for["steps"])
     hidden = not progress or "LIGHTVIT_BOOK" in os.environ
     found = []
     with tqdm(total=made_for["steps"] * len(first.labels), unit=" images", unit_scale=True, disable=hidden,
@@ -149,7 +153,7 @@ def _describe(data: Pictures, run: Mapping[str, Any], steps: int) -> dict[str, A
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """In words; another seed or set also gives another order, which is then not worth a word."""
-    found = differences({name: there[name] for name in here}, here)
+    found = differences({name: there.get(name, "absent") for name in here}, here)
     return [text for text in found if not text.startswith("order ")] or found
 
 
@@ -164,10 +168,8 @@ def _require_run(data: Pictures, run: Mapping[str, Any], top_k: int | None) -> N
 
 def _is_there(path: Path, made_for: dict[str, Any]) -> bool:
     """Whether the answers to this very run lie at `path`. Raises LabError if others do, or nothing can be put there."""
-    if not path.parent.is_dir():
-        raise LabError(f"store_logits: the folder of {str(path)!r} does not exist; "
-                       f"make it: Path({str(path.parent)!r}).mkdir(parents=True)")
-    if not path.exists():
+    storage.require_place("store_logits", path)
+    if not storage.is_file(path):
         return False
     if found := _differences(StoredLogits(path).made_for, made_for):
         raise LabError(f"store_logits: {path} holds logits for another run: {'; '.join(found)}. Give another path, or "
@@ -176,35 +178,47 @@ def _is_there(path: Path, made_for: dict[str, Any]) -> bool:
 
 
 def _write(path: Path, made_for: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """The whole file or none, under its name only when it is complete."""
+    """The whole file or none; a folder that was deleted while the teacher ran is made anew."""
     text = json.dumps(made_for)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, {"format": FORMAT, "made_for": text, "sha256": _digest(text, tensors)})
-    os.replace(partial, path)
+    about = {"format": FORMAT, "made_for": text,
+             "sha256": storage.digest(text, tensors, shapes=False)}
+    storage.write_tensors("store_logits", path, tensors, about, make_folder=True)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     """The run, the tensors and the sha256 of a file. Raises LabError on anything but a whole one."""
-    if not path.is_file():
-        raise LabError(f"StoredLogits: there is no file {str(path)!r}; "
-                       f"store_logits(teacher, data, {str(path)!r}) makes it")
-    try:
-        with safe_open(path, "pt") as file:
+    if not storage.is_file(path):
+        raise LabError(f"StoredLogits: there is no file {storage.shown(path)!r}; "
+                       f"store_logits(teacher, data, {storage.shown(path)!r}) makes it")
+    with storage.refused(f"StoredLogits: {path} is no file of stored logits, or damaged",
+                         "delete it and make it anew: store_logits(teacher, data, path)"):
+        with storage.open_tensors(path) as file:
             header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise ValueError(f"its format is {header.get('format')!r}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if header.get("format") != FORMAT:
-            raise ValueError(f"its format is {header.get('format')!r}")
-        if _digest(header["made_for"], tensors) != header["sha256"]:
+        if storage.digest(header["made_for"], tensors, shapes=False) != header["sha256"]:
             raise ValueError("its content is not what was written")
-        return json.loads(header["made_for"]), tensors, header["sha256"]
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
-        raise LabError(f"StoredLogits: {path} is no file of stored logits, or damaged ({error}); delete it and make it "
-                       "anew: store_logits(teacher, data, path)") from error
+        made_for = storage.parse_json(header["made_for"])
+        _require_answers(made_for, tensors)
+        return made_for, tensors, header["sha256"]
 
 
-def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
+def _require_answers(made_for: Any, tensors: dict[str, Tensor]) -> None:
+    """Raise unless the tensors are answers to every view of the run that the file names."""
+    if not isinstance(made_for, dict):
+        raise ValueError(f"it names a {type(made_for).__name__} in place of a run")
+    storage.require_fields("its run", made_for, ABOUT, "it was put together by hand")
+    rows, classes = made_for["steps"] * made_for["batch_size"], made_for["num_classes"]
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    kept = (rows, found["indices"][-1]) if found.get("indices") else None      # the top_k
+    whole = {"values": kept or (rows, classes)}
+    if kept:
+        whole |= {"indices": kept, "rest": (rows,)}
+    if found != whole:
+        raise ValueError(f"its tensors are {found}, not {rows} answers on {classes} classes")
+    indices = tensors.get("indices", torch.zeros(1, dtype=torch.uint8))
+    if indices.is_floating_point() or not 0 <= int(indices.min()) <= int(indices.max()) < classes:
+        raise ValueError(f"it names classes beyond the {classes} of the run")
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise ValueError("its numbers are not all finite")

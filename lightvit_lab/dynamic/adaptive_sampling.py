@@ -1,25 +1,72 @@
 """Adaptive token sampling: as many tokens as a picture needs (ATS, Fayyaz et al., arXiv 2111.15667).
 
-Pictures of one batch then have different lengths. Between blocks they lie side by side, filled up with tokens that are
-exactly zero, which no token of a picture ever is. A block takes the tokens that are there out of this frame and
-computes on them alone; only in attention must pictures stay apart, and those of equal length go through it together.
+Pictures of one batch then have different lengths. Between blocks they lie side by side in a frame, filled up with
+zeros, and a mask that the blocks share says which tokens are there. A block takes these out of the frame and computes
+on them alone; only in attention must pictures stay apart, and those of equal length go through it together.
 On a GPU each block waits for the device, since lengths have to be known before memory is taken.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from ..errors import LabError
 from ..runtime.running import double
 from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
 from ..runtime.full_precision import full_precision
 from .choosing import Choose
 
 
-def present_tokens(tokens: Tensor) -> Tensor:
-    """Which of the tokens (batch, n, dim) are there, (batch, n)."""
-    return (tokens != 0).any(dim=-1)
+class Presence:
+    """Which tokens are there, handed on by the blocks of one model beside the tokens, of the last forward pass.
+
+    `masks`: (batch, n) behind each block that samples, by that block's place. One pass at a time: no threads on one
+    model. Copies of a model start without.
+    """
+
+    def __init__(self) -> None:
+        self.masks: dict[int, Tensor] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Presence:
+        return Presence()
+
+    def entering(self, place: int, tokens: Tensor) -> Tensor:
+        """Which of `tokens` (batch, n, dim) are there as they enter block `place`, (batch, n); all where none sampled.
+
+        What later blocks said is of a pass before, and forgotten. Raises LabError where tokens, or pictures, went
+        otherwise.
+        """
+        self.masks = {one: mask for one, mask in self.masks.items() if one < place}
+        if not self.masks:
+            return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        mask = self.masks[max(self.masks)]
+        if mask.shape != tokens.shape[:2]:
+            raise LabError(f"prune_tokens: block {place} was given {tuple(tokens.shape[:2])} pictures and tokens, the "
+                           f"block before gave out {tuple(mask.shape)}; let nothing else drop them between the blocks "
+                           "of a model that samples, or say so: adaptive_sampling.drop_pictures(model, gone)")
+        return mask
+
+
+def presence(model: nn.Module) -> list[Presence]:
+    """What the blocks of `model` that sample, and those behind them, share."""
+    found = {id(part.presence): part.presence for part in model.modules() if isinstance(part, RaggedBlock)}
+    return list(found.values())
+
+
+def present_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Which of the tokens (batch, n, dim) behind the last block of `model`, as it just ran, are there, (batch, n)."""
+    masks = [mask for shared in presence(model) for mask in list(shared.masks.values())[-1:]]
+    return masks[0] if masks else torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
+
+def drop_pictures(model: nn.Module, gone: Tensor) -> None:
+    """Tell the blocks of `model` that the pictures `gone` (batch,) left the batch in the middle of a pass."""
+    for shared in presence(model):
+        of_this_pass = {place: mask for place, mask in shared.masks.items() if mask.shape[0] == gone.shape[0]}
+        shared.masks = {place: mask[~gone] for place, mask in of_this_pass.items()}
 
 
 class RaggedAttention(HeldAttention):
@@ -52,15 +99,17 @@ class RaggedAttention(HeldAttention):
 class RaggedBlock(HeldBlock):
     """A block on pictures of different lengths; `grouped` False computes on the whole frame, masked, in its place.
 
-    In train mode it always does, since what drops whole pictures at random counts on the frame.
+    In train mode it always does, since what drops whole pictures at random counts on the frame. `place` is its number
+    among the blocks of the model, which share `presence`.
     """
 
-    def __init__(self, block: nn.Module, attention: RaggedAttention, prefix: int, grouped: bool):
+    def __init__(self, block: nn.Module, attention: RaggedAttention, prefix: int, grouped: bool, presence: Presence,
+                 place: int):
         super().__init__(block, attention, prefix)
-        self.grouped = grouped
+        self.grouped, self.presence, self.place = grouped, presence, place
 
     def forward(self, tokens: Tensor) -> Tensor:
-        present = present_tokens(tokens)
+        present = self.presence.entering(self.place, tokens)
         if present.all():
             return self.add_mlp(self.add_attention(tokens, self.attn(self.norm1(tokens))))
         if self.training or not self.grouped:
@@ -103,13 +152,15 @@ class SamplingBlock(RaggedBlock):
     a token drawn twice stays once, so a picture whose scores lie on few tokens keeps few.
     """
 
-    def __init__(self, block: nn.Module, attention: SamplingAttention, prefix: int, grouped: bool, keep_ratio: float):
-        super().__init__(block, attention, prefix, grouped)
+    def __init__(self, block: nn.Module, attention: SamplingAttention, prefix: int, grouped: bool, presence: Presence,
+                 place: int, keep_ratio: float):
+        super().__init__(block, attention, prefix, grouped, presence, place)
         self.choose, self.keep_ratio = Sample(), keep_ratio
 
     def forward(self, tokens: Tensor) -> Tensor:
-        mixed, places = self.attn(self.norm1(tokens), present_tokens(tokens), self.choose, self.keep_ratio)
-        there = places >= 0
+        present = self.presence.entering(self.place, tokens)
+        mixed, places = self.attn(self.norm1(tokens), present, self.choose, self.keep_ratio)
+        there = self.presence.masks[self.place] = places >= 0
         tokens = self.add_attention(gather_tokens(tokens, places.clamp(min=0)), mixed)
         if there.all():
             return self.add_mlp(tokens)

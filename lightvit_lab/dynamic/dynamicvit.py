@@ -46,7 +46,8 @@ class Predictor(nn.Module):
 class Decisions:
     """What the predictors of one model decided in its last forward in train mode; its blocks share it.
 
-    `masks`: who is kept after each predictor, (batch, n), 0 or 1, with gradients. Copies of a model start without.
+    `masks`: who is kept after each predictor, (batch, n), 0 or 1, with gradients. They keep all that the step computed
+    alive, so `model.eval()` forgets them. Copies of a model start without.
     """
 
     def __init__(self) -> None:
@@ -98,6 +99,12 @@ class WatchingBlock(HeldBlock):
         super().__init__(block, attention, prefix)
         self.decisions = decisions
 
+    def train(self, mode: bool = True) -> WatchingBlock:
+        """Train mode, or eval mode, in which no decision of training is held."""
+        if not mode:
+            self.decisions.masks = []
+        return super().train(mode)
+
     def forward(self, tokens: Tensor) -> Tensor:
         kept = self.decisions.keys(self.prefix) if self.training else None
         return self.add_mlp(self.add_attention(tokens, self.attn(self.norm1(tokens), kept)))
@@ -113,6 +120,8 @@ class PredictingBlock(WatchingBlock):
         self.choose, self.predictor = Choose(), Predictor(attention.proj.out_features).to(next(block.parameters()))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        if self.is_first:
+            self.decisions.masks = []
         if self.training:
             self._decide(tokens[:, self.prefix :])
         elif self.count < tokens.shape[1] - self.prefix:
@@ -123,8 +132,6 @@ class PredictingBlock(WatchingBlock):
         return super().forward(tokens)
 
     def _decide(self, image: Tensor) -> None:
-        if self.is_first:
-            self.decisions.masks = []
         masks = self.decisions.masks
         before = masks[-1] if masks else torch.ones_like(image[..., 0], dtype=torch.float32)
         logits = self.predictor(image, before[..., None].to(image)).float()

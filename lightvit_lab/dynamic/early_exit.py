@@ -17,6 +17,7 @@ from ..errors import LabError
 from ..models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token, require_plain_vit,
                                  token_counts)
 from ..models.transforming import Plan, transformed
+from .adaptive_sampling import drop_pictures
 from .exit_rules import Rule, described, require_reachable, rule_of
 
 
@@ -135,6 +136,7 @@ class EarlyExitViT(nn.Module):
             if gone.any():
                 left.append((here[gone], seen[-1][gone], len(seen) - 1))
                 here, tokens, seen = here[~gone], tokens[~gone], [logits[~gone] for logits in seen]
+                drop_pictures(self.model, gone)
             if not here.shape[0]:
                 break
         if here.shape[0] or not left:

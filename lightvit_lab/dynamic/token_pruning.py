@@ -20,7 +20,7 @@ from ..errors import LabError, require_choice
 from ..models.timm_parts import (HeldBlock, ScoredAttention, gather_tokens, has_class_token, plain_blocks,
                                  reads_class_token, token_counts)
 from ..models.transforming import Plan, transformed
-from .adaptive_sampling import RaggedAttention, RaggedBlock, SamplingAttention, SamplingBlock
+from .adaptive_sampling import Presence, RaggedAttention, RaggedBlock, SamplingAttention, SamplingBlock
 from .choosing import Choose, kept_count
 from .dynamicvit import Decisions, MaskedAttention, PredictingBlock, WatchingBlock
 
@@ -116,12 +116,11 @@ def _predicting(blocks: nn.Module, ratios: dict[int, float], prefix: int, patche
 
 def _sampling(blocks: nn.Module, ratios: dict[int, float], prefix: int, patches: int, plan: Plan
               ) -> dict[int, nn.Module]:
-    made: dict[int, nn.Module] = {}
+    made, presence, grouped = {}, Presence(), plan["lengths"] == "grouped"
     for layer in range(min(ratios), len(blocks)):
-        block = blocks[layer]
-        grouped = plan["lengths"] == "grouped"
-        made[layer] = (SamplingBlock(block, SamplingAttention(block.attn, prefix), prefix, grouped, ratios[layer])
-                       if layer in ratios else RaggedBlock(block, RaggedAttention(block.attn), prefix, grouped))
+        block, how = blocks[layer], (prefix, grouped, presence, layer)
+        made[layer] = (SamplingBlock(block, SamplingAttention(block.attn, prefix), *how, ratios[layer])
+                       if layer in ratios else RaggedBlock(block, RaggedAttention(block.attn), *how))
     return made
 
 

@@ -5,7 +5,6 @@ Nothing here ever fails a check. LIGHTVIT_PROGRESS=0, a build of the book and CI
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,6 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from .. import storage
+from ..errors import LabError
 from ..runtime import cache
 
 STATUSES = ("passed", "not started", "wrong", "error")
@@ -68,7 +69,7 @@ def note(exercise_id: str, status: str) -> None:
             kept = _read()
             _write(kept | {exercise_id: kept.get(exercise_id, Entry()).after(status)})
         unwritten = False
-    except (OSError, Timeout, NotImplementedError):
+    except (LabError, OSError, Timeout, NotImplementedError):
         unwritten = True
 
 
@@ -92,9 +93,9 @@ def forget() -> None:
 def _read() -> dict[str, Entry]:
     """The file's entries; those that cannot be read, or a file that cannot, count as none."""
     try:
-        kept = json.loads(path().read_text(encoding="utf-8"))["exercises"]
+        kept = storage.read_json("exercises", path(), "the next check writes it anew")["exercises"]
         return {name: entry for name, given in kept.items() if (entry := _entry(given))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (LabError, KeyError, AttributeError):
         return {}
 
 
@@ -108,12 +109,5 @@ def _entry(given: Any) -> Entry | None:
 
 
 def _write(kept: dict[str, Entry]) -> None:
-    """Write under another name first, so that a kill leaves no half file."""
-    part = path().with_name(f"{path().name}.{os.getpid()}.part")
-    whole = {"version": _VERSION, "exercises": {name: asdict(entry) for name, entry in kept.items()}}
-    try:
-        part.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path())
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    exercises = {name: asdict(entry) for name, entry in kept.items()}
+    storage.write_json("exercises", path(), {"version": _VERSION, "exercises": exercises})

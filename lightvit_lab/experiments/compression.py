@@ -201,14 +201,13 @@ def _run(row: Row, stage: str, seed: int) -> dict[str, Any]:
 
 def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Module:
     """A copy, trained for a few steps on labels at a small rate."""
-    model, recipe = copied(model), getattr(model, "recipe", None)
+    model = copied(model)
     how = {**FINE_TUNING, "seed": seed, "label_smoothing": 0.1, "progress": False, "threads": torch.get_num_threads()}
     if keep_zeros:
         with sparsity.zeros_kept(model):
             training.fit(model, data.load(DATASET), **how)
     else:
         training.fit(model, data.load(DATASET), **how)
-    model.recipe = recipe
     return model
 
 

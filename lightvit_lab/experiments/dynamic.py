@@ -166,7 +166,7 @@ def _tokens(model: nn.Module, row: Row) -> tuple[float, int | None]:
     left: list[Tensor] = []
 
     def record(_norm: nn.Module, given: tuple, _keywords: dict) -> None:
-        left.append(present_tokens(given[0]))
+        left.append(present_tokens(model, given[0]))
 
     with on_device(model), hooked([Hook(model.norm, "input", record)]):
         model(as_input(model, images))

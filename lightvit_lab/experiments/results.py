@@ -6,18 +6,19 @@ A run may leave the weights of a model beside its file: float16 tensors alone, a
 from __future__ import annotations
 
 import hashlib
-import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import runtime
+from .. import runtime, storage
 from ..errors import LabError, require_choice
 
 if TYPE_CHECKING:
     from torch import nn
 
+_MEND = "`make reference` writes it anew"
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "schema": int, "name": str, "device": str, "date": str, "seeds": list, "versions": dict,
     "commit": str, "command": str, "seconds": (int, float), "data": dict,
@@ -62,33 +63,43 @@ def load(name: str) -> StoredResult:
     """Read one stored result. Raises LabError on unknown names, and names file and field of a broken one."""
     require_choice("results.load", "name", name, names())
     path = folder() / f"{name}.json"
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise LabError(f"results.load: {path} is no JSON ({error}); `make reference` writes it anew") from error
+    fields = storage.read_json("results.load", path, _MEND)
     _require_fields(path, fields)
     return StoredResult(**fields)
 
 
 def save(name: str, data: dict[str, Any], seeds: list[int], command: str, seconds: float) -> Path:
-    """Write one stored result with this machine's device, date and versions; an older one of that name is replaced."""
+    """Write one stored result with this machine's device, date and versions; an older one goes.
+
+    Weights that `save_weights` made for it get their name here, and not before: a kill leaves the
+    old pair or the new one. Raises LabError for numbers that are not finite, and on a full disk.
+    """
     result = StoredResult(name, runtime.device_name(), datetime.now(timezone.utc).isoformat(timespec="seconds"), seeds,
                           runtime.versions(), runtime.commit(), command, round(seconds, 1), data)
     path = folder() / f"{name}.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    storage.write_json("results.save", path, asdict(result))
+    storage.settle("results.save", _weights(name), data.get("weights_sha256"))
     return path
 
 
 def save_weights(name: str, model: nn.Module) -> dict[str, str]:
-    """Write the weights of `model` in float16 beside the result `name`; their sha256, to be stored with it."""
+    """Write the weights of `model` in float16 beside the result `name`; their sha256, for `save`.
+
+    Until `save` stores it, `load_weights` gives the weights of the result that is there. Raises
+    LabError for weights that are not finite, or not in float16.
+    """
     from safetensors.torch import save
 
-    halves = {key: (value.half() if value.is_floating_point() else value).contiguous().cpu()
+    halves = {key: storage.portable("results.save_weights", key, value, half=True)
               for key, value in model.state_dict().items()}
+    if bad := [key for key, value in halves.items() if not value.isfinite().all()]:
+        raise LabError(f"results.save_weights: {', '.join(bad[:4])} of {name} have numbers that "
+                       "are not finite; the weights that lie there are kept. Train the model anew")
+    with suppress(LabError):        # a kill may have come before the last weights got their name
+        there = load(name).data.get("weights_sha256")
+        storage.settle("results.save_weights", _weights(name), there)
     content = save(halves)
-    (folder() / f"{name}.safetensors").write_bytes(content)
+    storage.write("results.save_weights", storage.next_of(_weights(name)), content)
     return {"weights_sha256": hashlib.sha256(content).hexdigest()}
 
 
@@ -96,30 +107,30 @@ def load_weights(name: str, model: nn.Module) -> nn.Module:
     """`model` with the weights beside the stored result `name`. Raises LabError if they are not those the run left."""
     from safetensors.torch import load as read
 
-    path = folder() / f"{name}.safetensors"
-    expected = load(name).data.get("weights_sha256")
-    if expected is None or not path.is_file():
+    path, expected = _weights(name), load(name).data.get("weights_sha256")
+    mend = f"`python -m lightvit_lab.experiments.studies {name}` makes them"
+    if expected is None or not any(map(storage.is_file, (path, storage.next_of(path)))):
         raise LabError(f"results.load_weights: the result {name!r} has no weights at {path}; "
-                       f"`python -m lightvit_lab.experiments.studies {name}` makes them")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise LabError(f"results.load_weights: {path} is damaged, or of another run than {name}.json; fetch both anew, or run "
-                       f"`python -m lightvit_lab.experiments.studies {name}`")
-    model.load_state_dict(read(content))     # float16 into the model's own type
+                       f"{mend}")
+    if (found := storage.holding(path, expected)) is None:
+        raise LabError(f"results.load_weights: {path} is damaged, or of another run than "
+                       f"{name}.json; fetch both anew, or {mend}")
+    with storage.refused(f"results.load_weights: {path} has other tensors than the model given",
+                         f"give the model of the run {name!r}"):
+        halves = read(storage.read(found, storage.LARGEST))
+        model.load_state_dict(halves)     # float16 into the model's own type
     return model
 
 
-def _require_fields(path: Path, fields: Any) -> None:
-    mend = "; `make reference` writes it anew"
-    if not isinstance(fields, dict):
-        raise LabError(f"results.load: {path} holds a {type(fields).__name__}, not an object{mend}")
-    for field, kind in _TYPES.items():
-        if field not in fields:
-            raise LabError(f"results.load: {path} lacks the field {field!r}{mend}")
-        if not isinstance(fields[field], kind) or isinstance(fields[field], bool):
-            raise LabError(f"results.load: {path}: {field!r} is {fields[field]!r}, which is of the wrong type{mend}")
+def _weights(name: str) -> Path:
+    return folder() / f"{name}.safetensors"
+
+
+def _require_fields(path: Path, fields: dict[str, Any]) -> None:
+    where = f"results.load: {path}"
+    storage.require_fields(where, fields, _TYPES, _MEND)
     if unknown := sorted(set(fields) - set(_TYPES)):
-        raise LabError(f"results.load: {path} has unknown fields {unknown}{mend}")
+        raise LabError(f"{where} has unknown fields {str(unknown)[:300]}; {_MEND}")
     if fields["schema"] != 1 or fields["name"] != path.stem:
-        raise LabError(f"results.load: {path}: schema {fields['schema']} and name {fields['name']!r} do not fit; "
-                       f"schema 1 and name {path.stem!r} are read{mend}")
+        raise LabError(f"{where}: schema {fields['schema']} and name {fields['name'][:100]!r} do "
+                       f"not fit; schema 1 and name {path.stem!r} are read; {_MEND}")

@@ -35,8 +35,8 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[st
         where = {"row": place // _ACROSS + 1, "col": place % _ACROSS + 1}
         figure.update_xaxes(range=[0, min(len(values[kind]) for values in energies.values())], **where)
         for index, (label, values) in enumerate(energies.items()):
-            energies = values[kind].detach().cpu().double()
-            kept = 100 * energies.cumsum(0) / energies.sum()
+            shares = values[kind].detach().cpu().double()
+            kept = 100 * shares.cumsum(0) / shares.sum()
             figure.add_trace(go.Scatter(
                 x=list(range(len(kept) + 1)), y=[0.0, *kept.round(decimals=3).tolist()], name=label, legendgroup=label,
                 mode="lines", line=style(index)["line"], showlegend=place == 0,

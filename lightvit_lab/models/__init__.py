@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -62,7 +63,7 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     except TypeError as error:
         raise LabError(f"create_model({name!r}): {error}; given were {sorted(kwargs)}") from error
     arguments = {key: value for key, value in kwargs.items() if key not in _WEIGHTS_ONLY}
-    model.recipe = {"name": name, "arguments": arguments}
+    model.recipe = {"name": name, "arguments": copy.deepcopy(arguments)}      # lists that the caller may change later
     return model
 
 

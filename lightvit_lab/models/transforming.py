@@ -23,11 +23,11 @@ Apply = Callable[[nn.Module, Plan], nn.Module]
 def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
     """A copy of `model`, in eval mode, that `apply` changed by `plan`; `model` is left untouched.
 
-    Where `model` has a recipe (`create_model` gives it one), the copy's has `plan` added to its plans.
+    Where `model` has a recipe (`create_model` gives it one), the copy's has `plan` added to its plans, all lists its own.
     """
-    changed = apply(copy.deepcopy(model), plan).eval()
+    changed = apply(copy.deepcopy(model), copy.deepcopy(plan)).eval()
     if (recipe := getattr(model, "recipe", None)) is not None:
-        changed.recipe = {**recipe, "plans": [*recipe.get("plans", []), plan]}
+        changed.recipe = copy.deepcopy({**recipe, "plans": [*recipe.get("plans", []), plan]})
     return changed
 
 

@@ -37,7 +37,7 @@ def best_batch(model: nn.Module, image: Tensor, largest: int = 1024, budget_s: f
         raise LabError(f"best_batch: image has shape {tuple(image.shape)}; give one image, (1, channels, height, width)")
     require_range("best_batch", "largest", largest, 1)
     with on_device(model) as place, torch.inference_mode():      # in this order: weights move before
-        image = as_input(model, image.to(place))
+        image = as_input(model, image, place)
         return _search(lambda batch: _images_per_second(model, image, batch, rounds), largest, budget_s)
 
 

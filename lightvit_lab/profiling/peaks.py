@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import warnings
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from .. import storage
 from ..errors import LabError, require_range
 from ..runtime import cache, device, hardware_name, versions
 from ..runtime.running import synchronize
@@ -170,24 +170,19 @@ def _threads(number: int) -> Iterator[None]:
 def _read(path: Path) -> dict[str, Any] | None:
     """The card, if there is one, whole and of this machine."""
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = storage.read_json("machine_card", path, "it is measured anew")
         ours = {name: card[name] for name in _identity()} == _identity()
         ours = ours and card["versions"]["torch"] == versions()["torch"]
         whole = card["date"] and card["peaks"] and all(Peaks(**peaks).ridge > 0 for peaks in card["peaks"])
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
+    except (ValueError, KeyError, TypeError, ArithmeticError):
         return None
     return card if ours and whole else None
 
 
 def _write(path: Path, card: dict[str, Any]) -> None:
-    """Write under another name first, so that a kill leaves no half card and two processes do not mix theirs."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        warnings.warn(f"the card of this machine cannot be kept in {path.parent} ({error}), so the next start measures "
-                      "again; set LIGHTVIT_CACHE to a folder that can be written", stacklevel=3)
+        storage.write_json("machine_card", path, card, make_folder=True)
+    except LabError as error:
+        warnings.warn(f"the card of this machine cannot be kept ({error}), so the next start "
+                      "measures again; set LIGHTVIT_CACHE to a folder that can be written",
+                      stacklevel=3)

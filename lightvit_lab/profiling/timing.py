@@ -164,7 +164,7 @@ def _batch(inputs: Tensor | Mapping[str, Tensor], label: str, model: nn.Module, 
         inputs = inputs[label]
     if len(inputs) == 0:
         raise LabError(f"measure: the batch for {label!r} holds no image; give one at least")
-    return as_input(model, inputs.to(place))
+    return as_input(model, inputs, place)
 
 
 def _try(label: str, model: nn.Module, batch: Tensor) -> None:

@@ -22,7 +22,7 @@ from . import device
 def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False,
               precision: str | None = None, threads: int | None = None,
               place: torch.device | None = None) -> Iterator[torch.device]:
-    """Run `models` on `runtime.device()` (or `place`); yields that device.
+    """Run `models` on `runtime.device()` (or `place`; float64 on a CPU where that has none); yields the device.
 
     train: mode of every part meanwhile; False is eval mode, None leaves the modes as they are
     grad: whether gradients are recorded meanwhile, whatever is set outside, `inference_mode` included
@@ -36,6 +36,8 @@ def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False
     made inside `torch.inference_mode`, which can have no gradient.
     """
     place = device() if place is None else torch.device(place)
+    if any(float_dtype(model) == torch.float64 for model in models):
+        place = float64_place(place)
     homes = [home_of(model) for model in models]
     if grad:
         _require_trainable(models)
@@ -62,9 +64,12 @@ def in_mode(model: nn.Module, train: bool | None = False) -> Iterator[nn.Module]
             module.training = training
 
 
-def as_input(model: nn.Module, values: Tensor) -> Tensor:
-    """`values` on the device of `model`'s weights and, if both are floating point, in its type."""
-    place = next((tensor.device for tensor in _tensors(model)), values.device)
+def as_input(model: nn.Module, values: Tensor, place: torch.device | None = None) -> Tensor:
+    """`values` on the device of `model`'s weights and, if both are floating point, in its type.
+
+    A model without weights takes them on `place`, or where they are.
+    """
+    place = next((tensor.device for tensor in _tensors(model)), place or values.device)
     return values.to(place, float_dtype(model, values.dtype) if values.is_floating_point() else values.dtype)
 
 

@@ -29,7 +29,7 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
     Of several processes each draws its own, else all would drop the same units.
     """
     first, second = numpy.random.SeedSequence([seed, FORWARD, step, rank]).generate_state(2, numpy.uint32).tolist()
-    torch.manual_seed(first << 32 | second)
+    torch.manual_seed((first << 32 | second) >> 1)      # some devices take 63 bits
     numpy.random.seed(first)
     random.seed(second)
 

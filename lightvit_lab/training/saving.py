@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import shutil
 import time
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from .. import storage
 from ..data import Pictures
 from ..errors import LabError
 
@@ -33,11 +34,10 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike, identity: dict[str, Any], every: int | None = None,
                  writes: bool = True):
         self.path, self.identity, self.every = Path(path), identity, every
-        self.partial = self.path.with_name(self.path.name + ".partial")
         self.started = self.ended = time.perf_counter()
         self.cost = self.spent = 0.0     # seconds of the last save, and of all
         if writes:
-            self._require_place()
+            storage.require_place("fit: checkpoint", self.path)
 
     def is_due(self, step: int) -> bool:
         """True if the state after `step` should be written."""
@@ -49,27 +49,39 @@ class Checkpoint:
     def write(self, state: dict[str, Any]) -> None:
         """Replace the file by `state`: all of it, or, if the system stops halfway, none.
 
-        On a full disk it warns and keeps the file as it was: the run in memory is worth more than its copy.
+        On a full disk, and where the state holds numbers that are not finite, it warns and keeps
+        the file as it was: the run in memory is worth more than its copy, and a copy that can be
+        taken up more than one that cannot. A folder that was deleted is made anew.
         """
         start = time.perf_counter()
-        buffer = io.BytesIO()
-        torch.save({"format": FORMAT, "identity": self.identity, "state": state}, buffer)
         try:
-            self._replace(buffer.getbuffer())
-        except OSError as error:
-            self.partial.unlink(missing_ok=True)
-            free = shutil.disk_usage(self.path.parent).free
-            warnings.warn(f"fit: could not save {self.path} ({error.strerror}): "
-                          f"it takes {buffer.tell() / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free. "
-                          "The run goes on and tries again at the next save; an older checkpoint is kept as it is",
-                          RuntimeWarning, stacklevel=2)
+            self._require_finite(state)
+            buffer = io.BytesIO()
+            torch.save({"format": FORMAT, "identity": self.identity, "state": state}, buffer)
+            if not os.path.lexists(self.path.parent):
+                _warn(f"fit: the folder {self.path.parent} is gone, and is made anew")
+            storage.write("fit", self.path, buffer.getbuffer(), make_folder=True)
+        except LabError as error:
+            _warn(f"{error}. The run goes on and tries again at the next save; an older checkpoint "
+                  "is kept as it is")
         self.ended = time.perf_counter()
         self.cost = self.ended - start
         self.spent += self.cost
 
+    def _require_finite(self, state: dict[str, Any]) -> None:
+        """Raise LabError on NaN anywhere, and on infinity in weights; a mask may hold infinity."""
+        weights = self.identity.get("model", {})
+        for part in ("model", "optimizer"):
+            for name, value in _tensors(state.get(part, {})):
+                masks = part == "model" and weights.get(name, "").endswith("not trained")
+                bad = value.isnan() if masks else ~value.isfinite()
+                if bad.any():
+                    raise LabError(f"fit: {self.path} is not written, since {part} {name} has "
+                                   f"{int(bad.sum())} numbers that are not finite")
+
     def read(self) -> dict[str, Any] | None:
         """The state to go on from; None if there is no file. Raises LabError if it is damaged or of another run."""
-        if not self.path.exists():
+        if not os.path.exists(self.path):
             return None
         saved = _load(self.path)
         found = differences(saved["identity"], self.identity)
@@ -78,26 +90,18 @@ class Checkpoint:
                            "Give another path, or delete the file to start anew")
         return saved["state"]
 
-    def _replace(self, content: memoryview) -> None:
-        with open(self.partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(self.partial, self.path)
 
-    def _require_place(self) -> None:
-        if self.path.is_dir():
-            raise LabError(f"fit: checkpoint={str(self.path)!r} is a folder; "
-                           f"give a file, {str(self.path / 'run.pt')!r}")
-        if not self.path.parent.is_dir():
-            raise LabError(f"fit: the folder of checkpoint={str(self.path)!r} does not exist; "
-                           f"make it: Path({str(self.path.parent)!r}).mkdir(parents=True)")
-        try:
-            self.partial.touch()
-            self.partial.unlink()
-        except OSError as error:
-            raise LabError(f"fit: checkpoint={str(self.path)!r} cannot be written ({error.strerror}); "
-                           "give a path in a folder of yours") from error
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
+def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of floating-point numbers in nested dicts and lists, and where it stands."""
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        yield name, value
+    parts = dict(enumerate(value)) if isinstance(value, list) else value
+    for key, part in parts.items() if isinstance(parts, dict) else ():
+        yield from _tensors(part, f"{name}.{key}" if name else str(key))
 
 
 def describe_pictures(data: Pictures | None) -> str | None:
@@ -133,19 +137,26 @@ def differences(there: dict[str, Any], here: dict[str, Any], name: str = "", mos
 
 def _load(path: Path) -> dict[str, Any]:
     """The content of a checkpoint. Raises LabError on anything that is not one, whole and unchanged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()   # torch does not compare the checksums that the archive holds
-        if broken:
-            raise ValueError(f"{broken} is damaged")
+    with storage.refused(f"fit: {path} is no checkpoint that can be read",
+                         "delete it to start anew, or give another path"):
+        _require_plain_archive(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
         if saved["format"] != FORMAT:
             raise ValueError(f"its format is {saved['format']!r}")
+        if not isinstance(saved["identity"], dict) or not isinstance(saved["state"], dict):
+            raise ValueError("it does not say of which run it is")
         return saved
-    except Exception as error:   # zipfile and torch raise a dozen kinds, and each means the same here
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise LabError(f"fit: {path} is no checkpoint that can be read ({reason}); delete it to start anew, "
-                       "or give another path") from error
+
+
+def _require_plain_archive(path: Path) -> None:
+    """Raise unless it is a whole archive as torch writes it, which unpacks to its size at most."""
+    if not storage.is_file(path):
+        raise ValueError("it is no file")
+    with zipfile.ZipFile(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it unpacks to more than its size")
+        if broken := archive.testzip():      # torch does not compare the archive's checksums
+            raise ValueError(f"{broken} is damaged")
 
 
 def _short(value: Any) -> str:

@@ -45,7 +45,7 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
         right = torch.zeros((), dtype=torch.long, device=place)
         for index in torch.arange(team.rank, len(data), team.count).split(batch_size):
             inputs, labels = data.batch(index)
-            inputs = as_input(model, inputs.to(place))
+            inputs = as_input(model, inputs, place)
             logits = model(inputs) + model(inputs.flip(-1)) if flip else model(inputs)
             right += (logits.argmax(1) == labels.to(place)).sum()
         successes = int(team.total(right))

@@ -5,7 +5,7 @@ import json
 from safetensors import safe_open
 from safetensors.torch import save as encode
 
-from lightvit_lab.checkpoint import files
+from lightvit_lab import storage
 
 
 def parts(path):
@@ -17,5 +17,5 @@ def parts(path):
 def forged(about, tensors, recipe):
     """The bytes of a file with `recipe`, an object or the text itself, in place of its own."""
     text = recipe if isinstance(recipe, str) else json.dumps(recipe)
-    about = {**about, "recipe": text, "sha256": files._digest(tensors, text)}
+    about = {**about, "recipe": text, "sha256": storage.digest(text, tensors)}
     return encode(tensors, {"lightvit_lab": json.dumps(about)})

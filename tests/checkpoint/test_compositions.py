@@ -1,5 +1,7 @@
 """Every transform, and fifty compositions of them, come back from a file with the same logits, bit for bit."""
 
+import copy
+import json
 import random
 
 import pytest
@@ -11,6 +13,7 @@ from lightvit_lab.compression import low_rank, low_rank_attention, pruning, spar
 from lightvit_lab.dynamic import (block_skipping, coarse_to_fine, early_exit, exit_rules, token_halting, token_merging,
                                   token_pruning)
 from lightvit_lab.models.timm_parts import block_names
+from lightvit_lab.models.transforming import transformed
 
 MODELS = {
     "lab_vit_student": {"image_size": 16, "patch_size": 4, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2},
@@ -139,3 +142,63 @@ def test_every_transform_of_the_table_is_tried_here(tmp_path):
     used = {plan["transform"] for step in steps for plan in composed("lab_vit_student", [step]).recipe["plans"]}
     used.add(early_exit.with_rule(composed("lab_vit_student", ["exits"]), None).recipe["plans"][-1]["transform"])
     assert used == set(recipes.TRANSFORMS)
+
+
+def emptied(value):
+    """Take everything out of every list and dict in `value`."""
+    for inner in list(value.values()) if isinstance(value, dict) else list(value):
+        if isinstance(inner, dict | list):
+            emptied(inner)
+    value.clear()
+
+
+@pytest.mark.parametrize("step", TRANSFORMS)
+def test_what_becomes_of_the_recipe_of_the_model_before_is_nothing_to_the_one_after(step, tmp_path):
+    model = small("lab_vit_student")
+    model = pruning.prune_mlp(model, 0.25)                                    # so that there is a plan before it
+    after = TRANSFORMS[step](model, torch.randn(4, 3, 16, 16))
+    plans, wanted = copy.deepcopy(model.recipe["plans"]), copy.deepcopy(after.recipe)
+    emptied(model.recipe)
+    assert after.recipe == wanted and wanted["plans"][:-1] == plans and len(plans) == 1
+    checkpoint.save(after, tmp_path / "after.safetensors")
+
+
+LISTS = {      # calls that take lists or dicts, with some that the caller goes on to change
+    "create_model": (lambda model, widths: models.create_model("lab_cnn", widths=widths), ([4, 8, 8],)),
+    "prune_mlp": (pruning.prune_mlp, ({"blocks.0.mlp": 0.5},)),
+    "prune_weights": (sparsity.prune_weights, ({"blocks.0.mlp.fc1": 0.5},)),
+    "factorize": (lambda model, layers: low_rank.factorize(model, rank=2, layers=layers), (["fc1", "fc2"],)),
+    "prune_tokens": (lambda model, ratios, layers: token_pruning.prune_tokens(model, ratios, layers), ([0.5, 0.7], [0, 1])),
+    "merge_tokens": (lambda model, r, mode: token_merging.merge_tokens(model, r, mode=mode), ([3, 2], ["mean", "max"])),
+    "add_exits": (early_exit.add_exits, ([0],)),
+    "add_skipping": (block_skipping.add_skipping, ([1],)),
+}
+
+
+@pytest.mark.parametrize("call", LISTS)
+def test_a_list_that_the_caller_changes_afterwards_changes_no_model(call, tmp_path):
+    make, given = LISTS[call][0], copy.deepcopy(LISTS[call][1])
+    model = make(small("lab_vit_student"), *given)
+    size = 32 if call == "create_model" else 16
+    wanted, picture = json.dumps(model.recipe), torch.randn(1, 3, size, size)
+    logits = model.eval()(picture)
+    for value in given:
+        value.update({"blocks.1.mlp": 0.1}) if isinstance(value, dict) else value.append(value[0])
+    assert json.dumps(model.recipe) == wanted
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    assert torch.equal(checkpoint.load(tmp_path / "model.safetensors")(picture), logits)
+
+
+def test_a_plan_stays_its_writers_and_what_is_made_by_it_keeps_nothing_of_it(tmp_path):
+    """Also where a method's second half holds on to a list of the plan: it is given a copy."""
+    held, plan = [], {"transform": "block_skipping", "layers": [1], "start": 3.0}
+
+    def apply(model, given):
+        held.append(given["layers"])
+        return block_skipping.apply_skipping(model, given)
+
+    after = transformed(small("lab_vit_student"), plan, apply)
+    held[0].append(0)
+    assert plan["layers"] == [1] and after.recipe["plans"] == [plan]
+    plan["layers"].append(0)
+    assert held[0] == [1, 0] and after.recipe["plans"][0]["layers"] == [1]

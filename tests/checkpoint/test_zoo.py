@@ -1,4 +1,8 @@
 import json
+import re
+import shlex
+import shutil
+import subprocess
 
 import pytest
 import torch
@@ -88,6 +92,50 @@ def test_a_file_of_another_run_than_its_card_is_refused(small_zoo):
     path.unlink()
     with pytest.raises(LabError, match="is missing"):
         checkpoint.load("zoo:lab_cnn/digits")
+
+
+@pytest.mark.parametrize("lost", ["safetensors", "damaged"])
+def test_the_command_that_the_message_names_brings_a_lost_model_back(tmp_path, monkeypatch, lost):
+    folder = tmp_path / "a checkout" / "book" / "zoo"
+    folder.mkdir(parents=True)
+    for path in zoo.folder().glob("lab_vit_student-shapes.*"):
+        shutil.copy(path, folder)
+    monkeypatch.setattr(zoo, "folder", lambda: folder)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "models"]):
+        subprocess.run(["git", "-C", folder.parents[1], *command], check=True)
+    path = folder / "lab_vit_student-shapes.safetensors"
+    path.write_bytes(b"half") if lost == "damaged" else path.unlink()
+    with pytest.raises(LabError) as refused:
+        checkpoint.load("zoo:lab_vit_student/shapes")
+    command = re.search(r"fetch both anew \((.*)\), or train it", str(refused.value)).group(1)
+    subprocess.run(shlex.split(command), check=True, cwd=tmp_path)                          # typed somewhere else
+    assert checkpoint.load("zoo:lab_vit_student/shapes").recipe["name"] == "lab_vit_student"
+
+
+def test_where_there_is_no_checkout_the_message_says_to_install_the_package_anew(tmp_path, monkeypatch):
+    shutil.copy(zoo.folder() / "lab_vit_student-shapes.json", tmp_path)
+    monkeypatch.setattr(zoo, "folder", lambda: tmp_path)
+    with pytest.raises(LabError, match="fetch both anew .install lightvit-lab anew."):
+        checkpoint.load("zoo:lab_vit_student/shapes")
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda text: "", lambda text: text[: len(text) // 2], lambda text: "[]", lambda text: "null", lambda text: "{}",
+    lambda text: "[" * 10**5, lambda text: "\x00", lambda text: text.replace('"sha256": "', '"sha256": 3, "old": "'),
+    lambda text: text.replace('"accuracy": 0', '"accuracy": NaN, "old": 0'),
+    lambda text: text.replace('"accuracy": 0', '"accuracy": "0", "old": 0'),
+    lambda text: text.replace('"validation": {', '"validation": 3, "old": {'),
+], ids=range(11))
+def test_a_damaged_card_is_refused_with_the_command_that_mends_it_and_training_replaces_it(small_zoo, spoil):
+    zoo.train("lab_cnn/digits", threads=1)
+    path = small_zoo / "lab_cnn-digits.json"
+    path.write_text(spoil(path.read_text()))
+    for read in (zoo.card, lambda name: checkpoint.load(f"zoo:{name}")):
+        with pytest.raises(LabError, match="lab_cnn-digits.json.*checkpoint.zoo lab_cnn/digits"):
+            read("lab_cnn/digits")
+    zoo.train("lab_cnn/digits", threads=1)
+    assert checkpoint.load("zoo:lab_cnn/digits") and zoo.card("lab_cnn/digits")["seed"] == 0
 
 
 def test_models_of_the_zoo_come_in_float32_and_in_eval_mode(small_zoo):

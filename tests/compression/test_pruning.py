@@ -96,6 +96,15 @@ def test_a_global_budget_keeps_multiples_also_where_the_last_group_of_a_layer_is
         choose("prune_mlp", "mlp", found, 0.4, "global", 4, comparable=True)
 
 
+def test_a_global_budget_stops_where_the_next_group_does_not_fit():
+    """Six of ten may stay, in fours: the four best. The last group, two, would fit, and leave six, which is no multiple."""
+    found = {"one": torch.arange(10.0)}
+    assert choose("prune_mlp", "mlp", found, 0.4, "global", 4, comparable=True) == {"one": [6, 7, 8, 9]}
+    found |= {"two": torch.full((4,), 20.0)}
+    kept = choose("prune_mlp", "mlp", found, 4 / 14, "global", 4, comparable=True)             # ten of fourteen
+    assert kept == {"one": [6, 7, 8, 9], "two": [0, 1, 2, 3]}
+
+
 def test_of_head_dimensions_every_head_keeps_its_own_best():
     scores = torch.tensor([[[5.0, 1, 9], [1, 2, 3]], [[1, 2, 0], [7, 6, 5]]])
     found = choose("prune_head_width", "head_width", {"it": scores}, 1 / 3, "layer", 1, comparable=False)

@@ -1,6 +1,7 @@
 import hashlib
 import time
 
+import numpy
 import pytest
 import torch
 
@@ -64,6 +65,20 @@ def test_the_first_pictures_do_not_depend_on_the_count_but_on_the_seed():
 def test_pictures_of_the_same_seed_are_the_same_bytes_as_ever():
     digest = hashlib.sha256(data.load("digits", image_size=8, count=100).pixels.numpy().tobytes()).hexdigest()
     assert digest == "d6365fafae55dcab01d4233cc98ebb16216042abd300df2362b0f9d9c6eb5944"
+
+
+@pytest.mark.parametrize("size", [7, 12, 50])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resizing_is_pillows_bilinear_with_antialiasing_to_a_step_of_rounding(size, channels):
+    from PIL import Image
+
+    noise = torch.randint(0, 256, (2, channels, 32, 41), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    found = pictures.resize(noise, size)
+    wanted = [[Image.fromarray(channel.numpy()).resize((size, size), Image.Resampling.BILINEAR) for channel in picture]
+              for picture in noise]
+    wanted = torch.stack([torch.stack([torch.tensor(numpy.asarray(channel)).int() for channel in picture])
+                          for picture in wanted])
+    assert found.shape == wanted.shape and (found.int() - wanted).abs().max() <= 1
 
 
 def test_resizing_keeps_a_flat_picture_flat_and_the_mean_of_any():

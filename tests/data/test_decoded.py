@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from lightvit_lab import data
@@ -68,8 +69,8 @@ def refuse_write(*arguments, **keywords):
     (lambda patch, cache: cache.write_text("in the way"), "exists|Not a directory"),
     (lambda patch, cache: patch.setattr(decoded, "acquire", lambda path: (_ for _ in ()).throw(
         PermissionError(errno.EROFS, "Read-only file system"))), "Read-only file system"),
-    (lambda patch, cache: patch.setattr(decoded, "save_file", refuse_write), "No space left"),
-    (lambda patch, cache: patch.setattr(decoded.shutil, "disk_usage", lambda path: type("", (), {"free": 10})),
+    (lambda patch, cache: patch.setattr("safetensors.torch.save_file", refuse_write), "No space left"),
+    (lambda patch, cache: patch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 10})),
      "No space left"),
 ], ids=["file in the way", "read-only", "full while writing", "full before"])
 def test_a_cache_that_cannot_be_written_costs_only_the_copy_and_one_warning(pets, cache, monkeypatch, spoil, why):
@@ -80,7 +81,7 @@ def test_a_cache_that_cannot_be_written_costs_only_the_copy_and_one_warning(pets
     assert len(caught) == 1 and "set LIGHTVIT_CACHE" in str(caught[0].message)
     with pytest.warns(UserWarning, match=why):
         load_afresh(pets, image_size=8)
-    assert cache.is_file() or not list(cache.glob("decoded/*.part")) and not copies(cache)
+    assert cache.is_file() or not list(cache.glob("decoded/*.partial")) and not copies(cache)
 
 
 @pytest.mark.parametrize("labels, words", [
@@ -117,7 +118,7 @@ def decode_and_hang(folder: Path, module, name: str, after: bool) -> None:
     data.load(folder, image_size=8)
 
 
-@pytest.mark.parametrize("module, name, after", [(images, "_decode", False), (decoded, "save_file", True)])
+@pytest.mark.parametrize("module, name, after", [(images, "_decode", False), (safetensors.torch, "save_file", True)])
 def test_a_kill_in_the_middle_of_a_decode_heals_at_the_next_call(pets, cache, module, name, after):
     child = multiprocessing.get_context("fork").Process(target=decode_and_hang, args=(pets, module, name, after))
     child.start()
@@ -127,7 +128,7 @@ def test_a_kill_in_the_middle_of_a_decode_heals_at_the_next_call(pets, cache, mo
         time.sleep(0.01)
     child.kill()                                            # SIGKILL
     child.join()
-    assert not copies(cache) and bool(list(cache.glob("decoded/*.part"))) == after
+    assert not copies(cache) and bool(list(cache.glob("decoded/*.partial"))) == after
     started = time.time()
     assert len(data.load(pets, "test", image_size=8)) == 4 and time.time() - started < 10, "waits for a dead process"
-    assert len(copies(cache)) == 1 and not list(cache.glob("decoded/*.part"))
+    assert len(copies(cache)) == 1 and not list(cache.glob("decoded/*.partial"))

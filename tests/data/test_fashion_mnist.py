@@ -51,6 +51,15 @@ def test_a_cut_zipped_file_is_named(tiny_fashion, name):
         data.load("fashion_mnist")
 
 
+def test_a_zipped_file_that_unpacks_to_gigabytes_is_refused_at_a_bound(tiny_fashion):
+    part = gzip.compress(bytes(2**24))
+    (tiny_fashion[0] / "train-labels-idx1-ubyte.gz").write_bytes(part * 1000)       # 16 GiB in 16 MB
+    started = time.process_time()
+    with pytest.raises(LabError, match="train-labels-idx1-ubyte.gz is no whole IDX file"):
+        data.load("fashion_mnist")
+    assert time.process_time() - started < 5
+
+
 def test_images_in_place_of_labels_are_refused(tiny_fashion):
     folder = tiny_fashion[0]
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes((folder / "t10k-images-idx3-ubyte.gz").read_bytes())

@@ -79,6 +79,20 @@ def test_the_copy_keeps_its_own_parts(photographs, tmp_path, monkeypatch):
         data.load("flowers")
 
 
+def test_a_member_of_half_a_gigabyte_is_refused_unread(tmp_path, monkeypatch):
+    folder = tmp_path / "sets" / "flower_photos_128"
+    folder.mkdir(parents=True)
+    member = tarfile.TarInfo("train/daisy/0_daisy.jpg")
+    member.size = 2**29
+    with (folder / "flower_photos_128_train.tar").open("wb") as file:       # of holes: it takes no room
+        file.write(member.tobuf())
+        file.truncate(2**29 + 2048)
+    monkeypatch.setenv("LIGHTVIT_DATA", str(tmp_path / "sets"))
+    write_tar(folder / "flower_photos_128_val.tar", {})
+    with pytest.raises(LabError, match="flower_photos_128_train.tar.*536,870,912 bytes, more than the 268,435,456"):
+        data.load("flowers")
+
+
 def test_an_archive_of_another_hash_is_refused(archive):
     archive.write_bytes(archive.read_bytes()[:-10])
     with pytest.raises(LabError, match="is not the published flower_photos.tgz"):

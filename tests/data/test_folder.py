@@ -1,10 +1,16 @@
+import io
 import shutil
+import struct
+import subprocess
+import warnings
+import zlib
 
 import pytest
 import torch
 from PIL import Image
 
 from lightvit_lab import data
+from lightvit_lab.data import folder, images
 from lightvit_lab.errors import LabError
 
 
@@ -55,6 +61,59 @@ def test_a_new_picture_is_seen_without_a_restart(pets, picture):
     assert len(data.load(pets, "test", image_size=8)) == 4
     (pets / "test" / "cat" / "new.png").write_bytes(picture())
     assert len(data.load(pets, "test", image_size=8)) == 5
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_of_zeros(width: int, height: int, rows: int | None = None) -> bytes:
+    """A black PNG of any size, in about a thousandth of its pixels; of a cut one only the first `rows`."""
+    rows = zlib.compress(bytes((rows or height) * (1 + width // 8)), 9)
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("width, height", [(13_312, 13_312), (8_200, 8_200), (2**26 + 8, 1), (30_000, 30_000)])
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(monkeypatch, width, height):
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("unpacked"))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("unpacked"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")         # Pillow's own, of pictures that are large and not yet refused
+        with pytest.raises(LabError, match="own.png is no picture that can be read .*pixels.*delete it"):
+            images.decode([("own.png", png_of_zeros(width, height, rows=1))], 1, 8)
+
+
+def test_a_large_picture_within_the_bound_and_a_large_jpeg_are_read():
+    assert images.decode([("own.png", png_of_zeros(4_096, 4_096))], 1, 8).max() == 0
+    file = io.BytesIO()
+    Image.new("L", (9_000, 8_000), 250).save(file, "JPEG")          # beyond the bound, but unpacked at an eighth
+    assert (images.decode([("own.jpg", file.getvalue())], 1, 8) == 250).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def test_pictures_of_every_kind_that_folders_may_hold_are_read(picture, kind):
+    pixels = images.decode([("one", picture((250, 0, 0), kind=kind))], 1, 8)
+    assert (pixels[0, 0] > 240).all() and (pixels[0, 1:] < 10).all()
+
+
+def test_a_file_that_would_start_another_program_is_no_picture(monkeypatch, picture):
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **how: pytest.fail("started Ghostscript"))
+    with pytest.raises(LabError, match="one.jpg is no picture that can be read"):
+        images.decode([("one.jpg", content)], 1, 8)
+
+
+def test_a_file_of_a_terabyte_and_one_that_is_deleted_under_way_are_named(pets, monkeypatch):
+    path = pets / "train" / "cat" / "2.png"
+    with path.open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(LabError, match="cat/2.png cannot be read .it has 1,099,511,627,776 bytes"):
+        data.load(pets, image_size=8)
+    source = folder.find(pets, 8)
+    path.unlink()
+    with pytest.raises(LabError, match="cat/2.png cannot be read .there is no file"):
+        source.read()
 
 
 def test_a_corrupt_picture_is_named(pets):

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -40,3 +41,59 @@ def faults(namespace: Mapping[str, Any]) -> list[str]:
                 found.append(f"{place} became an inference tensor")
                 break
     return found
+
+
+@dataclasses.dataclass
+class State:
+    """How a model is before a call: what a call that only looks at it may not change, and a training may only in part."""
+
+    modes: dict[str, bool]
+    learns: dict[str, bool]
+    gradients: dict[str, Tensor | None]
+    values: dict[str, Tensor]
+    hooks: dict[str, int]
+    parameters: dict[str, int]
+    plans: str
+
+    @classmethod
+    def of(cls, model: nn.Module) -> State:
+        """The state of `model` now."""
+        return cls({name: part.training for name, part in model.named_modules()},
+                   {name: value.requires_grad for name, value in model.named_parameters()},
+                   {name: value.grad for name, value in model.named_parameters()},
+                   {name: value.detach().clone() for name, value in (*model.named_parameters(), *model.named_buffers())},
+                   {name: hooks_of(part) for name, part in model.named_modules()},
+                   {name: id(value) for name, value in model.named_parameters()},
+                   repr([getattr(model, name, None) for name in ("recipe", "plan", "plans")]))
+
+    def differs(self, model: nn.Module, trained: bool) -> list[str]:
+        """One line for each thing that is not as it was. A training may change values, and ends in eval mode."""
+        now, found = State.of(model), []
+        if trained:
+            found += ["is left in train mode"] if any(now.modes.values()) else []
+        else:
+            found += [f"{name or 'the model'}.training is {now.modes.get(name)}" for name in self.modes
+                      if now.modes.get(name) != self.modes[name]][:1]
+            found += [f"{name} has another value" for name, value in self.values.items()
+                      if name not in now.values or not torch.equal(value.cpu(), now.values[name].cpu())][:1]
+            found += [f"{name}.grad is left" for name, value in now.gradients.items()
+                      if value is not self.gradients.get(name)][:1]
+        found += [f"{name}.requires_grad is {now.learns.get(name)}" for name in self.learns
+                  if now.learns.get(name) != self.learns[name]][:1]
+        found += [f"{name} has {now.hooks.get(name)} hooks" for name in self.hooks if now.hooks.get(name) != self.hooks[name]][:1]
+        found += [f"{name} is another parameter" for name in self.parameters
+                  if now.parameters.get(name) != self.parameters[name]][:1]
+        return found + ([f"its recipe is {now.plans}"] if now.plans != self.plans else [])
+
+
+def hooks_of(module: nn.Module) -> int:
+    """How many forward and backward hooks hang on it."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for kind in kinds)
+
+
+def settings() -> dict[str, Any]:
+    """What torch keeps for all: threads, whether gradients are recorded, the type of new tensors, autocast."""
+    return {"threads": torch.get_num_threads(), "gradients": torch.is_grad_enabled(),
+            "inference mode": torch.is_inference_mode_enabled(), "type": torch.get_default_dtype(),
+            "autocast": (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("lab"))}

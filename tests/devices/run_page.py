@@ -9,7 +9,6 @@ is refused: what is tried is that every call finds its tensors on one device, an
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -17,14 +16,12 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 for folder in (HERE, HERE.parents[1]):
     sys.path.insert(0, str(folder))
-STEPS, ROUNDS, LARGEST = 2, 2, 2      # of a training; of a timing; pictures in the largest batch that is tried
 
 
 def main(page: Path) -> dict[str, Any]:
@@ -32,11 +29,13 @@ def main(page: Path) -> dict[str, Any]:
     import second_device
     import torch
     from given_back import faults
+    from shorten import own_machine, shorten
 
     on_device = os.environ.get("LIGHTVIT_DEVICE") == "lab"
     lab = second_device.load() if on_device else None
     torch.set_num_threads(1)
     shorten()
+    own_machine()
     refuse_network()
     shell, failures, slowest, cells, known = interpreter(), [], [], cells_of(page), set()
     for line, source in cells:
@@ -81,45 +80,6 @@ def where(error: BaseException) -> str:
     place = library[-1] if library else frames[-1]
     text = re.sub(r"\s+", " ", str(error))[:300]
     return f"{type(error).__name__}: {text} [{'/'.join(Path(place.filename).parts[-3:])}:{place.lineno}]"
-
-
-def shorten() -> None:
-    """Cut what takes long and says nothing about devices. A name that is gone raises here: then mend this list."""
-    import torch
-
-    replace("training.loop", "Settings", fewer_steps)
-    for name, value in (("WARM_UP", 1), ("LEAST_ROUNDS", ROUNDS), ("PRECISE", float("inf"))):
-        replace("profiling.timing", name, lambda _, value=value: value)
-    replace("profiling.roofline", "_WARM_UP", lambda _: 0)
-    replace("profiling.roofline", "_times", lambda times: lambda model, inputs, _: times(model, inputs, ROUNDS))
-    replace("profiling.batches", "_search", lambda search: lambda speed, _, *rest: search(speed, LARGEST, *rest))
-    replace("profiling.peaks", "_least_seconds", lambda least: lambda call, _: least(call, 0.0))
-    replace("profiling.peaks", "_SIZES", lambda sizes: dict.fromkeys(sizes, (64,)))
-    replace("profiling.peaks", "_COPIED", lambda copied: dict.fromkeys(copied, 2**20))
-    replace("models", "timm.create_model", drawn_weights)
-    torch.compile = lambda model=None, **options: model if model is not None else lambda function: function
-    torch.nn.Module.compile = lambda module, *arguments, **options: None
-
-
-def fewer_steps(settings: type) -> Callable[..., Any]:
-    """`Settings` of a training that ends after STEPS steps."""
-    return lambda steps, *rest, **named: settings(min(steps, STEPS), *rest, **named)
-
-
-def drawn_weights(create: Callable[..., Any]) -> Callable[..., Any]:
-    """timm's `create_model`, without a download: drawn weights in place of pretrained ones, in a narrow model."""
-    def drawn(name: str, pretrained: bool = False, **named: Any) -> Any:
-        return create(name, **({"embed_dim": 96} if pretrained and name.startswith("deit_") else {}), **named)
-    return drawn
-
-
-def replace(room: str, name: str, change: Callable[[Any], Any]) -> None:
-    """Put `change(value)` in the place of a name of a room of the library."""
-    *owners, name = name.split(".")
-    owner = importlib.import_module(f"lightvit_lab.{room}")
-    for part in owners:
-        owner = getattr(owner, part)
-    setattr(owner, name, change(getattr(owner, name)))
 
 
 def refuse_network() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from launching import found_by_two
 from lightvit_lab import data, models, training
-from lightvit_lab.distillation import distill, teachers
+from lightvit_lab.distillation import distill, distilling, teachers
 from lightvit_lab.distillation.response_distillation import (
     Correlation, Decoupled, DistillationToken, HardTargets, Labels, PerSample, SoftTargets)
 from lightvit_lab.errors import LabError
@@ -98,6 +98,15 @@ def test_the_bar_shows_every_term(monkeypatch):
     history = run(Net(), teacher(), steps=2)
     labels, soft = (history.terms[name][0] for name in ("labels", "soft"))
     assert texts[0].startswith(f"loss {history.loss[0]:.3f} = labels {labels:.3f} + soft {soft:.3f}, right")
+
+
+def test_settings_are_found_by_name_wherever_they_stand_in_the_call_of_fit():
+    def rearranged(seed=3, *, epochs=2, data, model, patience=5):
+        """A loop whose parameters stand in another order."""
+
+    assert distilling._settings(rearranged) == {"seed": 3, "epochs": 2, "patience": 5}
+    known = distilling._settings(training.fit)
+    assert {"epochs", "steps", "lr", "batch_size", "seed", "threads"} <= set(known) and not {"model", "data"} & set(known)
 
 
 def test_labels_alone_are_the_run_that_fit_makes():

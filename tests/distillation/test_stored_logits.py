@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import json
 import math
 
 import pytest
@@ -100,7 +102,8 @@ def test_the_kept_probabilities_stay_as_they_were_and_the_others_share_the_rest(
 
 def unpacked(path, packed: dict[str, Tensor], classes: int) -> Tensor:
     rows = len(packed["values"])
-    stored_logits._write(path, {"num_classes": classes, "batch_size": rows, "teacher": "made up"}, packed)
+    run = {"pictures": "none", "seed": 0, "augment": [], "order": "none", "steps": 1, "teacher": "made up"}
+    stored_logits._write(path, {**run, "num_classes": classes, "batch_size": rows}, packed)
     batch = training.Batch(torch.zeros(rows, 3, 1, 1), torch.zeros(rows), torch.arange(rows), step=1,
                            places=torch.arange(rows))
     return StoredLogits(path).see(batch).logits
@@ -191,6 +194,69 @@ def test_a_damaged_file_is_refused(stored):
     stored.path.write_bytes(whole[:-10])
     with pytest.raises(LabError, match="no file of stored logits, or damaged"):
         StoredLogits(stored.path)
+
+
+def forge(stored: StoredLogits, text=None, drop=(), **tensors):
+    """The file with another run or other tensors, its sha256 honestly made anew."""
+    text = json.dumps(stored.made_for) if text is None else text
+    tensors = {name: value for name, value in {**stored._tensors, **tensors}.items() if name not in drop}
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].numpy().tobytes())
+    save_file(tensors, stored.path, {"format": stored_logits.FORMAT, "made_for": text, "sha256": digest.hexdigest()})
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda run: "[]", "names a list in place of a run"), (lambda run: "null", "names a NoneType"),
+    (lambda run: "[" * 100_000, "nested more than 64 deep"), (lambda run: "[" * 70 + "]" * 70, "nested more than"),
+    (lambda run: '{"seed": ' + "9" * 5000 + "}", "of 5,000 digits"),
+    (lambda run: json.dumps({**run, "seed": math.nan}), "the number NaN"),
+    (lambda run: json.dumps({**run, "teacher": 3}), "'teacher' is 3, which is of the wrong type"),
+    (lambda run: json.dumps({key: value for key, value in run.items() if key != "teacher"}), "lacks the field 'teacher'"),
+    (lambda run: json.dumps({**run, "steps": 8}), "not 128 answers on 3 classes"),
+    (lambda run: json.dumps({**run, "num_classes": 2}), "not 112 answers on 2 classes"),
+    (lambda run: json.dumps(run)[:-9], "Unterminated string"),
+])
+def test_a_run_that_was_put_together_by_hand_is_refused_in_a_sentence(stored, spoil, words):
+    forge(stored, spoil(stored.made_for))
+    with pytest.raises(LabError, match=f"no file of stored logits, or damaged .*{words}.*make it anew"):
+        StoredLogits(stored.path)
+
+
+@pytest.mark.parametrize("tensors, drop, words", [
+    ({"values": torch.tensor(1.0)}, (), "its tensors are"), ({}, ("values",), "its tensors are {}"),
+    ({"values": torch.zeros(112)}, (), "its tensors are"), ({"values": torch.full((112, 3), math.nan)}, (), "not all finite"),
+    ({"values": torch.zeros(112, 2)}, (), "its tensors are"), ({"more": torch.zeros(1)}, (), "its tensors are"),
+    ({"values": torch.zeros(112, 2), "indices": torch.full((112, 2), 3), "rest": torch.zeros(112)}, (), "beyond the 3"),
+    ({"values": torch.zeros(112, 2), "indices": torch.full((112, 2), -1), "rest": torch.zeros(112)}, (), "beyond the 3"),
+    ({"values": torch.zeros(112, 2), "indices": torch.zeros(112, 2), "rest": torch.zeros(112)}, (), "beyond the 3"),
+])
+def test_tensors_that_are_no_answers_to_the_run_are_refused_in_a_sentence(stored, tensors, drop, words):
+    forge(stored, None, drop, **tensors)
+    with pytest.raises(LabError, match=f"no file of stored logits, or damaged .*{words}"):
+        StoredLogits(stored.path)
+
+
+def test_a_disk_without_room_is_noticed_before_the_teacher_has_run_through(tmp_path, monkeypatch):
+    teacher = Net().eval()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 671}))     # 112 x 3 x 2 bytes are needed
+    with pytest.raises(LabError, match="said cannot be written .No space left.*make room"):
+        store_logits(teacher, pictures(), tmp_path / "said", **STORE)
+    assert teacher.calls == 1 and not list(tmp_path.iterdir())
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 672}))
+    store_logits(teacher, pictures(), tmp_path / "said", **STORE)
+
+
+def test_a_folder_that_is_deleted_while_the_teacher_runs_is_made_anew(tmp_path):
+    class Deletes(Net):
+        def forward(self, inputs: Tensor) -> Tensor:
+            if self.calls == 3:
+                (tmp_path / "inner").rmdir()
+            return super().forward(inputs)
+
+    (tmp_path / "inner").mkdir()
+    found = store_logits(Deletes().eval(), pictures(), tmp_path / "inner" / "said", **STORE)
+    assert found.path.is_file() and found.num_classes == 3
 
 
 def test_what_is_no_such_file_is_refused(tmp_path):

@@ -38,6 +38,18 @@ def test_the_first_look_is_the_old_model_on_half_the_picture():
 
 
 @torch.inference_mode()
+def test_regions_matter_by_a_running_mean_of_class_attention_with_the_published_momentum(monkeypatch):
+    looking = coarse_to_fine(lab(), 1.0)
+    rows = [torch.tensor([[0.2, 0.5, 0.1, 0.1, 0.1]]), torch.tensor([[0.2, 0.1, 0.5, 0.1, 0.1]]),
+            torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0]])]
+    for block, row in zip(looking.blocks, rows, strict=True):
+        monkeypatch.setattr(block, "forward", lambda tokens, row=row: (tokens, row))
+    # 0.99 (0.99 first + 0.01 second) + 0.01 third, of the four tokens behind the class token (CF-ViT: beta = 0.99)
+    wanted = [0.9801 * 0.5 + 0.0099 * 0.1, 0.9801 * 0.1 + 0.0099 * 0.5, 0.9801 * 0.1 + 0.0099 * 0.1 + 0.01, 0.099]
+    assert torch.allclose(looking.first_look(INPUTS[:1])[1], torch.tensor([wanted]), atol=1e-6)
+
+
+@torch.inference_mode()
 def test_who_is_sure_leaves_the_batch_and_the_rest_answers_as_alone():
     looking = coarse_to_fine(lab(), 1.0)
     first, second = looking.looks(INPUTS)

@@ -1,6 +1,7 @@
 """DynamicViT: the official numbers, masks that do what dropping does afterwards, and a loss that teaches."""
 
 import copy
+import weakref
 
 import numpy
 import pytest
@@ -75,6 +76,18 @@ def test_losses_are_those_worked_out_by_hand():
     assert kept_token_loss(tokens, torch.zeros(1, 3, 2), torch.tensor([[0.0, 1]]), 1).item() == pytest.approx(12.5)
 
 
+def test_the_divergence_from_the_teacher_is_a_sum_over_classes_and_a_mean_over_pictures():
+    teacher = lab()
+    model = prune_tokens(lab(), 0.7, (0, 1), "dynamicvit").train()
+    with torch.no_grad():
+        teacher.head.bias.add_(torch.linspace(-1, 1, 10))
+    _, logits, terms = KeepingObjective(teacher, kl=0.5)(model, Batch(INPUTS, torch.arange(4), torch.arange(4)))
+    with torch.no_grad():
+        wanted, found = teacher(INPUTS).double().softmax(-1).numpy(), logits.double().softmax(-1).numpy()
+    divergences = [sum(p * numpy.log(p / q) for p, q in zip(*rows)) for rows in zip(wanted, found)]
+    assert terms["kl"].item() == pytest.approx(0.5 * sum(divergences) / 4, rel=1e-4) and min(divergences) > 1e-3
+
+
 def test_every_term_has_its_weight_and_gradients_reach_each_predictor():
     teacher = lab()
     model = prune_tokens(teacher, 0.7, (0, 1), "dynamicvit").train()
@@ -96,6 +109,24 @@ def test_fine_tuning_moves_the_share_kept_to_its_goal():
                         kl=0.0, tokens=0.0, progress=False, threads=1, precision="float32", attention="fused")
     ratio = history.terms["ratio"]              # 2 (0.5 - 0.9)^2 at first
     assert sum(ratio[:4]) / 4 > 0.2 and sum(ratio[-4:]) / 4 < 0.08, (ratio[:4], ratio[-4:])
+
+
+def test_no_training_step_is_kept_alive_by_the_finished_model():
+    teacher = lab(dim=16, depth=2)
+    model = prune_tokens(teacher, 0.7, (0, 1), "dynamicvit")
+    held = predictors(model)[0].decisions
+    fine_tune(model, teacher, data.load("shapes", image_size=16, count=16), steps=2, batch_size=8, progress=False, threads=1,
+              precision="float32", attention="fused")
+    assert held.masks == []
+    for looked in (lambda: model.eval(), lambda: [setattr(part, "training", False) for part in model.modules()]):
+        step = model.train()(INPUTS)
+        alive = [weakref.ref(mask) for mask in held.masks]
+        assert len(alive) == 2 and all(mask().requires_grad for mask in alive)      # a loss may still ask for them
+        step.sum().backward()
+        del step
+        looked()
+        model(INPUTS)
+        assert held.masks == [] and all(mask() is None for mask in alive)
 
 
 def test_a_model_without_predictors_is_refused_before_training():

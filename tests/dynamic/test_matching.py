@@ -98,6 +98,18 @@ def test_clusters_are_those_that_an_eye_would_draw():
     assert all(len(set(groups[order // 5 == middle].tolist())) == 1 for middle in range(3))
 
 
+def test_centres_are_those_of_density_times_distance_and_not_its_square():
+    """By hand: density exp(-mean of squared distances to itself and two neighbours), times the distance to a denser one.
+
+    At 0.4, 0.7, 1.5, 1.7, 4.1 and 4.5 these are .648 .784 .797 .707 .139 .069 and 0.3 0.8 3 0.2 2.4 0.4; the products
+    are .195 .627 2.39 .141 .334 .028: centres are 0.7 and 1.5. With squared distances 4.1 would take the place of 0.7.
+    """
+    metric = torch.tensor([0.4, 0.7, 1.5, 1.7, 4.1, 4.5])[None, :, None]
+    matching = cluster_matching(metric, 4, protected=0, neighbours=2)
+    assert matching.kept.tolist() == [[1, 2]]
+    assert matching.gone.tolist() == [[0, 3, 4, 5]] and matching.into.tolist() == [[0, 1, 1, 1]]
+
+
 def test_half_precision_matches_as_its_rounded_self():
     metric = pictures(0, 2, 33, 16).bfloat16()
     for match in (bipartite_soft_matching, cluster_matching):

@@ -71,6 +71,16 @@ def test_constant_scores_halt_at_the_block_that_sums_say():
     assert (model.halt(BATCH).kept > 0).sum(1).tolist() == [3] * 7
 
 
+@torch.no_grad()
+def test_tokens_halt_where_their_sum_reaches_one_less_a_hundredth():
+    """1 - epsilon, with the epsilon 0.01 of Graves and of A-ViT: 0.93 and 0.985 go on, 0.995 halts."""
+    for start, blocks in ((0.31, 4), (0.985 / 3, 4), (0.995 / 3, 3)):
+        model = add_halting(small(), start=start)
+        assert (model.halt(BATCH).kept > 0).sum(1).tolist() == [blocks] * 7, start
+        shares = [start] * 3 + [1 - 3 * start] if blocks == 4 else [start, start, 1 - 2 * start, 0.0]
+        assert model.masked(BATCH).halting.tolist() == pytest.approx(shares, abs=1e-5)
+
+
 def test_training_moves_halting_towards_the_depth_that_the_prior_names():
     model, shapes = add_halting(small(), start=0.05), data.load("shapes", count=64)
     with torch.no_grad():

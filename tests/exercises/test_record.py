@@ -87,14 +87,14 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_whole(kept, monkeypatch
     check(COUNT, 3)
     before = kept.read_text()
 
-    def full(self, *arguments, **options):
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(os, "fsync", full)
         check(COUNT, 4)
     assert kept.read_text() == before and record.entries() == {COUNT: Entry("wrong", 2)}
-    assert not list(kept.parent.glob("*.part"))
+    assert not list(kept.parent.glob("*.partial"))
 
 
 @pytest.mark.parametrize("name, value", [("LIGHTVIT_PROGRESS", "0"), ("LIGHTVIT_PROGRESS", "off"),

@@ -125,6 +125,30 @@ def test_a_module_in_train_mode_is_tried_as_in_eval_told_so_and_put_back():
     assert "eval" not in examine(DOUBLE, module.eval()).message and not module.training
 
 
+def slope(x):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad((x * x).sum(), x)[0]
+
+
+@pytest.mark.parametrize("outside", [torch.no_grad, torch.inference_mode])
+def test_answers_that_need_gradients_pass_where_they_are_switched_off(outside):
+    exercise = Exercise("sample.slope", "", slope, pairs, (Mistake("m", lambda x: x, "h", "s"),), 1, 1)
+    with outside():
+        assert examine(exercise, lambda x: 2 * x).status == "passed"
+        assert examine(exercise, slope).status == "passed"
+
+
+def test_a_module_in_a_mixture_of_modes_gets_it_back_also_where_it_fails():
+    class Broken(Dropping):
+        def forward(self, x):
+            raise ValueError("no")
+
+    for module in (Dropping(), Broken()):
+        module.norm.eval()
+        examine(DOUBLE, module)
+        assert module.training and module.drop.training and not module.norm.training
+
+
 def test_nothing_is_said_about_the_mode_where_it_makes_no_difference():
     class Plain(nn.Module):
         def forward(self, x):

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from lightvit_lab import models
+from lightvit_lab import models, profiling
 from lightvit_lab.compression import low_rank, pruning, sparsity
 from lightvit_lab.experiments import compression, keeping
+from lightvit_lab.profiling import timing
 
 KEYS = {"label", "recipe", "method", "part", "ratio", "stage", "seed", "test", "test_low", "test_high", "zeros", "bytes",
         "params", "macs", "latency_ms", "interval_ms", "speedup", "output_error"}
@@ -53,6 +54,17 @@ def test_zeros_stay_zeros_while_the_model_is_fine_tuned_and_change_neither_bytes
 def test_factors_say_how_far_their_outputs_are_off(found):
     factors = found["rows"][-1]
     assert 0 < factors["output_error"] < 1 and factors["params"] < found["dense"]["params"]
+
+
+def test_a_speedup_is_the_dense_time_over_its_own_and_its_geometric_middle_where_there_is_none():
+    def timings(small):
+        seconds = {"dense": (4.0,) * 6, "small": small}
+        return profiling.Timings({label: timing.summary(times, 1) for label, times in seconds.items()}, "", {})
+
+    assert compression.speed(timings((2.0,) * 6), "dense", "small") == {
+        "latency_ms": 2000.0, "interval_ms": [2000.0, 2000.0], "speedup": [2.0, 2.0, 2.0]}
+    noisy = compression.speed(timings((1.0, 1.0, 1.0, 2.0, 2.0, 4.0)), "dense", "small")
+    assert noisy["speedup"] == [2.0, 1.0, 4.0]                             # between 4/4 and 4/1: the root of 1 x 4
 
 
 def test_the_rows_of_the_book_have_every_kind_the_pages_speak_of():

@@ -72,6 +72,13 @@ def test_iou_scales_each_map_and_takes_one_threshold_for_all():
     assert ious.tolist() == [1.0, 1.0] and 0.2 < threshold <= 0.4
 
 
+def test_of_thresholds_that_tie_the_lowest_is_returned():
+    """A map of 0 and 1: at 1/4, 2/4 and 3/4 the same pixels are found, and the overlap is 1 at each."""
+    assert best_iou(left_half().float(), left_half(), levels=4) == (torch.tensor([1.0]), 0.25)
+    ious, threshold = best_iou(torch.full((1, 4, 4), 0.3), left_half())       # constant: only threshold 0 finds anything
+    assert (ious.item(), threshold) == (0.5, 0.0)
+
+
 def test_iou_is_not_chosen_for_each_picture():
     low = torch.tensor([[1.0, 0.3, 0.0, 0.0]] * 4)                     # wants a threshold of at most 0.3
     high = torch.tensor([[1.0, 0.9, 0.8, 0.0]] * 4)                    # wants more than 0.8

@@ -138,3 +138,11 @@ def test_sizes_that_make_no_model_are_refused(arguments, words):
 def test_wrong_pictures_end_in_a_sentence(pictures, words):
     with pytest.raises(LabError, match=words):
         models.create_model("lab_vit_student")(pictures)
+
+
+def test_a_new_distillation_token_is_drawn_as_published():
+    """DeiT: `trunc_normal_(self.dist_token, std=.02)`; of 4096 draws the deviation is known to about one percent."""
+    torch.manual_seed(0)
+    token = VisionTransformer(dim=4096, depth=1, distilled=True, embedding="patch").dist_token
+    assert token.shape == (1, 1, 4096) and token.std().item() == pytest.approx(0.02, rel=0.05)
+    assert abs(token.mean().item()) < 0.002 and token.unique().numel() > 4000

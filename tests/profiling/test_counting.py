@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules import module as hooks_of_all_modules
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightvit_lab import models, profiling
 from lightvit_lab.errors import LabError
@@ -375,3 +376,48 @@ def test_a_model_without_parameters_costs_nothing():
 def test_a_model_whose_path_hangs_on_values_is_counted_on_noise():
     model = Calls(lambda self, x: self.one(x) if x.sum() > 0 else self.two(x), one=nn.Conv2d(3, 2, 1), two=nn.Conv2d(3, 4, 1))
     assert profiling.count(model, (3, 32, 32)).macs == 32 * 32 * 3 * 2
+
+
+class OnRealNumbers(nn.Module):
+    """Reads a value, which the meta device cannot, so that what it holds runs as it is, by its fast path."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, inputs):
+        assert inputs.max().item() >= 0
+        tokens = inputs.flatten(2).transpose(1, 2).contiguous()
+        return self.part(tokens)
+
+
+class AttendsToItself(nn.MultiheadAttention):
+    def forward(self, tokens):
+        return super().forward(tokens, tokens, tokens, need_weights=False)
+
+
+def operators(model, inputs):
+    """Names of the operators that torch runs."""
+    found = set()
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            found.add(func._opname)
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Names():
+        model(inputs)
+    return found
+
+
+@pytest.mark.parametrize("part, operator, macs", [
+    # queries, keys, values and the projection of 35 tokens of 24 channels; scores, and the mixing of values
+    (AttendsToItself(24, 4, batch_first=True), "_native_multi_head_attention", 4 * 35 * 24**2 + 2 * 35**2 * 24),
+    # besides, an MLP of 40 neurons
+    (nn.TransformerEncoderLayer(24, 4, 40, batch_first=True), "_transformer_encoder_layer_fwd",
+     4 * 35 * 24**2 + 2 * 35**2 * 24 + 2 * 35 * 24 * 40)])
+def test_fast_paths_on_real_numbers_cost_what_their_parts_cost(part, operator, macs):
+    model = OnRealNumbers(part).eval()
+    found = profiling.count(model, (24, 5, 7))
+    assert operator in operators(model, torch.rand(1, 24, 5, 7))
+    assert (found.macs, found.uncounted) == (macs, {})

@@ -129,3 +129,10 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_and_no_card(asked, path)
     path.parent.parent.joinpath("cache").write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="cannot be kept.*set LIGHTVIT_CACHE"):
         assert len(profiling.machine_card()["peaks"]) == 4
+
+
+def test_a_copy_moves_every_byte_twice_once_read_and_once_written(monkeypatch):
+    monkeypatch.setenv("LIGHTVIT_DEVICE", "cpu")
+    monkeypatch.setitem(peaks_file._COPIED, "cpu", 2**20)                  # a copy of 1 MiB that takes half a second
+    monkeypatch.setattr(peaks_file, "_least_seconds", lambda call, budget: (call(), 0.5)[1])
+    assert profiling.machine_peaks(seconds=0).bytes_s == 2 * 2**20 / 0.5

@@ -52,6 +52,15 @@ def test_energy_is_the_meters_difference_per_call():
     assert len(calls) > 1
 
 
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_the_energy_of_a_call_is_shared_by_its_images(monkeypatch, batch):
+    calls = []
+    model = nn.Identity()
+    model.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(resources, "_nvml_meter", lambda: lambda: 50.0 + 6.0 * len(calls))      # six joules each call
+    assert resources.joules_per_image(model, torch.zeros(batch, 2), seconds=0.005) == pytest.approx(6.0 / batch)
+
+
 def test_without_a_gpu_there_is_no_energy(monkeypatch):
     monkeypatch.setattr(resources, "device", lambda: torch.device("cpu"))
     assert resources.joules_per_image(nn.Identity(), torch.zeros(1)) is None

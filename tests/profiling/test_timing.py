@@ -74,6 +74,12 @@ def test_too_noisy_a_machine_gives_no_ratio():
     assert ratio.value is None and str(ratio).startswith("no ratio: this machine is too noisy")
 
 
+@pytest.mark.parametrize("widest, value", [(1.5, 1.25), (1.51, None), (2.9, None)])
+def test_a_ratio_is_given_up_to_an_interval_of_one_and_a_half(widest, value):
+    ratio = timings(one=[1, 1.1, 1.2, 1.3, 1.4, widest], two=[1.0] * 6).ratio("one", "two")
+    assert (ratio.low, ratio.high) == (1, widest) and ratio.value == (value and pytest.approx(value))
+
+
 def test_the_table_names_every_candidate_the_machine_and_why_it_ended():
     found = profiling.measure({"a": nn.Identity(), "b": nn.Linear(3, 3)}, torch.zeros(2, 3), budget_s=0.1, threads=1)
     lines = found.table(base="a").splitlines()

@@ -1,15 +1,18 @@
 import dataclasses
 import errno
+import math
 import os
 import random
+import shutil
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from lightvit_lab import data, training
+from lightvit_lab import data, storage, training
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import saving
 
@@ -113,13 +116,13 @@ def test_a_kill_during_a_save_leaves_the_save_before(tmp_path, moment):
     path, saves = tmp_path / "run.pt", []
 
     def prepare():
-        def die(self, content):
+        def die(partial, path):
             saves.append(1)
             if len(saves) < 3:
-                return replace(self, content)
-            self.partial.write_bytes(content[: len(content) // 2] if moment == "half written" else content)
+                return publish(partial, path)
+            os.truncate(partial, partial.stat().st_size // (2 if moment == "half written" else 1))
             os.kill(os.getpid(), signal.SIGKILL)
-        replace, saving.Checkpoint._replace = saving.Checkpoint._replace, die
+        publish, storage.publish = storage.publish, die
     _killed(path, before=prepare)
     found, _, calls = _resumed(path)
     _require_same(found, _unbroken()[0])
@@ -231,20 +234,113 @@ def test_places_that_cannot_be_written_are_refused_before_the_first_step(tmp_pat
 def test_a_full_disk_warns_with_the_size_and_the_run_goes_on(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(saving.os, "fsync", full)
-    with pytest.warns(RuntimeWarning, match=r"No space left on device.: it takes 0.0 MiB, .* MiB are free. The run goes on"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(RuntimeWarning, match=r"No space left on device; .* MiB are free.; make room.* The run goes on"):
         weights, _, calls = _resumed(tmp_path / "run.pt")
     assert calls == STEPS and not list(tmp_path.iterdir())
+
+
+def _fit(path: Path, objective, model: nn.Module, **changes) -> training.History:
+    return training.fit(model, _pictures(), objective=objective, checkpoint=path, **{**RUN, **changes})
+
+
+def test_a_folder_that_is_deleted_under_way_is_made_anew_and_the_run_is_saved(tmp_path):
+    path = tmp_path / "runs" / "run.pt"
+    path.parent.mkdir()
+
+    class Deletes(_Objective):
+        def __call__(self, model, batch):
+            if self.calls == 10:
+                shutil.rmtree(path.parent)
+            return super().__call__(model, batch)
+
+    model = _model()
+    with pytest.warns(RuntimeWarning, match="the folder .*runs is gone, and is made anew"):
+        _fit(path, Deletes(), model)
+    saved = torch.load(path, weights_only=True)["state"]
+    assert saved["done"] == STEPS
+    _require_same(saved["model"], dict(model.state_dict()))
+
+
+def test_a_folder_that_becomes_a_file_under_way_warns_and_the_run_goes_on(tmp_path):
+    path = tmp_path / "runs" / "run.pt"
+    path.parent.mkdir()
+
+    class Blocks(_Objective):
+        def __call__(self, model, batch):
+            if self.calls == 10:
+                shutil.rmtree(path.parent)
+                path.parent.write_text("in the way")
+            return super().__call__(model, batch)
+
+    objective = Blocks()
+    with pytest.warns(RuntimeWarning, match="run.pt cannot be written .*The run goes on"):
+        _fit(path, objective, _model())
+    assert objective.calls == STEPS
+
+
+class _Spoils(_Objective):
+    """A finite loss whose slope is not a number at one step."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.step = step
+
+    def __call__(self, model, batch):
+        loss = super().__call__(model, batch)
+        if self.calls == self.step:
+            loss = loss + (next(model.parameters()).sum() * 0).sqrt()        # 0, with an infinite slope times 0
+        return loss
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_good_checkpoint_is_not_replaced_by_weights_that_are_not_numbers(tmp_path, optimizer):
+    path = tmp_path / "run.pt"
+    with pytest.warns(RuntimeWarning, match="run.pt is not written, since model 0.weight has .* not finite.*is kept as"):
+        with pytest.raises(LabError, match="the loss is nan at step 9"):
+            _seed_all(0)
+            _fit(path, _Spoils(8), _model(), optimizer=optimizer)
+    assert torch.load(path, weights_only=True)["state"]["done"] == 4
+    model, objective = _model(seed=99), _Spoils(step=0)       # the run without the spoilt step
+    _fit(path, objective, model, optimizer=optimizer)
+    _require_same(model.state_dict(), _unbroken(optimizer=optimizer)[0])
+    assert objective.calls == STEPS - 4
+
+
+def test_a_mask_of_infinities_and_a_frozen_weight_are_saved_and_nan_in_a_running_mean_is_not(tmp_path):
+    path, model = tmp_path / "run.pt", _model()
+    model[0].register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    _fit(path, _Objective(), model)
+    before = path.read_bytes()
+    file = saving.Checkpoint(path, {"model": saving.describe_model(model)})
+    spoilt = {**model.state_dict(), "1.running_mean": torch.full((4,), math.nan)}
+    with pytest.warns(RuntimeWarning, match="model 1.running_mean has 4 numbers that are not finite"):
+        file.write({"model": spoilt, "optimizer": {}})
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["pipe", "zip bomb", "no identity", "identity of another type"])
+def test_what_is_no_checkpoint_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "run.pt"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "zip bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("run/data.pkl", bytes(2**24))
+    else:
+        torch.save({"format": saving.FORMAT, "state": {}} | ({"identity": 3} if "another" in kind else {}), path)
+    with pytest.raises(LabError, match="run.pt is no (name that a file can get|checkpoint that can be read)"):
+        _resumed(path)
 
 
 def test_saving_on_its_own_measure_takes_under_two_percent(tmp_path, monkeypatch):
     clock, saves = [0.0], []
 
-    def slow(self, content):
+    def slow(caller, path, content, make_folder):
         clock[0] += 0.5
         saves.append(clock[0])
     monkeypatch.setattr(saving.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(saving.Checkpoint, "_replace", slow)
+    monkeypatch.setattr(storage, "write", slow)
     file = saving.Checkpoint(tmp_path / "run.pt", {})
     for step in range(1, 10_001):      # 500 s of steps
         clock[0] += 0.05

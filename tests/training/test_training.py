@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lightvit_lab import data, models, training
 from lightvit_lab.errors import LabError
@@ -35,6 +36,37 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
         training.fit(model, _pictures(), steps=5, batch_size=16, seed=seed, threads=1, progress=False)
         return model[1].weight
     assert torch.equal(weights(0), weights(0)) and not torch.equal(weights(0), weights(1))
+
+
+def _gradients(**settings) -> list[torch.Tensor]:
+    """The whole gradient, as one vector, that the optimizer is given at each of three steps."""
+    model, found = _linear(), []
+    hook = register_optimizer_step_pre_hook(
+        lambda *_: found.append(torch.cat([value.grad.flatten() for value in model.parameters()])))
+    try:
+        training.fit(model, _pictures(), steps=3, batch_size=16, lr=1e-9, threads=1, precision="float32",
+                     progress=False, **settings)
+    finally:
+        hook.remove()
+    return found
+
+
+def test_gradients_longer_than_clip_are_cut_to_it_and_keep_their_direction():
+    whole, clipped, left = _gradients(clip=None), _gradients(clip=0.05), _gradients(clip=1e3)
+    assert len(whole) == 3 and all(gradient.norm() > 0.1 for gradient in whole)
+    for gradient, cut, same in zip(whole, clipped, left, strict=True):
+        assert torch.allclose(cut, 0.05 * gradient / gradient.norm(), atol=1e-5)
+        assert torch.allclose(same, gradient, atol=1e-5)
+    assert torch.allclose(torch.stack(_gradients()).norm(dim=1), torch.stack(whole).norm(dim=1).clamp(max=1.0), atol=1e-4)
+
+
+def test_fit_leaves_the_model_ready_to_be_used_in_eval_mode_in_every_part():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Sequential(nn.Linear(192, 2)))
+    for validation in (None, _pictures(16)):
+        model.train()
+        training.fit(model, _pictures(), steps=2, batch_size=16, validation=validation, threads=1, precision="float32",
+                     progress=False)
+        assert [part.training for part in model.modules()] == [False] * 5
 
 
 def test_probing_the_threads_leaves_the_run_as_it_is():

@@ -125,6 +125,14 @@ def test_a_broken_file_is_a_message_in_the_box_and_whole_ones_beside_it_are_take
     assert box.message.value == ""
 
 
+def test_a_picture_that_unpacks_to_gigabytes_is_a_message_in_the_box(box):
+    bomb = encoded(Image.new("1", (13_312, 13_312)))
+    assert len(bomb) < 2**20
+    choose(box.upload, ("bomb.png", bomb))
+    assert "bomb.png cannot be read as a picture (it has 13312 x 13312 pixels" in box.message.value
+    assert len(box.picture.options) == 3
+
+
 def test_an_explainer_that_fails_is_a_message_too(model):
     def fails(*_):
         raise RuntimeError("no <gradient>")
@@ -169,7 +177,8 @@ def test_every_control_has_a_label(box):
 
 
 @pytest.mark.parametrize("pictures, explainers, expected", [
-    (PICTURES.images, None, "pictures=Tensor"), (PICTURES, {"rollout": class_attention}, "explainers rollout"),
+    (PICTURES.images[:2], None, "pictures=Tensor"), (PICTURES.images, None, "pictures=OnDemand"),
+    (PICTURES, {"rollout": class_attention}, "explainers rollout"),
     (PICTURES, {"none": None}, "explainers none")])
 def test_what_the_box_cannot_show_is_refused(model, pictures, explainers, expected):
     with pytest.raises(LabError, match=expected):

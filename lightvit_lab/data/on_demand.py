@@ -1,0 +1,99 @@
+"""`OnDemand`: a tensor of floats that are made of stored bytes when they are used, a slice's for the slice alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from ..errors import LabError
+
+# What is answered without making a float: sizes, type and place, and whether gradients are kept.
+_ABOUT = {Tensor.size, Tensor.dim, Tensor.numel, Tensor.nelement, Tensor.__len__, Tensor.element_size,
+          Tensor.is_floating_point, Tensor.is_complex}
+_ABOUT |= {getattr(Tensor, name).__get__ for name in (
+    "shape", "ndim", "dtype", "device", "layout", "is_cuda", "is_sparse", "requires_grad", "is_leaf",
+    "grad", "nbytes", "itemsize")}
+
+
+class OnDemand(Tensor):
+    """`make(stored)`, a float tensor with as many rows as `stored` (N, ...), made where its values are used.
+
+    `x[:8]`, `x[3]`, `x[[1, 2]]` and `x[:8, 0]` make only the rows asked for, as a tensor of their own: writing into it
+    changes nothing here. Any other use makes all rows, once, and is then what it would be of any tensor.
+    """
+
+    _stored: Tensor
+    _make: Callable[[Tensor], Tensor]
+    _made: Tensor | None
+
+    @staticmethod
+    def __new__(cls, stored: Tensor, make: Callable[[Tensor], Tensor]) -> OnDemand:
+        like = make(stored[:0])
+        shape = (len(stored), *like.shape[1:])
+        found = Tensor._make_wrapper_subclass(cls, shape, dtype=like.dtype, device=like.device)
+        found._stored, found._make, found._made = stored, make, None
+        return found
+
+    def made(self) -> Tensor:
+        """All rows, as an ordinary tensor, the same at each call."""
+        if self._made is not None:
+            return self._made
+        if torch.jit.is_tracing():              # what is made now would become a constant of the traced model
+            raise LabError("torch.jit.trace: pictures of a whole split are made as they are used, and a "
+                           "trace wants them ready; give some of them, pictures.inputs[:8]")
+        made = self._rows(self._stored)
+        if type(made) is Tensor:                # while a model is exported they are only shapes, which are not kept
+            self._made = made
+        return made
+
+    def _rows(self, stored: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():       # else they could not be trained on afterwards
+            return self._make(stored)
+
+    def _item(self, index: Any) -> Tensor:
+        """`self[index]`, of as few rows as can be told from the index."""
+        if self._made is not None:
+            return self._made[index]
+        first, *rest = index if isinstance(index, tuple) and index else (index,)
+        if _is_number(first):
+            return self._rows(self._stored[int(first)][None])[(0, *rest)]
+        if isinstance(first, slice):
+            return self._rows(self._stored[first])[(slice(None), *rest)]
+        if not rest and _is_list(first):
+            return self._rows(self._stored[first])
+        return self.made()[index]
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__getitem__ and isinstance(args[0], cls):
+            return args[0]._item(tree_map_only(cls, cls.made, args[1]))
+        if func in _ABOUT and args[0]._made is None:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **(kwargs or {}))
+        args, kwargs = tree_map_only(cls, cls.made, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """What comes here by another way than from Python, such as `torch.as_tensor`."""
+        args, kwargs = tree_map_only(cls, cls.made, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _is_number(index: Any) -> bool:
+    """Whether an index names one row."""
+    if isinstance(index, Tensor):
+        return not index.ndim and not index.is_floating_point() and index.dtype != torch.bool
+    return isinstance(index, int | numpy.integer) and not isinstance(index, bool)
+
+
+def _is_list(index: Any) -> bool:
+    """Whether an index names rows one by one: numbers, or one truth value for each row."""
+    if isinstance(index, Tensor | numpy.ndarray):
+        return index.ndim == 1
+    return isinstance(index, list | range) and all(isinstance(one, int | numpy.integer) for one in index)
