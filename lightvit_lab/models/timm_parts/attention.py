@@ -99,13 +99,6 @@ def plain_attention(caller: str, module: nn.Module) -> nn.Module:
                    'timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
 
 
-def attention_switches(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Modules that can fuse attention or write it out, and the switch's name: `fused` here, `fused_attn` in timm."""
-    for module in model.modules():
-        for name in ("fused", "fused_attn"):
-            if isinstance(getattr(module, name, None), bool):
-                yield module, name
-
 
 def gate_of(attention: nn.Module) -> nn.Linear | None:
     """The layer that makes a gate for what the heads mixed, None where there is none."""
