@@ -6,7 +6,6 @@ is timm's `Attention`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
