@@ -275,6 +275,22 @@ CALLS: dict[str, Call] = {
     "widgets.attention_views": Call(lambda model, given: widgets.attention_views(model, given.pictures)),
 }
 
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "merged": lambda: token_merging.merge_tokens(vit(), r=8, mode="tofu"),
+    "clustered": lambda: token_merging.merge_tokens(vit(), r=8, matching="clusters"),
+    **{method: lambda method=method: token_pruning.prune_tokens(vit(), 0.7, layers=(1, 2), method=method)
+       for method in token_pruning.METHODS},
+    "coarse to fine": lambda: coarse_to_fine.coarse_to_fine(vit(), 0.3),
+    "exits": exits, "halting": halting, "skipping": skipping,
+    "low rank": lambda: low_rank.factorize(vit(), rank=4),
+    "nystrom": lambda: low_rank_attention.replace_attention(vit(), "nystrom", rank=4),
+    "lightvit": lambda: models.create_model("lab_lightvit"), "cct": lambda: models.create_model("lab_cct"),
+    "cnn": lambda: models.create_model("lab_cnn"),
+}
+CALLS |= {f"training.evaluate of {kind}": Call(lambda model, given: training.evaluate(model, given.pictures), make)
+          for kind, make in KINDS.items()}
+CALLS |= {f"profiling.measure of {kind}": Call(
+    lambda model, given: profiling.measure({"one": model}, given.inputs, budget_s=0.05), make) for kind, make in KINDS.items()}
 # They read names, shapes and flags, ask whether a model will do, or rebuild one from a plan.
 LOOK = {
     "compression.magnitude", "compression.block_layers", "compression.apply_low_rank_attention",
