@@ -9,13 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+OF_TORCH = vars(nn.Module())      # names of what every module has
+
 
 def tensors(value: Any, name: str = "", depth: int = 6) -> Iterator[tuple[str, Tensor]]:
-    """All tensors in `value`, with the way to each: in modules, containers and the fields of objects of the library."""
+    """All tensors in `value`, with the way to each: in modules, containers and the fields of objects of the library.
+
+    In a module also those that it keeps as plain attributes, such as what its last forward pass chose.
+    """
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, nn.Module):
         yield from ((f"{name}.{part}", tensor) for part, tensor in [*value.named_parameters(), *value.named_buffers()])
+        for part, module in value.named_modules():
+            kept = {key: item for key, item in vars(module).items()
+                    if key not in OF_TORCH and not isinstance(item, nn.Module)}
+            for key, item in kept.items() if depth > 2 else ():
+                yield from tensors(item, f"{name}.{part}.{key}".replace("..", "."), 2)
     elif depth and isinstance(value, (list, tuple, set)):
         for position, item in enumerate(value):
             yield from tensors(item, f"{name}[{position}]", depth - 1)

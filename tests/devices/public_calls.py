@@ -21,7 +21,6 @@ from lightvit_lab.data import Pictures
 from lightvit_lab.distillation import distilling, response_distillation, seeing, stored_logits
 from lightvit_lab.dynamic import (block_skipping, choosing, coarse_to_fine, dynamicvit, early_exit, exit_calibration,
                                   exit_report, exit_rules, exit_training, token_halting, token_merging, token_pruning)
-from lightvit_lab.explain.relevance import attention_gradients
 from lightvit_lab.explain.sanity import draw_anew as drawn_anew
 from lightvit_lab.experiments import adaptive_depth, comparison, compression, difficulty, dynamic, faults, reading_attention, results
 from lightvit_lab.experiments import early_exit as exit_study
@@ -135,8 +134,10 @@ def restored(model: nn.Module, given: Given) -> nn.Module:
 def resumed(model: nn.Module, given: Given) -> Any:
     """A run that is scored and saved on the way, and taken up by another."""
     how = {**RUN, "checkpoint": given.folder / "run", "save_every": 1, "validation": given.pictures, "seed": 1}
+    with torch.inference_mode(False):
+        again = copy.deepcopy(model)
     found = training.fit(model, given.pictures, augment=("flip", "mixup"), **how)
-    training.fit(copy.deepcopy(model), given.pictures, augment=("flip", "mixup"), **how)
+    training.fit(again, given.pictures, augment=("flip", "mixup"), **how)
     return found
 
 
@@ -198,7 +199,7 @@ CALLS: dict[str, Call] = {
     "dynamic.with_rule": Call(lambda model, given: early_exit.with_rule(model, exit_rules.Confidence(0.5)), exits),
     "dynamic.every_logit": Call(lambda model, given: exit_calibration.every_logit(model, given.pictures), exits),
     "dynamic.exit_report": Call(lambda model, given: exit_report.exit_report(model, given.pictures), exits),
-    "dynamic.fine_tune": Call(lambda model, given: dynamicvit.fine_tune(model, given.teacher, given.pictures, **RUN),
+    "dynamic.fine_tune": Call(lambda model, given: dynamicvit.fine_tune(model, vit().eval(), given.pictures, **RUN),
                               dynamic_vit, trains=True),
     "dynamic.kept_patches": Call(lambda model, given: choosing.kept_patches(model, given.inputs), pruned),
     "dynamic.merge_tokens": Call(lambda model, given: token_merging.merge_tokens(model, r=8, faster_on=given.inputs,
@@ -239,7 +240,6 @@ CALLS: dict[str, Call] = {
     "experiments.symptoms": Call(lambda model, given: faults.symptoms(model, given.pictures)),
     "experiments.times": Call(lambda model, given: exit_study.times({"no exits": model.model, "exits": model}), exits),
     "experiments.tokens_kept": Call(lambda model, given: adaptive_depth.tokens_kept(model, given.pictures), halting),
-    "explain.attention_gradients": explained(attention_gradients),
     "explain.class_attention": explained(explain.class_attention),
     "explain.completeness_gap": Call(lambda model, given: explain.completeness_gap(
         model, given.inputs, torch.zeros(4, 32, 32), given.labels)),
@@ -275,6 +275,22 @@ CALLS: dict[str, Call] = {
     "widgets.attention_views": Call(lambda model, given: widgets.attention_views(model, given.pictures)),
 }
 
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "merged": lambda: token_merging.merge_tokens(vit(), r=8, mode="tofu"),
+    "clustered": lambda: token_merging.merge_tokens(vit(), r=8, matching="clusters"),
+    **{method: lambda method=method: token_pruning.prune_tokens(vit(), 0.7, layers=(1, 2), method=method)
+       for method in token_pruning.METHODS},
+    "coarse to fine": lambda: coarse_to_fine.coarse_to_fine(vit(), 0.3),
+    "exits": exits, "halting": halting, "skipping": skipping,
+    "low rank": lambda: low_rank.factorize(vit(), rank=4),
+    "nystrom": lambda: low_rank_attention.replace_attention(vit(), "nystrom", rank=4),
+    "lightvit": lambda: models.create_model("lab_lightvit"), "cct": lambda: models.create_model("lab_cct"),
+    "cnn": lambda: models.create_model("lab_cnn"),
+}
+CALLS |= {f"training.evaluate of {kind}": Call(lambda model, given: training.evaluate(model, given.pictures), make)
+          for kind, make in KINDS.items()}
+CALLS |= {f"profiling.measure of {kind}": Call(
+    lambda model, given: profiling.measure({"one": model}, given.inputs, budget_s=0.05), make) for kind, make in KINDS.items()}
 # They read names, shapes and flags, ask whether a model will do, or rebuild one from a plan.
 LOOK = {
     "compression.magnitude", "compression.block_layers", "compression.apply_low_rank_attention",
@@ -290,7 +306,8 @@ LOOK = {
 # They run inside a call of CALLS, where model and tensors lie already.
 INSIDE = {
     "compression.refit", "compression.scores", "compression.products",
-    "compression.record_activations", "compression.sizes", "explain.attention_relevance",
+    "compression.record_activations", "compression.sizes", "explain.attention_relevance", "explain.attention_gradients",
+    "dynamic.present_tokens", "dynamic.presence", "dynamic.drop_pictures",
     "explain.image_part", "explain.explaining", "explain.logits_of", "explain.recorded",
     "explain.refusing_reentrant", "profiling.joules_per_image", "profiling.peak_memory_mib",
     "profiling.splitting", "profiling.timed", "training.choose", "training.require_model",
@@ -299,7 +316,7 @@ PARTS = LOOK | INSIDE
 # Nothing is computed from pictures, or the reader's own code computes it, where the reader's tensors lie.
 ON_THE_PROCESSOR = {
     "checkpoint.save", "compression.apply_factors", "compression.replace_attention", "compression.sparsity",
-    "dynamic.add_exits", "dynamic.exit_macs", "dynamic.with_rule", "models.for_inference", "dynamic.add_halting", "dynamic.add_skipping", "dynamic.coarse_to_fine", "dynamic.prune_tokens",
-    "dynamic.source_map", "experiments.halted_macs", "experiments.linear_accuracy", "experiments.prune_at_random",
+    "distillation.see", "dynamic.add_exits", "dynamic.exit_macs", "dynamic.with_rule", "dynamic.add_halting",
+    "dynamic.add_skipping", "dynamic.coarse_to_fine", "dynamic.prune_tokens", "dynamic.source_map", "models.for_inference", "experiments.halted_macs", "experiments.linear_accuracy", "experiments.prune_at_random",
     "experiments.save_weights", "experiments.statistics_accuracy", "explain.centre_map", "explain.draw_anew",
     "explain.edge_map", "explain.record_attention", "profiling.count"}

@@ -76,7 +76,7 @@ def device_module() -> types.ModuleType:
     module.synchronize = lambda device=None: lab.synchronize()
     for name in ("pending", "synchronized", "operators", "refuse_float64"):
         setattr(module, name, getattr(lab, name))
-    module.manual_seed = module.manual_seed_all = lambda seed: lab.seed(seed)
+    module.manual_seed = module.manual_seed_all = lambda seed: lab.seed((seed + 2**63) % 2**64 - 2**63)   # as C++ has it
     module.get_rng_state = lambda device="lab": lab.random_state()
     module.set_rng_state = lambda state, device="lab": lab.set_random_state(state)
     return module

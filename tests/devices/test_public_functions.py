@@ -18,6 +18,7 @@ from torch import nn
 from lightvit_lab import data, explain
 from lightvit_lab.data import Pictures
 from lightvit_lab.experiments import compression, early_exit, reading_attention, results
+from lightvit_lab.runtime import running
 
 ROOMS = ("training", "profiling", "explain", "dynamic", "distillation", "compression", "checkpoint", "widgets", "experiments",
          "figures", "data", "exercises")
@@ -40,10 +41,10 @@ def public_functions() -> set[str]:
 
 
 def test_every_public_function_that_takes_a_model_has_a_call_here():
-    found = public_functions()
-    assert found - CALLS.keys() - PARTS == set(), "give each a small call in public_calls.CALLS"
-    assert PARTS - found == set() and CALLS.keys() - found - {"models.for_inference"} == set(), "gone from the library: take them out"
-    assert not PARTS & CALLS.keys()
+    found, called = public_functions(), {name.split(" ")[0] for name in CALLS}
+    assert found - called - PARTS == set(), "give each a small call in public_calls.CALLS"
+    assert PARTS - found == set() and called - found - {"models.for_inference"} == set(), "gone from the library: take them out"
+    assert not PARTS & called
 
 
 @pytest.fixture
@@ -87,10 +88,21 @@ def half_in_train_mode(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("context, mixed", [(torch.enable_grad, False), (torch.no_grad, True), (torch.inference_mode, True)],
-                         ids=["eval mode", "half in train mode, inside no_grad", "half in train mode, inside inference_mode"])
+WAYS = {     # name -> (context of the call, whether half of the model is in train mode, whether the device knows float64)
+    "eval mode": (torch.enable_grad, False, True),
+    "half in train mode, inside no_grad": (torch.no_grad, True, True),
+    "half in train mode, inside inference_mode": (torch.inference_mode, True, True),
+    "no float64": (torch.enable_grad, False, False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CALLS)
-def test_the_call_leaves_nothing_on_the_device_and_changes_nothing_it_was_given(name, context, mixed, given, lab):
+def test_the_call_leaves_nothing_on_the_device_and_changes_nothing_it_was_given(name, way, given, lab, monkeypatch):
+    context, mixed, has_float64 = WAYS[way]
+    if not has_float64:
+        monkeypatch.setattr(running, "WITHOUT_FLOAT64", {"lab"})      # as Apple's mps
+        lab.refuse_float64(True)
     call = CALLS[name]
     model = (call.make or public_calls.vit)().eval()
     model = half_in_train_mode(model) if mixed and not call.refuses_train_mode else model
