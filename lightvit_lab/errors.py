@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
-from collections.abc import Iterable, Sequence
+import numbers
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -24,21 +28,95 @@ def require_choice(caller: str, argument: str, value: Any, allowed: Iterable[Any
     raise LabError(f"{caller}: {argument}={value!r} is unknown.{hint} Give one of: {shown}")
 
 
-def require_range(caller: str, argument: str, value: Any, low: float, high: float = float("inf")) -> None:
-    """Raise LabError unless `value` is a number with low <= value <= high."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
-        limit = f"{low} <= {argument}" + (f" <= {high}" if high != float("inf") else "")
-        raise LabError(f"{caller}: {argument}={value!r}; give a number with {limit}")
+def number(value: Any) -> int | float | None:
+    """A number of any library (NumPy's, a tensor without axes) as Python's own; None if it is none, as True is none."""
+    if type(value) is int or type(value) is float:
+        return value
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def require_multiple(caller: str, argument: str, value: int, divisor: int, why: str) -> None:
-    """Raise LabError unless `value` is a positive multiple of `divisor`, naming the nearest values that are."""
-    require_range(caller, argument, value, 1)
+def require_range(caller: str, argument: str, value: Any, low: float, high: float = float("inf")) -> int | float:
+    """`value` as Python's own number. Raises LabError unless it is finite and low <= value <= high."""
+    found = number(value)
+    if found is None or not low <= found <= high or found == float("inf"):
+        raise LabError(f"{caller}: {argument}={value!r}; give a number with {_limit(argument, low, high)}")
+    return found
+
+
+def require_whole(caller: str, argument: str, value: Any, low: float = float("-inf"),
+                  high: float = float("inf")) -> int:
+    """`value`, a whole number of any type (10.0 is 10), as an int. Raises LabError unless low <= value <= high."""
+    found = number(value)
+    if found is None or found % 1 != 0:
+        limit = f" with {_limit(argument, low, high)}" if low > float("-inf") else ""
+        raise LabError(f"{caller}: {argument}={value!r}; give a whole number{limit}")
+    return int(require_range(caller, argument, found, low, high))
+
+
+def _limit(argument: str, low: float, high: float) -> str:
+    return f"{low} <= {argument}" + (f" <= {high}" if high != float("inf") else "")
+
+
+def plain_numbers(function: Callable[..., Any], caller: str | None = None) -> Callable[..., Any]:
+    """Decorator of public functions: they take numbers of any type, and see Python's own, which a recipe can hold.
+
+    What is annotated as int, or as a sequence of int, is a whole number (10.0 is 10); LabError refuses any other. Of a
+    class, it is its `__init__` that is decorated.
+    """
+    if isinstance(function, type):
+        function.__init__ = plain_numbers(function.__init__, caller or function.__name__)
+        return function
+    caller = caller or function.__qualname__.removesuffix(".__init__")
+    names = list(inspect.signature(function).parameters)
+    kinds = {name: kind.replace(" ", "").split("|") for name, kind in function.__annotations__.items()
+             if name != "return" and isinstance(kind, str) and _SOME_NUMBER.search(kind)}
+
+    @functools.wraps(function)
+    def taken(*arguments: Any, **keywords: Any) -> Any:
+        places = {name: place for place, name in enumerate(names) if place < len(arguments)}
+        changed = list(arguments)
+        for name, kind in kinds.items():
+            if name in keywords:
+                keywords[name] = _plain(caller, name, keywords[name], kind)
+            elif name in places:
+                changed[places[name]] = _plain(caller, name, arguments[places[name]], kind)
+        return function(*changed, **keywords)
+
+    return taken
+
+
+_SOME_NUMBER = re.compile(r"\b(int|float)\b")
+_SEVERAL = re.compile(r"(?:Sequence|tuple|list)\[(int|float)\b")
+
+
+def _plain(caller: str, argument: str, value: Any, kinds: list[str]) -> Any:
+    """One argument, annotated with `kinds`; left as it is where they do not say that it is a number."""
+    if "Tensor" in kinds and hasattr(value, "requires_grad"):
+        return value                            # it may have a gradient
+    found = number(value)
+    if found is not None and "float" in kinds:
+        return found
+    if (found is not None and "int" in kinds) or (value is not None and set(kinds) <= {"int", "None"}):
+        return require_whole(caller, argument, value)
+    several = next(filter(None, map(_SEVERAL.match, kinds)), None)
+    if several and (isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1):
+        found = [_plain(caller, f"{argument}[{place}]", one, [several[1]]) for place, one in enumerate(value)]
+        return tuple(found) if isinstance(value, tuple) else found
+    return value
+
+
+def require_multiple(caller: str, argument: str, value: Any, divisor: int, why: str) -> int:
+    """`value` as an int. Raises LabError unless it is a positive multiple of `divisor`, naming the nearest that are."""
+    value = require_whole(caller, argument, value, 1)
     if value % divisor:
         below, above = value // divisor * divisor, (value // divisor + 1) * divisor
         near = f"{above}" if below == 0 else f"{below} or {above}"
         raise LabError(f"{caller}: {argument}={value} is no multiple of {divisor} ({why}); give {near}")
+    return value
 
 
 def require_grid(caller: str, tokens: int, prefix: int, grid: Sequence[int] | None = None) -> tuple[int, int]:
@@ -46,9 +124,9 @@ def require_grid(caller: str, tokens: int, prefix: int, grid: Sequence[int] | No
 
     Raises LabError unless the patches form that grid.
     """
-    require_range(caller, "prefix", prefix, 0, tokens - 1)
+    prefix = require_whole(caller, "prefix", prefix, 0, tokens - 1)
     rows, columns = (math.isqrt(tokens - prefix),) * 2 if grid is None else grid
-    require_range(caller, "grid's rows", rows, 1)
+    rows, columns = require_whole(caller, "grid's rows", rows, 1), require_whole(caller, "grid's columns", columns, 1)
     if rows * columns != tokens - prefix:
         formed = "no square" if grid is None else f"no grid of {rows} x {columns}"
         raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form {formed}; give grid=(rows, columns), or "
@@ -78,3 +156,30 @@ def require_images(caller: str, images: Any, channels: int | None = None, size: 
     if size is not None and tuple(shape[2:]) != (size, size):
         raise LabError(f"{caller}: images are {shape[2]} x {shape[3]} pixels, the model takes {size} x {size}; "
                        f"resize them, or build the model with image_size={shape[2]}")
+
+
+def require_logits(caller: str, model: Any, logits: Any, labels: Any = None) -> Any:
+    """`logits`, what `model` made of a batch. Raises LabError unless they are (batch, classes) and fit the `labels` (N,).
+
+    The features of a model without a head (num_classes=0) are none.
+    """
+    name, shape = type(model).__name__, getattr(logits, "shape", None)
+    if shape is None or len(shape) != 2 or _is_headless(model):
+        made = f"a {type(logits).__name__}" if shape is None else f"{tuple(shape)}"
+        made = f"{made}, features without a head" if shape is not None and len(shape) == 2 else made
+        raise LabError(f"{caller}: {name} makes no logits (batch, classes), but {made}; give a model that ends in one head, "
+                       'for example models.create_model("lab_vit", num_classes=10), and without features_only')
+    if labels is not None and len(labels):
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0:
+            raise LabError(f"{caller}: the lowest label is {low}; labels count from 0")
+        if high >= shape[1]:
+            raise LabError(f"{caller}: labels run from {low} to {high}, and {name} makes {shape[1]} logits; labels are 0 to "
+                           f"{shape[1] - 1}. Create the model with num_classes={high + 1}")
+    return logits
+
+
+def _is_headless(model: Any) -> bool:
+    """Whether a model says of itself that it has no classes, as timm's say by num_classes=0."""
+    classes = getattr(model, "num_classes", None)
+    return type(classes) is int and classes == 0

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from .. import storage
 from ..errors import LabError, require_choice
+from ..runtime import file_path
+from ..runtime.wrapped import plain_name, unwrapped
+from ..models.transforming import shared_weights
 from ..storage import LARGEST, LARGEST_HEADER
 from . import recipes
 
@@ -23,7 +26,8 @@ PRECISIONS = ("as it is", "float16")
 def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is") -> str:
     """Write `model` to `path` and return the file's sha256; all of it or nothing.
 
-    `model` comes from `models.create_model` and any number of the lab's transforms, on whatever device.
+    `model` comes from `models.create_model` and any number of the lab's transforms, on whatever device; what its
+    modules share they share again when it is loaded.
     `precision="float16"` halves the file: floating-point tensors are rounded, and `load` gives them back as float32.
     Raises LabError for models whose recipe is not known or no longer fits, for arguments that JSON cannot hold, for
     numbers that float16 cannot hold, and where `path` cannot be written.
@@ -31,6 +35,7 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
     from safetensors.torch import save as encode
 
     require_choice("checkpoint.save", "precision", precision, PRECISIONS)
+    model = unwrapped(model)
     recipe, plans = _recipe_text(model)
     tensors = {name: storage.portable("checkpoint.save", name, value, precision == "float16")
                for name, value in model.state_dict().items()}
@@ -40,7 +45,7 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
     if (header := int.from_bytes(content[:8], "little")) > LARGEST_HEADER:
         raise LabError(f"checkpoint.save: names and recipe take {header:,} bytes, and load reads {LARGEST_HEADER:,} of "
                        "them; save a model of fewer plans")
-    storage.write("checkpoint.save", Path(path), content)
+    storage.write("checkpoint.save", file_path(path), content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -56,9 +61,9 @@ def load(path: str | os.PathLike) -> nn.Module:
         from .zoo import find
 
         path = find(str(path))
-    tensors, text = _read(Path(path))
+    tensors, text = _read(file_path(path))
     try:
-        return recipes.rebuild(recipes.parse(text), tensors)
+        return recipes.rebuild(recipes.parse(text), {plain_name(name): value for name, value in tensors.items()})
     except (ValueError, RecursionError) as error:       # LabError and json's own are ValueErrors
         raise LabError(f"checkpoint.load: {path} holds no model that can be made: {str(error)[:600]}. The file is of "
                        "another version of the lab, or was put together by hand; save the model anew") from error
@@ -70,6 +75,9 @@ def _recipe_text(model: nn.Module) -> tuple[str, bool]:
     if recipe is None:
         raise LabError(f"checkpoint.save: this {type(model).__name__} has no recipe to build it from; make models by "
                        "models.create_model(name, ...), which remembers name and arguments")
+    if shared := shared_weights(model, of_shared_modules=True):
+        plan = {"transform": "share_weights", "names": [list(names) for names in shared]}
+        recipe = {**recipe, "plans": [*(one for one in recipe.get("plans", []) if one != plan), plan]}
     try:
         text = json.dumps(recipe, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from .. import models, storage
 from ..errors import LabError
+from ..runtime import file_path
+from ..runtime.wrapped import plain_name
 
 WRAPPINGS = ("state_dict", "model")   # under these names training scripts keep the weights beside other things
 SHOWN = 4                             # names of each kind in an error
@@ -20,20 +22,21 @@ def import_official(source: str | os.PathLike | Mapping[str, Any], name: str | N
     """The model `name` with the published weights in `source`, strictly loaded, in eval mode.
 
     `source` is the path of a .pth, .pt or .ckpt file, or what is in it: a dict of tensors, bare or under "state_dict"
-    or "model", with or without "module." before the names. Without a name, the published LightViT of that width is
+    or "model", with or without what DataParallel, DistributedDataParallel and torch.compile
+    put into the names. Without a name, the published LightViT of that width is
     taken; the number of classes is that of the weights. Files are read with `weights_only=True`. Raises LabError if the
     file cannot be read so, or names and shapes are not those of the model.
     """
     weights = _unwrap(_read(source) if isinstance(source, (str, os.PathLike)) else source)
     name = name or _published_name(weights)
-    classes = {"num_classes": len(weights["head.weight"])} if "head.weight" in weights else {}
-    model = models.create_model(name, **classes)
+    model = models.create_model(name, **_classes(name, weights))
     _require_fit(name, model.state_dict(), weights)
     model.load_state_dict(weights)
     return model.eval()
 
 
 def _read(path: str | os.PathLike) -> Any:
+    path = file_path(path)
     if not storage.is_file(path):
         raise LabError(f"import_official: there is no file {storage.shown(path)!r}; nothing is "
                        "downloaded here, give the path of the file that the authors publish")
@@ -45,7 +48,7 @@ def _read(path: str | os.PathLike) -> Any:
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:
-    """The dict of tensors in `content`, without "module." before its names."""
+    """The dict of tensors in `content`, without what wrappers put into its names."""
     while isinstance(content, Mapping) and any(isinstance(content.get(key), Mapping) for key in WRAPPINGS):
         content = next(content[key] for key in WRAPPINGS if isinstance(content.get(key), Mapping))
     is_weights = isinstance(content, Mapping) and all(isinstance(value, Tensor) for value in content.values())
@@ -53,7 +56,26 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
         found = f"a dict with {_some(content)}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise LabError(f"import_official: found {found} where a dict of tensors is needed, bare or under "
                        f"{' or '.join(map(repr, WRAPPINGS))}; if it is under another name, give that part")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    return {plain_name(str(key)): value for key, value in content.items()}
+
+
+def _classes(name: str, weights: dict[str, Tensor]) -> dict[str, int]:
+    """The number of classes that the head of `weights` makes, as an argument; none where it has another name.
+
+    timm's models say what they call the last layer, or the last layers, and the lab's call it `head`.
+    """
+    try:
+        with torch.device("meta"):
+            about = getattr(models.create_model(name), "pretrained_cfg", {})
+    except LabError:
+        raise
+    except Exception:       # noqa: BLE001  some models look at values as they are made
+        about = getattr(models.create_model(name), "pretrained_cfg", {})
+    heads = about.get("classifier") or "head"
+    for head in (heads,) if isinstance(heads, str) else heads:
+        if (weight := weights.get(f"{head}.weight")) is not None and weight.ndim:
+            return {"num_classes": weight.shape[0]}
+    return {}
 
 
 def _published_name(weights: dict[str, Tensor]) -> str:

@@ -21,7 +21,7 @@ from .. import models
 from ..compression import low_rank, low_rank_attention, sparsity, structure
 from ..dynamic import block_skipping, coarse_to_fine, early_exit, token_halting, token_merging, token_pruning
 from ..errors import LabError, require_choice
-from ..models.transforming import Apply
+from ..models.transforming import Apply, apply_sharing
 from ..storage import parse_json
 
 TRANSFORMS: dict[str, Apply] = {
@@ -36,6 +36,7 @@ TRANSFORMS: dict[str, Apply] = {
     "exit_rule": early_exit.apply_exit_rule,
     "token_halting": token_halting.apply_halting,
     "block_skipping": block_skipping.apply_skipping,
+    "share_weights": apply_sharing,         # added by `save`
 }
 OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls", "feature_cfg",
               "kwargs_filter")           # beginnings of arguments by which timm fetches, reads files, or leaves meta

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_images
+from ..errors import LabError, plain_numbers, require_images
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, double, on_device
 
@@ -65,6 +65,7 @@ def require_calibration(caller: str, calibration: Calibration | None, labels: bo
     return inputs, given
 
 
+@plain_numbers
 def input_moments(model: nn.Module, inputs: Tensor, modules: Mapping[str, nn.Module], batch_size: int = 64
                   ) -> dict[str, Moments]:
     """Moments of what each of `modules` (parts of `model`) is given, in eval mode, over all tokens of `inputs`.

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ..errors import plain_numbers
 from ..models.timm_parts import attentions, block_names, head_shape, mlps, stream
 from .watching import products, sizes
 
@@ -22,6 +23,7 @@ NEED_INPUTS = (*NEED_LABELS, "activation")
 COMPARABLE = NEED_LABELS      # in units of the loss, so that layers compare as they are
 
 
+@plain_numbers
 def scores(model: nn.Module, part: str, importance: str, inputs: Tensor | None = None, labels: Tensor | None = None,
            power: int = 2) -> dict[str, Tensor]:
     """Layer -> scores, the higher the more it matters, in float32 on the CPU.
@@ -45,6 +47,7 @@ def scores(model: nn.Module, part: str, importance: str, inputs: Tensor | None =
     return {name: value.detach().float().cpu() for name, value in found.items()}
 
 
+@plain_numbers
 @torch.no_grad()
 def magnitude(model: nn.Module, part: str, power: int = 2) -> dict[str, Tensor]:
     """Layer -> norm of what goes with each unit: rows that make it, and columns that read it."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, number, plain_numbers, require_choice
 from ..models.transforming import Plan, transformed
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, double, on_device
@@ -29,6 +29,7 @@ __all__ = ["LowRankLinear", "apply_factors", "break_even", "factorize", "output_
 QKV = ("joint", "split", "per_head")
 
 
+@plain_numbers
 def factorize(model: nn.Module, rank: int | str | None = None, energy: float | None = None,
               calibration: Calibration | None = None, *, budget: float | None = None, qkv: str = "joint",
               layers: str | Sequence[str] | None = None) -> nn.Module:
@@ -161,8 +162,7 @@ def _require_one(rank: int | str | None, energy: float | None, budget: float | N
     if isinstance(rank, str):
         require_choice("factorize", "rank", rank, ["break-even"])
     for name, share in (("energy", energy), ("budget", budget)):
-        number = isinstance(share, int | float) and not isinstance(share, bool)
-        if share is not None and (not number or not 0 < share <= 1):
+        if share is not None and (number(share) is None or not 0 < share <= 1):
             raise LabError(f"factorize: {name}={share!r}; give a share with 0 < {name} <= 1, for example {name}=0.9")
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, plain_numbers, require_choice
 from ..models.timm_parts import AttentionParts, attention_modules, plain_attention, token_counts
 from ..models.transforming import Plan, transformed
 
@@ -49,6 +49,7 @@ class LowRankAttention(AttentionParts):
         return (query @ key.mT * self.scale).softmax(dim=-1) @ value
 
 
+@plain_numbers
 class LinformerAttention(LowRankAttention):
     """Keys and values are mixed over the tokens by one learned matrix, (rank, tokens), that starts as segment means."""
 
@@ -61,6 +62,7 @@ class LinformerAttention(LowRankAttention):
         return self.attend(query, self.means @ key, self.means @ value)
 
 
+@plain_numbers
 class NystromAttention(LowRankAttention):
     """The square is softmax(q k'^T) pinv(softmax(q' k'^T)) softmax(q' k^T); q' and k' are segments' means: landmarks.
 
@@ -87,6 +89,7 @@ class NystromAttention(LowRankAttention):
 METHODS: dict[str, type[LowRankAttention]] = {"linformer": LinformerAttention, "nystrom": NystromAttention}
 
 
+@plain_numbers
 def replace_attention(model: nn.Module, method: str = "linformer", rank: int = 16) -> nn.Module:
     """A copy of `model` with low-rank attention in every block, made of the trained one; train it on before use.
 
@@ -118,6 +121,7 @@ def apply_low_rank_attention(model: nn.Module, plan: Plan) -> nn.Module:
     return model
 
 
+@plain_numbers
 def segment_means(num_tokens: int, prefix: int, rank: int) -> Tensor:
     """(rank, num_tokens) weights, rows summing to 1: `prefix` tokens alone, then means of about equally long runs."""
     segment = prefix + torch.arange(num_tokens - prefix) * (rank - prefix) // (num_tokens - prefix)
@@ -125,6 +129,7 @@ def segment_means(num_tokens: int, prefix: int, rank: int) -> Tensor:
     return member / member.sum(dim=1, keepdim=True)
 
 
+@plain_numbers
 def pseudo_inverse(matrix: Tensor, iterations: int = ITERATIONS) -> Tensor:
     """Moore-Penrose inverse of positive matrices (..., n, n), by products alone (eq. 11 of arXiv 2102.03902).
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_multiple, require_range
+from ..errors import LabError, number, plain_numbers, require_multiple, require_range
 
 
+@plain_numbers
 class GroupedLinear(nn.Module):
     """(..., groups * rank) -> (..., out_features): each group of inputs makes an equal share of outputs, in order."""
 
@@ -25,6 +26,7 @@ class GroupedLinear(nn.Module):
         return outputs if self.bias is None else outputs + self.bias
 
 
+@plain_numbers
 class LowRankLinear(nn.Module):
     """Linear layer whose weight is up @ down, of at most `rank`: (..., in_features) -> (..., out_features).
 
@@ -55,11 +57,13 @@ class LowRankLinear(nn.Module):
 def require_rank(caller: str, rank: object, in_features: int, out_features: int) -> None:
     """Raise LabError unless `rank` is a whole number from 1 to the full rank of such a matrix."""
     full = min(in_features, out_features)
-    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= full:
+    found = number(rank)
+    if found is None or found % 1 or not 1 <= found <= full:
         raise LabError(f"{caller}: rank={rank!r}, where the matrix is {out_features} x {in_features}; give a whole "
                        f"number 1 <= rank <= {full}, below {break_even(out_features, in_features):.0f} to save")
 
 
+@plain_numbers
 def break_even(m: int, n: int) -> float:
     """m n / (m + n): the rank from which two factors of an (m, n) matrix cost as much as the matrix itself."""
     return m * n / (m + n)

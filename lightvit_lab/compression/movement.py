@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..data import Pictures
-from ..errors import LabError, require_range
-from ..models.transforming import copied, transformed
+from ..errors import LabError, number, plain_numbers, require_range
+from ..models.transforming import copied, require_own_weights, transformed
+from ..runtime.wrapped import require_unwrapped
 from ..training import Batch, fit
 from ..training.objectives import Objective, label_objective
 from .sparsity import apply_sparsity, share_of_zeros, weighted_layers
@@ -49,6 +50,7 @@ class Moving(nn.Module):
         self.steps += 1
 
 
+@plain_numbers
 @torch.inference_mode(False)      # scores made inside of it could never be trained
 def movement_prune(model: nn.Module, data: Pictures, ratio: float, steps: int, **settings: Any) -> nn.Module:
     """A copy of `model`, trained for `steps` steps on `data` while the share `ratio` of its blocks' weights goes.
@@ -57,9 +59,11 @@ def movement_prune(model: nn.Module, data: Pictures, ratio: float, steps: int, *
     model has its old shapes and parts. Raises LabError on ratios outside (0, 1), fewer than 10 steps, and models with
     zeros already.
     """
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < 1:
+    if number(ratio) is None or not 0 < ratio < 1:
         raise LabError(f"movement_prune: ratio={ratio!r}; give the share of weights to make zero, 0 < ratio < 1")
     require_range("movement_prune", "steps", steps, 10)
+    require_unwrapped("movement_prune", model)
+    require_own_weights("movement_prune", model)
     student = copied(model)
     layers = weighted_layers("movement_prune", student)
     _require_full(layers)

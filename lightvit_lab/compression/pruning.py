@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ..data import Pictures
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
 from ..models.timm_parts import attentions, block_names, mlps
 from ..models.transforming import transformed
 from ..training import evaluate
@@ -27,6 +27,7 @@ RIDGE = 1e-3
 _READS = {"mlp": "fc2", "heads": "proj", "head_width": "proj"}      # whose inputs go, so that it can make up for them
 
 
+@plain_numbers
 def prune_mlp(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None, *,
               budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
     """Remove at least the share `ratio` of the neurons of every MLP, or of those MLPs that a dict gives a ratio.
@@ -39,6 +40,7 @@ def prune_mlp(model: nn.Module, ratio: Ratio, importance: str = "magnitude", cal
     return _prune("mlp", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
 
 
+@plain_numbers
 def prune_heads(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
                 *, budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE
                 ) -> nn.Module:
@@ -46,6 +48,7 @@ def prune_heads(model: nn.Module, ratio: Ratio, importance: str = "magnitude", c
     return _prune("heads", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
 
 
+@plain_numbers
 def prune_head_width(model: nn.Module, ratio: Ratio, importance: str = "magnitude",
                      calibration: Calibration | None = None, *, budget: str = "layer", multiple_of: int = 1,
                      compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
@@ -57,6 +60,7 @@ def prune_head_width(model: nn.Module, ratio: Ratio, importance: str = "magnitud
     return _prune("head_width", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
 
 
+@plain_numbers
 def prune_embedding(model: nn.Module, ratio: float, importance: str = "magnitude",
                     calibration: Calibration | None = None, *, budget: str = "layer", multiple_of: int = 1,
                     compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
@@ -67,6 +71,7 @@ def prune_embedding(model: nn.Module, ratio: float, importance: str = "magnitude
     return _prune("embedding", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
 
 
+@plain_numbers
 def prune_blocks(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
                  *, budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE
                  ) -> nn.Module:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, number, plain_numbers, require_choice
 from ..models.transforming import Plan, transformed
 from .calibrating import Calibration, input_moments, require_calibration
 from .linear_layers import block_layers
@@ -26,6 +26,7 @@ PATTERNS = {"2:4": (2, 4)}       # zeros, and of how many that stand beside each
 BUDGETS = ("layer", "global")
 
 
+@plain_numbers
 def prune_weights(model: nn.Module, ratio: float | Mapping[str, float], importance: str = "magnitude",
                   calibration: Calibration | None = None, *, pattern: str | None = None, budget: str = "layer",
                   seed: int = 0) -> nn.Module:
@@ -196,9 +197,10 @@ def _ratios(layers: Mapping[str, nn.Module], ratio: float | Mapping[str, float])
 
 
 def _require_ratio(ratio: Any) -> float:
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < 1:
+    found = number(ratio)
+    if found is None or not 0 <= found < 1:
         raise LabError(f"prune_weights: ratio={ratio!r}; give the share of weights to make zero, 0 <= ratio < 1")
-    return ratio
+    return found
 
 
 def _require_together(ratio: Any, importance: str, pattern: str | None, budget: str) -> None:

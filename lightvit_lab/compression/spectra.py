@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from ..runtime.running import double
 from .calibrating import Moments
 from .low_rank_linear import break_even
@@ -68,6 +68,7 @@ class Spectrum:
         return (down / length).flatten(0, 1), (up * length.mT).flatten(0, 1), bias
 
 
+@plain_numbers
 @torch.no_grad()
 def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) -> Spectrum:
     """Singular values of a layer's weight, or with `moments` of the weight times a root of the inputs' covariance."""
@@ -101,6 +102,7 @@ def worthwhile(found: Spectrum) -> int:
     return int(even) if even > int(even) else int(even) - 1
 
 
+@plain_numbers
 def ranks_by_energy(spectra: Mapping[str, Spectrum], energy: float) -> dict[str, int]:
     """For each layer the least rank that keeps the share `energy` of its squared singular values."""
     found = {}
@@ -110,6 +112,7 @@ def ranks_by_energy(spectra: Mapping[str, Spectrum], energy: float) -> dict[str,
     return found
 
 
+@plain_numbers
 def ranks_by_budget(spectra: Mapping[str, Spectrum], budget: float) -> dict[str, int]:
     """For each layer a rank, full rank where it stays whole, so that the share `budget` of all parameters is left.
 

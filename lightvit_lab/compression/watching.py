@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError
+from ..errors import LabError, require_logits
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, on_device
 
@@ -48,7 +48,7 @@ def products(model: nn.Module, watched: Watched, inputs: Tensor, labels: Tensor)
         for images, answers in zip(inputs.split(FEW), labels.split(FEW)):
             images = as_input(model, images).detach().clone()
             logits = model(images.requires_grad_())     # all weights may be frozen
-            _require_classes(labels, logits.shape[1])
+            _require_classes(labels, require_logits("pruning", model, logits).shape[1])
             loss = F.cross_entropy(logits, answers.to(logits.device), reduction="sum")
             gradients = torch.autograd.grad(loss, [recorded[name][0] for name in watched])
             for name, gradient in zip(watched, gradients):

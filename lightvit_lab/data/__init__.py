@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
 from ..runtime import cache
 from ..storage import shown
 from . import cifar10, decoded, digits, fashion_mnist, flowers, folder, shapes
@@ -39,18 +39,21 @@ def chosen(default: str = "shapes") -> str:
     return name
 
 
+@partial(plain_numbers, caller="data.load")
 def load(name: str | Path = "shapes", split: str = "train", image_size: int = 32, count: int | None = None,
          seed: int = 0, level: str = "standard") -> Pictures:
-    """Load one split of a set, or of a folder `name/{train,test}/<class>/*.jpg`, shuffled by `seed`.
+    """Load one split of a set, or of a folder `name/{train,test}/<class>/**/*.jpg`, shuffled by `seed`.
 
     Pictures are resized to `image_size` x `image_size` pixels. `val` is a tenth of the training pictures, carved out
     with a fixed seed; nothing is chosen on `test`. `count` keeps the first so many, None all; of `shapes`, which are
-    drawn by `seed` at a `level`, there are as many as asked for. Raises LabError on unknown names and splits, on a
+    drawn by `seed` at a `level`, there are as many as asked for. What a folder holds beside pictures is counted in a
+    warning. Raises LabError on unknown names and splits, on a
     count that is too large, and where files are missing or broken (it names them).
     """
     folder_path = _folder_of("data.load", name)
     require_choice("data.load", "split", split, SPLITS)
     require_range("data.load", "image_size", image_size, 4, 1024)
+    require_range("data.load", "seed", seed, 0, 2**31)
     root()                      # a wrong LIGHTVIT_DATA is an error whatever the set
     if name == "shapes":
         pixels, labels, masks = shapes.read(split, image_size, count, seed, level)

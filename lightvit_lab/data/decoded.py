@@ -51,7 +51,7 @@ class Source:
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """What changes when one of the files does: of names, sizes and times. Raises LabError if one is missing."""
+    """What changes when one of the files does: of paths, sizes and times. Raises LabError if one is missing."""
     digest = hashlib.sha256()
     for file in files:
         try:
@@ -59,7 +59,7 @@ def fingerprint(files: Sequence[Path]) -> str:
         except OSError as error:
             raise LabError(f"data.load: {file} is missing ({error.strerror}); put a whole copy of the set there, or "
                            f"delete {file.parent}") from error
-        digest.update(f"{file.parent.name}/{file.name} {about.st_size} {about.st_mtime_ns}\n".encode())
+        digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 

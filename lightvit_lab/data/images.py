@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy
 import torch
@@ -22,8 +23,9 @@ LARGEST_FILE, MOST_PIXELS = 2**28, 2**26        # bytes of a file; 200 MB of col
 def decode(files: Iterable[tuple[str, bytes]], count: int, size: int) -> Tensor:
     """Decode `count` picture files, each (name, content), to bytes (count, 3, size, size), in their order.
 
-    The shorter side is resized to `size` and the centre cut out. Raises LabError that names a file
-    that is no picture, or has over MOST_PIXELS: a few kilobytes can unpack to gigabytes.
+    The shorter side is resized to `size` and the centre cut out. More than 8 bits a channel are scaled to 8, and what
+    is transparent lies on white, as viewers show it. Raises LabError that names a file that is no picture, or has over
+    MOST_PIXELS: a few kilobytes can unpack to gigabytes.
     """
     pixels = numpy.empty((count, 3, size, size), dtype=numpy.uint8)
     bar = tqdm(files, desc="decoding, once", total=count, delay=2, unit=" pictures", leave=False,
@@ -40,11 +42,84 @@ def _decode(name: str, content: bytes, size: int) -> NDArray[numpy.uint8]:
             if picture.width * picture.height > MOST_PIXELS:
                 raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than the "
                                  f"{MOST_PIXELS:,} that are unpacked; make it smaller")
+            depth = _depth(picture, content)
             upright = ImageOps.exif_transpose(picture) if picture.getexif() else picture
-            colour = upright.convert("RGB")
+            colour = in_colour(upright, depth)
         if colour.size != (size, size):
             colour = ImageOps.fit(colour, (size, size), Image.Resampling.BICUBIC)
         return numpy.asarray(colour)
     except Exception as error:      # Pillow's readers raise errors of many kinds on broken files
         raise LabError(f"data.load: {name} is no picture that can be read ({error}); delete it, or put a whole copy "
                        "there") from error
+
+
+class Depth(NamedTuple):
+    """What a picture's file says of its numbers: bits a channel, and whether 0 is white.
+
+    told: whether it is agreed which of them is white; of signed numbers and of 32 bits it is not
+    """
+
+    bits: int
+    zero_is_white: bool
+    told: bool
+
+
+def in_colour(picture: Image.Image, depth: Depth) -> Image.Image:
+    """The picture in mode RGB: 8 bits a channel, on a white ground where it is transparent.
+
+    Raises ValueError for numbers of which nobody has agreed which is white.
+    """
+    clear = picture.info.get("transparency")
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = numpy.asarray(picture)
+        colour = Image.fromarray(_eight_bits(values, picture.mode, depth)).convert("RGB")
+        return colour if clear is None else _on_white(colour, values == clear)
+    if clear is not None and picture.mode in ("1", "L", "RGB"):
+        return _on_white(picture.convert("RGB"), _is_entry(picture, clear, depth.bits))
+    if clear is None and not _has_alpha(picture):
+        return picture.convert("RGB")
+    above = (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+
+
+def _eight_bits(values: NDArray, mode: str, depth: Depth) -> NDArray[numpy.uint8]:
+    """Grey values of more than 8 bits, or floats from 0 to 1, as bytes."""
+    low, high, most = values.min(), values.max(), 1 if mode == "F" else 2**depth.bits - 1
+    if not depth.told or not 0 <= low <= high <= most:
+        raise ValueError(f"its numbers, of mode {mode}, run from {low} to {high}, and which of them is white is not "
+                         "told; save it with 8 or 16 bits a channel, or as floats from 0 to 1")
+    share = values.astype(numpy.float64) / most
+    return numpy.rint(255 * (1 - share if depth.zero_is_white else share)).astype(numpy.uint8)
+
+
+def _is_entry(picture: Image.Image, clear: int | tuple[int, ...], bits: int) -> NDArray[numpy.bool_]:
+    """Where a picture has the value `clear` that stands for transparent; PNG tells it in the bits of the file."""
+    values = numpy.asarray(picture.convert("L") if picture.mode == "1" else picture)
+    entry = numpy.atleast_1d(numpy.asarray(clear, dtype=numpy.int64))
+    if picture.mode == "1":
+        entry = 255 * (entry > 0)
+    else:       # as Pillow reads the pixels: of 16 bits the upper 8, of 2 and 4 bits in steps of 85 and 17
+        entry = entry >> 8 if bits == 16 else entry * 255 // (2**bits - 1)
+    return (values.reshape(*values.shape[:2], -1) == entry).all(-1)
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    entries = picture.palette.mode if picture.mode == "P" and picture.palette else ""
+    return picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or entries.endswith("A")
+
+
+def _on_white(picture: Image.Image, clear: NDArray[numpy.bool_]) -> Image.Image:
+    pixels = numpy.array(picture)
+    pixels[clear] = 255
+    return Image.fromarray(pixels)
+
+
+def _depth(picture: Image.Image, content: bytes) -> Depth:
+    """Read from the file, before Pillow turns the picture and forgets it."""
+    if picture.format == "PNG":
+        return Depth(content[24], False, True)
+    if picture.format != "TIFF":
+        return Depth(16 if picture.mode.startswith("I") else 8, False, True)
+    bits = picture.tag_v2.get(258, (8,))[0]                         # BitsPerSample
+    unsigned = picture.tag_v2.get(339, (1,))[0] in (1, 3)           # SampleFormat: whole or floating
+    return Depth(bits, picture.tag_v2.get(262) == 0, picture.mode == "F" or (unsigned and bits <= 16))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import plain_numbers
 from .on_demand import OnDemand
 
 
@@ -57,6 +58,7 @@ class Pictures:
         return values.mul(gain).sub_(shift)
 
 
+@plain_numbers
 def resize(pixels: Tensor, size: int) -> Tensor:
     """Bytes (N, C, h, w) -> bytes (N, C, size, size), bilinear with antialiasing, a few at a time."""
     if pixels.shape[-2:] == (size, size):

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import require_choice, require_range
+from ..errors import plain_numbers, require_choice, require_range
 
 OUTLINES = ("disc", "square", "triangle", "cross", "ring")
 TEXTURES = ("stripes", "checkerboard")
@@ -53,6 +54,7 @@ LEVELS = {
 }
 
 
+@partial(plain_numbers, caller="shapes")
 def read(split: str = "train", image_size: int = 32, count: int | None = None, seed: int = 0,
          level: str = "standard") -> tuple[Tensor, Tensor, Tensor]:
     """Draw pixels (N, 3, image_size, image_size) as bytes, labels (N,), and masks (N, image_size, image_size) as bool.

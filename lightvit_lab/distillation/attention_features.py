@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from ..training import Batch
 from .joining import FeaturePairs, Layers, Pairs, _require_maps, align, joined_maps, require_batch
 from .seeing import Seen, square_grid
@@ -70,6 +70,7 @@ def image_attention(weights: Tensor, prefix: int, size: tuple[int, int]) -> Tens
     return (both / total).unflatten(0, heads)
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class AttentionTransfer(FeaturePairs):
     """`attention_transfer_loss` of layers of any two networks: image tokens are laid out as maps."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..data import Pictures
 from ..errors import LabError, require_range
 from ..runtime.running import as_input, cast, in_mode, on_device
+from ..runtime.wrapped import unwrapped
 from ..training import Batch, History, fit
 from ..training.processes import Team
 from ..training.randomness import same_states_afterwards
@@ -58,6 +59,8 @@ def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures, object
     teacher, student and objectives do not fit together.
     """
     _require(objectives, settings)
+    student = unwrapped(student)
+    teacher = unwrapped(teacher) if isinstance(teacher, nn.Module) else teacher
     run = {**_DEFAULTS, **settings}
     require_length(run["epochs"], run["steps"], run["batch_size"], len(data), Team().count)
     require_pictures(data)
@@ -106,14 +109,13 @@ class _Sum:
             self.live.precision = found["teacher_precision"]
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        pair = getattr(model, "module", model)      # DistributedDataParallel wraps it
         needs = _needs(value for _, value in self.objectives)
         teacher = self.live.see(batch, *needs["teacher"])
-        student = see(pair.student, batch.inputs, *needs["student"], call=model)
+        student = see(model.student, batch.inputs, *needs["student"], call=model)
         terms = {}
         with cast("float32", batch.inputs.device):     # what was seen is float32: losses too
             for place, (name, objective) in enumerate(self.objectives):
-                term = pair.parts[str(place)] if str(place) in pair.parts else objective
+                term = model.parts[str(place)] if str(place) in model.parts else objective
                 terms[name] = objective.weight * term(student, teacher, batch)
         logits = student.logits if student.token_logits is None else (student.logits + student.token_logits) / 2
         return sum(terms.values()), logits, terms

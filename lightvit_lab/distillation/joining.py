@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import LabError, require_range
+from ..errors import LabError, number, require_range
 from .seeing import Seen
 
 Layers = int | tuple[int, ...]   # 0-based blocks or stages, also from the end: -1 is the last
@@ -30,10 +30,12 @@ class Pairs:
         name = type(self).__name__
         require_range(name, "weight", self.weight, 0)
         for field in ("student_layer", "teacher_layer"):
-            found = _tuple(getattr(self, field))
-            if not found or not all(isinstance(layer, int) and not isinstance(layer, bool) for layer in found):
-                raise LabError(f"{name}: {field}={getattr(self, field)!r}; give a whole number, from 0, or from the "
-                               "end as -1, or a tuple of such")
+            found = _tuple(given := getattr(self, field))
+            if not found or any(number(layer) is None or number(layer) % 1 for layer in found):
+                raise LabError(f"{name}: {field}={given!r}; give a whole number, from 0, or from the end as -1, or a "
+                               "tuple of such")
+            plain = tuple(int(number(layer)) for layer in found)
+            object.__setattr__(self, field, plain if isinstance(given, tuple) else plain[0])
         if len(_tuple(self.student_layer)) != len(_tuple(self.teacher_layer)):
             raise LabError(f"{name}: student_layer={self.student_layer!r} and teacher_layer={self.teacher_layer!r} "
                            "make no pairs; give as many layers of one as of the other")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import require_range
+from ..errors import plain_numbers, require_range
 from ..training import Batch
 from ..training.randomness import generator_for
 from .joining import FeaturePairs, Layers, joined_tokens, require_same
@@ -122,6 +122,7 @@ class LiftedLastLayer(_Mimicking):
         return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, wide))
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class DeepGeneration(FeaturePairs):
     """ViTKD's second half: a share `masked` of the student's tokens is hidden, the teacher's made from the rest.
@@ -145,6 +146,7 @@ class DeepGeneration(FeaturePairs):
         return Generated(self, [Generator(*width) for width in widths])
 
 
+@plain_numbers
 class Generator(nn.Module):
     """Tokens (B, N, width) of a square grid and which are hidden (B, N) -> tokens (B, N, wide), guessed."""
 

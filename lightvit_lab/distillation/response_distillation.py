@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
 from ..training import Batch, label_loss
 from .response_losses import (
     decoupled_loss, decoupled_parts, deit_loss, dist_loss, divergence, hard_target_loss, require_temperature,
@@ -22,6 +22,7 @@ __all__ = ["Correlation", "Decoupled", "DistillationToken", "HardTargets", "Labe
            "smooth_labels", "soft_target_loss", "standardize"]
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class Labels:
     """What the labels say; those of mixed pictures by their shares. The one objective that needs no teacher."""
@@ -36,6 +37,7 @@ class Labels:
         return label_loss(student.logits, batch, self.smoothing)
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class SoftTargets:
     """`soft_target_loss`; of `standardized` logits, or annealed: evenly to `final_temperature` at step `steps`."""
@@ -70,6 +72,7 @@ class SoftTargets:
         return soft_target_loss(ours, theirs, self.temperature_at(batch.step))
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class HardTargets:
     """`hard_target_loss`."""
@@ -80,6 +83,7 @@ class HardTargets:
         return hard_target_loss(_taught(student), teacher.logits)
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class PerSample:
     """Soft targets at `sharpness_temperatures`, times the product of both (Dynamic Temperature, arXiv 2404.12711)."""
@@ -96,6 +100,7 @@ class PerSample:
         return (own * other * divergence(ours / own, theirs / other)).mean()
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class DistillationToken:
     """`deit_loss`, which has the labels in it: give no `Labels` beside. The student needs a distillation token."""
@@ -120,6 +125,7 @@ class DistillationToken:
                          self.temperature)
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class Decoupled:
     """`decoupled_loss`; of mixed pictures, that of both labels by their shares."""
@@ -137,6 +143,7 @@ class Decoupled:
                                                              self.temperature))
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class Correlation:
     """`dist_loss`."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, number, plain_numbers, require_choice, require_range
 
 LEAST = 1e-6        # the lowest temperature: below it logits overflow
 
@@ -113,6 +113,7 @@ def sharpness_temperatures(student: Tensor, teacher: Tensor, temperature: float 
     return tuple(2 * temperature * one / sum(sharpness) for one in sharpness)
 
 
+@plain_numbers
 def smooth_labels(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
     """Labels (B,) -> (B, classes): 1 - smoothing for the label, and smoothing shared out equally among all classes.
 
@@ -149,7 +150,8 @@ def _require_pair(caller: str, student: Tensor, teacher: Tensor) -> None:
 
 def require_temperature(caller: str, value: float, name: str = "temperature") -> None:
     """Raise LabError unless `value` is a number > 0."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not LEAST <= value < math.inf:
+    found = number(value)
+    if found is None or not LEAST <= found < math.inf:
         shown = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise LabError(f"{caller}: {name}={shown}; give a number > 0: 1 leaves the probabilities as they are, 4 "
                        "is usual, and the higher it is, the more the unlikely classes count")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_range
+from ..errors import LabError, require_logits, require_range
 from ..models import timm_parts
 from ..runtime.hooks import Hook, hooked
 
@@ -72,6 +72,8 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     found.prefix = timm_parts.num_prefix_tokens(model) if tokens else 0
     if isinstance(logits, tuple):
         logits, found.token_logits = logits[0], logits[1].float()
+    if not isinstance(logits, Tensor) or logits.ndim != 2:      # features of a model without a head may be wanted
+        require_logits("distill", model, logits)
     found.logits = logits.float()
     return found
 

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 
 from .. import storage
 from ..data import Pictures
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_logits, require_range
+from ..runtime import file_path
 from ..runtime.running import on_device
 from ..training import Batch
 from ..training.augment import AUGMENTATIONS, Batches, batch_order
@@ -45,7 +46,7 @@ class StoredLogits:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+        self.path = file_path(path)
         self.made_for, self._tensors, digest = _read(self.path)
         self.identity = f"stored logits {digest[:16]} of {self.made_for['teacher']}"
         self.num_classes, self.nbytes = self.made_for["num_classes"], self.path.stat().st_size
@@ -73,6 +74,7 @@ class StoredLogits:
         return Seen(values.to(batch.inputs.device))
 
 
+@plain_numbers
 def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *, steps: int | None = None,
                  epochs: float = 1, batch_size: int = 64, seed: int = 0, augment: tuple[str, ...] = (),
                  top_k: int | None = None, progress: bool = True, teacher_precision: str = "auto") -> StoredLogits:
@@ -89,10 +91,10 @@ def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *,
     _require_run(data, run, top_k)
     made_for = {**_describe(data, run, _steps(data, run)), "steps": _steps(data, run), "teacher": live.identity,
                 "top_k": top_k}
-    if team.is_main and not _is_there(Path(path), made_for):
+    if team.is_main and not _is_there(file_path(path), made_for):
         with on_device(teacher) as place:
-            tensors, classes = _answers(live, data, made_for, progress, place, Path(path))
-        _write(Path(path), {**made_for, "num_classes": classes, "precision": live.precision}, tensors)
+            tensors, classes = _answers(live, data, made_for, progress, place, file_path(path))
+        _write(file_path(path), {**made_for, "num_classes": classes, "precision": live.precision}, tensors)
     team.same(None)                 # the others wait for the file
     return StoredLogits(path)
 
@@ -103,7 +105,7 @@ def _answers(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], progre
     batches = Batches(data, made_for["batch_size"], made_for["seed"], tuple(made_for["augment"]), place)
     first = batches(1)
     live.prepare(first.inputs, data, made_for)
-    said, top_k = live.see(first).logits, made_for["top_k"]
+    said, top_k = require_logits("store_logits", live.model, live.see(first).logits, data.labels), made_for["top_k"]
     classes = said.shape[1]
     require_range("store_logits", "top_k", 1 if top_k is None else top_k, 1, classes)
     each = sum(value.nbytes for value in _pack(said, top_k, 1).values())

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..training import Batch
 from ..training.randomness import generator_for
 from .joining import FeaturePairs, Layers, joined_tokens, require_batch
@@ -62,6 +62,7 @@ def _cosines(features: Tensor) -> Tensor:
     return torch.einsum("ijd,kjd->ijk", ways, ways)
 
 
+@plain_numbers
 def manifold_loss(student_tokens: Tensor, teacher_tokens: Tensor, samples: int = 192, *, intra: float = 1.0,
                   inter: float = 1.0, sampled: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     """How alike tokens (B, N, D) are to each other, by cosine, to student and teacher: three squared differences.
@@ -87,6 +88,7 @@ def _difference(student: Tensor, teacher: Tensor) -> Tensor:
     return (student @ student.transpose(-2, -1) - teacher @ teacher.transpose(-2, -1)).square().mean()
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class Similarity(FeaturePairs):
     """`similarity_loss` of the image tokens, or maps, of layers of any two networks; a process sees its slice."""
@@ -98,6 +100,7 @@ class Similarity(FeaturePairs):
                    ) / len(self.pairs)
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class Relational(FeaturePairs):
     """`relational_loss` of the mean image token, or the mean of the map, of layers of any two networks."""
@@ -110,6 +113,7 @@ class Relational(FeaturePairs):
                                    self.angle) for one, other in self.pairs) / len(self.pairs)
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class Manifold(FeaturePairs):
     """`manifold_loss` of image tokens, on the coarser grid of both; what is drawn follows from the step and `seed`."""

@@ -15,6 +15,7 @@ from ..data import Pictures
 from ..errors import LabError, require_choice
 from ..training import Batch
 from ..runtime.running import as_input, cast, native_bfloat16
+from ..runtime.wrapped import unwrapped
 from ..training.probing import GAIN, PRECISIONS
 from .seeing import Seen, see
 
@@ -29,6 +30,7 @@ class LiveTeacher:
 
     def __init__(self, model: nn.Module, precision: str = "auto"):
         require_choice("distill", "teacher_precision", precision, PRECISIONS)
+        model = unwrapped(model)
         if any(module.training for module in model.modules()):
             raise LabError(f"distill: the teacher, {type(model).__name__}, is in train mode, where dropout changes "
                            "what it says and batch norm goes on learning; call teacher.eval()")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..models.timm_parts import WrappedBlock, reads_class_token, require_plain_blocks, require_plain_vit
 from ..models.transforming import Plan, transformed
 from ..runtime.hooks import Hook, hooked
@@ -67,6 +67,7 @@ class SkipBlock(WrappedBlock):
         return tokens.index_copy(0, index, self.block(tokens[index]))
 
 
+@plain_numbers
 def add_skipping(model: nn.Module, layers: Sequence[int], start: float = 3.0) -> nn.Module:
     """A copy of `model` whose 0-based blocks `layers` have a gate, which at first says the same to all pictures.
 
@@ -92,6 +93,7 @@ def apply_skipping(model: nn.Module, plan: Plan) -> nn.Module:
     return model
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class SkipObjective:
     """The labels' loss, and `weight` times (share of pictures that go through gated blocks - `share`)^2."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..models.timm_parts import (HeldBlock, ScoredAttention, embed_patches, gather_tokens, plain_blocks,
                                  reads_class_token_alone, token_counts)
 from ..models.transforming import Plan, transformed
@@ -48,6 +48,10 @@ class CoarseToFine(nn.Module):
         self.patch_embed, self.cls_token, self.pos_embed = model.patch_embed, model.cls_token, model.pos_embed
         self.blocks = nn.ModuleList(WatchedBlock(block) for block in model.blocks)
         self.norm, self.head = model.norm, model.head
+
+    def no_weight_decay(self) -> set[str]:
+        """The learned tables, which no optimizer shall treat as matrices."""
+        return {"cls_token", "pos_embed"}
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training:
@@ -105,14 +109,15 @@ def by_region(tokens: Tensor) -> Tensor:
     return tokens.unflatten(1, (side, 2, side, 2)).transpose(2, 3).flatten(1, 2).flatten(2, 3)
 
 
+@plain_numbers
 def coarse_to_fine(model: nn.Module, threshold: float, keep_ratio: float = 0.5) -> CoarseToFine:
     """`model` (the lab's ViT, timm's ViT or DeiT), copied, looking first at a picture of half the size.
 
     Pictures whose largest probability is at least `threshold`, in [0, 1], are answered at once; of the others the share
     `keep_ratio`, in (0, 1], of the regions is looked at in small patches. A threshold of 1, which nothing reaches,
     gives every picture both looks; 0 gives none a second. Choose it on pictures held out, by what `looks` says of them.
-    Raises LabError on other numbers, on models without class token or whose head reads more than it, and on an
-    uneven grid of patches.
+    Raises LabError on other numbers, on models without class token or whose head reads more than it, on models for
+    pictures of any size, and on an uneven grid of patches.
     """
     plan = {"transform": "coarse_to_fine", "threshold": threshold, "keep_ratio": keep_ratio}
     return transformed(model, plan, apply_coarse_to_fine)
@@ -128,6 +133,7 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
     count, prefix = token_counts(caller, model)
     plain_blocks(caller, model)
     _require_head(caller, model)
+    _require_one_size(caller, model)
     side = round((count - prefix) ** 0.5)
     table: Any = getattr(model, "pos_embed", None)
     if side % 2 or side * side != count - prefix or table is None or table.shape[1] != count:
@@ -135,6 +141,14 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
                        "square grid of patches and a place for each token, for example one for pictures of 224 px in "
                        "patches of 16")
     return CoarseToFine(model, threshold, keep_ratio)
+
+
+def _require_one_size(caller: str, model: nn.Module) -> None:
+    embedding = getattr(model, "patch_embed", None)
+    if getattr(model, "dynamic_img_size", False) or getattr(embedding, "dynamic_img_pad", False) or (
+            not getattr(embedding, "strict_img_size", True)):
+        raise LabError(f"{caller}: this {type(model).__name__} takes pictures of any size, and its regions are those of "
+                       "one size; give a model made without dynamic_img_size and dynamic_img_pad")
 
 
 def _require_head(caller: str, model: nn.Module) -> None:

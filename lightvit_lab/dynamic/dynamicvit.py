@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
 from ..models.vision_transformer import initialise_linear
 from ..runtime.hooks import Hook, hooked
@@ -138,6 +138,7 @@ class PredictingBlock(WatchingBlock):
         masks.append(F.gumbel_softmax(logits, hard=True)[..., 0] * before)
 
 
+@plain_numbers
 @dataclass
 class KeepingObjective:
     """What DynamicViT pays for, an objective of `training.fit`; weights as published.
@@ -153,12 +154,11 @@ class KeepingObjective:
     tokens: float = 0.5
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        pair = getattr(model, "module", model)                 # DistributedDataParallel wraps it
-        logits, features = _seen(pair, model, batch.inputs)
+        logits, features = _seen(model, model, batch.inputs)
         with on_device(self.teacher, place=batch.inputs.device):     # where `fit` has put it before
             inputs = as_input(self.teacher, batch.inputs)
             wanted_logits, wanted = _seen(self.teacher, self.teacher, inputs)
-        blocks = predictors(pair)
+        blocks = predictors(model)
         masks = blocks[0].decisions.masks
         terms = {"labels": label_loss(logits, batch),
                  "ratio": self.ratio * ratio_loss(masks, [block.share for block in blocks]),
@@ -188,6 +188,7 @@ def predictors(model: nn.Module) -> list[PredictingBlock]:
     return found
 
 
+@plain_numbers
 def fine_tune(model: nn.Module, teacher: nn.Module, data: Pictures, ratio: float = 2.0, kl: float = 0.5,
               tokens: float = 0.5, **settings: Any) -> History:
     """Train `model`, of `prune_tokens(teacher, ..., method="dynamicvit")`, in place; `teacher` keeps all tokens.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from ..models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token, require_plain_vit,
                                  token_counts)
 from ..models.transforming import Plan, transformed
@@ -152,6 +152,7 @@ def _gathered(left: list[tuple[Tensor, Tensor, int]]) -> Left:
     return Left(torch.cat([logits for _, logits, _ in left])[order], exits[order])
 
 
+@plain_numbers
 def add_exits(model: nn.Module, layers: Sequence[int], rule: Rule | None = None) -> EarlyExitViT:
     """A copy of `model` with an exit behind each of the 0-based blocks `layers`, made of its own norm and head.
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import Pictures
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_logits, require_range
 from ..models.transforming import copied
 from ..runtime.running import as_input, on_device
 from .early_exit import EarlyExitViT, require_exits
@@ -24,13 +24,16 @@ MOST_THRESHOLDS = 200
 TEMPERATURES = torch.logspace(-1, 1, 81, device="cpu")       # 0.1 to 10, six percent apart
 
 
+@plain_numbers
 def every_logit(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> Tensor:
     """Logits of all exits for all pictures, (exits + 1, N, classes), on the CPU: what rules are calibrated on."""
     require_pictures("every_logit", model, data, batch_size)
     with on_device(model):
         found = [torch.stack(model(as_input(model, data.batch(index)[0]), every=True)).float().cpu()
                  for index in torch.arange(len(data)).split(batch_size)]
-    return torch.cat(found, dim=1)
+    logits = torch.cat(found, dim=1)
+    require_logits("every_logit", model, logits[-1], data.labels)
+    return logits
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def trade_off(model: EarlyExitViT, data: Pictures, kind: str = "confidence") -> 
     return sorted(points, key=lambda point: point.mean_macs)
 
 
+@plain_numbers
 def calibrate_rule(model: EarlyExitViT, data: Pictures, accuracy: float | None = None, mean_macs: float | None = None,
                    kind: str = "confidence") -> Point:
     """The cheapest rule of at least `accuracy` on `data`, or the most accurate of at most `mean_macs`: give one.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_logits, require_range
 from ..profiling import count
 from ..runtime.running import as_input, on_device
 from ..training import Score, wilson_interval
@@ -59,6 +59,7 @@ class ExitReport:
         """Pictures that left at each exit."""
         return tuple(self.exits.bincount(minlength=len(self.macs)).tolist())
 
+    @plain_numbers
     def left_at(self, exit: int) -> Tensor:
         """Which pictures left at `exit`, from 0: their places in the set, the surest first."""
         require_choice("left_at", "exit", exit, range(len(self.macs)))
@@ -75,6 +76,7 @@ class ExitReport:
         return "\n".join([*lines, f"expected calibration error {self.reliability.error:.3f}"])
 
 
+@plain_numbers
 def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> ExitReport:
     """Run `model` on all of `data`, pictures really leaving by its rule, and say what became of each.
 
@@ -87,12 +89,14 @@ def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) ->
             logits, exits = model.leave(as_input(model, data.batch(index)[0]))
             left.append((logits.float().cpu(), exits.cpu()))
     logits, exits = (torch.cat(parts) for parts in zip(*left))
+    require_logits("exit_report", model, logits, data.labels)
     sure, right = confidence(logits), logits.argmax(1) == data.labels
     score = Score(right.float().mean().item(), *wilson_interval(int(right.sum()), len(right)), len(right))
     return ExitReport(exits, sure, right, exit_macs(model, tuple(data.batch(torch.arange(1))[0].shape[1:])), score,
                       reliability(sure, right))
 
 
+@plain_numbers
 def reliability(sure: Tensor, right: Tensor, bins: int = BINS) -> Reliability:
     """Bins of confidences (N,) in [0, 1] against whether they were `right` (N,)."""
     require_range("reliability", "bins", bins, 1)
@@ -116,6 +120,7 @@ class _UpTo(nn.Module):
         return next(logits for place, logits in enumerate(self.model.each(inputs)) if place == self.place)
 
 
+@plain_numbers
 def exit_macs(model: EarlyExitViT, input_size: tuple[int, int, int] = (3, 224, 224)) -> tuple[int, ...]:
     """MACs of one picture (channels, height, width) that leaves at each exit; the end, with all exits, comes last."""
     require_exits("exit_macs", model)

@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, number, plain_numbers, require_choice, require_whole
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class Confidence:
     """Leave where the largest probability reaches `threshold` (as in BranchyNet, arXiv 1709.01686, by entropy)."""
@@ -26,7 +27,7 @@ class Confidence:
 
     def __post_init__(self) -> None:
         given = self.threshold
-        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
+        if number(given) is None or not 0 <= given <= 1:
             raise LabError(f"Confidence: threshold={given!r}; a probability is 0 <= threshold <= 1, and more is "
                            "reached by no picture. early_exit.with_rule(model, None) lets all pass")
 
@@ -35,6 +36,7 @@ class Confidence:
         return confidence(seen[-1]) >= self.threshold
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class Patience:
     """Leave where the last `agree` exits name the same class (PABEE, arXiv 2006.04152); 1 leaves at the first exit."""
@@ -43,8 +45,7 @@ class Patience:
     name: ClassVar[str] = "patience"
 
     def __post_init__(self) -> None:
-        if type(self.agree) is not int or self.agree < 1:
-            raise LabError(f"Patience: agree={self.agree!r}; give a whole number of exits, agree >= 1")
+        require_whole("Patience", "agree", self.agree, 1)
 
     def leaves(self, seen: Sequence[Tensor]) -> Tensor:
         """(B,): whether so many exits agree."""

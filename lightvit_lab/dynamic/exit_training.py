@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..training import Batch, History, fit, label_loss
 from .early_exit import EarlyExitViT, require_exits
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class ExitObjective:
     """Mean over the exits of the labels' loss, and `teach` times the mean divergence of the early ones from the end.

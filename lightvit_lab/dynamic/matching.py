@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, require_choice, require_whole
 
 MODES = ("weighted", "mean", "max", "prune", "mlerp")
 NEIGHBOURS = 5       # by whose distances a token's density is told
@@ -118,7 +118,7 @@ def cluster_matching(metric: Tensor, r: int, protected: int = 1, neighbours: int
     the closest centre. The first `protected` tokens stay apart, in front; centres keep their order. Raises LabError.
     """
     r = _require("cluster_matching", metric, r, protected, max(0, metric.shape[1] - protected - 1))
-    require_range("cluster_matching", "neighbours", neighbours, 1)
+    neighbours = require_whole("cluster_matching", "neighbours", neighbours, 1)
     if not r:
         return _untouched(metric)
     distance = _distances(metric[:, protected:])
@@ -182,12 +182,8 @@ def _require(caller: str, metric: Tensor, r: int, protected: int, limit: int) ->
     if metric.ndim != 3:
         raise LabError(f"{caller}: metric has shape {tuple(metric.shape)}; give (batch, tokens, dim), such as the keys "
                        "of attention, their mean over heads: keys.mean(1)")
-    for name, value in (("r", r), ("protected", protected)):
-        if type(value) is not int:
-            raise LabError(f"{caller}: {name}={value!r}; give a whole number of tokens")
-    require_range(caller, "r", r, 0)
-    require_range(caller, "protected", protected, 0, metric.shape[1])
-    return min(r, limit)
+    require_whole(caller, "protected", protected, 0, metric.shape[1])
+    return min(require_whole(caller, "r", r, 0), limit)
 
 
 def _require_tokens(caller: str, tokens: Tensor, wanted: int) -> None:

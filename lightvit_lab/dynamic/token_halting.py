@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..models.timm_parts import (embed, finish, has_class_token, masked_block, reads_class_token,
                                  require_plain_blocks, require_plain_vit)
 from ..models.transforming import Plan, transformed
@@ -142,6 +142,7 @@ def _regrouped(groups: Iterable[Group], prefix: int) -> list[Group]:
     return [Group(*(torch.cat(parts) for parts in zip(*found))) for found in by_length.values()]
 
 
+@plain_numbers
 def add_halting(model: nn.Module, start: float = 0.02) -> HaltingViT:
     """A copy of `model` whose tokens halt; at first each block adds `start`, 0 < start < 1, to every token's sum.
 
@@ -164,6 +165,7 @@ def apply_halting(model: nn.Module, plan: Plan) -> HaltingViT:
     return halting
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class HaltingObjective:
     """The labels' loss; `ponder` times the mean depth of tokens; `prior` times the divergence from halting at `depth`.

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_whole
 from ..models.timm_parts import plain_blocks, reads_class_token, token_counts
 from ..models.transforming import Plan, transformed
 from ..profiling import Ratio, measure
@@ -31,6 +31,7 @@ SCHEDULES = ("constant", "decreasing")
 _ME = "merge_tokens"
 
 
+@plain_numbers
 def merge_tokens(model: nn.Module, r: int | Sequence[int], proportional_attention: bool = True, *,
                  schedule: str = "constant", mode: str | Sequence[str] = "weighted", matching: str = "bipartite",
                  restore: bool | None = None, faster_on: Tensor | None = None, budget_s: float = 2.0) -> nn.Module:
@@ -78,6 +79,7 @@ def apply_merging(model: nn.Module, plan: Plan) -> nn.Module:
     return model
 
 
+@plain_numbers
 def spread_r(r: int | Sequence[int], depth: int, schedule: str = "constant") -> list[int]:
     """r of each of `depth` blocks: as given where `r` is a sequence, else by `schedule`; deeper blocks may clamp it.
 
@@ -127,6 +129,7 @@ def source_map(model: nn.Module) -> Tensor:
     return places.to(home_of(model))
 
 
+@plain_numbers
 def time_ratio(model: nn.Module, merged: nn.Module, inputs: Tensor, budget_s: float = 2.0) -> Ratio:
     """Time of `merged` over time of `model` on `inputs`, measured in turns; merging pays where all of it is below 1."""
     found = measure({"whole": model, "merged": merged}, inputs, budget_s=budget_s)
@@ -158,7 +161,4 @@ def _modes(mode: str | Sequence[str] | None, depth: int) -> list[str]:
 
 
 def _whole(name: str, value: object) -> int:
-    if type(value) is not int:
-        raise LabError(f"{_ME}: {name}={value!r}; give a whole number of tokens, or one for each block, such as 8")
-    require_range(_ME, name, value, 0)
-    return value
+    return require_whole(_ME, name, value, 0)

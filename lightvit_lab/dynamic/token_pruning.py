@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, plain_numbers, require_choice
 from ..models.timm_parts import (HeldBlock, ScoredAttention, gather_tokens, has_class_token, plain_blocks,
                                  reads_class_token, token_counts)
 from ..models.transforming import Plan, transformed
@@ -57,6 +57,7 @@ def select_tokens(tokens: Tensor, scores: Tensor, kept: Tensor, prefix: int = 1,
     return torch.cat(parts, dim=1)
 
 
+@plain_numbers
 def prune_tokens(model: nn.Module, keep_ratio: float | Sequence[float], layers: Sequence[int], method: str = "evit",
                  fuse: bool = True, lengths: str = "grouped") -> nn.Module:
     """A copy of `model` (the lab's ViT, timm's ViT or DeiT) that drops image tokens in the blocks `layers`, 0-based.

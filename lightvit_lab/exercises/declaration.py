@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Mistake:
     stronger: str
 
 
+@plain_numbers
 @dataclass(frozen=True)
 class Exercise:
     """One exercise. Its id is "<stem>.<name>", the stem being that of its page and of the file that declares it.

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, plain_numbers, require_choice
 from . import messages, record
 from .comparison import describe, difference
 from .declaration import Exercise, Mistake
@@ -42,6 +42,7 @@ def check(exercise_id: str, answer: Any) -> CheckResult:
     return result
 
 
+@plain_numbers
 def examine(exercise: Exercise, answer: Any, seed: int | None = None) -> CheckResult:
     """Try an answer on an exercise, and leave no trace; a new `seed` is taken at each call unless one is given."""
     if _unfinished(answer):

@@ -14,7 +14,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
+from ..errors import number as as_number
 from .boxes import box_style, inline
 
 _CONTROL = ("font:inherit;color:inherit;background:transparent;border:1px solid currentColor;border-radius:3px;"
@@ -104,6 +105,7 @@ class Prediction:
         return f'{question}<form hidden style="margin:.3em 0 0">{fieldset}{commit}</form>'
 
 
+@plain_numbers
 def predict(question: str, answer: float | str, *, unit: str = "", choices: list[str] | None = None,
             tolerance: float | None = None, explain: str = "") -> Prediction:
     """Ask for a guess before the answer is seen.
@@ -131,9 +133,10 @@ def _number(caller: str, argument: str, value: Any) -> int | float:
     """A finite Python number out of a number, or a tensor or array of one element."""
     if hasattr(value, "item") and math.prod(value.shape) == 1:
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    found = as_number(value)
+    if found is None or not math.isfinite(found):
         raise LabError(f"{caller}: {argument}={value!r}; give a finite number")
-    return value
+    return found
 
 
 def _shown(number: float) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_images, require_multiple, require_range
+from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range
 from ..models import timm_parts
 from ..runtime.hooks import Hook, hooked
 from ..runtime.wrapped import unwrapped
@@ -26,6 +26,7 @@ from .passes import explaining, logits_of, parts, pass_size, shown
 from .relevance import REENTRANT, Target
 
 
+@plain_numbers
 def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None, steps: int = 32,
                          baseline: float = 0.0, progress: bool = True) -> Tensor:
     """Gradients along the straight line from `baseline` to the picture, times the way: (batch, height, width), signed.
@@ -44,6 +45,7 @@ def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None
     return torch.cat(maps).sum(dim=1).detach().to(inputs)
 
 
+@plain_numbers
 def deep_lift(model: nn.Module, inputs: Tensor, target: Target = None, baseline: float = 0.0) -> Tensor:
     """A caution, not a method for these models: captum's DeepLift, summed over channels, (batch, height, width).
 
@@ -79,6 +81,7 @@ def grad_cam(model: nn.Module, inputs: Tensor, target: Target = None, layer: nn.
     return torch.cat(found)[:, 0].detach().to(inputs)
 
 
+@plain_numbers
 def occlusion(model: nn.Module, inputs: Tensor, target: Target = None, patch_size: int = 4, stride: int | None = None,
               baseline: float = 0.0, progress: bool = True) -> Tensor:
     """By how much the target's logit falls when a patch is covered with `baseline`.
@@ -101,6 +104,7 @@ def occlusion(model: nn.Module, inputs: Tensor, target: Target = None, patch_siz
     return pixels[:, ::patch_size, ::patch_size] if stride == patch_size else pixels
 
 
+@plain_numbers
 def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_size: int = 4, samples: int = 512,
                 seed: int = 0, baseline: float = 0.0, progress: bool = True) -> Tensor:
     """Shapley values of patches, from `samples` random coalitions, signed.
@@ -130,6 +134,7 @@ def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_s
     return torch.cat(found).to(inputs).unflatten(1, (rows, columns))
 
 
+@plain_numbers
 def completeness_gap(model: nn.Module, inputs: Tensor, attribution: Tensor, target: Target = None,
                      baseline: float = 0.0) -> Tensor:
     """How far a map is from summing to what the target's logit gained over `baseline`, as a share of it; (batch,).

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
 from .passes import explaining, logits_of, pass_size
 from .relevance import Target
 from .scoring import at_resolution, require_maps
@@ -38,6 +38,7 @@ class Curves:
         return _area(self.deletion)
 
 
+@plain_numbers
 def insertion_deletion(model: nn.Module, inputs: Tensor, maps: Tensor, target: Target = None, steps: int = 16,
                        baseline: str = "mean", seed: int = 0) -> Curves:
     """The target's probability after each of `steps` equal helpings of pixels, the most important first.

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import LabError, require_grid
+from ..errors import LabError, plain_numbers, require_grid
 from .rollout import require_square_maps
 
 
+@plain_numbers
 def attention_distance(maps: Sequence[Tensor], prefix: int = 1, grid: tuple[int, int] | None = None) -> Tensor:
     """Mean distance in patches between a looking patch and those it looks at, weighted by attention: (blocks, heads).
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..errors import LabError, require_choice, require_images, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_images, require_range
 from ..runtime.running import as_input
 from ..runtime.wrapped import unwrapped
 from .curves import insertion_deletion
@@ -60,6 +60,7 @@ class Localization:
         return {"count": self.count, "chance": round(self.chance, 4), "thresholds": self.thresholds, "scores": scores}
 
 
+@plain_numbers
 def localize(model: nn.Module, pictures: Any, explainers: Mapping[str, Callable[..., Tensor]], target: Target = None,
              batch_size: int = 32, seed: int = 0, steps: int = 16, progress: bool = True) -> Localization:
     """Score every explainer, name -> (model, inputs, target) -> (batch, rows, columns), by all `MEASURES`.

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..errors import plain_numbers
 from ..models import timm_parts
 from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import unwrapped
@@ -14,6 +15,7 @@ from .relevance import Target, relevance
 from .rollout import require_square_maps, rollout
 
 
+@plain_numbers
 def class_attention(model: nn.Module, inputs: Tensor, target: Target = None, block: int = -1) -> Tensor:
     """The attention to each patch, in one block, of what the head reads, heads averaged: (batch, rows, columns).
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..errors import LabError, require_images
+from ..errors import LabError, require_images, require_logits
 from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import unwrapped
 from .relevance import Target, refusing_reentrant, require_target
@@ -52,7 +52,7 @@ def explaining(caller: str, model: nn.Module, inputs: Tensor, target: Target, sl
 
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """(batch, classes), in passes of bounded size."""
-    return torch.cat([model(part) for part in inputs.split(pass_size(inputs))])
+    return torch.cat([require_logits("explain", model, model(part)) for part in inputs.split(pass_size(inputs))])
 
 
 def pass_size(inputs: Tensor) -> int:

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import require_images, require_range
+from ..errors import plain_numbers, require_images, require_range
 from ..runtime.running import cast
 from .relevance import Target
 
 
+@plain_numbers
 def random_map(seed: int = 0, patch_size: int = 4) -> Callable[..., Tensor]:
     """An explainer that draws a number in [0, 1) for each patch: (batch, height / patch_size, width / patch_size).
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, plain_numbers, require_choice, require_logits
 from ..models import timm_parts
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, cast, on_device
@@ -33,6 +33,7 @@ class Passage(NamedTuple):
     mixed: Tensor     # (B, N, heads * head_dim), part of the graph
 
 
+@plain_numbers
 def relevance(model: nn.Module, inputs: Tensor, target: Target = None, rule: str = "attention") -> Tensor:
     """How much each first token bears on each last one, for the class `target`; (batch, N, N), a row for a last one.
 
@@ -59,6 +60,7 @@ def propagate(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
     return flow
 
 
+@plain_numbers
 def attention_gradients(model: nn.Module, inputs: Tensor, target: Target = None
                         ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Attention weights of every block, the gradients of the target's logit by them, (batch, heads, N, N) each, and the
@@ -72,7 +74,7 @@ def attention_gradients(model: nn.Module, inputs: Tensor, target: Target = None
     with (on_device(model, grad=True, precision="float32") as place, hooked(hooks),
           refusing_reentrant("relevance", model)):
         logits = model(as_input(model, inputs.detach().clone()).to(place).requires_grad_())
-        classes = require_target("relevance", target, logits)
+        classes = require_target("relevance", target, require_logits("relevance", model, logits))
         score = logits.gather(1, classes[:, None]).sum()
         _require_graph(model, passages)
         slopes = torch.autograd.grad(score, [passage.mixed for passage in passages])

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
 from ..runtime.running import cast
 
 FUSIONS = ("mean", "max", "min")
 
 
+@plain_numbers
 def rollout(maps: Sequence[Tensor], fusion: str = "mean", discard_ratio: float = 0.0,
             head_weights: Sequence[float] | Tensor | None = None) -> Tensor:
     """Attention multiplied through all blocks, (batch, N, N): row i says of which first tokens the last token i is made.

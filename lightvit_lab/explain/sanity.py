@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime.running import as_input, double, home_of
 from ..runtime.wrapped import unwrapped
 from .passes import explaining
@@ -46,6 +46,7 @@ class Sanity:
         return f"{self.name}: {verdict} (rank correlation {last:.2f} after all were drawn anew)"
 
 
+@plain_numbers
 def sanity_check(explainer: Explainer, model: nn.Module, inputs: Tensor, target: Target = None, seed: int = 0,
                  limit: float = 0.5) -> Sanity:
     """Compare the maps of `model` with those of a copy whose weights are drawn anew: head, last block, ..., everything.

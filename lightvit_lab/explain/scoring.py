@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime.running import double
 
 MEND_MASKS = 'give masks (batch, height, width), as data.load("shapes", "test").masks'
 
 
+@plain_numbers
 def at_resolution(maps: Tensor, rows: int, columns: int) -> Tensor:
     """Maps (batch, r, c) on a grid of `rows` x `columns`: every pixel takes the value of the cell its centre is in.
 
@@ -58,6 +59,7 @@ def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
     return (mass * masks).sum(dim=(1, 2)) / mass.sum(dim=(1, 2))
 
 
+@plain_numbers
 def best_iou(maps: Tensor, masks: Tensor, levels: int = 100) -> tuple[Tensor, float]:
     """Overlap of {map >= threshold} with the mask, intersection over union, (batch,), and the threshold.
 

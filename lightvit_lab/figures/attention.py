@@ -14,13 +14,14 @@ import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from ..errors import LabError, require_grid, require_images, require_range
+from ..errors import LabError, plain_numbers, require_grid, require_images, require_range
 from .display import COLOURS, style
 from .pictures import _BARE, pictures_and_maps, to_bytes
 
 _UNIT = "times a fair share"
 
 
+@plain_numbers
 def rollout_by_depth(image: Tensor, flows_by_depth: Sequence[Tensor], prefix: int = 1,
                      grid: tuple[int, int] | None = None) -> go.Figure:
     """Of what the class token is made after 1, 2, ... blocks: one small map a block, on one scale, in fair shares.
@@ -46,6 +47,7 @@ def rollout_by_depth(image: Tensor, flows_by_depth: Sequence[Tensor], prefix: in
     return figure.update_layout(height=160 * lines + 90, margin=dict(l=5, r=5, t=30, b=70), coloraxis=_scale(found))
 
 
+@plain_numbers
 def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
                  grid: tuple[int, int] | None = None) -> go.Figure:
     """Where the class token looks in every block (rows) and head (columns), on one scale, in fair shares.
@@ -116,6 +118,7 @@ def attention_distance(distances: Tensor, unit: str = "patches") -> go.Figure:
     return figure.update_yaxes(title=f"mean attention distance ({unit})", rangemode="tozero")
 
 
+@plain_numbers
 def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor,
                   grid: tuple[int, int] | None = None) -> go.Figure:
     """What each global token of LightViT takes from where, and where it is handed back to: two rows a picture.

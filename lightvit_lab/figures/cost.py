@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
 
-from ..errors import require_choice, require_range
+from ..errors import plain_numbers, require_choice, require_range
 from ..profiling.estimates import Estimate, estimate_vit
 from .axes import Axis, across, chart, decades, legend, line, look, short, upward, x_ticks, y_ticks
 from .card import Card, card, chooser, require_finding, slider, table
@@ -27,6 +27,7 @@ _TICKS = {"image_size": (32, 64, 128, 256, 512), "dim": (64, 128, 256, 512)}
 Sizes = Mapping[str, int]
 
 
+@plain_numbers
 def cost_explorer(finding: str, *, image_size: int = 224, patch_size: int = 16, dim: int = 192, depth: int = 12,
                   num_classes: int = 1000) -> Card:
     """Cost of a plain ViT against resolution, patch size and width, in a page without a kernel, from given sizes on.

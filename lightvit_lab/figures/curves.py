@@ -7,9 +7,11 @@ from itertools import accumulate
 
 import plotly.graph_objects as go
 
+from ..errors import plain_numbers
 from .display import style
 
 
+@plain_numbers
 def loss_curves(losses: Mapping[str, Sequence[float]], smooth: int = 9) -> go.Figure:
     """Training loss of one or more runs over steps; a running mean over `smooth` steps takes out the noise of batches."""
     figure = go.Figure()

@@ -17,7 +17,7 @@ from importlib.resources import files
 import torch
 from torch import Tensor
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from .atlas import Atlas, Maps, Place
 from .gather import atlas
 from .overlay import OPACITY, QUERY, SCALE, beside, gradient, limits, picture_uri, shown
@@ -55,6 +55,7 @@ class Explorer:
                 f'<script type="application/json">{data}</script></div><script>{_script()}</script>')
 
 
+@plain_numbers
 def explorer(images: Tensor, captions: Sequence[str], finding: str, *, attention: Sequence[Tensor] = (),
              flows: Mapping[str, Tensor] | None = None, grids: Mapping[str, Tensor] | None = None, prefix: int = 1,
              grid: tuple[int, int] | None = None) -> Explorer:

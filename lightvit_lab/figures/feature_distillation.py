@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from .display import style
 
 _ACROSS = 2   # matrices in a row: two are legible on a phone
@@ -45,6 +45,7 @@ def similarity_matrices(matrices: Mapping[str, Tensor], groups: Sequence[str], u
                                 margin=dict(l=5, r=5, t=40, b=70))
 
 
+@plain_numbers
 def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure:
     """Which share of a layer's energy no features of a smaller width reach: a line a layer, over the width.
 

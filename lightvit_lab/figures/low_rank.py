@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from .compression import error_bars
 from .display import style
 from .efficiency import _logarithmic
@@ -50,6 +50,7 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[st
     return figure.update_layout(height=230 * rows + 60 + top, margin=dict(t=top), legend=legend)
 
 
+@plain_numbers
 def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
     """Relative output error over the rank: `errors[label][i]` are those of all layers at `ranks[i]`.
 
@@ -100,6 +101,7 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str, whole: tup
                                 margin=dict(t=20 + _TITLES * len(lines)))
 
 
+@plain_numbers
 def time_over_rank(ranks: Sequence[int], macs: Sequence[float], times: Sequence[tuple[float, float, float]]
                    ) -> go.Figure:
     """What two thin layers cost over their rank, as shares of the whole layer's: MACs, and times (share, low, high).

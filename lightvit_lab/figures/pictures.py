@@ -10,17 +10,19 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from ..errors import require_multiple, require_range
+from ..errors import plain_numbers, require_multiple, require_range
 
 _BARE = dict(showticklabels=False, ticks="", showgrid=False, showline=False)
 
 
+@plain_numbers
 def to_bytes(image: Tensor, scale: int = 1) -> numpy.ndarray:
     """(3, H, W) in [0, 1] -> bytes (H * scale, W * scale, 3), each pixel blown up to scale x scale."""
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+@plain_numbers
 def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
     """One picture (3, H, W) in [0, 1], cut up: its patches apart on the left, in reading order as a sequence on the right."""
     require_multiple("patch_sequence", "image height", image.shape[-2], patch_size, f"patches of {patch_size} pixels")
@@ -56,6 +58,7 @@ def _numbers(places: list[tuple[float, float]]) -> go.Scatter:
     return go.Scatter(x=x, y=y, mode="text", text=[str(i) for i in range(len(places))], hoverinfo="skip", textfont_size=11)
 
 
+@plain_numbers
 def gallery(images: Tensor, captions: Sequence[str], columns: int = 4) -> go.Figure:
     """Pictures (N, 3, H, W) in [0, 1] in a grid, each under its caption, one word a line: legible on a phone."""
     require_range("gallery", "number of pictures", len(images), 1, 64)

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from .attention import head_gallery
 from .compression import Row, error_bars, score
 from .display import COLOURS, style
@@ -48,6 +48,7 @@ def _sensitivity(rows: Sequence[Row], layers: Sequence[str], index: int, ratio: 
                       hovertemplate=f"%{{text}}, {ratio:.0%} removed: %{{y:.1f}} %<extra></extra>")
 
 
+@plain_numbers
 def pruned_heads(image: Tensor, block_maps: Sequence[Tensor], pruned: Sequence[tuple[int, int]], prefix: int = 1,
                  grid: tuple[int, int] | None = None) -> go.Figure:
     """`head_gallery` of the whole model with a frame around the heads, (block, head) from 0, that pruning took.

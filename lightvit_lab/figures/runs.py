@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from .axes import BOTTOM, GLYPHS, TOP, Axis, across, chart, even, legend, line, look, upward, x_ticks, y_ticks
 from .card import Card, card, require_finding, slider, table
 from .curves import running_mean
@@ -32,6 +32,7 @@ class Runs(NamedTuple):
         return max(len(loss) for loss in self.losses.values())
 
 
+@plain_numbers
 def training_explorer(losses: Mapping[str, Sequence[float]], scores: Mapping[str, Points] | None = None, *,
                       finding: str, stretch: int = 1, smooth: int = 9, result: HasOrigin | None = None) -> Card:
     """Training loss of some runs to smooth and read step by step in a page without a kernel; validation beside it.

@@ -10,7 +10,7 @@ import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from ..errors import LabError, require_grid, require_images
+from ..errors import LabError, plain_numbers, require_grid, require_images
 from .compression import error_bars
 from .display import style
 from .low_rank import _TITLES, _above
@@ -20,6 +20,7 @@ Band = tuple[float, float, float]              # middle, low, high
 _MOST = 6                                      # pictures side by side: more are too small on a phone
 
 
+@plain_numbers
 def merged_regions(images: Tensor, places: Sequence[Tensor], grid: tuple[int, int] | None = None) -> go.Figure:
     """Pictures whose patches merge: borders between tokens above, each token in its mean colour below, a step a block.
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from PIL import Image
 from torch import Tensor
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from .compression import _folded, error_bars
 from .display import style
 from .distillation import _legend_below
@@ -24,6 +24,7 @@ _ACROSS = 3                                # pictures in a row: more are too sma
 _PALE, _WHITE = 0.15, 232                  # how much of a dropped patch is still seen, on which grey
 
 
+@plain_numbers
 def kept_by_block(images: Tensor, kept: Sequence[Tensor], labels: Sequence[str], patch_size: int) -> go.Figure:
     """Pictures (P, 3, H, W) in [0, 1] with the patches that are gone greyed out; a slider goes from choice to choice.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any, NamedTuple
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, plain_numbers, require_choice
 from ..survey import published
 from .card import Card, card, chooser, require_finding
 from .display import HasOrigin
@@ -32,6 +32,7 @@ class Compared(NamedTuple):
     top1: float | None = None
 
 
+@plain_numbers
 def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = None, *, finding: str,
                    first: str | None = None, second: str | None = None, image_size: int = 224,
                    result: HasOrigin | None = None) -> Card:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import LabError, require_choice
+from ..errors import LabError, number, require_choice, require_whole
 from ..runtime import ensure_torchvision
 
 ensure_torchvision()   # before timm: beside a CPU torch, `import timm` fails without it
@@ -41,6 +41,9 @@ _BUILDERS: dict[str, partial] = {
 }
 PUBLISHED = ("lightvit_tiny", "lightvit_small", "lightvit_base")   # with the weights' names and shapes of their authors
 _TIMM_ONLY = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+_WHOLE = {"image_size", "img_size", "patch_size", "in_channels", "in_chans", "num_classes", "dim", "embed_dim", "depth",
+          "depths", "num_heads", "stem", "stem_depth", "stem_stride", "widths", "blocks", "embed_dims", "num_layers",
+          "num_tokens", "window_size", "neck_dim", "reg_tokens"}
 _WEIGHTS_ONLY = ("pretrained", "checkpoint_path", "cache_dir")     # say where weights come from, not what a model is
 
 
@@ -53,11 +56,13 @@ def names() -> tuple[str, ...]:
 def create_model(name: str, **kwargs: Any) -> nn.Module:
     """Build a model by name, with fresh weights unless timm is asked for `pretrained=True`.
 
-    The model keeps its `recipe`, name and arguments, by which `checkpoint.load` builds it anew. Raises LabError on unknown
-    names (the closest is suggested) and on keyword arguments that the model does not know.
+    Numbers may be of any type, NumPy's too. The model keeps its `recipe`, name and arguments, by which
+    `checkpoint.load` builds it anew. Raises LabError on unknown names (the closest is suggested) and on keyword
+    arguments that the model does not know.
     """
     if name not in _BUILDERS:
         require_choice("create_model", "name", name, [*_BUILDERS, *timm.list_models(), *timm.list_pretrained()])
+    kwargs = {key: _plain(key, value) for key, value in kwargs.items()}
     try:
         model = _build(name, **kwargs) if name in _BUILDERS else timm.create_model(name, **kwargs)
     except TypeError as error:
@@ -65,6 +70,16 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     arguments = {key: value for key, value in kwargs.items() if key not in _WEIGHTS_ONLY}
     model.recipe = {"name": name, "arguments": copy.deepcopy(arguments)}      # lists that the caller may change later
     return model
+
+
+def _plain(argument: str, value: Any) -> Any:
+    """Numbers of any type as Python's own, which a recipe can hold; those that count something as whole numbers."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(argument, one) for one in value)
+    found = number(value)
+    if argument not in _WHOLE or (found is None and not isinstance(value, bool)):
+        return value if found is None else found
+    return require_whole("create_model", argument, value)
 
 
 def _build(name: str, pretrained: bool = False, features_only: bool = False,

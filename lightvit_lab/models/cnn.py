@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import require_images, require_range
+from ..errors import plain_numbers, require_images, require_range
 
 
 class ResidualBlock(nn.Module):
@@ -36,6 +36,7 @@ class ResidualBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(inner)) + self.shortcut(self.pool(maps)))
 
 
+@plain_numbers
 class ResidualNetwork(nn.Module):
     """Images (batch, in_channels, height, width), normalised, any size from 16 px -> logits (batch, num_classes).
 

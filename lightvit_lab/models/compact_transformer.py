@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError, require_images, require_multiple, require_range
+from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range
 from .vision_transformer import Block, initialise_linear
 
 
@@ -27,6 +27,7 @@ class Residual(nn.Module):
         return maps + self.layer(maps)
 
 
+@plain_numbers
 class Tokenizer(nn.Module):
     """Images (batch, channels, height, width) -> tokens (batch, tokens, widths[-1]), row by row.
 
@@ -82,6 +83,7 @@ class SequencePool(nn.Module):
         return (self.shares(tokens).transpose(1, 2) @ tokens).squeeze(1)
 
 
+@plain_numbers
 class CompactTransformer(nn.Module):
     """Images (batch, in_channels, image_size, image_size), normalised -> logits (batch, num_classes).
 
@@ -114,6 +116,10 @@ class CompactTransformer(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
         nn.init.trunc_normal_(self.pos_embed, std=0.2)
+
+    def no_weight_decay(self) -> set[str]:
+        """The learned table, which no optimizer shall treat as a matrix."""
+        return {"pos_embed"}
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """The one grid, (rows, columns), that the tokens of a picture of this size form."""

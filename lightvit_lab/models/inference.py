@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import LabError
+from .transforming import require_own_weights
 from .lightvit import BiAttnMlp, Grid, LightViT, LightViTAttention
 
 
@@ -66,6 +67,7 @@ def for_inference(model: LightViT) -> LightViT:
     """
     if not isinstance(model, LightViT):
         raise LabError(f"for_inference: {type(model).__name__} is no LightViT; create_model('lightvit_tiny') is")
+    require_own_weights("for_inference", model)
     model = copy.deepcopy(model).eval().requires_grad_(False)
     _fold_batch_norm(model.patch_embed.stem)
     model.patch_embed.to(memory_format=torch.channels_last)

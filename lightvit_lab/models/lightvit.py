@@ -19,7 +19,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import LabError, require_choice, require_images, require_multiple, require_range
+from ..errors import LabError, number, plain_numbers, require_choice, require_images, require_multiple, require_range
 from ..runtime.full_precision import full_precision
 from .vision_transformer import initialise_linear
 
@@ -83,6 +83,7 @@ def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None) ->
     return (scores if bias is None else scores + bias).softmax(dim=-1, dtype=torch.float32)
 
 
+@plain_numbers
 class LightViTAttention(nn.Module):
     """Local attention in windows, plus what global tokens aggregate from all image tokens and broadcast to all of them.
 
@@ -98,6 +99,10 @@ class LightViTAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.kv_global = nn.Linear(dim, 2 * dim) if num_tokens else None
         self.proj = nn.Linear(dim, dim)
+
+    def no_weight_decay(self) -> set[str]:
+        """The learned table, which no optimizer shall treat as a matrix."""
+        return {"relative_position_bias_table"}
 
     def split_heads(self, tokens: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, N, parts * dim) -> `parts` tensors (B, heads, N, dim / heads)."""
@@ -296,6 +301,7 @@ class Stage(nn.ModuleList):
         return tokens.index_select(1, windows.inverse), grid
 
 
+@plain_numbers
 class LightViT(nn.Module):
     """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
@@ -339,6 +345,11 @@ class LightViT(nn.Module):
             if isinstance(module, LightViTAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
         nn.init.trunc_normal_(self.global_token, std=0.02)
+
+    def no_weight_decay(self) -> set[str]:
+        """The learned tables, those of the attention too, which no optimizer shall treat as matrices."""
+        held = [name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")]
+        return {"global_token", *held}
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -403,8 +414,8 @@ class LightViT(nn.Module):
 
     def _stage_numbers(self, indices: int | Sequence[int] | None) -> list[int]:
         count = len(self.stages)
-        if indices is None or isinstance(indices, int):
-            indices = range(count - (count if indices is None else indices), count)
+        if indices is None or (single := number(indices)) is not None:
+            indices = range(count - (count if indices is None else int(single)), count)
         for index in indices:
             require_choice("LightViT", "indices", index, range(-count, count))
         return [index % count for index in indices]
@@ -413,6 +424,7 @@ class LightViT(nn.Module):
         """The last linear layer, where timm looks for it."""
         return self.head
 
+    @plain_numbers
     def reset_classifier(self, num_classes: int) -> None:
         """Put a new last layer for another number of classes; 0 gives the features before it."""
         self.num_classes = num_classes

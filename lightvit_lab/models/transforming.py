@@ -15,6 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import LabError
+from ..runtime.wrapped import require_unwrapped
+
+REWRITING = ("prune", "prune_weights", "factorize")      # transforms that put other weights into a model's layers
 Plan = dict[str, Any]
 Apply = Callable[[nn.Module, Plan], nn.Module]
 
@@ -23,8 +27,12 @@ Apply = Callable[[nn.Module, Plan], nn.Module]
 def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
     """A copy of `model`, in eval mode, that `apply` changed by `plan`; `model` is left untouched.
 
+    Raises LabError for a model inside a wrapper of torch's, and where `apply` would tear apart weights that parts share.
     Where `model` has a recipe (`create_model` gives it one), the copy's has `plan` added to its plans, all lists its own.
     """
+    require_unwrapped(plan["transform"], model)
+    if plan["transform"] in REWRITING:
+        require_own_weights(plan["transform"], model)
     changed = apply(copy.deepcopy(model), copy.deepcopy(plan)).eval()
     if (recipe := getattr(model, "recipe", None)) is not None:
         changed.recipe = copy.deepcopy({**recipe, "plans": [*recipe.get("plans", []), plan]})
@@ -35,3 +43,39 @@ def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
 def copied(model: nn.Module) -> nn.Module:
     """A copy of `model` that can be trained, also where `torch.inference_mode` is on."""
     return copy.deepcopy(model)
+
+
+def shared_weights(model: nn.Module, of_shared_modules: bool = False) -> list[tuple[str, ...]]:
+    """Names of each weight that several modules hold.
+
+    of_shared_modules: also those of one module that stands in several places, which else holds its own once
+    """
+    names: dict[int, list[str]] = {}
+    for prefix, module in model.named_modules(remove_duplicate=not of_shared_modules):
+        for name, value in module.named_parameters(prefix, recurse=False):
+            names.setdefault(id(value), []).append(name)
+    return [tuple(found) for found in names.values() if len(found) > 1]
+
+
+def apply_sharing(model: nn.Module, plan: Plan) -> nn.Module:
+    """Make one of the weights of each group in `plan`, in place: {"names": [["blocks.0.mlp.fc1.weight", ...]]}."""
+    known = dict(model.named_parameters(remove_duplicate=False))
+    groups = plan.get("names")
+    for names in groups if isinstance(groups, list) else [groups]:
+        if not isinstance(names, list) or not names or any(not isinstance(name, str) or name not in known or
+                                                           known[name].shape != known[names[0]].shape for name in names):
+            raise LabError(f"share_weights: the plan has {str(names)[:80]}; give names of weights of one shape")
+        for name in names[1:]:
+            module, _, own = name.rpartition(".")
+            setattr(model.get_submodule(module), own, known[names[0]])
+    return model
+
+
+def require_own_weights(caller: str, model: nn.Module) -> None:
+    """Raise LabError, in the name of `caller`, where two modules of `model` share a weight."""
+    if shared := shared_weights(model):
+        first, second, *_ = shared[0]
+        more = f", and {len(shared) - 1} more" if shared[1:] else ""
+        raise LabError(f"{caller}: {second} is the same weight as {first}{more}, and each would get one of its own; share the "
+                       "whole module instead (blocks[1].mlp = blocks[0].mlp), or part them: "
+                       "layer.weight = nn.Parameter(layer.weight.detach().clone())")

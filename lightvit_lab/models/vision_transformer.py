@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import require_choice, require_images, require_multiple, require_range
+from ..errors import plain_numbers, require_choice, require_images, require_multiple, require_range
 from ..runtime.full_precision import full_precision
 
 
+@plain_numbers
 class PatchEmbedding(nn.Module):
     """Cut images into patches and map each by one linear layer; a convolution whose stride is its kernel does both.
 
@@ -29,6 +30,7 @@ class PatchEmbedding(nn.Module):
         return self.proj(images).flatten(2).transpose(1, 2)  # (B, N, D)
 
 
+@plain_numbers
 class ConvStem(nn.Module):
     """Overlapping 3x3 convolutions: one of stride 2 for every halving until a token covers `patch_size` pixels.
 
@@ -50,6 +52,7 @@ class ConvStem(nn.Module):
         return self.proj(images).flatten(2).transpose(1, 2)  # (B, N, D)
 
 
+@plain_numbers
 class Attention(nn.Module):
     """Multi-head self-attention: each token becomes a weighted mean of the values of all tokens.
 
@@ -90,6 +93,7 @@ class Attention(nn.Module):
         return self.proj(mixed.transpose(1, 2).flatten(2))  # (B, N, D)
 
 
+@plain_numbers
 class Mlp(nn.Module):
     """Two linear layers with a GELU between, applied to every token alone; (batch, tokens, dim) in and out."""
 
@@ -103,6 +107,7 @@ class Mlp(nn.Module):
         return self.fc2(self.act(self.fc1(tokens)))
 
 
+@plain_numbers
 class Block(nn.Module):
     """Attention mixes tokens, the MLP works on each; both see normalised tokens and add to what came in (pre-norm)."""
 
@@ -118,6 +123,7 @@ class Block(nn.Module):
         return tokens + self.mlp(self.norm2(tokens))
 
 
+@plain_numbers
 class VisionTransformer(nn.Module):
     """Images (batch, in_channels, image_size, image_size), normalised -> logits (batch, num_classes).
 
@@ -159,6 +165,10 @@ class VisionTransformer(nn.Module):
             nn.init.trunc_normal_(self.dist_token, std=0.02)
         if self.pos_embed.requires_grad:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def no_weight_decay(self) -> set[str]:
+        """The learned tables, which no optimizer shall treat as matrices."""
+        return {"cls_token", "dist_token", "pos_embed"}
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """The one grid, (rows, columns), that the image tokens of a picture of this size form."""

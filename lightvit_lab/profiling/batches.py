@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime.running import as_input, on_device
 from .timing import timed
 
@@ -27,6 +27,7 @@ class BatchSearch:
     stopped: str
 
 
+@plain_numbers
 def best_batch(model: nn.Module, image: Tensor, largest: int = 1024, budget_s: float = 20.0, rounds: int = 5) -> BatchSearch:
     """Time batches of 1, 2, 4, ... copies of `image` (1, channels, height, width), the median of `rounds` calls each.
 

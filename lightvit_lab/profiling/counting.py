@@ -19,9 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 from .formulas import Spared, may_multiply
 from ..runtime.running import float_dtype, in_mode
+from ..runtime.wrapped import unwrapped
 from .splitting import splitting
 
 
@@ -57,6 +58,7 @@ class Count:
         """Bytes of all stored weights and buffers."""
         return sum(self.bytes_by_dtype.values())
 
+    @plain_numbers
     def table(self, depth: int = 1) -> str:
         """MACs, their share and bytes moved of each module down to `depth`, and what was not counted."""
         lines = [f"{'module':40} {'MACs':>15} {'share':>7} {'MiB moved':>10}"]
@@ -69,13 +71,18 @@ class Count:
         return "\n".join(lines)
 
 
+@plain_numbers
 def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> Count:
     """Count `model` on one image of `input_size` = (channels, height, width), in eval mode; the model is left untouched.
 
-    Norms, activations, softmax and additions are not counted: by convention, MACs are those of products. A model whose
-    work depends on the image is counted on one of noise. Raises LabError if the model does not take such an image.
+    Norms, activations, softmax and additions are not counted: by convention, MACs are those of
+    products. A product of complex numbers counts as the real ones that are carried out: four, in a
+    convolution of torch three. What a forward computes outside of torch, in NumPy for example, is
+    seen by nobody, so it counts as nothing and `uncounted` does not name it. A model whose work
+    depends on the image is counted on one of noise. Raises LabError if the model does not take such
+    an image.
     """
-    model = getattr(model, "_orig_mod", model)       # of torch.compile
+    model = unwrapped(model)
     traffic = _anywhere(_run, model, lambda device: torch.rand(1, *input_size, device=device),
                         f"count: the model does not take an image of {tuple(input_size)}")
     macs = traffic.counter.get_total_flops() // 2

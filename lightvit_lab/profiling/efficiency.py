@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import LabError, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
 from .counting import Count
 
 TERMS = ("params", "bits", "flops", "weight_bytes")
@@ -13,6 +13,7 @@ REFERENCES = {"vit_base_patch16_224": {"params": 86_567_656, "bits": 32, "flops"
                                        "weight_bytes": 4 * 86_567_656}}
 
 
+@plain_numbers
 def efficient_error_rate(cost: Count, bits: float = 32, reference: str | Count = "vit_base_patch16_224",
                          terms: Sequence[str] = TERMS) -> float:
     """Mean of the model's parameters, bits, FLOPs and model size, each divided by the reference's; lower is lighter.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import require_multiple, require_range
+from ..errors import plain_numbers, require_multiple, require_range
 
 
 class Estimate(NamedTuple):
@@ -21,6 +21,7 @@ class Estimate(NamedTuple):
         return self.attention_macs / self.macs
 
 
+@plain_numbers
 def estimate_vit(image_size: int = 224, patch_size: int = 16, dim: int = 192, depth: int = 12,
                  num_classes: int = 1000) -> Estimate:
     """Tokens, parameters and MACs of a ViT: colour pictures, plain patches, a class token, an MLP four times as wide.

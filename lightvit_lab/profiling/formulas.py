@@ -1,7 +1,7 @@
 """What torch's own counter lacks: floating-point operations of fused attention, quantized and sparse products, and FFT.
 
 Each formula takes an operator's arguments and its result (`out_val`) and returns floating-point operations, two for each
-multiply-accumulate. Zeros of a sparse weight are not multiplied: what they would have cost goes to `Spared`.
+multiply-accumulate, in real numbers: a product of complex ones counts four. Zeros of a sparse weight are not multiplied: what they would have cost goes to `Spared`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
 
@@ -86,7 +88,19 @@ class Spared:
         formulas |= dict.fromkeys((aten._fft_r2c, aten._fft_c2r, aten._fft_c2c), fast_fourier)
         # The overload beside the operator: fused attention is then not taken apart, and the same on every device.
         formulas |= dict.fromkeys((aten.scaled_dot_product_attention, aten.scaled_dot_product_attention.default), attention)
-        return {operator: _given_arguments(formula) for operator, formula in formulas.items()}
+        own_units = dict.fromkeys((aten._fft_r2c, aten._fft_c2r, aten._fft_c2c))          # real operations already
+        return {operator: _given_arguments(formula if operator in own_units else self._in_real(formula))
+                for operator, formula in {**flop_registry, **formulas}.items()}
+
+    def _in_real(self, formula: Callable[..., int]) -> Callable[..., int]:
+        """The formula, and four times as much where numbers are complex: their product takes four real ones."""
+        def counted(*arguments: Any, out_val: Any = None, **named: Any) -> int:
+            spared = self.flops
+            found = formula(*arguments, out_val=out_val, **named)
+            times = 4 if any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in tree_leaves(out_val)) else 1
+            self.flops = spared + times * (self.flops - spared)
+            return times * found
+        return counted
 
 
 def _stored_share(factor: Tensor) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .. import storage
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime import cache, device, hardware_name, versions
 from ..runtime.running import synchronize
 
@@ -62,6 +62,7 @@ def device_clock() -> Callable[[], float]:
     return waiting_clock
 
 
+@plain_numbers
 @torch.inference_mode()
 def machine_peaks(dtype: torch.dtype = torch.float32, seconds: float = 2.0) -> Peaks:
     """Measure `runtime.device()` at the current number of threads, for about `seconds` in all.

@@ -9,9 +9,10 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime import device_name
 from ..runtime.running import float_dtype, on_device
+from ..runtime.wrapped import unwrapped
 from .counting import own_costs
 from .peaks import Peaks, device_clock, machine_peaks
 from .splitting import splitting
@@ -83,6 +84,7 @@ class Roofline:
         """Share of the time that goes to modules and parts without products."""
         return self.other_ms / (self.other_ms + sum(work.time_ms for work in self.modules))
 
+    @plain_numbers
     def table(self, top: int | None = None) -> str:
         """All modules, or the `top` that take longest; then the whole, what is no product, and the peaks."""
         shown = self.modules if top is None else sorted(self.modules, key=lambda work: -work.time_ms)[:top]
@@ -104,6 +106,7 @@ def _line(name: str, work: Work) -> str:
             f"{work.share:6.1%}  {work.limit}")
 
 
+@plain_numbers
 def roofline(model: nn.Module, inputs: Tensor, peaks: Peaks | None = None, rounds: int = 10) -> Roofline:
     """Time every module that has MACs of its own on the batch `inputs` and place it under the machine's roof.
 
@@ -118,7 +121,7 @@ def roofline(model: nn.Module, inputs: Tensor, peaks: Peaks | None = None, round
     Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
     _require_sense(inputs, peaks, rounds)
-    model = getattr(model, "_orig_mod", model)          # of torch.compile
+    model = unwrapped(model)
     costs = own_costs(model, inputs, "roofline")
     if not any(costs.macs.values()):
         raise LabError(f"roofline: {type(model).__name__} has no matrix products or convolutions (not counted: "
@@ -134,8 +137,6 @@ def roofline(model: nn.Module, inputs: Tensor, peaks: Peaks | None = None, round
 
 def _require_sense(inputs: Tensor, peaks: Peaks | None, rounds: int) -> None:
     require_range("roofline", "rounds", rounds, 1)
-    if not isinstance(rounds, int):
-        raise LabError(f"roofline: rounds={rounds}; give a whole number, e.g. rounds=10")
     if not isinstance(peaks, Peaks | None):
         raise LabError(f"roofline: peaks are {type(peaks).__name__}; give machine_peaks(), or nothing to measure them")
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime import device, device_name, versions
 from ..runtime.running import as_input, on_device, synchronize
 from .resources import attention_backend, joules_per_image, peak_memory_mib
@@ -98,6 +98,7 @@ class Timings(dict[str, Timing]):
         return {"candidates": candidates, "stopped": self.stopped, **self.conditions}
 
 
+@plain_numbers
 def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tensor], budget_s: float = 5.0,
             max_rounds: int = 500, threads: int | None = None, energy: bool = False,
             watch: Callable[[float], None] | None = None) -> Timings:

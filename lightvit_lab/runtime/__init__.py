@@ -82,6 +82,11 @@ def cache() -> Path:
     return Path(folder).expanduser().absolute()
 
 
+def file_path(path: str | os.PathLike) -> Path:
+    """A path that a public function was given, with `~` for the user's home."""
+    return Path(os.path.expanduser(path))
+
+
 def versions() -> dict[str, str]:
     """Version of Python and of the packages that a measured number depends on."""
     from importlib.metadata import PackageNotFoundError, version

@@ -1,4 +1,8 @@
-"""Models inside torch's wrappers: `torch.compile`, `DataParallel`, `DistributedDataParallel`."""
+"""Models inside torch's wrappers: `torch.compile`, `DataParallel`, `DistributedDataParallel`.
+
+One rule: what is run, trained, counted, explained or saved is the model inside; transforms, which would lose the
+wrapper, refuse it in a sentence; a clock times what it is given.
+"""
 
 from __future__ import annotations
 
@@ -26,3 +30,14 @@ def require_unwrapped(caller: str, model: nn.Module) -> None:
     if name is not None:
         raise LabError(f"{caller}: this model is wrapped in {type(model).__name__}; give the "
                        f"model inside, which is wrapped.{name}")
+
+
+def plain_name(name: str) -> str:
+    """The name of a weight without what wrappers put into it, in any order: `module._orig_mod.head` is `head`."""
+    parts = [part for part in name.split(".") if part not in _MARKS]
+    while len(parts) > 1 and parts[0] == "module":
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+_MARKS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")

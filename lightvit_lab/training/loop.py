@@ -14,9 +14,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..data import Pictures
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..runtime import device_name
 from ..runtime.running import float_dtype, on_device
+from ..runtime.wrapped import unwrapped
 from .augment import Batches
 from .objectives import Objective, label_objective, share_right
 from .optimizers import create_optimizer, schedule_factor
@@ -46,6 +47,7 @@ class History:
     terms: dict[str, list[float]] = field(default_factory=dict)
 
 
+@plain_numbers
 def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, batch_size: int = 64,
         steps: int | None = None, weight_decay: float = 0.05, label_smoothing: float = 0.0, warmup: float = 0.1,
         seed: int = 0, validation: Pictures | None = None, checks: int = 1, threads: int | None = None,
@@ -53,7 +55,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
         augment: tuple[str, ...] = (), objective: Objective | None = None, precision: str = "auto",
         attention: str = "auto", checkpoint: str | os.PathLike | None = None, save_every: int | None = None,
         watch: Callable[[History, int], None] | None = None) -> History:
-    """Train `model` in place on `data`: a fixed number of steps, a linear warm-up, then a fall of the rate to zero.
+    """Train `model`, or the one inside torch's wrappers, in place on `data`: a fixed number of steps, a linear warm-up, then a fall of the rate to zero.
 
     The number of steps is `steps`, or `epochs * len(data) / batch_size` rounded up. With `validation` the model is
     scored there `checks` times, evenly spread. `augment` takes any of "flip", "crop", "mixup", "cutmix" (a mirrored
@@ -72,7 +74,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     each process takes an equal slice of every batch. Raises LabError, before the first step, on what makes no run, and
     on a loss that is not finite.
     """
-    team = Team()
+    team, model = Team(), unwrapped(model)
     require_length(epochs, steps, batch_size, len(data), team.count)
     steps = steps or math.ceil(epochs * len(data) / batch_size)
     augment = (augment,) if isinstance(augment, str) else tuple(augment)
@@ -85,7 +87,8 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
         batches = Batches(data, batch_size, seed, settings.augment, place, team.rank, team.count, float_dtype(model))
         inputs = batches(1).inputs
         require_normalised(inputs, data)
-        require_model(model, inputs[:2], data.labels)
+        labels = data.labels if validation is None else torch.cat([data.labels, validation.labels])
+        require_model(model, inputs[:2], labels, batch_size // team.count, plain=objective is None)
         file = _open(checkpoint, save_every, model, data, validation, settings, team)
         saved = file.read() if file else None
         choices = saved["choices"] if saved else team.same({**choose(model, inputs, threads, precision, attention),
@@ -125,11 +128,12 @@ class _Run:
               watch: Callable[[History, int], None] | None = None) -> None:
         """Train until the last step, with scores and saves on the way."""
         checks, steps, last = self.settings.checks, self.settings.steps, time.perf_counter()
-        wrapped = self.team.wrap(self.model.train())
+        self.model.train()
+        self.team.start_alike(self.model)
         self.optimizer.zero_grad()       # what others left is not ours to step along
         with self._bar(progress) as bar:
             while self.done < steps:
-                self._step(wrapped)
+                self._step()
                 scores_now = validation is not None and self.done * checks // steps > (self.done - 1) * checks // steps
                 if not (self._reads_now(file) or scores_now):
                     continue
@@ -149,14 +153,16 @@ class _Run:
         saves = file is not None and file.every is not None and self.done % file.every == 0
         return saves or self.done == self.settings.steps or self.done % self.read_every == 0
 
-    def _step(self, model: nn.Module) -> None:
+    def _step(self) -> None:
         """One step on the batch that its number names; the loss stays on the device."""
         batch = self.batches(self.done + 1)
+        self.team.share_buffers(self.model)
         seed_step(self.settings.seed, self.done + 1, self.team.rank)
         with cast(self.history.choices["precision"], batch.inputs.device):
-            found = self.objective(model, batch)
+            found = self.objective(self.model, batch)
         loss, logits, terms = (*found, {})[:3] if isinstance(found, tuple) else (found, None, {})
         loss.backward()
+        self.team.average_gradients(self.parameters)
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.optimizer.step(self._rate(self.done))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import plain_numbers, require_logits
 from .augment import Batch
 
 Objective = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]"]
@@ -18,10 +19,11 @@ def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Te
     return batch.by_labels(lambda labels: F.cross_entropy(logits, labels, label_smoothing=label_smoothing))
 
 
+@plain_numbers
 def label_objective(label_smoothing: float = 0.0) -> Objective:
     """The default objective of `fit`: call the model once, score its logits by `label_loss`."""
     def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = model(batch.inputs)
+        logits = require_logits("fit", model, model(batch.inputs))
         return label_loss(logits, batch, label_smoothing), logits
     return objective
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError
+from ..errors import LabError, plain_numbers
 
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear")
@@ -71,6 +71,7 @@ class Muon(torch.optim.Optimizer):
                     value.add_(turned.view_as(value), alpha=-group["lr"] * scale)
 
 
+@plain_numbers
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     """(k, m, n) -> k matrices of the same singular vectors, with all singular values near 1 (0.7 to 1.2): Newton-Schulz."""
     tall = matrices.shape[1] > matrices.shape[2]
@@ -83,6 +84,7 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     return wide.mT if tall else wide
 
 
+@plain_numbers
 def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
     """AdamW (arXiv 1711.05101) for all, or `name="muon"`: Muon for what is hidden and a matrix, AdamW for the rest.
 
@@ -96,13 +98,14 @@ def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float
 
 
 def decay_groups(model: nn.Module, weight_decay: float, leave_out: set[int] = frozenset()) -> list[dict[str, Any]]:
-    """Weight decay on matrices and filters only: biases, norms, the class token and the position table are left free.
+    """Weight decay on matrices and filters only: biases, norms and learned tables (`tables`) are left free.
 
     Frozen parameters and those whose `id` is in `leave_out` are in neither group.
     """
     trained = [(name, value) for name, value in model.named_parameters()
                if value.requires_grad and id(value) not in leave_out]
-    free = {name for name, value in trained if value.ndim < 2 or _is_table(name)}
+    known = tables(model)
+    free = {name for name, value in trained if value.ndim < 2 or name in known}
     return [{"params": [value for name, value in trained if name not in free], "weight_decay": weight_decay},
             {"params": [value for name, value in trained if name in free], "weight_decay": 0.0}]
 
@@ -118,8 +121,9 @@ def schedule_factor(step: int, steps: int, warmup: float, schedule: str = "cosin
 
 def _hidden_matrices(model: nn.Module) -> list[Tensor]:
     """Trained matrices and filters but the last, which makes the logits, tables, and filters that see pixels or one map."""
+    known = tables(model)
     matrices = [value for name, value in model.named_parameters()
-                if value.ndim > 1 and value.requires_grad and not _is_table(name)]
+                if value.ndim > 1 and value.requires_grad and name not in known]
     hidden = [value for number, value in enumerate(matrices[:-1])
               if min(value.shape[:2]) > 1 and not (number == 0 and value.ndim > 2)]
     if not hidden:
@@ -128,5 +132,18 @@ def _hidden_matrices(model: nn.Module) -> list[Tensor]:
     return hidden
 
 
-def _is_table(name: str) -> bool:
-    return name.endswith(("cls_token", "dist_token", "pos_embed"))
+def tables(model: nn.Module) -> set[str]:
+    """Names of the learned tables of `model`: what is looked up or added, such as positions, and multiplies nothing.
+
+    A module names its own by `no_weight_decay()`, relative to itself, as timm's do; an embedding is one. timm's name
+    some: of those the rest is what a module holds itself and does not call a weight.
+    """
+    found = set()
+    for module in model.modules():
+        own = set(getattr(module, "no_weight_decay", set)())
+        if isinstance(module, nn.Embedding):
+            own.add("weight")
+        if type(module).__module__.startswith("timm."):
+            own.update(name for name, _ in module.named_parameters(recurse=False) if "weight" not in name)
+        found.update(id(value) for name, value in module.named_parameters() if name in own)
+    return {name for name, value in model.named_parameters() if id(value) in found}

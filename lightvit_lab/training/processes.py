@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,12 +28,35 @@ class Team:
         """True in the one process that writes files and draws the progress bar."""
         return self.rank == 0
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model to call in training: it averages gradients over the processes. Its weights are those of `model`."""
+    def start_alike(self, model: nn.Module) -> None:
+        """Give all processes the weights of the main one; all of them must call."""
+        if self.count > 1:
+            for value in model.parameters():
+                torch.distributed.broadcast(value.data, src=0)
+        self.share_buffers(model)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give all processes the main one's buffers, such as batch norm's means; all of them must call."""
+        if self.count > 1:
+            for value in model.buffers():
+                torch.distributed.broadcast(value, src=0)
+
+    def average_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Make each gradient its mean over the processes, in place; all of them must call.
+
+        An objective may leave a part of the model out: what has no gradient in any process stays without. So we
+        average ourselves: DistributedDataParallel waits for each gradient, unless it is told which may be missing.
+        """
         if self.count == 1:
-            return model
-        own = [torch.cuda.current_device()] if device().type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=own)
+            return
+        has = torch.tensor([float(value.grad is not None) for value in parameters], device=parameters[0].device)
+        used = [value for value, some in zip(parameters, self.total(has).tolist()) if some]
+        for dtype in {value.dtype for value in used}:
+            alike = [value for value in used if value.dtype == dtype]
+            grads = [torch.zeros_like(value) if value.grad is None else value.grad for value in alike]
+            flat = self.total(torch.cat([grad.flatten() for grad in grads])) / self.count
+            for value, part in zip(alike, flat.split([value.numel() for value in alike])):
+                value.grad = part.view_as(value).clone()
 
     def total(self, values: Tensor) -> Tensor:
         """`values` summed over the processes (in place); all of them must call."""

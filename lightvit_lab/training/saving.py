@@ -18,6 +18,7 @@ from torch import nn
 from .. import storage
 from ..data import Pictures
 from ..errors import LabError
+from ..runtime import file_path
 
 FORMAT = "lightvit_lab training checkpoint 1"
 SHARE = 0.015          # of the run's time that saves may take; with the last one, which is always made, still under 2 %
@@ -33,7 +34,7 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike, identity: dict[str, Any], every: int | None = None,
                  writes: bool = True):
-        self.path, self.identity, self.every = Path(path), identity, every
+        self.path, self.identity, self.every = file_path(path), identity, every
         self.started = self.ended = time.perf_counter()
         self.cost = self.spent = 0.0     # seconds of the last save, and of all
         if writes:

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from ..data import Pictures
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_logits, require_range
 from ..runtime.running import as_input, on_device
+from ..runtime.wrapped import unwrapped
 from .processes import Team
 
 _STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)   # 97.5 % quantile, 1 to 9 degrees of freedom
@@ -31,27 +32,32 @@ class Score:
         return f"{self.accuracy:.1%} (95 % interval {self.low:.1%} to {self.high:.1%}, {self.count:,} pictures)"
 
 
+@plain_numbers
 def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool = False) -> Score:
     """Score `model`, in eval mode on `runtime.device()` meanwhile, on every picture of `data`.
 
     `flip=True` averages the logits of each picture and of its mirror image. Of several processes, each scores its share
-    and all return the score of the whole. Raises LabError if there are no pictures.
+    and all return the score of the whole. Raises LabError if there are no pictures, and on what are no logits (batch,
+    classes) for their labels.
     """
     require_range("evaluate", "batch_size", batch_size, 1)
     if len(data) == 0:
         raise LabError("evaluate: 0 pictures have no score; give at least one")
-    team = Team()
+    team, model = Team(), unwrapped(model)
     with on_device(model) as place:
         right = torch.zeros((), dtype=torch.long, device=place)
         for index in torch.arange(team.rank, len(data), team.count).split(batch_size):
             inputs, labels = data.batch(index)
             inputs = as_input(model, inputs, place)
-            logits = model(inputs) + model(inputs.flip(-1)) if flip else model(inputs)
+            logits = require_logits("evaluate", model, model(inputs), data.labels)
+            if flip:
+                logits = logits + model(inputs.flip(-1))
             right += (logits.argmax(1) == labels.to(place)).sum()
         successes = int(team.total(right))
     return Score(successes / len(data), *wilson_interval(successes, len(data)), len(data))
 
 
+@plain_numbers
 def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
     """95 % interval of a share (Wilson, 1927): honest near 0 and 1 and for small counts, where the textbook's is not."""
     share = successes / count

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError, require_choice, require_multiple, require_range
+from ..errors import LabError, require_choice, require_logits, require_multiple, require_range
 from .augment import AUGMENTATIONS
 from .optimizers import OPTIMIZERS, SCHEDULES
 from .probing import ATTENTIONS, PRECISIONS
@@ -86,8 +87,12 @@ def require_normalised(inputs: Tensor, data: Pictures) -> None:
 
 
 @torch.no_grad()
-def require_model(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
-    """Raise LabError if `model` refuses `inputs` (2 pictures), or `labels` (N,) name classes that it does not know."""
+def require_model(model: nn.Module, inputs: Tensor, labels: Tensor, share: int = 2, plain: bool = True) -> None:
+    """Raise LabError if `model` refuses `inputs` (2 pictures), or `labels` (N,) name classes that it does not know.
+
+    share: pictures of a batch in each process; one alone is tried in train mode, which batch norm may refuse
+    plain: whether the objective takes the model's answer as logits
+    """
     if not any(value.requires_grad for value in model.parameters()):
         raise LabError(f"fit: no parameter of {type(model).__name__} is to be trained; "
                        "model.requires_grad_(True) trains all")
@@ -99,8 +104,17 @@ def require_model(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
     except Exception as error:
         raise LabError(f"fit: {type(model).__name__} takes no inputs of shape {tuple(inputs.shape)}: {error}. Load the "
                        "pictures with the image_size of the model, or build the model for theirs") from error
-    low, high = labels.min().item(), labels.max().item()
-    if isinstance(logits, Tensor) and logits.ndim == 2 and not 0 <= low <= high < logits.shape[1]:
-        raise LabError(f"fit: labels run from {low} to {high}, and {type(model).__name__} makes {logits.shape[1]} "
-                       f"logits; labels are 0 to {logits.shape[1] - 1}. Create the model with num_classes={high + 1}"
-                       if low >= 0 else f"fit: the lowest label is {low}; labels count from 0")
+    if plain or (isinstance(logits, Tensor) and logits.ndim == 2 and getattr(model, "num_classes", None) != 0):
+        require_logits("fit", model, logits, labels)
+    if share == 1:
+        _require_one_picture(model, inputs[:1])
+
+
+def _require_one_picture(model: nn.Module, picture: Tensor) -> None:
+    """Raise LabError if `model` cannot train on one picture at a time; batch norm of a vector needs two."""
+    trial = copy.deepcopy(model).train()         # batch norm keeps what it sees
+    try:
+        trial(picture)
+    except Exception as error:
+        raise LabError(f"fit: {type(model).__name__} cannot train on one picture at a time in each process ({error}); "
+                       "give a batch_size of at least two pictures for each process") from error

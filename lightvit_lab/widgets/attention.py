@@ -10,7 +10,7 @@ import ipywidgets
 from torch import nn
 
 from ..data import Pictures
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..figures.atlas import Place
 from ..figures.explorer import Explorer, explorer, table
 from ..figures.overlay import beside, gradient
@@ -83,6 +83,7 @@ class AttentionExplorer(ipywidgets.VBox):
         head = None if self.head.value < 0 else self.head.value
         return Place(0, self.method.value, self.block.value or 0, head, query)
 
+    @plain_numbers
     def static(self, finding: str, count: int | None = None) -> Explorer:
         """The twin for a page without a kernel: the first `count` pictures (None: at most 6), and what to see in them.
 

@@ -8,6 +8,7 @@ from typing import Any
 import ipywidgets
 import torch
 
+from ..errors import plain_numbers
 from .. import models, profiling
 from ..figures.card import Card, live
 from ..figures.cost import LABELS, QUANTITIES, SIZES, cost_table, drawing, require_sizes, sentence
@@ -17,6 +18,7 @@ from .boxes import alert, status
 HEAD_WIDTH = 64     # the number of heads does not enter the cost
 
 
+@plain_numbers
 def cost_explorer(image_size: int = 224, patch_size: int = 16, dim: int = 192, depth: int = 12,
                   num_classes: int = 1000) -> CostExplorer:
     """A box in which readers choose the sizes of a ViT and see what it costs, by formula and counted.
@@ -72,6 +74,7 @@ def beside(sizes: dict[str, int], num_classes: int) -> str:
             f"say {'exactly that' if agree else f'{formula.params:,} and {formula.macs:,}'}.")
 
 
+@plain_numbers
 @lru_cache(maxsize=256)
 def count_vit(image_size: int, patch_size: int, dim: int, depth: int, num_classes: int) -> profiling.Count:
     """Count a real ViT with plain patches, built without memory on the meta device."""

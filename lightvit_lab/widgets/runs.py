@@ -8,6 +8,7 @@ from typing import Any
 
 import ipywidgets
 
+from ..errors import plain_numbers
 from ..figures.card import Card, live
 from ..figures.runs import drawing, gather, loss_table, sentence, training_explorer
 from ..training import History
@@ -17,6 +18,7 @@ EVERY_S = 0.5       # between two drawings of a run under way; one takes a hundr
 SMOOTHEST = 200     # steps
 
 
+@plain_numbers
 def training_curves(smooth: int = 9) -> TrainingCurves:
     """A box that follows runs of `training.fit`, one or several one after the other: show it, then train.
 

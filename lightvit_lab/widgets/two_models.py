@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .. import models, profiling
-from ..errors import LabError, require_range
+from ..errors import LabError, plain_numbers, require_range
 from ..figures.card import Card, live
 from ..figures.two_models import Compared, beside, compare_models as twin, gather, sentence
 from ..survey import published
@@ -19,6 +19,7 @@ from .boxes import alert, status
 _WIDE = {"description_width": "initial"}
 
 
+@plain_numbers
 def compare_models(first: str = "deit_tiny_patch16_224", second: str = "lightvit_tiny",
                    input_size: tuple[int, int, int] = (3, 224, 224), budget_s: float = 5.0) -> ModelComparison:
     """A box in which readers name two models, the lab's or timm's, and see what each costs; a button times both.

@@ -141,6 +141,11 @@ def test_every_transform_of_the_table_is_tried_here(tmp_path):
     steps = ("mlp", "linformer", "rank", "zeros", "evit", "coarse", "merge", "exits", "halting", "skipping")
     used = {plan["transform"] for step in steps for plan in composed("lab_vit_student", [step]).recipe["plans"]}
     used.add(early_exit.with_rule(composed("lab_vit_student", ["exits"]), None).recipe["plans"][-1]["transform"])
+    tied = composed("lab_vit_student", ["merge"])
+    tied.blocks[1].mlp.fc1.weight = tied.blocks[0].mlp.fc1.weight
+    checkpoint.save(tied, tmp_path / "tied.safetensors")        # which notes what is shared, as a plan after the others
+    require_the_same(tied, tmp_path / "tied.safetensors", "lab_vit_student", ["merge", "share"])
+    used.add(checkpoint.load(tmp_path / "tied.safetensors").recipe["plans"][-1]["transform"])
     assert used == set(recipes.TRANSFORMS)
 
 

@@ -2,6 +2,7 @@ import io
 import shutil
 import struct
 import subprocess
+import unicodedata
 import warnings
 import zlib
 
@@ -160,3 +161,85 @@ def test_a_page_can_train_on_a_folder_and_a_wrong_path_is_shown_resolved(pets, m
         data.chosen()
     with pytest.raises(LabError, match="is no folder"):
         data.load("~/no such folder of pictures")
+
+
+def left_out(pets, **how):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pictures = data.load(pets, image_size=8, **how)
+    return pictures, [str(one.message) for one in caught]
+
+
+def test_pictures_in_folders_of_a_class_are_used_however_deep(pets, picture):
+    for place in ("sub", "sub/deeper"):
+        (pets / "train" / "cat" / place).mkdir()
+        for number in range(5):
+            (pets / "train" / "cat" / place / f"{number}.png").write_bytes(picture((250, 0, 0)))
+    pictures, said = left_out(pets)
+    assert len(pictures) == 20 and pictures.labels.bincount().tolist()[0] >= 13 and not said   # 22, two are val
+    assert torch.equal(pictures.pixels[:, 0].float().mean((1, 2)) > 128, pictures.labels == 0)
+
+
+def test_a_picture_moved_to_another_class_is_seen_without_a_restart(pets):
+    for name in ("cat", "dog"):
+        (pets / "test" / name / "sub").mkdir()
+    moved = pets / "test" / "cat" / "sub" / "a.png"
+    (pets / "test" / "cat" / "0.png").rename(moved)
+    before = data.load(pets, "test", image_size=8).labels.bincount().tolist()
+    moved.rename(pets / "test" / "dog" / "sub" / "a.png")
+    assert (before, data.load(pets, "test", image_size=8).labels.bincount().tolist()) == ([2, 2], [1, 3])
+
+
+@pytest.mark.parametrize("place, count, reason", [
+    ("train/cat/notes.txt", 1, "of another ending"), ("train/cat/sub/a.heic", 1, "of another ending"),
+    ("train/cat/.a.png", 1, "hidden"), (".git/config", 1, "beside train and test"),
+    ("train/.cache/a.png", 1, "hidden"), ("train/a.png", 1, "beside the class folders"),
+    ("val/cat/a.png", 1, "beside train and test"), ("a.png", 1, "beside train and test"),
+    ("test/dog/no ending", 1, "of another ending"),
+])
+def test_what_is_left_out_is_counted_with_its_reason(pets, picture, place, count, reason):
+    (pets / place).parent.mkdir(parents=True, exist_ok=True)
+    (pets / place).write_bytes(picture())
+    pictures, said = left_out(pets)
+    assert len(pictures) == 11 and len(said) == 1
+    assert f"{count} file in" in said[0] and reason in said[0] and place in said[0]
+
+
+def test_links_are_followed_and_those_that_lead_nowhere_or_back_are_counted(pets):
+    cats = pets / "train" / "cat"
+    (cats / "linked.png").symlink_to(pets / "test" / "cat" / "0.png")
+    (cats / "more").symlink_to(pets / "test" / "cat")
+    (cats / "gone.png").symlink_to(pets / "nowhere.png")
+    (cats / "loop").symlink_to(cats)
+    pictures, said = left_out(pets)
+    assert len(pictures) == 12 + 3 - 1                                       # a tenth is val
+    assert "2 files" in said[0] and "a link to nothing" in said[0] and "a link back" in said[0]
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "validation"), ("test", "val")])
+def test_parts_of_other_names_are_not_taken_for_classes(pets, names):
+    for old, new in zip(("train", "test"), names):
+        (pets / old).rename(pets / f"{new}_")
+    for new in names:
+        (pets / f"{new}_").rename(pets / new)
+    with pytest.raises(LabError, match="would be taken for a class"):
+        data.load(pets, image_size=8)
+
+
+def test_class_names_in_two_unicode_forms_are_one_class(pets):
+    for split, form in (("train", "NFC"), ("test", "NFD")):
+        (pets / split / "cat").rename(pets / split / unicodedata.normalize(form, "châton"))
+        (pets / split / "dog").rename(pets / split / unicodedata.normalize(form, "개"))
+    train, test = data.load(pets, image_size=8), data.load(pets, "test", image_size=8)
+    assert train.class_names == test.class_names == tuple(unicodedata.normalize("NFC", name) for name in ("châton", "개"))
+    assert test.labels.bincount().tolist() == [2, 2]
+
+
+def test_one_class_in_two_unicode_forms_in_one_part_is_joined(pets):
+    (pets / "train" / "cat").rename(pets / "train" / unicodedata.normalize("NFC", "é"))
+    (pets / "test" / "cat").rename(pets / "test" / unicodedata.normalize("NFD", "é"))
+    other = pets / "train" / unicodedata.normalize("NFD", "é")
+    other.mkdir()
+    (pets / "train" / unicodedata.normalize("NFC", "é") / "0.png").rename(other / "0.png")
+    pictures = data.load(pets, image_size=8)
+    assert len(pictures) == 11 and len(pictures.class_names) == 2

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from small_vits import INPUTS, deit, lab
 
-from lightvit_lab import checkpoint, profiling
+from lightvit_lab import checkpoint, models, profiling
 from lightvit_lab.dynamic.coarse_to_fine import by_region, coarse_to_fine
 from lightvit_lab.errors import LabError
 
@@ -88,3 +88,11 @@ def test_it_trains_comes_back_from_a_file_and_leaves_the_old_model_alone(tmp_pat
 def test_what_does_not_fit_is_refused(make, given, words):
     with pytest.raises(LabError, match=words):
         coarse_to_fine(make(), **{"threshold": 0.5, **given})
+
+
+@pytest.mark.parametrize("how", [{"dynamic_img_size": True}, {"dynamic_img_pad": True},
+                                 {"dynamic_img_size": True, "dynamic_img_pad": True}])
+def test_models_for_pictures_of_any_size_are_refused_when_made(how):
+    model = models.create_model("vit_tiny_patch16_224", img_size=64, patch_size=16, embed_dim=48, depth=2, num_heads=3, **how)
+    with pytest.raises(LabError, match="coarse_to_fine: this VisionTransformer takes pictures of any size"):
+        coarse_to_fine(model, 0.7)

@@ -281,7 +281,7 @@ BAD = [
     (lambda m: merge_tokens(m, 20, schedule="decreasing"), r"r=40 is more than half of the 65 tokens entering block 0"),
     (lambda m: merge_tokens(m, -1), r"r=-1; give a number with 0 <= r"),
     (lambda m: merge_tokens(m, [4, -4, 4]), r"r\[1\]=-4; give a number with 0 <= r\[1\]"),
-    (lambda m: merge_tokens(m, 2.5), r"r=2.5; give a whole number of tokens"),
+    (lambda m: merge_tokens(m, 2.5), r"r=2.5; give a whole number"),
     (lambda m: merge_tokens(m, True), r"r=True; give a whole number"),
     (lambda m: merge_tokens(m, "8"), r"r='8'; give a whole number"),
     (lambda m: merge_tokens(m, [8, 8]), r"r has 2 numbers, the model has 3 blocks"),

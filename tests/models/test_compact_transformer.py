@@ -63,10 +63,12 @@ def test_written_out_attention_gives_the_logits_of_the_fused():
 
 
 def test_every_parameter_of_both_variants_gets_a_gradient():
+    torch.manual_seed(0)
     for kwargs in ({}, CCT_2_3X2):
         model = CompactTransformer(**kwargs)
         F.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.arange(4)).backward()
-        assert [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()] == []
+        without = {name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()}
+        assert without <= {"pool.score.bias"}       # added to every score, which the softmax takes out again
 
 
 @torch.inference_mode()

@@ -378,6 +378,38 @@ def test_a_model_whose_path_hangs_on_values_is_counted_on_noise():
     assert profiling.count(model, (3, 32, 32)).macs == 32 * 32 * 3 * 2
 
 
+class Complex(nn.Module):
+    """(3, 32, 32) real -> what `step` makes of it as complex numbers."""
+
+    def __init__(self, step, *weights):
+        super().__init__()
+        self.step, self.weights = step, nn.ParameterList(nn.Parameter(torch.randn(*size, dtype=torch.cfloat)) for size in weights)
+
+    def forward(self, x):
+        return self.step(x.to(torch.cfloat), *self.weights).abs()
+
+
+@pytest.mark.parametrize("step, sizes, products, times", [
+    (lambda x, w: x @ w, [(32, 32)], 3 * 32 * 32 * 32, 4),
+    (lambda x, w: x[0] @ w.expand(3, -1, -1), [(32, 8)], 3 * 32 * 32 * 8, 4),                        # in a batch
+    (lambda x, w, b: nn.functional.linear(x, w, b), [(5, 32), (5,)], 3 * 32 * 32 * 5, 4),
+    (lambda x, w: torch.einsum("bchw,wk->bchk", x, w), [(32, 4)], 3 * 32 * 32 * 4, 4),
+    (lambda x, w: nn.functional.conv2d(x, w), [(6, 3, 3, 3)], 6 * 3 * 9 * 30 * 30, 3),               # as torch does it
+    (lambda x, w: nn.functional.conv2d(x, w, groups=3, padding=1), [(3, 1, 3, 3)], 3 * 9 * 32 * 32, 3),
+    (lambda x, w: nn.functional.conv_transpose2d(x, w), [(3, 6, 2, 2)], 3 * 6 * 4 * 32 * 32, 3),
+    (lambda x, w: nn.functional.conv1d(x[0], w), [(6, 32, 3)], 3 * 6 * 32 * 3 * 30, 3),
+])
+def test_a_complex_product_counts_as_the_real_ones_that_are_carried_out(step, sizes, products, times):
+    found = profiling.count(Complex(step, *sizes), (3, 32, 32))
+    assert found.macs == times * products and not found.uncounted
+
+
+def test_fourier_transforms_stay_in_real_operations_beside_complex_products():
+    alone = profiling.count(Complex(lambda x: torch.fft.fft(x)), (3, 32, 32)).macs
+    both = profiling.count(Complex(lambda x, w: torch.fft.fft(x) @ w, (32, 32)), (3, 32, 32)).macs
+    assert alone == round(5 * 3 * 32 * 32 * 5 / 2) and both == alone + 4 * 3 * 32 * 32 * 32     # 5 n log2 n operations
+
+
 class OnRealNumbers(nn.Module):
     """Reads a value, which the meta device cannot, so that what it holds runs as it is, by its fast path."""
 

@@ -95,3 +95,48 @@ def test_muon_says_when_the_model_has_no_use_for_it():
 def test_linear_schedule_falls_in_a_straight_line_to_zero():
     rates = [schedule_factor(step, 100, 0.2, "linear") for step in range(100)]
     assert rates[19] == rates[20] == 1.0 and rates[60] == pytest.approx(0.5) and rates[99] == pytest.approx(1 / 80)
+
+
+TABLES = ("cls_token", "dist_token", "pos_embed", "reg_token", "global_token", "relative_position_bias_table",
+          "attention_biases", "rel_pos", "latent", "gamma", "temperature", "pixel_pos", "patch_pos", "class_token")
+OF_TIMM = {"vit_tiny_patch16_224": {"reg_tokens": 4}, "deit_tiny_distilled_patch16_224": {}, "beit_base_patch16_224":
+           {"depth": 2}, "swin_tiny_patch4_window7_224": {"depths": (1, 1)}, "levit_128s": {}, "cait_xxs24_224":
+           {"depth": 2}, "eva02_tiny_patch14_224": {"depth": 2}, "tnt_s_patch16_224": {"depth": 2}, "resnet18": {},
+           "pit_ti_224": {}, "xcit_nano_12_p16_224": {"depth": 2},
+           "vit_base_patch16_siglip_224": {"depth": 2}}
+
+
+def handled(model):
+    """Names that Muon takes, and names that are decayed."""
+    names = {id(value): name for name, value in model.named_parameters()}
+    muon, adamw = create_optimizer(model, "muon", 1e-3, 0.05).parts
+    decayed = [group for group in adamw.param_groups if group["weight_decay"]]
+    return [{names[id(value)] for group in groups for value in group["params"]} for groups in (muon.param_groups, decayed)]
+
+
+@pytest.mark.parametrize("name", [*models.names(), *OF_TIMM])
+def test_no_learned_table_of_any_model_goes_to_muon_or_into_weight_decay(name):
+    model = models.create_model(name, **OF_TIMM.get(name, {}))
+    known = {one for one, value in model.named_parameters()
+             if value.ndim > 1 and any(part in one.rpartition(".")[2] for part in TABLES)}
+    others = {one for one, value in model.named_parameters() if value.ndim > 1} - known
+    muon, decayed = handled(model)
+    assert not known & (muon | decayed) and muon | decayed == others
+    assert known or name in ("lab_cnn", "resnet18", "pit_ti_224")
+
+
+def test_tables_of_embeddings_parts_and_modules_of_ones_own_are_known_by_the_same_rule():
+    class Part(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.matrix, self.table = nn.Parameter(torch.ones(3, 3)), nn.Parameter(torch.ones(3, 3))
+
+        def no_weight_decay(self):
+            return {"table"}
+
+    model = nn.Sequential(nn.Linear(3, 3), Part(), nn.Embedding(3, 3), nn.Linear(3, 3), nn.Linear(3, 2))
+    muon, decayed = handled(model)
+    assert muon == {"0.weight", "1.matrix", "3.weight"} and decayed == {"4.weight"}
+    twice = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Embedding(3, 3), nn.Linear(3, 2))
+    twice[2].weight = twice[1].weight
+    assert handled(twice)[0] == {"0.weight"}

@@ -42,6 +42,16 @@ def test_two_processes_score_every_picture_once(of_one, of_two):
     assert of_two["scores"] == of_one["scores"] and of_one["scores"][0][2] == 21      # an odd number of pictures
 
 
+def test_two_processes_train_a_model_of_which_each_step_leaves_a_part_out(of_two):
+    script = runpy.run_path(str(SCRIPT))
+    torch.manual_seed(0)
+    net = script["Halved"]()
+    history = script["run"](net)
+    assert of_two["halved_loss"] == pytest.approx(history.loss, rel=1e-5)
+    for name, value in net.state_dict().items():
+        assert (of_two["halved"][name] - value).norm() <= 1e-5 * value.norm(), name
+
+
 def test_a_run_of_two_processes_is_taken_up_with_the_same_bits(of_two):
     assert of_two["left"] == 100 - 15      # stopped in step 14, saved at 10, 25 in all
     assert of_two["resumed_loss"] == of_two["loss"]
@@ -71,3 +81,13 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(monkeypatch):
     script = runpy.run_path(str(SCRIPT))
     with pytest.raises(LabError, match="batch_size=16 is no multiple of 3 .3 processes.*give 15 or 18"):
         training.fit(script["model"](), script["pictures"](), batch_size=16)
+
+
+def test_a_slice_of_one_picture_is_refused_before_the_first_step_where_batch_norm_needs_two(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("lightvit_lab.training.processes._connect", lambda: 0)
+    monkeypatch.setattr(Team, "same", lambda _, value: value)
+    script = runpy.run_path(str(SCRIPT))
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
+    with pytest.raises(LabError, match="cannot train on one picture at a time"):
+        training.fit(net, script["pictures"](), batch_size=2)

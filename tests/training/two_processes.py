@@ -39,6 +39,18 @@ def stopping(net: nn.Module, batch: training.Batch) -> torch.Tensor:
     return training.label_loss(net(batch.inputs), batch)
 
 
+class Halved(nn.Module):
+    """Two ways to the logits, of which a step takes one: the other has no gradient then, as an exit that nobody asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ways, self.never, self.steps = nn.ModuleList([model(), model()]), nn.Linear(3, 3), 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.steps += self.training
+        return self.ways[self.steps // 2 % 2](inputs)
+
+
 def main(folder: Path) -> None:
     plain = model()
     history = run(plain)
@@ -51,8 +63,11 @@ def main(folder: Path) -> None:
         shutil.copy(folder / "run.pt", folder / "half.pt")
     resumed = model()
     again = run(resumed, objective=stopping, checkpoint=folder / "run.pt", save_every=5)
+    torch.manual_seed(int(training.processes.Team().rank))
+    halved = Halved()
+    halved_loss = run(halved).loss
     if training.processes.Team().is_main:
-        torch.save({"loss": history.loss, "weights": plain.state_dict(), "processes": history.choices["processes"],
+        torch.save({"halved_loss": halved_loss, "halved": halved.state_dict(), "loss": history.loss, "weights": plain.state_dict(), "processes": history.choices["processes"],
                     "scores": [(step, score.accuracy, score.count) for step, score in history.scores],
                     "resumed_weights": resumed.state_dict(), "resumed_loss": again.loss, "left": stopping.left},
                    folder / "found.pt")

@@ -34,6 +34,7 @@ def require_plain_vit(caller: str, model: nn.Module) -> None:
 def require_plain_blocks(caller: str, model: nn.Module, layers: Sequence[int] | None = None) -> None:
     """Raise LabError, in the name of `caller`, unless blocks `layers` (None: all) add attention, then an MLP, each of
     normalised tokens, to what came in, as the lab's ViT and timm's ViT and DeiT were made."""
+    require_unwrapped(caller, model)
     found = getattr(model, "blocks", None)
     if not isinstance(found, nn.ModuleList | nn.Sequential) or not len(found):
         raise LabError(f"{caller}: {type(model).__name__} has no `blocks` in one row; give the lab's ViT or timm's "

@@ -1,0 +1,181 @@
+"""Weights and models inside torch's wrappers, heads of other names, and weights that several modules share."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lightvit_lab import checkpoint, data, explain, models, profiling, training
+from lightvit_lab.compression.low_rank import factorize
+from lightvit_lab.compression.movement import movement_prune
+from lightvit_lab.compression.pruning import prune_blocks, prune_embedding, prune_head_width, prune_heads, prune_mlp
+from lightvit_lab.compression.sparsity import prune_weights
+from lightvit_lab.distillation import distill
+from lightvit_lab.distillation.response_distillation import SoftTargets
+from lightvit_lab.distillation.stored_logits import StoredLogits, store_logits
+from lightvit_lab.dynamic.early_exit import add_exits
+from lightvit_lab.dynamic.token_merging import merge_tokens
+from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.errors import LabError
+from lightvit_lab.models.inference import for_inference
+
+P = data.load("shapes", "train", count=32)
+INPUTS, _ = P.batch(torch.arange(4))
+QUICK = {"steps": 2, "batch_size": 8, "progress": False, "threads": 1, "precision": "float32", "attention": "fused"}
+WRAPPERS = {"compile": torch.compile, "DataParallel": nn.DataParallel,
+            "compile of DataParallel": lambda model: torch.compile(nn.DataParallel(model)),
+            "DataParallel of compile": lambda model: nn.DataParallel(torch.compile(model))}
+PREFIXES = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
+
+
+def small():
+    torch.manual_seed(0)
+    return models.create_model("lab_vit_student", dim=32, depth=2, num_heads=2).eval()
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_wrappers_put_into_names_is_taken_off(prefix):
+    model = small()
+    named = models.create_model("lab_vit_student").state_dict()
+    found = checkpoint.import_official({prefix + name: value for name, value in named.items()}, "lab_vit_student")
+    assert all(torch.equal(value, named[name]) for name, value in found.state_dict().items())
+    wrapped = {name: value for name, value in WRAPPERS["DataParallel of compile"](model).state_dict().items()}
+    assert all(name.startswith("module._orig_mod.") for name in wrapped)
+
+
+def test_blocks_that_were_compiled_one_by_one_are_read():
+    model = models.create_model("lab_vit_student")
+    named = {name: value.clone() for name, value in model.state_dict().items()}
+    for place, block in enumerate(model.blocks):
+        model.blocks[place] = torch.compile(block)
+    assert "blocks.0._orig_mod.attn.qkv.weight" in model.state_dict()
+    found = checkpoint.import_official(model.state_dict(), "lab_vit_student").state_dict()
+    assert all(torch.equal(value, named[name]) for name, value in found.items())
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_public_functions_work_with_the_model_inside_a_wrapper(wrap, tmp_path):
+    model = small()
+    wrapped = WRAPPERS[wrap](model)
+    assert training.evaluate(wrapped, P) == training.evaluate(model, P)
+    assert profiling.count(wrapped, (3, 32, 32)) == profiling.count(model, (3, 32, 32))
+    assert torch.equal(explain.relevance_map(wrapped, INPUTS), explain.relevance_map(model, INPUTS))
+    checkpoint.save(wrapped, tmp_path / "model.safetensors")
+    loaded = checkpoint.load(tmp_path / "model.safetensors").state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+    store_logits(wrapped, P, tmp_path / "logits.safetensors", **{key: QUICK[key] for key in ("steps", "batch_size", "progress")},
+                 teacher_precision="float32")
+    assert StoredLogits(tmp_path / "logits.safetensors").identity
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_training_a_wrapper_trains_the_model_inside_and_its_checkpoint_is_the_same(wrap, tmp_path):
+    plain, model = small(), small()
+    expected = training.fit(plain, P, checkpoint=tmp_path / "run.pt", **QUICK).loss
+    again = training.fit(WRAPPERS[wrap](model), P, checkpoint=tmp_path / "run.pt", **QUICK)     # taken up at its end
+    assert again.loss == expected
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in model.state_dict().items())
+    student, teacher = small(), small()
+    distill(WRAPPERS[wrap](student), WRAPPERS[wrap](teacher), P, {"soft": SoftTargets()}, teacher_precision="float32", **QUICK)
+    assert not torch.equal(student.head.weight, teacher.head.weight) and not student.training
+
+
+@pytest.mark.parametrize("change", [
+    lambda model: prune_mlp(model, 0.5), lambda model: factorize(model, rank=2), lambda model: prune_weights(model, 0.5),
+    lambda model: merge_tokens(model, r=2), lambda model: add_exits(model, layers=[0]),
+    lambda model: prune_tokens(model, 0.5, layers=[1]), lambda model: movement_prune(model, P, 0.5, 10, **{
+        key: value for key, value in QUICK.items() if key != "steps"}),
+])
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_transforms_refuse_a_wrapper_in_a_sentence(change, wrap):
+    with pytest.raises(LabError, match="(is compiled|is wrapped in DataParallel).*; give the model"):
+        change(WRAPPERS[wrap](small()))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "lab_cnn", "lab_cct", "lab_lightvit", "convnext_atto", "levit_128s",
+                                  "mobilenetv3_small_050", "deit_tiny_distilled_patch16_224", "squeezenet1_0", "densenet121"])
+def test_the_number_of_classes_is_that_of_the_weights_whatever_the_head_is_called(name):
+    if name not in (*models.names(), *models.timm.list_models()):
+        pytest.skip("this timm does not have it")
+    weights = models.create_model(name, num_classes=7).state_dict()
+    found = checkpoint.import_official(weights, name)
+    assert all(torch.equal(value, weights[key]) for key, value in found.state_dict().items())
+    assert getattr(found, "num_classes", 7) == 7
+
+
+def tied(parts=("fc1", "fc2")):
+    model = small()
+    for part in parts:
+        getattr(model.blocks[1].mlp, part).weight = getattr(model.blocks[0].mlp, part).weight
+    return model
+
+
+TEARING = {
+    "prune_mlp": lambda model: prune_mlp(model, 0.5), "prune_heads": lambda model: prune_heads(model, 0.5),
+    "prune_head_width": lambda model: prune_head_width(model, 0.5),
+    "prune_embedding": lambda model: prune_embedding(model, 0.5), "prune_blocks": lambda model: prune_blocks(model, 0.5),
+    "prune_weights": lambda model: prune_weights(model, 0.5), "factorize": lambda model: factorize(model, rank=2),
+    "movement_prune": lambda model: movement_prune(model, P, 0.5, 10),
+}
+
+
+@pytest.mark.parametrize("parts", [("fc1",), ("fc1", "fc2")])
+@pytest.mark.parametrize("change", TEARING)
+def test_shared_weights_are_never_copied_apart(change, parts):
+    model = tied(parts)
+    with pytest.raises(LabError, match=r"blocks.*mlp.fc1.weight.*nn.Parameter\(layer.weight.detach\(\).clone\(\)\)"):
+        TEARING[change](model)
+    assert model.blocks[0].mlp.fc1.weight is model.blocks[1].mlp.fc1.weight
+
+
+@pytest.mark.parametrize("parts", [("fc1",), ("fc1", "fc2")])
+def test_what_is_shared_is_shared_again_when_it_is_loaded(parts, tmp_path):
+    model = tied(parts)
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    loaded = checkpoint.load(tmp_path / "model.safetensors")
+    for part in ("fc1", "fc2"):
+        one, other = (getattr(block.mlp, part).weight for block in loaded.blocks)
+        assert (one is other) == (part in parts)
+    assert len(list(loaded.parameters())) == len(list(model.parameters()))
+    assert torch.equal(loaded(INPUTS), model(INPUTS)) and "plans" not in model.recipe
+    checkpoint.save(loaded, tmp_path / "again.safetensors")
+    assert checkpoint.load(tmp_path / "again.safetensors").recipe == loaded.recipe
+
+
+def test_for_inference_refuses_them_too_and_merging_keeps_the_sharing():
+    lightvit = models.create_model("lab_lightvit")
+    lightvit.stages[0][0].attn.proj.weight = lightvit.stages[0][1].attn.proj.weight
+    with pytest.raises(LabError, match="for_inference: .* is the same weight"):
+        for_inference(lightvit)
+    model = tied()
+    merged = merge_tokens(model, r=2)
+    assert len(list(merged.parameters())) == len(list(model.parameters()))
+
+
+def test_a_module_that_stands_in_two_places_is_pruned_once_and_stays_shared():
+    model = small()
+    model.blocks[1].mlp = model.blocks[0].mlp
+    pruned = prune_mlp(model, 0.5)
+    assert pruned.blocks[1].mlp is pruned.blocks[0].mlp and pruned.blocks[0].mlp.fc1.out_features == 64
+    assert pruned(INPUTS).shape == (4, 10)
+
+
+def test_a_module_that_stands_in_two_places_shares_its_weights_when_it_is_loaded(tmp_path):
+    model = small()
+    model.blocks[1].mlp = model.blocks[0].mlp
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    assert len(list(checkpoint.load(tmp_path / "model.safetensors").parameters())) == len(list(model.parameters()))
+
+
+def test_a_tilde_is_the_home_of_the_user_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = small()
+    checkpoint.save(model, "~/model.safetensors")
+    assert (tmp_path / "model.safetensors").is_file()
+    assert torch.equal(checkpoint.load("~/model.safetensors").head.weight, model.head.weight)
+    torch.save(models.create_model("lab_vit_student").state_dict(), tmp_path / "weights.pth")
+    assert checkpoint.import_official("~/weights.pth", "lab_vit_student") is not None
+    training.fit(copy.deepcopy(model), P, checkpoint="~/run.pt", **QUICK)
+    store_logits(model, P, "~/logits.safetensors", steps=1, batch_size=8, progress=False, teacher_precision="float32")
+    assert (tmp_path / "run.pt").is_file() and StoredLogits("~/logits.safetensors").path == tmp_path / "logits.safetensors"
