@@ -18,11 +18,11 @@ from ..errors import LabError, plain_numbers, require_range
 from ..runtime import device_name
 from ..runtime.running import float_dtype, on_device
 from ..runtime.wrapped import unwrapped
-from .augment import Batches
+from .augment import Batch, Batches
 from .objectives import Objective, label_objective, share_right
 from .optimizers import create_optimizer, schedule_factor
 from .probing import applied, cast, choose
-from .processes import Team
+from .processes import Found, Team
 from .randomness import same_states_afterwards, seed_step
 from .saving import Checkpoint, describe_model, describe_pictures
 from .scores import Score, evaluate
@@ -129,11 +129,11 @@ class _Run:
         """Train until the last step, with scores and saves on the way."""
         checks, steps, last = self.settings.checks, self.settings.steps, time.perf_counter()
         self.model.train()
-        self.team.start_alike(self.model)
+        loss_of = self.team.loss_of(self.model, self.objective)
         self.optimizer.zero_grad()       # what others left is not ours to step along
         with self._bar(progress) as bar:
             while self.done < steps:
-                self._step()
+                self._step(loss_of)
                 scores_now = validation is not None and self.done * checks // steps > (self.done - 1) * checks // steps
                 if not (self._reads_now(file) or scores_now):
                     continue
@@ -153,20 +153,17 @@ class _Run:
         saves = file is not None and file.every is not None and self.done % file.every == 0
         return saves or self.done == self.settings.steps or self.done % self.read_every == 0
 
-    def _step(self) -> None:
+    def _step(self, loss_of: Callable[[Batch], Found]) -> None:
         """One step on the batch that its number names; the loss stays on the device."""
         batch = self.batches(self.done + 1)
-        self.team.share_buffers(self.model)
         seed_step(self.settings.seed, self.done + 1, self.team.rank)
         with cast(self.history.choices["precision"], batch.inputs.device):
-            found = self.objective(self.model, batch)
-        loss, logits, terms = (*found, {})[:3] if isinstance(found, tuple) else (found, None, {})
+            loss, logits, terms = loss_of(batch)
         loss.backward()
-        self.team.average_gradients(self.parameters)
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.optimizer.step(self._rate(self.done))
-        right = loss.new_full((), math.nan) if logits is None else share_right(logits.detach(), batch)
+        right = loss.new_full((), math.nan) if logits is None else share_right(logits, batch)
         self.names = tuple(terms)
         self.unread.append(torch.stack([value.detach().float() for value in (loss, right, *terms.values())]))
         self.done += 1

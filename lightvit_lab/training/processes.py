@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from ..errors import LabError
 from ..runtime import device
+from .augment import Batch
+from .objectives import Objective
+
+Found = tuple[Tensor, Tensor | None, dict[str, Tensor]]     # loss, logits, terms
 
 
 class Team:
@@ -28,35 +32,16 @@ class Team:
         """True in the one process that writes files and draws the progress bar."""
         return self.rank == 0
 
-    def start_alike(self, model: nn.Module) -> None:
-        """Give all processes the weights of the main one; all of them must call."""
-        if self.count > 1:
-            for value in model.parameters():
-                torch.distributed.broadcast(value.data, src=0)
-        self.share_buffers(model)
+    def loss_of(self, model: nn.Module, objective: Objective) -> Callable[[Batch], Found]:
+        """batch -> loss, logits, terms; after `backward` gradients are means over the processes.
 
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give all processes the main one's buffers, such as batch norm's means; all of them must call."""
-        if self.count > 1:
-            for value in model.buffers():
-                torch.distributed.broadcast(value, src=0)
-
-    def average_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Make each gradient its mean over the processes, in place; all of them must call.
-
-        An objective may leave a part of the model out: what has no gradient in any process stays without. So we
-        average ourselves: DistributedDataParallel waits for each gradient, unless it is told which may be missing.
+        All of them must call, with the same model and in the same order; weights and buffers are
+        those of the main one.
         """
+        found = _Loss(model, objective)
         if self.count == 1:
-            return
-        has = torch.tensor([float(value.grad is not None) for value in parameters], device=parameters[0].device)
-        used = [value for value, some in zip(parameters, self.total(has).tolist()) if some]
-        for dtype in {value.dtype for value in used}:
-            alike = [value for value in used if value.dtype == dtype]
-            grads = [torch.zeros_like(value) if value.grad is None else value.grad for value in alike]
-            flat = self.total(torch.cat([grad.flatten() for grad in grads])) / self.count
-            for value, part in zip(alike, flat.split([value.numel() for value in alike])):
-                value.grad = part.view_as(value).clone()
+            return found
+        return nn.parallel.DistributedDataParallel(found, find_unused_parameters=True)
 
     def total(self, values: Tensor) -> Tensor:
         """`values` summed over the processes (in place); all of them must call."""
@@ -71,6 +56,27 @@ class Team:
         values = [value]
         torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
+
+
+class _Loss(nn.Module):
+    """The objective as a part of what runs, and the loss alone with a gradient.
+
+    So DistributedDataParallel sees every weight that the loss hangs on, projectors beside the model
+    included, and which are left out of a step: an exit that nobody asks, a head without labels.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective):
+        super().__init__()
+        self.model = model
+        self._objective = (objective,)      # in a tuple: a teacher inside it is no part of this module
+
+    def forward(self, batch: Batch) -> Found:
+        found = self._objective[0](self.model, batch)
+        if not isinstance(found, tuple):
+            return found, None, {}
+        loss, logits, terms = (*found, {})[:3]
+        shown = None if logits is None else logits.detach()
+        return loss, shown, {name: term.detach() for name, term in terms.items()}
 
 
 def _connect() -> int:

@@ -341,3 +341,15 @@ def test_two_processes_find_what_one_finds_with_a_teacher_and_with_stored_logits
         assert found["terms"][name] == pytest.approx(values, rel=within)
     for name, value in student.state_dict().items():
         assert (found["weights"][name] - value).norm() <= within * value.norm(), name
+
+
+@pytest.mark.parametrize("label, objectives", [("hint", {**TWO["LOGITS"], **TWO["HINT"]}), ("hint alone", TWO["HINT"])])
+def test_two_processes_train_a_projector_and_leave_out_a_head_that_nothing_teaches(of_two, label, objectives):
+    student = Net()
+    start = {name: value.clone() for name, value in student.state_dict().items()}
+    history, found = run(student, teacher(), objectives), of_two[label]
+    for name, values in history.terms.items():       # of the hint, they follow the projector too
+        assert found["terms"][name] == pytest.approx(values, rel=1e-5)
+    for name, value in student.state_dict().items():
+        assert (found["weights"][name] - value).norm() <= 1e-5 * value.norm(), name
+    assert torch.equal(found["weights"]["head.weight"], start["head.weight"]) == (label == "hint alone")

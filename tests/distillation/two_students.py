@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lightvit_lab import data, training
 from lightvit_lab.distillation import distill, store_logits
+from lightvit_lab.distillation.mimicking_features import Hint
 from lightvit_lab.distillation.response_distillation import Labels, SoftTargets
 from lightvit_lab.training.processes import Team
 
@@ -42,20 +43,24 @@ def teacher() -> Net:
     return Net(7, 8, restless=True).eval()
 
 
-def run(student: nn.Module, guide: object, **changes) -> training.History:
-    """Nine steps with soft targets beside the labels."""
+LOGITS = {"labels": Labels(), "soft": SoftTargets(2.0, weight=0.5)}
+HINT = {"hint": Hint(student_layer=0, teacher_layer=0)}        # a projector beside the student
+
+
+def run(student: nn.Module, guide: object, objectives: dict = LOGITS, **changes) -> training.History:
+    """Nine steps, by default with soft targets beside the labels."""
     live = {"teacher_precision": "float32"} if isinstance(guide, nn.Module) else {}
-    return distill(student, guide, pictures(), {"labels": Labels(), "soft": SoftTargets(2.0, weight=0.5)},
-                   **{**RUN, **live, **changes})
+    return distill(student, guide, pictures(), objectives, **{**RUN, **live, **changes})
 
 
 def main(folder: Path) -> None:
     found = {}
     stored = store_logits(teacher(), pictures(), folder / "said", progress=False, teacher_precision="float32",
                           **{name: RUN[name] for name in ("steps", "batch_size", "augment")})
-    for label, guide in (("live", teacher()), ("stored", stored)):
+    for label, guide, objectives in (("live", teacher(), LOGITS), ("stored", stored, LOGITS),
+                                     ("hint", teacher(), {**LOGITS, **HINT}), ("hint alone", teacher(), HINT)):
         student = Net()
-        history = run(student, guide)
+        history = run(student, guide, objectives)
         found[label] = {"terms": history.terms, "weights": student.state_dict(),
                         "processes": history.choices["processes"]}
     if Team().is_main:
