@@ -37,7 +37,7 @@ parity: $(VENV)/.test ## the library against stored outputs of other people's co
 test-book: $(VENV)/.test ## run every derived notebook in a clean kernel without network, with solutions and with stubs
 	LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py
 
-test-devices: $(VENV)/.test ## all pages and public functions on a second device made for the test, as on a GPU (needs a C++ compiler)
+test-devices: $(VENV)/.test ## pages and public functions on a second device, made by a C++ compiler
 	LIGHTVIT_TEST_DEVICES=1 $(BIN)/python -m pytest tests/devices
 
 test-browser: $(VENV)/.test ## look at the built book with a real browser (make book first)

@@ -104,6 +104,7 @@ class _Mask:
         self.value = weight.detach() != 0
 
     def apply(self, values: Tensor) -> Tensor:
+        """`values`, with zeros where the weight had them."""
         self.value = self.value.to(values.device)
         return values * self.value
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError, plain_numbers, require_range
+from ..runtime import device_name
 from ..runtime.running import as_input, on_device
 from .timing import timed
 
@@ -19,12 +20,13 @@ PAYS = 1.03      # a doubled batch has to bring 3 %; two in a row that do not en
 
 @dataclass(frozen=True)
 class BatchSearch:
-    """The best batch, its images/s, images/s of every batch tried, and why the search ended."""
+    """The best batch, its images/s, images/s of every batch tried, why the search ended, and where it was timed."""
 
     batch: int
     throughput_img_s: float
     tried: dict[int, float]
     stopped: str
+    machine: str
 
 
 @plain_numbers
@@ -63,7 +65,7 @@ def _search(speed: Callable[[int], float], largest: int, budget_s: float) -> Bat
             break
         batch *= 2
     best = max(tried, key=lambda size: tried[size])
-    return BatchSearch(best, tried[best], tried, stopped)
+    return BatchSearch(best, tried[best], tried, stopped, device_name())
 
 
 def _images_per_second(model: nn.Module, image: Tensor, batch: int, rounds: int) -> float:

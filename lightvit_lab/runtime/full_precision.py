@@ -12,7 +12,10 @@ from .running import cast, float_dtype
 
 
 def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A module's method that autocast does not reach; its first argument, tokens, takes the type of the weights."""
+    """A module's method that autocast does not reach.
+
+    Its first argument, tokens, takes the type of the weights.
+    """
     @wraps(method)
     def outside_autocast(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
         if not arguments:                           # tokens came by their name, whatever it is

@@ -10,7 +10,8 @@ from torch import nn
 
 from ..errors import LabError
 
-_INSIDE = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+_INSIDE = {"OptimizedModule": "_orig_mod", "DataParallel": "module",
+           "DistributedDataParallel": "module"}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -21,14 +22,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def require_unwrapped(caller: str, model: nn.Module) -> None:
-    """Raise LabError, in the name of `caller`, if `model` is one of torch's wrappers around a model."""
+    """Raise LabError, in the name of `caller`, if `model` is one of torch's wrappers."""
     name = _INSIDE.get(type(model).__name__)
     if name == "_orig_mod":
-        raise LabError(f"{caller}: this model is compiled, and runs past the modules that it was made of; give "
-                       "the model before torch.compile, which is compiled._orig_mod")
+        raise LabError(f"{caller}: this model is compiled, and runs past the modules that it was "
+                       "made of; give the model before torch.compile, which is compiled._orig_mod")
     if name is not None:
-        raise LabError(f"{caller}: this model is wrapped in {type(model).__name__}; give the model inside, "
-                       f"which is wrapped.{name}")
+        raise LabError(f"{caller}: this model is wrapped in {type(model).__name__}; give the "
+                       f"model inside, which is wrapped.{name}")
 
 
 def plain_name(name: str) -> str:

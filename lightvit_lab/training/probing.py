@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.timm_parts import attention_switches
 from ..runtime.running import cast, native_bfloat16
 from .randomness import random_states, restore_random_states
 
@@ -49,6 +48,14 @@ def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precisi
     # where neither pays alone both together may: in bfloat16 the backward pass of fused attention can be the slow part
     trials += [({**half, **written}, GAIN)] if precision == attention == "auto" and switched else []
     return _try(model, inputs, choices, trials, seconds) if on_cpu and trials else choices
+
+
+def attention_switches(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Modules that can fuse attention or write it out, and the switch's name: `fused` here, `fused_attn` in timm."""
+    for module in model.modules():
+        for name in ("fused", "fused_attn"):
+            if isinstance(getattr(module, name, None), bool):
+                yield module, name
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""The second device for all tests in this folder. They run for minutes, so only with LIGHTVIT_TEST_DEVICES=1 (`make test-devices`)."""
+"""The second device for all tests in this folder.
+
+They run for minutes, so only with LIGHTVIT_TEST_DEVICES=1 (`make test-devices`).
+"""
 
 import os
 import sys
@@ -13,10 +16,13 @@ import second_device  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
-    """Skip this folder's tests unless they are asked for, and where nothing can compile the device."""
+    """Skip this folder's tests unless asked for, and where nothing compiles the device."""
     reason = None
     if not os.environ.get("LIGHTVIT_TEST_DEVICES"):
-        reason = "runs every page on a second device, for minutes: LIGHTVIT_TEST_DEVICES=1, or make test-devices"
+        reason = (
+            "runs every page on a second device, for minutes: LIGHTVIT_TEST_DEVICES=1, or make "
+            "test-devices"
+        )
     elif second_device.compiler() is None:
         reason = "needs a C++ compiler for the second device: apt-get install g++, or set CXX"
     for item in items if reason else ():

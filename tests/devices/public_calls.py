@@ -1,7 +1,8 @@
-"""One small call of each public function that takes a model or `Pictures`: what test_public_functions.py runs.
+"""One small call of each public function that takes a model or `Pictures`.
 
-A new function needs a line in CALLS, or, if it only reads names and shapes or is a part of a forward pass that runs wherever
-its caller put model and tensors, its name in PARTS; all of the room `models` are such.
+test_public_functions.py runs them. A new function needs a line in CALLS, or, if it only reads names
+and shapes or is a part of a forward pass that runs wherever its caller put model and tensors, its
+name in PARTS; all of the room `models` are such.
 """
 
 from __future__ import annotations
@@ -19,12 +20,32 @@ from lightvit_lab import checkpoint, data, explain, models, profiling, training,
 from lightvit_lab.compression import low_rank, low_rank_attention, movement, pruning, sparsity
 from lightvit_lab.data import Pictures
 from lightvit_lab.distillation import distilling, response_distillation, seeing, stored_logits
-from lightvit_lab.dynamic import (block_skipping, choosing, coarse_to_fine, dynamicvit, early_exit, exit_calibration,
-                                  exit_report, exit_rules, exit_training, token_halting, token_merging, token_pruning)
-from lightvit_lab.explain.relevance import attention_gradients
-from lightvit_lab.explain.sanity import draw_anew as drawn_anew
-from lightvit_lab.experiments import adaptive_depth, comparison, compression, difficulty, dynamic, faults, reading_attention, results
+from lightvit_lab.dynamic import (
+    block_skipping,
+    choosing,
+    coarse_to_fine,
+    dynamicvit,
+    early_exit,
+    exit_calibration,
+    exit_report,
+    exit_rules,
+    exit_training,
+    token_halting,
+    token_merging,
+    token_pruning,
+)
+from lightvit_lab.experiments import (
+    adaptive_depth,
+    comparison,
+    compression,
+    difficulty,
+    dynamic,
+    faults,
+    reading_attention,
+    results,
+)
 from lightvit_lab.experiments import early_exit as exit_study
+from lightvit_lab.explain.sanity import draw_anew as drawn_anew
 from lightvit_lab.models.inference import for_inference
 
 RUN = {"steps": 2, "batch_size": 4, "progress": False}
@@ -34,10 +55,10 @@ RUN = {"steps": 2, "batch_size": 4, "progress": False}
 class Given:
     """What a call is given besides its model: all on the processor."""
 
-    pictures: Pictures    # a few
-    many: Pictures        # as many as a batch of the studies holds
-    inputs: Tensor        # (4, 3, 32, 32)
-    labels: Tensor        # (4,)
+    pictures: Pictures  # a few
+    many: Pictures  # as many as a batch of the studies holds
+    inputs: Tensor  # (4, 3, 32, 32)
+    labels: Tensor  # (4,)
     teacher: nn.Module
     folder: Path
 
@@ -99,10 +120,12 @@ def explained(explainer: Callable[..., Any], **how: Any) -> Call:
 
 def watched(context: Callable[..., Any], *more: Any) -> Call:
     """A forward pass of the reader's own inside `with context(model):`, on the processor."""
+
     def run(model: nn.Module, given: Given) -> Any:
         with context(model, *more) as found:
             model(given.inputs)
         return found
+
     return Call(run)
 
 
@@ -120,10 +143,18 @@ def fine_tuned(model: nn.Module, given: Given) -> nn.Module:
 
 
 def stored(model: nn.Module, given: Given) -> Any:
-    found = stored_logits.store_logits(model, given.pictures, given.folder / "logits.safetensors", steps=2, batch_size=4,
-                                       progress=False)
+    found = stored_logits.store_logits(
+        model,
+        given.pictures,
+        given.folder / "logits.safetensors",
+        steps=2,
+        batch_size=4,
+        progress=False,
+    )
     student = vit(depth=2)
-    distilling.distill(student, found, given.pictures, {"soft": response_distillation.SoftTargets()}, **RUN)
+    distilling.distill(
+        student, found, given.pictures, {"soft": response_distillation.SoftTargets()}, **RUN
+    )
     return student
 
 
@@ -134,22 +165,36 @@ def restored(model: nn.Module, given: Given) -> nn.Module:
 
 def resumed(model: nn.Module, given: Given) -> Any:
     """A run that is scored and saved on the way, and taken up by another."""
-    how = {**RUN, "checkpoint": given.folder / "run", "save_every": 1, "validation": given.pictures, "seed": 1}
+    how = {
+        **RUN,
+        "checkpoint": given.folder / "run",
+        "save_every": 1,
+        "validation": given.pictures,
+        "seed": 1,
+    }
+    with torch.inference_mode(False):
+        again = copy.deepcopy(model)
     found = training.fit(model, given.pictures, augment=("flip", "mixup"), **how)
-    training.fit(copy.deepcopy(model), given.pictures, augment=("flip", "mixup"), **how)
+    training.fit(again, given.pictures, augment=("flip", "mixup"), **how)
     return found
 
 
 def distilled(model: nn.Module, given: Given) -> Any:
     from lightvit_lab.distillation import feature_distillation as features
 
-    objectives = {"labels": response_distillation.Labels(), "soft": response_distillation.SoftTargets(),
-                  "hint": features.Hint(), "weights": features.AttentionWeights()}
+    objectives = {
+        "labels": response_distillation.Labels(),
+        "soft": response_distillation.SoftTargets(),
+        "hint": features.Hint(),
+        "weights": features.AttentionWeights(),
+    }
     return distilling.distill(model, given.teacher, given.pictures, objectives, **RUN)
 
 
 def explorer(model: nn.Module, given: Given) -> Any:
-    return widgets.attention_explorer(model, given.pictures, explainers={"Grad-CAM": explain.grad_cam}).reading
+    return widgets.attention_explorer(
+        model, given.pictures, explainers={"Grad-CAM": explain.grad_cam}
+    ).reading
 
 
 def tiny(given: Given) -> Pictures:
@@ -165,94 +210,197 @@ def fit_with_zeros(model: nn.Module, given: Given) -> Any:
 CALLS: dict[str, Call] = {
     "checkpoint.save": Call(restored),
     "compression.apply_factors": Call(lambda model, given: low_rank.factorize(model, rank=4)),
-    "compression.factorize": Call(lambda model, given: low_rank.factorize(model, budget=0.5, calibration=given.inputs)),
-    "compression.input_moments": Call(lambda model, given: low_rank.factorize(model, energy=0.8, calibration=given.inputs)),
+    "compression.factorize": Call(
+        lambda model, given: low_rank.factorize(model, budget=0.5, calibration=given.inputs)
+    ),
+    "compression.input_moments": Call(
+        lambda model, given: low_rank.factorize(model, energy=0.8, calibration=given.inputs)
+    ),
     "compression.output_error": Call(
-        lambda model, given: low_rank.output_error(model, low_rank.factorize(model, rank=4), given.inputs)),
+        lambda model, given: low_rank.output_error(
+            model, low_rank.factorize(model, rank=4), given.inputs
+        )
+    ),
     "compression.replace_attention": Call(
-        lambda model, given: low_rank_attention.replace_attention(model, "nystrom", rank=4)(given.inputs)),
+        lambda model, given: low_rank_attention.replace_attention(model, "nystrom", rank=4)(
+            given.inputs
+        )
+    ),
     "compression.movement_prune": Call(
-        lambda model, given: movement.movement_prune(model, given.pictures, 0.5, **{**RUN, "steps": 10})),
+        lambda model, given: movement.movement_prune(
+            model, given.pictures, 0.5, **{**RUN, "steps": 10}
+        )
+    ),
     "compression.prune_blocks": halved(pruning.prune_blocks, importance="activation"),
     "compression.prune_embedding": halved(pruning.prune_embedding, importance="taylor"),
-    "compression.prune_head_width": halved(pruning.prune_head_width, importance="fisher", compensate=True),
+    "compression.prune_head_width": halved(
+        pruning.prune_head_width, importance="fisher", compensate=True
+    ),
     "compression.prune_heads": halved(pruning.prune_heads, importance="taylor", compensate=True),
     "compression.prune_mlp": halved(pruning.prune_mlp, importance="taylor", compensate=True),
     "compression.sensitivity": Call(
-        lambda model, given: pruning.sensitivity(model, given.pictures, ratios=(0.5,), calibration=given.calibration)),
+        lambda model, given: pruning.sensitivity(
+            model, given.pictures, ratios=(0.5,), calibration=given.calibration
+        )
+    ),
     "compression.prune_weights": halved(sparsity.prune_weights, importance="wanda"),
     "compression.sparsity": Call(lambda model, given: sparsity.sparsity(model)),
-    "compression.zeros_kept": Call(fit_with_zeros, lambda: sparsity.prune_weights(vit(), 0.5), trains=True),
+    "compression.zeros_kept": Call(
+        fit_with_zeros, lambda: sparsity.prune_weights(vit(), 0.5), trains=True
+    ),
     "distillation.distill": Call(distilled, trains=True),
-    "distillation.see": Call(lambda model, given: seeing.see(model, given.inputs, features=(0, -1), attention=(1,))),
+    "distillation.see": Call(
+        lambda model, given: seeing.see(model, given.inputs, features=(0, -1), attention=(1,))
+    ),
     "distillation.store_logits": Call(stored, refuses_train_mode=True),
     "dynamic.add_exits": Call(lambda model, given: early_exit.add_exits(model, layers=[0, 2])),
     "dynamic.add_halting": Call(lambda model, given: token_halting.add_halting(model)),
-    "dynamic.add_skipping": Call(lambda model, given: block_skipping.add_skipping(model, layers=[1])),
+    "dynamic.add_skipping": Call(
+        lambda model, given: block_skipping.add_skipping(model, layers=[1])
+    ),
     "dynamic.calibrate_confidence": Call(
-        lambda model, given: exit_calibration.calibrate_confidence(model, given.pictures), exits),
+        lambda model, given: exit_calibration.calibrate_confidence(model, given.pictures), exits
+    ),
     "dynamic.calibrate_rule": Call(
-        lambda model, given: exit_calibration.calibrate_rule(model, given.pictures, mean_macs=1e9), exits),
-    "dynamic.coarse_to_fine": Call(lambda model, given: coarse_to_fine.coarse_to_fine(model, 0.5)(given.inputs)),
-    "dynamic.exit_macs": Call(lambda model, given: exit_report.exit_macs(model, (3, 32, 32)), exits),
-    "dynamic.with_rule": Call(lambda model, given: early_exit.with_rule(model, exit_rules.Confidence(0.5)), exits),
-    "dynamic.every_logit": Call(lambda model, given: exit_calibration.every_logit(model, given.pictures), exits),
-    "dynamic.exit_report": Call(lambda model, given: exit_report.exit_report(model, given.pictures), exits),
-    "dynamic.fine_tune": Call(lambda model, given: dynamicvit.fine_tune(model, given.teacher, given.pictures, **RUN),
-                              dynamic_vit, trains=True),
-    "dynamic.kept_patches": Call(lambda model, given: choosing.kept_patches(model, given.inputs), pruned),
-    "dynamic.merge_tokens": Call(lambda model, given: token_merging.merge_tokens(model, r=8, faster_on=given.inputs,
-                                                                                 budget_s=0.05)),
-    "dynamic.prune_tokens": Call(lambda model, given: token_pruning.prune_tokens(model, 0.7, layers=(1, 2))),
+        lambda model, given: exit_calibration.calibrate_rule(model, given.pictures, mean_macs=1e9),
+        exits,
+    ),
+    "dynamic.coarse_to_fine": Call(
+        lambda model, given: coarse_to_fine.coarse_to_fine(model, 0.5)(given.inputs)
+    ),
+    "dynamic.exit_macs": Call(
+        lambda model, given: exit_report.exit_macs(model, (3, 32, 32)), exits
+    ),
+    "dynamic.with_rule": Call(
+        lambda model, given: early_exit.with_rule(model, exit_rules.Confidence(0.5)), exits
+    ),
+    "dynamic.every_logit": Call(
+        lambda model, given: exit_calibration.every_logit(model, given.pictures), exits
+    ),
+    "dynamic.exit_report": Call(
+        lambda model, given: exit_report.exit_report(model, given.pictures), exits
+    ),
+    "dynamic.fine_tune": Call(
+        lambda model, given: dynamicvit.fine_tune(model, vit().eval(), given.pictures, **RUN),
+        dynamic_vit,
+        trains=True,
+    ),
+    "dynamic.kept_patches": Call(
+        lambda model, given: choosing.kept_patches(model, given.inputs), pruned
+    ),
+    "dynamic.merge_tokens": Call(
+        lambda model, given: token_merging.merge_tokens(
+            model, r=8, faster_on=given.inputs, budget_s=0.05
+        )
+    ),
+    "dynamic.prune_tokens": Call(
+        lambda model, given: token_pruning.prune_tokens(model, 0.7, layers=(1, 2))
+    ),
     "dynamic.source_map": Call(merged_sources, lambda: token_merging.merge_tokens(vit(), r=8)),
-    "dynamic.time_ratio": Call(lambda model, given: token_merging.time_ratio(
-        model, token_merging.merge_tokens(model, r=8), given.inputs, budget_s=0.05)),
-    "dynamic.trade_off": Call(lambda model, given: exit_calibration.trade_off(model, given.pictures), exits),
-    "dynamic.train_exits": Call(lambda model, given: exit_training.train_exits(model, given.pictures, whole=False, **RUN),
-                                exits, trains=True),
-    "dynamic.train_halting": Call(lambda model, given: token_halting.train_halting(model, given.pictures, **RUN),
-                                  halting, trains=True),
-    "dynamic.train_skipping": Call(lambda model, given: block_skipping.train_skipping(model, given.pictures, **RUN),
-                                   skipping, trains=True),
-    "experiments.blocks_used": Call(lambda model, given: adaptive_depth.blocks_used(model, given.pictures), skipping),
+    "dynamic.time_ratio": Call(
+        lambda model, given: token_merging.time_ratio(
+            model, token_merging.merge_tokens(model, r=8), given.inputs, budget_s=0.05
+        )
+    ),
+    "dynamic.trade_off": Call(
+        lambda model, given: exit_calibration.trade_off(model, given.pictures), exits
+    ),
+    "dynamic.train_exits": Call(
+        lambda model, given: exit_training.train_exits(model, given.pictures, whole=False, **RUN),
+        exits,
+        trains=True,
+    ),
+    "dynamic.train_halting": Call(
+        lambda model, given: token_halting.train_halting(model, given.pictures, **RUN),
+        halting,
+        trains=True,
+    ),
+    "dynamic.train_skipping": Call(
+        lambda model, given: block_skipping.train_skipping(model, given.pictures, **RUN),
+        skipping,
+        trains=True,
+    ),
+    "experiments.blocks_used": Call(
+        lambda model, given: adaptive_depth.blocks_used(model, given.pictures), skipping
+    ),
     "experiments.calibrated": Call(lambda model, given: exit_study.calibrated(model), exits),
-    "experiments.changed": Call(lambda model, given: compression.changed(
-        model, compression.STUDIES["pruning_cifar10"].rows["mlp + heads, taylor"])),
+    "experiments.changed": Call(
+        lambda model, given: compression.changed(
+            model, compression.STUDIES["pruning_cifar10"].rows["mlp + heads, taylor"]
+        )
+    ),
     "experiments.checked": Call(lambda model, given: reading_attention.checked(model)),
-    "experiments.compare": Call(lambda model, given: comparison.compare(
-        {"ViT": ("lab_vit", {"dim": 32, "depth": 2}, {})}, given.splits, seeds=(0,), **RUN)),
+    "experiments.compare": Call(
+        lambda model, given: comparison.compare(
+            {"ViT": ("lab_vit", {"dim": 32, "depth": 2}, {})}, given.splits, seeds=(0,), **RUN
+        )
+    ),
     "experiments.described": Call(lambda model, given: compression.described(model)),
     "experiments.fine_tuned": Call(fine_tuned, lambda: sparsity.prune_weights(vit(), 0.5)),
-    "experiments.halted_macs": Call(lambda model, given: adaptive_depth.halted_macs(model, torch.full((2, 4), 10))),
-    "experiments.halting": Call(lambda model, given: adaptive_depth.halting(model, given.splits, 2.0, 0.01)),
-    "experiments.linear_accuracy": Call(lambda model, given: difficulty.linear_accuracy(tiny(given), tiny(given))),
-    "experiments.movement_pruned": Call(lambda model, given: compression.movement_pruned(model, 0.5)),
+    "experiments.halted_macs": Call(
+        lambda model, given: adaptive_depth.halted_macs(model, torch.full((2, 4), 10))
+    ),
+    "experiments.halting": Call(
+        lambda model, given: adaptive_depth.halting(model, given.splits, 2.0, 0.01)
+    ),
+    "experiments.linear_accuracy": Call(
+        lambda model, given: difficulty.linear_accuracy(tiny(given), tiny(given))
+    ),
+    "experiments.movement_pruned": Call(
+        lambda model, given: compression.movement_pruned(model, 0.5)
+    ),
     "experiments.prune_at_random": Call(
-        lambda model, given: dynamic.prune_at_random(model, 0.7, layers=(1, 2))(given.inputs)),
-    "experiments.save_weights": Call(lambda model, given: results.save_weights("few_weights", model)),
+        lambda model, given: dynamic.prune_at_random(model, 0.7, layers=(1, 2))(given.inputs)
+    ),
+    "experiments.save_weights": Call(
+        lambda model, given: results.save_weights("few_weights", model)
+    ),
     "experiments.scored": Call(lambda model, given: reading_attention.scored(model)),
-    "experiments.scored_run": Call(lambda model, given: comparison.scored_run(
-        model, given.splits, 0, steps=2, batch_size=4), trains=True),
-    "experiments.skipping": Call(lambda model, given: adaptive_depth.skipping(model, given.splits, 0.5, 0.5)),
+    "experiments.scored_run": Call(
+        lambda model, given: comparison.scored_run(model, given.splits, 0, steps=2, batch_size=4),
+        trains=True,
+    ),
+    "experiments.skipping": Call(
+        lambda model, given: adaptive_depth.skipping(model, given.splits, 0.5, 0.5)
+    ),
     "experiments.statistics_accuracy": Call(
-        lambda model, given: difficulty.statistics_accuracy(given.pictures, given.pictures)),
+        lambda model, given: difficulty.statistics_accuracy(given.pictures, given.pictures)
+    ),
     "experiments.symptoms": Call(lambda model, given: faults.symptoms(model, given.pictures)),
-    "experiments.times": Call(lambda model, given: exit_study.times({"no exits": model.model, "exits": model}), exits),
-    "experiments.tokens_kept": Call(lambda model, given: adaptive_depth.tokens_kept(model, given.pictures), halting),
-    "explain.attention_gradients": explained(attention_gradients),
+    "experiments.times": Call(
+        lambda model, given: exit_study.times({"no exits": model.model, "exits": model}), exits
+    ),
+    "experiments.tokens_kept": Call(
+        lambda model, given: adaptive_depth.tokens_kept(model, given.pictures), halting
+    ),
     "explain.class_attention": explained(explain.class_attention),
-    "explain.completeness_gap": Call(lambda model, given: explain.completeness_gap(
-        model, given.inputs, torch.zeros(4, 32, 32), given.labels)),
+    "explain.completeness_gap": Call(
+        lambda model, given: explain.completeness_gap(
+            model, given.inputs, torch.zeros(4, 32, 32), given.labels
+        )
+    ),
     "explain.deep_lift": explained(explain.deep_lift),
     "explain.draw_anew": Call(draw_anew),
     "explain.grad_cam": explained(explain.grad_cam),
-    "explain.insertion_deletion": Call(lambda model, given: explain.insertion_deletion(
-        model, given.inputs, torch.rand(4, 32, 32), given.labels, steps=2)),
-    "explain.integrated_gradients": explained(explain.integrated_gradients, steps=2, progress=False),
+    "explain.insertion_deletion": Call(
+        lambda model, given: explain.insertion_deletion(
+            model, given.inputs, torch.rand(4, 32, 32), given.labels, steps=2
+        )
+    ),
+    "explain.integrated_gradients": explained(
+        explain.integrated_gradients, steps=2, progress=False
+    ),
     "explain.kernel_shap": explained(explain.kernel_shap, samples=5, patch_size=16, progress=False),
-    "explain.localize": Call(lambda model, given: explain.localize(
-        model, given.pictures, {"relevance": explain.relevance_map, "centre": explain.centre_map}, "labels", steps=2,
-        progress=False)),
+    "explain.localize": Call(
+        lambda model, given: explain.localize(
+            model,
+            given.pictures,
+            {"relevance": explain.relevance_map, "centre": explain.centre_map},
+            "labels",
+            steps=2,
+            progress=False,
+        )
+    ),
     "explain.occlusion": explained(explain.occlusion, patch_size=16, progress=False),
     "explain.centre_map": explained(explain.centre_map),
     "explain.edge_map": explained(explain.edge_map),
@@ -260,46 +408,153 @@ CALLS: dict[str, Call] = {
     "explain.relevance": explained(explain.relevance),
     "explain.relevance_map": explained(explain.relevance_map, rule="layerwise"),
     "explain.rollout_map": explained(explain.rollout_map),
-    "explain.sanity_check": Call(lambda model, given: explain.sanity_check(
-        explain.relevance_map, model, given.inputs, given.labels)),
-    "models.for_inference": Call(lambda model, given: for_inference(model)(given.inputs),
-                                 lambda: models.create_model("lab_lightvit")),
-    "profiling.best_batch": Call(lambda model, given: profiling.best_batch(model, given.inputs[:1], largest=2)),
+    "explain.sanity_check": Call(
+        lambda model, given: explain.sanity_check(
+            explain.relevance_map, model, given.inputs, given.labels
+        )
+    ),
+    "models.for_inference": Call(
+        lambda model, given: for_inference(model)(given.inputs),
+        lambda: models.create_model("lab_lightvit"),
+    ),
+    "profiling.best_batch": Call(
+        lambda model, given: profiling.best_batch(model, given.inputs[:1], largest=2)
+    ),
     "profiling.count": Call(lambda model, given: profiling.count(model, (3, 32, 32))),
-    "profiling.measure": Call(lambda model, given: profiling.measure(
-        {"ViT": model, "merged": token_merging.merge_tokens(model, r=8)}, given.inputs, budget_s=0.05)),
-    "profiling.roofline": Call(lambda model, given: profiling.roofline(model, given.inputs, rounds=1)),
-    "training.evaluate": Call(lambda model, given: training.evaluate(model, given.pictures, flip=True)),
+    "profiling.measure": Call(
+        lambda model, given: profiling.measure(
+            {"ViT": model, "merged": token_merging.merge_tokens(model, r=8)},
+            given.inputs,
+            budget_s=0.05,
+        )
+    ),
+    "profiling.roofline": Call(
+        lambda model, given: profiling.roofline(model, given.inputs, rounds=1)
+    ),
+    "training.evaluate": Call(
+        lambda model, given: training.evaluate(model, given.pictures, flip=True)
+    ),
     "training.fit": Call(resumed, trains=True),
     "widgets.attention_explorer": Call(explorer),
-    "widgets.attention_views": Call(lambda model, given: widgets.attention_views(model, given.pictures)),
+    "widgets.attention_views": Call(
+        lambda model, given: widgets.attention_views(model, given.pictures)
+    ),
 }
 
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "merged": lambda: token_merging.merge_tokens(vit(), r=8, mode="tofu"),
+    "clustered": lambda: token_merging.merge_tokens(vit(), r=8, matching="clusters"),
+    **{
+        method: lambda method=method: token_pruning.prune_tokens(
+            vit(), 0.7, layers=(1, 2), method=method
+        )
+        for method in token_pruning.METHODS
+    },
+    "coarse to fine": lambda: coarse_to_fine.coarse_to_fine(vit(), 0.3),
+    "exits": exits,
+    "halting": halting,
+    "skipping": skipping,
+    "low rank": lambda: low_rank.factorize(vit(), rank=4),
+    "nystrom": lambda: low_rank_attention.replace_attention(vit(), "nystrom", rank=4),
+    "lightvit": lambda: models.create_model("lab_lightvit"),
+    "cct": lambda: models.create_model("lab_cct"),
+    "cnn": lambda: models.create_model("lab_cnn"),
+}
+CALLS |= {
+    f"training.evaluate of {kind}": Call(
+        lambda model, given: training.evaluate(model, given.pictures), make
+    )
+    for kind, make in KINDS.items()
+}
+CALLS |= {
+    f"profiling.measure of {kind}": Call(
+        lambda model, given: profiling.measure({"one": model}, given.inputs, budget_s=0.05), make
+    )
+    for kind, make in KINDS.items()
+}
 # They read names, shapes and flags, ask whether a model will do, or rebuild one from a plan.
 LOOK = {
-    "compression.magnitude", "compression.block_layers", "compression.apply_low_rank_attention",
-    "compression.apply_sparsity", "compression.weighted_layers", "compression.apply_pruning",
-    "dynamic.apply_skipping", "dynamic.apply_coarse_to_fine", "dynamic.predictors",
-    "dynamic.only_exits", "dynamic.apply_exit_rule", "dynamic.apply_exits", "dynamic.require_exits",
-    "dynamic.require_pictures", "dynamic.apply_halting", "dynamic.apply_merging",
-    "dynamic.apply_token_pruning", "experiments.block_macs", "experiments.layers_alone",
-    "experiments.load_weights", "explain.stages", "profiling.bytes_by_dtype", "profiling.own_costs",
-    "training.create_optimizer", "training.decay_groups", "training.applied",
-    "training.describe_model", "training.describe_pictures", "training.require_pictures",
-    "training.require_normalised"}
+    "compression.magnitude",
+    "compression.block_layers",
+    "compression.apply_low_rank_attention",
+    "compression.apply_sparsity",
+    "compression.weighted_layers",
+    "compression.apply_pruning",
+    "dynamic.apply_skipping",
+    "dynamic.apply_coarse_to_fine",
+    "dynamic.predictors",
+    "dynamic.only_exits",
+    "dynamic.apply_exit_rule",
+    "dynamic.apply_exits",
+    "dynamic.require_exits",
+    "dynamic.require_pictures",
+    "dynamic.apply_halting",
+    "dynamic.apply_merging",
+    "dynamic.apply_token_pruning",
+    "experiments.block_macs",
+    "experiments.layers_alone",
+    "experiments.load_weights",
+    "explain.stages",
+    "profiling.bytes_by_dtype",
+    "profiling.own_costs",
+    "training.create_optimizer",
+    "training.decay_groups",
+    "training.applied",
+    "training.describe_model",
+    "training.describe_pictures",
+    "training.require_pictures",
+    "training.require_normalised",
+}
 # They run inside a call of CALLS, where model and tensors lie already.
 INSIDE = {
-    "compression.refit", "compression.scores", "compression.products",
-    "compression.record_activations", "compression.sizes", "explain.attention_relevance",
-    "explain.image_part", "explain.explaining", "explain.logits_of", "explain.recorded",
-    "explain.refusing_reentrant", "profiling.joules_per_image", "profiling.peak_memory_mib",
-    "profiling.splitting", "profiling.timed", "training.choose", "training.require_model",
-    "widgets.record"}
+    "compression.refit",
+    "compression.scores",
+    "compression.products",
+    "compression.record_activations",
+    "compression.sizes",
+    "explain.attention_relevance",
+    "explain.attention_gradients",
+    "dynamic.present_tokens",
+    "dynamic.presence",
+    "dynamic.drop_pictures",
+    "explain.image_part",
+    "explain.explaining",
+    "explain.logits_of",
+    "explain.recorded",
+    "explain.refusing_reentrant",
+    "profiling.joules_per_image",
+    "profiling.peak_memory_mib",
+    "profiling.splitting",
+    "profiling.timed",
+    "training.choose",
+    "training.require_model",
+    "widgets.record",
+}
 PARTS = LOOK | INSIDE
-# Nothing is computed from pictures, or the reader's own code computes it, where the reader's tensors lie.
+# Nothing is computed from pictures, or the reader's own code computes it, on the processor.
 ON_THE_PROCESSOR = {
-    "checkpoint.save", "compression.apply_factors", "compression.replace_attention", "compression.sparsity",
-    "dynamic.add_exits", "dynamic.exit_macs", "dynamic.with_rule", "models.for_inference", "dynamic.add_halting", "dynamic.add_skipping", "dynamic.coarse_to_fine", "dynamic.prune_tokens",
-    "dynamic.source_map", "experiments.halted_macs", "experiments.linear_accuracy", "experiments.prune_at_random",
-    "experiments.save_weights", "experiments.statistics_accuracy", "explain.centre_map", "explain.draw_anew",
-    "explain.edge_map", "explain.record_attention", "profiling.count"}
+    "checkpoint.save",
+    "compression.apply_factors",
+    "compression.replace_attention",
+    "compression.sparsity",
+    "distillation.see",
+    "dynamic.add_exits",
+    "dynamic.exit_macs",
+    "dynamic.with_rule",
+    "dynamic.add_halting",
+    "dynamic.add_skipping",
+    "dynamic.coarse_to_fine",
+    "dynamic.prune_tokens",
+    "dynamic.source_map",
+    "models.for_inference",
+    "experiments.halted_macs",
+    "experiments.linear_accuracy",
+    "experiments.prune_at_random",
+    "experiments.save_weights",
+    "experiments.statistics_accuracy",
+    "explain.centre_map",
+    "explain.draw_anew",
+    "explain.edge_map",
+    "explain.record_attention",
+    "profiling.count",
+}

@@ -1,9 +1,10 @@
-"""Run all code cells of one page on the device that LIGHTVIT_DEVICE names, and say what failed, as JSON on the last line.
+"""Run a page's code cells on LIGHTVIT_DEVICE, and say on the last line, as JSON, what failed.
 
     python tests/devices/run_page.py chapters/dynamic/early_exit.md
 
-Trainings are cut to two steps, timings to two rounds, pretrained weights are drawn, compiling does nothing and the network
-is refused: what is tried is that every call finds its tensors on one device, and leaves the page's on the processor.
+Trainings are cut to two steps, timings to two rounds, pretrained weights are drawn, compiling does
+nothing and the network is refused: what is tried is that every call finds its tensors on one
+device, and leaves the page's on the processor.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ for folder in (HERE, HERE.parents[1]):
 
 
 def main(page: Path) -> dict[str, Any]:
-    """`{"failures": [[line, error], ...], "cells": number, "seconds": ..., "operators": on the device, "slowest": ...}`."""
+    """`failures` [[line, error], ...], `cells`, `operators` on the device, `slowest` cells."""
     import second_device
     import torch
     from given_back import faults
@@ -39,18 +40,22 @@ def main(page: Path) -> dict[str, Any]:
     refuse_network()
     shell, failures, slowest, cells, known = interpreter(), [], [], cells_of(page), set()
     for line, source in cells:
-        start = time.perf_counter()
+        start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             result = shell.run_cell(source)
         error = result.error_before_exec or result.error_in_exec
         if error is not None:
             failures.append([line, where(error)])
-        left = [fault for fault in faults(shell.user_ns) if fault not in known]      # each is said once
+        left = [fault for fault in faults(shell.user_ns) if fault not in known]  # each is said once
         failures += [[line, f"left behind: {fault}"] for fault in left]
         known.update(left)
-        slowest.append((round(time.perf_counter() - start, 1), line))
-    return {"failures": failures, "cells": len(cells), "operators": lab.operators() if lab else 0,
-            "slowest": sorted(slowest, reverse=True)[:3]}
+        slowest.append((round(time.process_time() - start, 1), line))
+    return {
+        "failures": failures,
+        "cells": len(cells),
+        "operators": lab.operators() if lab else 0,
+        "slowest": sorted(slowest, reverse=True)[:3],
+    }
 
 
 def cells_of(page: Path) -> list[tuple[int, str]]:
@@ -58,8 +63,11 @@ def cells_of(page: Path) -> list[tuple[int, str]]:
     from jupytext.myst import myst_to_notebook
 
     notebook = myst_to_notebook(page.read_text(encoding="utf-8"), add_source_map=True)
-    return [(line + 1, cell.source) for cell, line in zip(notebook.cells, notebook.metadata["source_map"])
-            if cell.cell_type == "code"]
+    return [
+        (line + 1, cell.source)
+        for cell, line in zip(notebook.cells, notebook.metadata["source_map"])
+        if cell.cell_type == "code"
+    ]
 
 
 def interpreter() -> Any:
@@ -74,12 +82,13 @@ def interpreter() -> Any:
 
 
 def where(error: BaseException) -> str:
-    """The error in one line, and the innermost line of the library, or of the page, that it passed."""
+    """The error in one line, and the innermost line of the library, or of the page, it passed."""
     frames = traceback.extract_tb(error.__traceback__)
     library = [frame for frame in frames if "lightvit_lab" in frame.filename]
     place = library[-1] if library else frames[-1]
     text = re.sub(r"\s+", " ", str(error))[:300]
-    return f"{type(error).__name__}: {text} [{'/'.join(Path(place.filename).parts[-3:])}:{place.lineno}]"
+    file = "/".join(Path(place.filename).parts[-3:])
+    return f"{type(error).__name__}: {text} [{file}:{place.lineno}]"
 
 
 def refuse_network() -> None:
@@ -95,4 +104,5 @@ def refuse_network() -> None:
 if __name__ == "__main__":
     began = time.perf_counter()
     found = main(Path(sys.argv[1]).resolve())
-    print(json.dumps({**found, "seconds": round(time.perf_counter() - began, 1)}))
+    seconds = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time()}
+    print(json.dumps({**found, **seconds}))

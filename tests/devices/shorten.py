@@ -1,4 +1,4 @@
-"""What takes long and says nothing about devices, cut: trainings to two steps, timings to two rounds."""
+"""What takes long and says nothing about devices, cut: two steps, two rounds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-STEPS, ROUNDS, LARGEST = 2, 2, 2      # of a training; of a timing; pictures in the largest batch that is tried
-Replace = Callable[[Any, str, Any], None]      # setattr, or that of pytest's monkeypatch
+STEPS, ROUNDS, LARGEST = (
+    2,
+    2,
+    2,
+)  # of a training; of a timing; pictures in the largest batch that is tried
+Replace = Callable[[Any, str, Any], None]  # setattr, or that of pytest's monkeypatch
 
 
 def shorten(put: Replace = setattr) -> None:
     """Cut trainings and timings. A name that is gone raises here: then mend this list."""
+
     def replace(room: str, name: str, change: Callable[[Any], Any]) -> None:
         owner = importlib.import_module(f"lightvit_lab.{room}")
         put(owner, name, change(getattr(owner, name)))
@@ -20,8 +25,16 @@ def shorten(put: Replace = setattr) -> None:
     for name, value in (("WARM_UP", 1), ("LEAST_ROUNDS", ROUNDS), ("PRECISE", float("inf"))):
         replace("profiling.timing", name, lambda _, value=value: value)
     replace("profiling.roofline", "_WARM_UP", lambda _: 0)
-    replace("profiling.roofline", "_times", lambda times: lambda model, inputs, _: times(model, inputs, ROUNDS))
-    replace("profiling.batches", "_search", lambda search: lambda speed, _, *rest: search(speed, LARGEST, *rest))
+    replace(
+        "profiling.roofline",
+        "_times",
+        lambda times: lambda model, inputs, _: times(model, inputs, ROUNDS),
+    )
+    replace(
+        "profiling.batches",
+        "_search",
+        lambda search: lambda speed, _, *rest: search(speed, LARGEST, *rest),
+    )
     replace("profiling.peaks", "_least_seconds", lambda least: lambda call, _: least(call, 0.0))
     replace("profiling.peaks", "_SIZES", lambda sizes: dict.fromkeys(sizes, (64,)))
     replace("profiling.peaks", "_COPIED", lambda copied: dict.fromkeys(copied, 2**20))
@@ -33,7 +46,7 @@ def fewer_steps(settings: type) -> Callable[..., Any]:
 
 
 def own_machine() -> None:
-    """Make cells for the reader's own machine run on this one: no download, no compiling, narrow models."""
+    """Make cells for the reader's machine run here: no download, no compiling, narrow models."""
     import torch
 
     from lightvit_lab.models import timm
@@ -41,8 +54,12 @@ def own_machine() -> None:
     create = timm.create_model
 
     def drawn(name: str, pretrained: bool = False, **named: Any) -> Any:
-        return create(name, **({"embed_dim": 96} if pretrained and name.startswith("deit_") else {}), **named)
+        return create(
+            name, **({"embed_dim": 96} if pretrained and name.startswith("deit_") else {}), **named
+        )
 
     timm.create_model = drawn
-    torch.compile = lambda model=None, **options: model if model is not None else lambda function: function
+    torch.compile = lambda model=None, **options: (
+        model if model is not None else lambda function: function
+    )
     torch.nn.Module.compile = lambda module, *arguments, **options: None

@@ -5,6 +5,7 @@ from torch import nn
 from lightvit_lab import profiling
 from lightvit_lab.errors import LabError
 from lightvit_lab.profiling import batches
+from lightvit_lab.runtime import device_name
 
 
 def search(speeds, **limits):
@@ -57,3 +58,8 @@ def test_a_real_model_is_fed_copies_of_the_image_and_left_as_it_was():
 def test_more_than_one_image_is_refused():
     with pytest.raises(LabError, match=r"\(2, 3, 4, 4\); give one image"):
         profiling.best_batch(nn.Identity(), torch.zeros(2, 3, 4, 4))
+
+
+def test_a_search_names_the_machine_and_its_threads():
+    found = profiling.best_batch(nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 4, 4), largest=2, rounds=1)
+    assert found.machine == device_name() and "thread" in found.machine

@@ -4,7 +4,7 @@ tokens: how tokens lie on the picture, and which of them the head reads; attenti
 plain ViT's forward in steps; held: a block's trained parts in blocks of other kinds; prunable: what pruning cuts.
 """
 
-from .attention import (attention_modules, attention_switches, attention_weights, gate_of, is_readable, normalises_heads,
+from .attention import (attention_modules, attention_weights, gate_of, is_readable, normalises_heads,
                         plain_attention, set_heads, values_and_mixed)
 from .forward import (blocks, both_heads, embed, embed_patches, feature_maps, finish, last_norm, masked_block,
                       plain_blocks, require_plain_blocks, require_plain_vit)
@@ -15,7 +15,7 @@ from .tokens import (Layout, grid, has_class_token, head_tokens, in_reading_orde
 
 __all__ = [
     "AttentionParts", "HeldAttention", "HeldBlock", "Layout", "ScoredAttention", "Stream", "WrappedBlock",
-    "attention_modules", "attention_switches", "attention_weights", "attentions", "block_names", "blocks", "both_heads",
+    "attention_modules", "attention_weights", "attentions", "block_names", "blocks", "both_heads",
     "embed", "embed_patches", "feature_maps", "finish", "gate_of", "gather_tokens", "grid", "has_class_token",
     "head_shape", "head_tokens", "in_reading_order", "is_readable", "last_norm", "layout", "masked_block", "mlps", "normalises_heads",
     "num_prefix_tokens", "plain_attention", "plain_blocks", "read_by_head", "reads_class_token",

@@ -6,7 +6,6 @@ is timm's `Attention`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -98,13 +97,6 @@ def plain_attention(caller: str, module: nn.Module) -> nn.Module:
     raise LabError(f"{caller}: {type(module).__name__} is more than plain self-attention; give the lab's ViT or "
                    'timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
 
-
-def attention_switches(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Modules that can fuse attention or write it out, and the switch's name: `fused` here, `fused_attn` in timm."""
-    for module in model.modules():
-        for name in ("fused", "fused_attn"):
-            if isinstance(getattr(module, name, None), bool):
-                yield module, name
 
 
 def gate_of(attention: nn.Module) -> nn.Linear | None:

@@ -1,7 +1,7 @@
-"""How a model's tokens lie on the picture, and which of them its head reads: asked of the model, never guessed.
+"""How a model's tokens lie on the picture, and which of them its head reads: asked, never guessed.
 
-The lab's models say it by `num_prefix_tokens` and a method `grids(height, width)`, and so can any other. timm's are
-asked by what their patch embedding says of itself.
+The lab's models say it by `num_prefix_tokens` and a method `grids(height, width)`, and so can any
+other. timm's are asked by what their patch embedding says of itself.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from ...errors import LabError
 from ...runtime.wrapped import unwrapped
 from ..lightvit import LightViT
 
-_KNOWN = 'give the lab\'s ViT or timm\'s ViT or DeiT, for example models.create_model("lab_vit")'
-
-
+_KNOWN = ("give the lab's ViT or timm's ViT or DeiT, for example "
+          'models.create_model("lab_vit")')
 FRONT = ("cls_token", "dist_token", "reg_token")      # tables (1, n, dim) of the tokens in front
 
 
 class Layout(NamedTuple):
-    """How a model's tokens lie: `prefix` tokens in front that stand for no patch, then `rows` x `columns` patches."""
+    """`prefix` tokens in front that stand for no patch, then `rows` x `columns` of patches."""
 
     prefix: int
     rows: int
@@ -29,15 +28,16 @@ class Layout(NamedTuple):
 
 
 def token_maker(model: nn.Module) -> nn.Module:
-    """The part of `model` that makes tokens of pictures: itself, or what it wraps, as a model with exits does."""
+    """The part of `model` that makes tokens of pictures: itself, or what it is built around."""
     model = unwrapped(model)
     return next((part for part in model.modules() if _says_grids(part)), model)
 
 
 def layout(model: nn.Module, inputs: Tensor, num_tokens: int) -> Layout:
-    """The layout of the `num_tokens` tokens that `model` makes of `inputs` (batch, channels, height, width).
+    """The layout of the `num_tokens` tokens that `model` makes of `inputs` (B, C, height, width).
 
-    Raises LabError if the model makes another number of such a picture, or does not say how its tokens lie.
+    Raises LabError if the model makes another number of such a picture, or does not say how its
+    tokens lie.
     """
     height, width = inputs.shape[-2:]
     maker, prefix = token_maker(model), num_prefix_tokens(model)
@@ -46,13 +46,14 @@ def layout(model: nn.Module, inputs: Tensor, num_tokens: int) -> Layout:
         if rows * columns == num_tokens - prefix:
             return Layout(prefix, rows, columns)
     made = " or ".join(f"{rows} x {columns}" for rows, columns in grids)
-    raise LabError(f"{num_tokens - prefix} image tokens, where {type(maker).__name__} makes {made} of a picture of "
-                   f"{height} x {width} pixels; if tokens were dropped or merged, read the maps of a model that keeps "
-                   "them all")
+    raise LabError(
+        f"{num_tokens - prefix} image tokens, where {type(maker).__name__} makes {made} of a picture of "
+        f"{height} x {width} pixels; if tokens were dropped or merged, read the maps of a model that "
+        "keeps them all")
 
 
 def grid(caller: str, model: nn.Module) -> tuple[int, int]:
-    """(rows, columns) of the image tokens that enter the blocks, for pictures of the size the model was built for.
+    """(rows, columns) of the image tokens, for pictures of the size the model was built for.
 
     Raises LabError, in the name of `caller`, for models that do not say so.
     """
@@ -61,12 +62,13 @@ def grid(caller: str, model: nn.Module) -> tuple[int, int]:
     if size is None and isinstance(side := getattr(maker, "image_size", None), int):
         size = maker.grids(side, side)[0]
     if size is None:
-        raise LabError(f"{caller}: {type(model).__name__} does not say how many tokens it makes of a picture; {_KNOWN}")
+        raise LabError(f"{caller}: {type(model).__name__} does not say how many tokens it makes "
+                       f"of a picture; {_KNOWN}")
     return int(size[0]), int(size[1])
 
 
 def token_counts(caller: str, model: nn.Module) -> tuple[int, int]:
-    """How many tokens enter the blocks of a ViT, and how many of them, in front, stand for no patch.
+    """How many tokens enter the blocks of a ViT, and how many in front of them stand for no patch.
 
     Raises LabError, in the name of `caller`, for models that do not say so.
     """
@@ -76,20 +78,22 @@ def token_counts(caller: str, model: nn.Module) -> tuple[int, int]:
 
 
 def num_prefix_tokens(model: nn.Module) -> int:
-    """How many tokens stand for no patch: class, distillation and register tokens, LightViT's global tokens.
+    """How many tokens stand for no patch: class, distillation, register, LightViT's global tokens.
 
     Of a model that does not say so, they are counted where it holds them.
     """
     maker = token_maker(model)
     if isinstance(told := getattr(maker, "num_prefix_tokens", None), int):
         return told
-    return sum(table.shape[1] for name in FRONT if (table := getattr(maker, name, None)) is not None)
+    tables = (getattr(maker, name, None) for name in FRONT)
+    return sum(table.shape[1] for table in tables if table is not None)
 
 
 def head_tokens(model: nn.Module) -> slice:
-    """Which of the last tokens the head reads: the class token, with DeiT's distillation token, or those it means over.
+    """Which of the last tokens the head reads: the class token, with DeiT's distillation token, or
+    those of which it takes the mean.
 
-    Where the head takes a maximum, or attends to the tokens, these are all that it takes it of.
+    Where the head takes a maximum, or attends to the tokens, these are all that it chooses from.
     """
     maker = token_maker(model)
     if reads_class_token(maker):
@@ -99,18 +103,19 @@ def head_tokens(model: nn.Module) -> slice:
 
 
 def in_reading_order(model: nn.Module, layer: nn.Module) -> bool:
-    """Whether the tokens that `layer` gives stand row by row: inside LightViT's stages they stand window by window."""
+    """Whether tokens of `layer` stand row by row; in LightViT's stages they stand by windows."""
     maker = token_maker(model)
-    return not isinstance(maker, LightViT) or not any(layer is part for stage in maker.stages for part in stage.modules())
+    stages = maker.stages if isinstance(maker, LightViT) else ()
+    return not any(layer is part for stage in stages for part in stage.modules())
 
 
 def read_by_head(model: nn.Module, token_map: Tensor) -> Tensor:
-    """The rows of `token_map` (batch, N, ...) that belong to the tokens the head reads, averaged: (batch, ...)."""
+    """The mean of those rows of `token_map` (B, N, ...) whose tokens the head reads: (B, ...)."""
     return token_map[:, head_tokens(model)].mean(dim=1)
 
 
 def reads_class_token(model: nn.Module) -> bool:
-    """Whether the head reads the class token, alone or with a distillation token; else it reads other tokens."""
+    """Whether the head reads the class token, alone or with a distillation token, and no other."""
     maker = token_maker(model)
     return getattr(maker, "global_pool", "token" if has_class_token(maker) else "") == "token"
 
@@ -121,8 +126,8 @@ def has_class_token(model: nn.Module) -> bool:
 
 
 def reads_class_token_alone(model: nn.Module) -> bool:
-    """Whether one class token stands in front and is all that the head reads, and nothing normalises tokens before
-    the first block."""
+    """Whether one class token is all that stands in front and all that the head reads, and nothing
+    normalises tokens before the first block."""
     maker = token_maker(model)
     return (has_class_token(maker) and num_prefix_tokens(maker) == 1 and reads_class_token(maker)
             and isinstance(getattr(maker, "norm_pre", None), nn.Identity | None))
@@ -135,18 +140,20 @@ def _says_grids(part: nn.Module) -> bool:
 def _patch_embedding(part: nn.Module) -> Any:
     """The part of a timm model that says its grid, None where there is none."""
     embedding = getattr(part, "patch_embed", None)
-    return embedding if hasattr(embedding, "dynamic_feat_size") or hasattr(embedding, "grid_size") else None
+    says = hasattr(embedding, "dynamic_feat_size") or hasattr(embedding, "grid_size")
+    return embedding if says else None
 
 
 def _grids(maker: nn.Module, height: int, width: int) -> list[tuple[int, int]]:
-    """The grids that image tokens form, stage by stage, in the forward on a picture of this size."""
+    """The grids that image tokens form, stage by stage, on a picture of this size."""
     if callable(getattr(maker, "grids", None)):
         return maker.grids(height, width)
     if (embedding := _patch_embedding(maker)) is None:
-        raise LabError(f"{type(maker).__name__} does not say how its tokens lie on a picture; {_KNOWN}, or let yours "
-                       "say so by a method grids(height, width) -> [(rows, columns)]")
-    size = (height, width)
-    found = embedding.dynamic_feat_size(size) if hasattr(embedding, "dynamic_feat_size") else embedding.grid_size
+        raise LabError(f"{type(maker).__name__} does not say how its tokens lie on a picture; "
+                       f"{_KNOWN}, or let yours say so by a method "
+                       "grids(height, width) -> [(rows, columns)]")
+    ask = getattr(embedding, "dynamic_feat_size", None)
+    found = embedding.grid_size if ask is None else ask((height, width))
     return [(int(found[0]), int(found[1]))]
 
 
