@@ -159,7 +159,7 @@ def a_download(folder, patch):
     patch.setenv("LIGHTVIT_BOOK", "1")              # no progress bar
 
     def content(number):
-        return number.to_bytes(4, "little") * 20_000
+        return number.to_bytes(4, "big") * 20_000
 
     (folder / "mirror").mkdir()
     (folder / "mirror" / "1.bin").write_bytes(content(1))       # what is not written on a full disk
