@@ -128,12 +128,8 @@ def refusing_reentrant(caller: str, model: nn.Module) -> Iterator[None]:
 def require_target(caller: str, target: Target, logits: Tensor) -> Tensor:
     """`target` as one class a picture, (batch,); None is the predicted one.
 
-    Raises LabError on classes the model lacks, and on a model whose answer is not logits (batch, classes).
+    Raises LabError on classes the model lacks.
     """
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise LabError(f"{caller}: the model answers with {given}, no logits (batch, classes); give one that does, as "
-                       'models.create_model("lab_vit")')
     if target is None:
         return logits.argmax(dim=1)
     classes = torch.as_tensor(target, device=logits.device)

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..data.images import decode
-from ..errors import LabError
+from ..errors import LabError, require_logits
 from ..explain import relevance, rollout
 from ..explain.maps import image_part, recorded
-from ..explain.relevance import require_target
 from ..figures.atlas import Atlas
 from ..figures.gather import atlas
 from ..models import timm_parts
@@ -44,7 +43,7 @@ def record(model: nn.Module, inputs: Tensor) -> Recorded:
     All is on the CPU, in float32. Without a class token, maps leave out all tokens in front: they have no name.
     """
     maps, logits = _attention(model, inputs)
-    require_target("attention_explorer", None, logits)
+    require_logits("attention_explorer", model, logits)
     chances = logits.float().softmax(-1).cpu()
     if not maps or any(isinstance(part, dict) or part.shape != maps[0].shape for part in maps):
         return Recorded(chances, [], {}, {}, 0, None)

@@ -194,7 +194,7 @@ def test_a_thousand_damaged_files_are_refused_in_a_sentence_and_nothing_is_run_o
             counts["harmless"] = counts.get("harmless", 0) + (content not in originals)
         watch.on, slowest = False, max(slowest, time.process_time() - start)
     assert set(watch.seen) == {("open", str(path))}
-    assert slowest < 2 and counts.pop("harmless", 0) < 5 and sum(counts.values()) > 0.9 * COUNT and len(counts) == 6
+    assert slowest < 10 and counts.pop("harmless", 0) < 5 and sum(counts.values()) > 0.9 * COUNT and len(counts) == 6
 
 
 def same(one, other):

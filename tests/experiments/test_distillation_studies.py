@@ -31,7 +31,7 @@ def study(monkeypatch, tmp_path):
     made, run = [], distillation._run
     plan = distillation.Study("tiny", "digits", 4, SETTINGS, {"tiny": teacher, "unheard": teacher}, ROWS)
     monkeypatch.setattr(distillation, "STUDIES", {"tiny": plan})
-    monkeypatch.setattr(distillation.runtime, "cache", lambda: tmp_path)
+    monkeypatch.setenv("LIGHTVIT_CACHE", str(tmp_path))
     monkeypatch.setattr(distillation, "_run", lambda *given: made.append(given) or run(*given))
     return made
 

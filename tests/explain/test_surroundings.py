@@ -199,5 +199,5 @@ def test_a_layer_without_a_rule_and_an_answer_without_logits_are_refused():
     with pytest.raises(LabError, match='no rule for Sequential; give rule="attention"'):
         explain.relevance(model, inputs_of(), 3, "layerwise")
     features = models.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=0, global_pool="")
-    with pytest.raises(LabError, match=r"the model answers with \(2, 5, 192\), no logits"):
+    with pytest.raises(LabError, match=r"makes no logits \(batch, classes\), but \(2, 5, 192\)"):
         explain.relevance_map(features, inputs_of())
