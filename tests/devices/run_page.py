@@ -2,9 +2,9 @@
 
     python tests/devices/run_page.py chapters/dynamic/early_exit.md
 
-Trainings are cut to two steps, timings to two rounds, pretrained weights are drawn, compiling does
-nothing and the network is refused: what is tried is that every call finds its tensors on one
-device, and leaves the page's on the processor.
+Trainings are cut to two steps, timings to two rounds, sets to 300 pictures; pretrained weights are
+drawn, compiling does nothing and the network is refused: what is tried is that every call finds its
+tensors on one device, and leaves the page's on the processor.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def main(page: Path) -> dict[str, Any]:
     import second_device
     import torch
     from given_back import faults
-    from shorten import own_machine, shorten
+    from shorten import for_pages, shorten
 
     on_device = os.environ.get("LIGHTVIT_DEVICE") == "lab"
     lab = second_device.load() if on_device else None
     torch.set_num_threads(1)
     shorten()
-    own_machine()
+    for_pages()
     refuse_network()
     shell, failures, slowest, cells, known = interpreter(), [], [], cells_of(page), set()
     for line, source in cells:

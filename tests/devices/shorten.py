@@ -6,11 +6,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-STEPS, ROUNDS, LARGEST = (
-    2,
-    2,
-    2,
-)  # of a training; of a timing; pictures in the largest batch that is tried
+STEPS, ROUNDS = 2, 2  # of a training; of a timing
+LARGEST = 2  # pictures in the largest batch that is tried
+LOADED = 300  # pictures of a set
 Replace = Callable[[Any, str, Any], None]  # setattr, or that of pytest's monkeypatch
 
 
@@ -45,10 +43,11 @@ def fewer_steps(settings: type) -> Callable[..., Any]:
     return lambda steps, *rest, **named: settings(min(steps, STEPS), *rest, **named)
 
 
-def own_machine() -> None:
-    """Make cells for the reader's machine run here: no download, no compiling, narrow models."""
+def for_pages() -> None:
+    """Make a page's cells run here: few pictures, no download, no compiling, narrow models."""
     import torch
 
+    from lightvit_lab import data
     from lightvit_lab.models import timm
 
     create = timm.create_model
@@ -59,6 +58,10 @@ def own_machine() -> None:
         )
 
     timm.create_model = drawn
+    load = data.load
+    data.load = lambda *given, count=None, **named: load(
+        *given, count=min(count or LOADED, LOADED), **named
+    )
     torch.compile = lambda model=None, **options: (
         model if model is not None else lambda function: function
     )

@@ -95,8 +95,8 @@ def runs(request, tmp_path_factory):
 def test_every_cell_of_the_page_runs_on_the_device_and_leaves_nothing_there(page, runs, capsys):
     found = runs.result(page)
     with capsys.disabled():
-        print(f" {page.stem}: {found['seconds']:.0f} s ({found['cpu_seconds']:.0f} s of CPU)", end="")
-        print(f", {found['cells']} cells, slowest", end=" ")
+        print(f" {page.stem}: {found['seconds']:.0f} s", end=" ")
+        print(f"({found['cpu_seconds']:.0f} s of CPU), {found['cells']} cells, slowest", end=" ")
         print(*(f"{seconds:.0f} s (line {line})" for seconds, line in found["slowest"]), sep=", ")
     failures = [
         f"{page.relative_to(ROOT)}:{line}: {error}"
