@@ -97,7 +97,8 @@ RESULT = {"schema": 1, "name": "run", "device": "A machine | with a bar", "date"
           "seconds": 61.7, "data": {}}
 
 
-CARD = {"command": "make card", "params": 1234, "seed": 7, "seconds": 61.7, "device": "A machine", "commit": "89abcdef0123",
+CARD = {"name": "lab_cnn/shapes", "model": "lab_cnn", "dataset": "shapes", "sha256": "0", "validation": {"accuracy": 0.9},
+        "command": "make card", "params": 1234, "seed": 7, "seconds": 61.7, "device": "A machine", "commit": "89abcdef0123",
         "date": "2026-01-31T12:00:00+00:00", "test": {"accuracy": 0.9, "low": 0.8912, "high": 0.9089, "count": 1000}}
 
 
