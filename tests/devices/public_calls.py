@@ -500,6 +500,8 @@ LOOK = {
     "training.create_optimizer",
     "training.decay_groups",
     "training.applied",
+    "training.attention_switches",
+    "training.tables",
     "training.describe_model",
     "training.describe_pictures",
     "training.require_pictures",
