@@ -1,5 +1,7 @@
 """The rule by which a model is run, without a second device; tests/devices has the others."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from lightvit_lab.runtime.running import (
     native_bfloat16,
     on_device,
     synchronize,
+    to_device,
 )
 
 
@@ -181,3 +184,16 @@ def test_hooks_see_inputs_keywords_and_outputs_and_may_change_the_output():
                  Hook(model, "output", lambda _module, _given, _keywords, output: output + 1)]):
         assert model(torch.tensor(2.0), by=3).item() == 7
     assert seen == [(2.0, 3)]
+
+
+def test_tensors_move_wherever_they_stand_and_nothing_else_changes():
+    @dataclass(frozen=True)
+    class Pair:
+        one: torch.Tensor
+        name: str
+
+    value = {"a": [torch.ones(2), 3], "b": (Pair(torch.zeros(1), "x"), None)}
+    moved = to_device(value, torch.device("meta"))
+    assert moved["a"][0].device.type == moved["b"][0].one.device.type == "meta"
+    assert moved["a"][1] == 3 and moved["b"][0].name == "x" and moved["b"][1] is None
+    assert value["a"][0].device.type == "cpu"

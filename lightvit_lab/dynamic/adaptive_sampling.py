@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from ..errors import LabError
 from ..runtime.running import double
-from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
+from ..models.timm_parts import HeldAttention, HeldBlock, LastPass, gather_tokens
 from ..runtime.full_precision import full_precision
 from .choosing import Choose
 
 
-class Presence:
+class Presence(LastPass):
     """Which tokens are there, handed on by the blocks of one model beside the tokens, of the last forward pass.
 
     `masks`: (batch, n) behind each block that samples, by that block's place. One pass at a time: no threads on one

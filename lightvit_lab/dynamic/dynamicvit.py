@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..data import Pictures
 from ..errors import LabError, plain_numbers
-from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
+from ..models.timm_parts import HeldAttention, HeldBlock, LastPass, gather_tokens
 from ..models.vision_transformer import initialise_linear
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, cast, on_device
@@ -43,7 +43,7 @@ class Predictor(nn.Module):
         return self.out_conv(torch.cat([own, shared.expand(-1, own.shape[1], -1)], dim=-1))
 
 
-class Decisions:
+class Decisions(LastPass):
     """What the predictors of one model decided in its last forward in train mode; its blocks share it.
 
     `masks`: who is kept after each predictor, (batch, n), 0 or 1, with gradients. They keep all that the step computed

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LabError
-from ..models.timm_parts import HeldAttention, HeldBlock, gather_tokens
+from ..models.timm_parts import HeldAttention, HeldBlock, LastPass, gather_tokens
 from ..runtime.full_precision import full_precision
 from .matching import MATCHINGS, Matching
 
@@ -27,7 +27,7 @@ class Merging(NamedTuple):
     matching: str = "bipartite"
 
 
-class Trace:
+class Trace(LastPass):
     """What the blocks of one model hand on beside the tokens: sizes, and who went into whom, of the last forward pass.
 
     Every merge leaves fewer tokens than before, so within a pass the number of tokens tells which sizes are theirs,

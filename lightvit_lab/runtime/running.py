@@ -7,9 +7,11 @@ and its tensors where they were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import fields, is_dataclass, replace
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +73,25 @@ def as_input(model: nn.Module, values: Tensor, place: torch.device | None = None
     """
     place = next((tensor.device for tensor in _tensors(model)), place or values.device)
     return values.to(place, float_dtype(model, values.dtype) if values.is_floating_point() else values.dtype)
+
+
+def to_device(value: Any, place: torch.device) -> Any:
+    """`value` with all its tensors on `place`: itself, or what lists, tuples, dicts and dataclasses hold."""
+    return map_tensors(value, lambda tensor: tensor.to(place))
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`value` with `change` made to each tensor in it, through lists, tuples, dicts and dataclasses."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return type(value)(map_tensors(part, change) for part in value)
+    if isinstance(value, dict):
+        return {key: map_tensors(part, change) for key, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {each.name: map_tensors(getattr(value, each.name), change) for each in fields(value)}
+        return replace(value, **parts)
+    return value
 
 
 def float_dtype(model: nn.Module, otherwise: torch.dtype = torch.float32) -> torch.dtype:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...runtime.full_precision import full_precision
+from ...runtime.running import map_tensors
 
 
 class AttentionParts(nn.Module):
@@ -86,6 +89,15 @@ class ScoredAttention(HeldAttention):
         return self.join(self.mix(query, key, value)), row
 
 
+class LastPass:
+    """What blocks of one model share of the last forward, beside their weights; its tensors move with these."""
+
+    def move(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Make `change` to every tensor that is remembered, without its gradient."""
+        for name, value in vars(self).items():
+            setattr(self, name, map_tensors(value, lambda tensor: change(tensor.detach())))
+
+
 class HeldBlock(nn.Module):
     """A pre-norm block with its parts under their old names; `prefix` tokens in front stand for no patch."""
 
@@ -95,6 +107,12 @@ class HeldBlock(nn.Module):
         self.norm1, self.attn = block.norm1, attention
         for name in ("ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"):                # in timm's order
             setattr(self, name, getattr(block, name, nn.Identity()))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HeldBlock:
+        for shared in vars(self).values():
+            if isinstance(shared, LastPass):
+                shared.move(fn)
+        return super()._apply(fn, recurse)
 
     def add_attention(self, tokens: Tensor, mixed: Tensor) -> Tensor:
         """`tokens` with what attention says added."""
