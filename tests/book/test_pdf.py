@@ -90,8 +90,14 @@ def test_answers_to_predictions_stand_at_the_end_of_the_page(text):
     assert "Commit" not in text[first:last]
 
 
+def once(title: str) -> str:
+    """A bookmark's title; some versions of Chromium write that of a heading with a logo twice."""
+    half = len(title) // 2
+    return title[:half] if title[:half] == title[half:] else title
+
+
 def test_pages_stand_in_the_order_of_the_contents_under_bookmarks(printed):
-    marks = [(mark.level, " ".join(mark.get_title().split()), mark.get_dest().get_index())
+    marks = [(mark.level, once(" ".join(mark.get_title().split())), mark.get_dest().get_index())
              for mark in printed[0].get_toc()]
     parts = [mark for mark in marks if mark[0] == 0]
     assert [title for _, title, _ in parts] == ["Contents", "LightViT Lab", "Before", "Work"]
