@@ -134,12 +134,18 @@ def to_pdf(tab: object, path: Path) -> None:
     tab.pdf(path=path, prefer_css_page_size=True, print_background=True, tagged=True, outline=True)
 
 
+def once(title: str) -> str:
+    """A bookmark's title; some versions of Chromium write that of a heading twice, end to end."""
+    half = len(title) // 2
+    return title[:half] if title[:half] == title[half:] else title
+
+
 def first_sheets(path: Path, titles: dict[str, str]) -> dict[str, int]:
     """By slug, the number of the sheet (from 1) to which the bookmark with the page's title leads."""
     import pypdfium2
 
     with pypdfium2.PdfDocument(path) as document:
-        marks = {" ".join(mark.get_title().split()): mark.get_dest().get_index() + 1
+        marks = {once(" ".join(mark.get_title().split())): mark.get_dest().get_index() + 1
                  for mark in document.get_toc() if mark.level <= 1}         # parts and pages, no sections
         return {slug: marks[title] for slug, title in titles.items() if title in marks}
 
