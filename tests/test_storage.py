@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import select
 import signal
 import struct
 import sys
@@ -48,13 +49,15 @@ def write_until_killed(write, first: int, delay: float) -> int:
         finally:
             os._exit(1)
     os.close(writing)
-    last = os.read(reading, 4)
+    started = select.select([reading], [], [], 60)[0]
+    last = os.read(reading, 4) if started else b""
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     while said := os.read(reading, 4):
         last = said
     os.close(reading)
+    assert started, "the child wrote nothing within a minute: a killed one took a lock with it"
     return struct.unpack("i", last)[0]
 
 

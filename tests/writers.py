@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import threading
 from pathlib import Path
 
 import torch
@@ -156,6 +157,8 @@ def a_download(folder, patch):
     patch.delenv("LIGHTVIT_OFFLINE", raising=False)
     patch.setattr(download, "print", lambda *given, **how: None, raising=False)
     patch.setattr(download, "_CHUNK", 2**12)
+    # Forks share tqdm's lock, and one that is killed while it holds it stops all others. Users' processes share none.
+    patch.setattr(download.tqdm, "_lock", threading.RLock(), raising=False)
     patch.setenv("LIGHTVIT_BOOK", "1")              # no progress bar
 
     def content(number):

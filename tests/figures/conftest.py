@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "book"))
 import browser  # noqa: E402
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")     # no longer: two browsers in one process cannot be
 def chromium():
     missing = None if browser.chromium() else "no browser found; `apt-get install chromium` brings one"
     if missing and os.environ.get("LIGHTVIT_REQUIRE_BROWSER") == "1":
