@@ -3,7 +3,7 @@
 #   PYTHON=python3.12   the interpreter (3.11 to 3.13)       PINNED=0         the newest versions, no constraints.txt
 #   TORCH_INDEX=cpu     PyTorch's small CPU wheels           LIGHTVIT_DATA=   folder with data sets (any path)
 #   LIGHTVIT_PARITY=    folder of reference outputs, for `make parity`
-#   TESTS="-k lightvit" options for pytest, of test-minimum and test-colab
+#   TESTS="-k lightvit" options for pytest, of test-minimum and test-colab     JOBS=2   tests at a time, 0 for none beside
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := book
@@ -19,6 +19,8 @@ override LIGHTVIT_DATA := $(abspath $(LIGHTVIT_DATA))
 export LIGHTVIT_DATA
 endif
 
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS)      # a file's tests stay together: they share what is slow to make
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
@@ -29,28 +31,28 @@ book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 	@echo "The book is built. Open $(CURDIR)/_build/html/index.html (or run 'make serve' and open http://127.0.0.1:8000/)"
 
 test: $(VENV)/.test ## all tests but those of the built book
-	$(BIN)/python -m pytest
+	$(PYTEST) --dist loadfile
 
 parity: $(VENV)/.test ## the library against stored outputs of other people's code (LIGHTVIT_PARITY, ../shared/parity)
 	$(BIN)/python tests/run_parity.py
 
-test-book: $(VENV)/.test ## run every derived notebook in a clean kernel without network, with solutions and with stubs
-	LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py
+test-book: $(VENV)/.test ## run every derived notebook with its stubs in a clean kernel without network; the build ran the solutions
+	LIGHTVIT_TEST_BOOK=stubs $(PYTEST) tests/book/test_run_notebooks.py
 
 test-devices: $(VENV)/.test ## pages and public functions on a second device, made by a C++ compiler
-	LIGHTVIT_TEST_DEVICES=1 $(BIN)/python -m pytest tests/devices
+	LIGHTVIT_TEST_DEVICES=1 $(PYTEST) tests/devices
 
 test-browser: $(VENV)/.test ## look at the built book with a real browser (make book first)
-	LIGHTVIT_TEST_BROWSER=1 $(BIN)/python -m pytest -m browser tests/book
+	LIGHTVIT_TEST_BROWSER=1 $(PYTEST) --dist loadfile -m browser tests/book
 
 # Both take minutes and gigabytes, each in an environment of its own, and neither is part of .ci/run.
 test-minimum: ## the library's tests on the lowest versions that pyproject.toml allows (tests/minimum.txt), in .venv-minimum
 	$(MAKE) VENV=.venv-minimum PYTHON="$(or $(PYTHON),python3.11 python3 python3.12)" .venv-minimum/.minimum
-	.venv-minimum/bin/python -m pytest --ignore tests/book $(TESTS)
+	.venv-minimum/bin/python -m pytest -n $(JOBS) --dist loadfile --ignore tests/book $(TESTS)
 
 test-colab: ## every notebook, stubs and solutions, on Colab's versions (tests/book/colab), in .venv-colab
 	$(MAKE) VENV=.venv-colab PYTHON="$(or $(PYTHON),python3.13 python3.12 python3 python3.11)" .venv-colab/.colab
-	LIGHTVIT_TEST_BOOK=1 .venv-colab/bin/python -m pytest tests/book/test_run_notebooks.py tests/book/test_colab_lists.py $(TESTS)
+	LIGHTVIT_TEST_BOOK=all .venv-colab/bin/python -m pytest -n $(JOBS) tests/book/test_run_notebooks.py tests/book/test_colab_lists.py $(TESTS)
 
 serve: ## serve the built book on this machine alone
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
@@ -70,7 +72,7 @@ bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
 reference: $(VENV)/.test ## make the stored results anew (hours on one core; needs LIGHTVIT_DATA); a GPU is used and named
 	if $(BIN)/python -c "import sys; from lightvit_lab.runtime import device; sys.exit(device().type == 'cpu')"; then \
 		$(BIN)/python -m lightvit_lab.experiments.studies gpu_speed; \
-		LIGHTVIT_TEST_BOOK=1 $(BIN)/python -m pytest tests/book/test_run_notebooks.py -k solutions; fi
+		LIGHTVIT_TEST_BOOK=all $(BIN)/python -m pytest tests/book/test_run_notebooks.py -k solutions; fi
 	$(BIN)/python -m lightvit_lab.experiments.studies
 
 zoo: $(VENV)/.book ## train the zoo's models anew (hours on one core; needs LIGHTVIT_DATA); a better one is replaced by none
@@ -97,7 +99,7 @@ $(VENV)/.colab: pyproject.toml tests/book/colab/pip-freeze.txt book/_tools/colab
 	$(if $(TORCH_WHEELS),$(BIN)/pip install -q $(CONSTRAIN) --index-url $(TORCH_WHEELS) torch torchvision)
 	$(BIN)/pip install -q $(CONSTRAIN) $$($(BIN)/python book/_tools/colab_lists.py --needed)
 	$(BIN)/pip install -q --no-deps captum -e .
-	$(BIN)/pip install -q $(CONSTRAIN) ipykernel ipython jupytext nbclient nbformat pybtex pytest pyyaml
+	$(BIN)/pip install -q $(CONSTRAIN) ipykernel ipython jupytext nbclient nbformat pybtex pytest pytest-xdist pyyaml
 	packages=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
 		mkdir -p "$$packages/google/colab" && touch "$$packages/google/colab/__init__.py"
 	touch $@

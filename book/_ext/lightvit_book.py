@@ -1,8 +1,8 @@
 """The book's Sphinx extension: settings that depend on the checkout, and what the built pages need beyond the theme.
 
-Its parts: this file sets up, `lab_exercise` fills the exercise boxes, `lab_status` and `lab_points` draw tables,
-`lab_pages` decides which scripts and buttons a page gets and what stands behind its download button, `lab_redirects`
-leads from the old addresses of renamed pages to the new ones.
+Its parts: this file sets up, `lab_execution` runs the pages, `lab_exercise` fills the exercise boxes, `lab_status` and
+`lab_points` draw tables, `lab_pages` decides which scripts and buttons a page gets and what stands behind its download
+button, `lab_redirects` leads from the old addresses of renamed pages to the new ones.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sphinx.util import logging
 sys.path.insert(0, str(Path(__file__).parents[1] / "_tools"))   # before the imports below, some of which lie there
 
 import cache_key
+import lab_execution
 import lab_exercise
 import lab_pages
 import lab_points
@@ -37,7 +38,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", set_repository)
     app.connect("config-inited", set_scripts)
     app.connect("build-finished", forget_failed_build, priority=900)
-    for part in (lab_exercise, lab_pages, lab_points, lab_redirects, lab_status):
+    for part in (lab_execution, lab_exercise, lab_pages, lab_points, lab_redirects, lab_status):
         part.setup(app)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
 
@@ -54,7 +55,7 @@ def set_environment(app: Sphinx, config: Config) -> None:
     ipython = Path(app.outdir).parent / ".ipython"
     (ipython / "profile_default").mkdir(parents=True, exist_ok=True)
     (ipython / "profile_default" / "ipython_kernel_config.py").write_text(KERNEL_CONFIG, encoding="utf-8")
-    os.environ.update(IPYTHONDIR=str(ipython), LIGHTVIT_BOOK="1")
+    os.environ.update(IPYTHONDIR=str(ipython), LIGHTVIT_BOOK="1", OMP_NUM_THREADS="1")   # one thread a page
     if os.environ.get("LIGHTVIT_DATA"):
         os.environ["LIGHTVIT_DATA"] = str(Path(app.srcdir, os.environ["LIGHTVIT_DATA"]).resolve())
 

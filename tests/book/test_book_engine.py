@@ -270,6 +270,7 @@ def broken(tmp_path_factory):
 ```{code-cell} ipython3
 check = print
 check("page.bare", 1)
+print("[wrong] page.bare: another number")
 ```
 
 ```{exercise} Below a cell
@@ -301,6 +302,11 @@ def test_a_broken_stored_result_is_an_error_that_names_the_file(broken):
 def test_a_cell_that_raises_is_an_error_and_shows_its_traceback(broken):
     assert "plain.md: WARNING: Executing notebook failed" in broken.builds[0][1]
     assert "ZeroDivisionError" in broken.builds[0][1]
+
+
+def test_a_solution_that_does_not_pass_is_an_error_in_each_build(broken):
+    for _, said in broken.builds:
+        assert re.search(r"page.md: a solution does not pass: \[wrong\] page.bare: another number", said)
 
 
 def test_a_failed_build_fails_again_until_it_is_mended(broken):
