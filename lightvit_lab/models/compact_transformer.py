@@ -6,13 +6,14 @@ training in minutes on two cores; `cct_2_3x2` gives the shape of the smallest mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range
+from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range, require_size
 from .vision_transformer import Block, initialise_linear
 
 
@@ -85,23 +86,24 @@ class SequencePool(nn.Module):
 
 @plain_numbers
 class CompactTransformer(nn.Module):
-    """Images (batch, in_channels, image_size, image_size), normalised -> logits (batch, num_classes).
+    """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
-    `widths`, `stem`, `residual` and `batch_norm` shape the `Tokenizer`; the last of `widths` is the width of the
+    `image_size` is the height and width of all pictures, one number for both or (height, width). `widths`, `stem`, `residual` and `batch_norm` shape the `Tokenizer`; the last of `widths` is the width of the
     tokens. Raises LabError on sizes that make no model.
     """
 
     num_prefix_tokens = 0   # no class token
 
-    def __init__(self, image_size: int = 32, in_channels: int = 3, num_classes: int = 10,
+    def __init__(self, image_size: int | tuple[int, int] = 32, in_channels: int = 3, num_classes: int = 10,
                  widths: Sequence[int] = (64, 128), stem: int = 32, residual: bool = True, batch_norm: bool = True,
                  depth: int = 2, num_heads: int = 4, mlp_ratio: float = 2.0, qkv_bias: bool = True, fused: bool = True):
         super().__init__()
-        _require_sizes(image_size, in_channels, widths, stem, depth, num_heads)
-        self.image_size, self.in_channels, self.num_classes = image_size, in_channels, num_classes
+        height, width = _require_sizes(image_size, in_channels, widths, stem, depth, num_heads)
+        self.image_size = (height, width) if isinstance(image_size, (list, tuple)) else height
+        self.in_channels, self.num_classes = in_channels, num_classes
         self.dim = dim = widths[-1]
         self.tokenizer = Tokenizer(widths, in_channels, stem, residual, batch_norm)
-        self.num_image_tokens = _grid(image_size, len(widths), stem) ** 2
+        self.num_image_tokens = math.prod(self.grids(height, width)[0])
         self.pos_embed = nn.Parameter(torch.zeros(1, self.num_image_tokens, dim))
         self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, fused, qkv_bias) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -123,7 +125,8 @@ class CompactTransformer(nn.Module):
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """The one grid, (rows, columns), that the tokens of a picture of this size form."""
-        return [tuple(_grid(side, self.tokenizer.halvings, self.tokenizer.stem) for side in (height, width))]
+        halvings, stem = self.tokenizer.halvings, self.tokenizer.stem
+        return [(_cells(height, halvings, stem), _cells(width, halvings, stem))]
 
     def forward_features(self, images: Tensor) -> Tensor:
         """All tokens after the last block and the final norm, (batch, tokens, dim)."""
@@ -147,18 +150,20 @@ def _convolution(narrow: int, wide: int, batch_norm: bool, kernel: int = 3, stri
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
 
 
-def _grid(image_size: int, halvings: int, stem: int) -> int:
+def _cells(side: int, halvings: int, stem: int) -> int:
     """Rows, or columns, of tokens: the stem rounds down where it halves, pooling rounds up."""
-    size = image_size // 2 if stem else image_size
+    size = side // 2 if stem else side
     for _ in range(halvings):
         size = (size + 1) // 2
     return size
 
 
-def _require_sizes(image_size: int, in_channels: int, widths: Sequence[int], stem: int, depth: int, num_heads: int
-                   ) -> None:
+def _require_sizes(image_size: int | tuple[int, int], in_channels: int, widths: Sequence[int], stem: int, depth: int,
+                   num_heads: int) -> tuple[int, int]:
+    """Height and width of the pictures."""
     caller = "CompactTransformer"
-    require_range(caller, "image_size", image_size, 4)
+    sizes = require_size(caller, "image_size", image_size)
+    require_range(caller, "image_size", min(sizes), 4)
     if not widths:
         raise LabError(f"{caller}: widths={widths!r} is empty; give the width of each convolution, as in (64, 128)")
     for width in widths:
@@ -168,3 +173,4 @@ def _require_sizes(image_size: int, in_channels: int, widths: Sequence[int], ste
     require_range(caller, "stem", stem, 0, 32 * in_channels)   # filters and negatives of 16 pixels
     if stem:
         require_multiple(caller, "stem", stem, 2, "filters and their negatives")
+    return sizes

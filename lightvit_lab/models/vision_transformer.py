@@ -7,11 +7,13 @@ al., Early Convolutions Help Transformers See Better, arXiv 2106.14881.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import plain_numbers, require_choice, require_images, require_multiple, require_range
+from ..errors import plain_numbers, require_choice, require_images, require_multiple, require_range, require_size
 from ..runtime.full_precision import full_precision
 
 
@@ -125,25 +127,26 @@ class Block(nn.Module):
 
 @plain_numbers
 class VisionTransformer(nn.Module):
-    """Images (batch, in_channels, image_size, image_size), normalised -> logits (batch, num_classes).
+    """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
-    `embedding` is "conv_stem" (learns fast from little; `stem_depth` convolutions a resolution) or "patch" (the
+    `image_size` is the height and width of all pictures, one number for both or (height, width). `embedding` is "conv_stem" (learns fast from little; `stem_depth` convolutions a resolution) or "patch" (the
     original). `position=False` leaves the position embedding out, for the page that shows what then fails.
     `distilled=True` adds DeiT's distillation token, second in front, with a head of its own (arXiv 2012.12877): logits
     are the mean of both heads, and in train mode, after `set_distilled_training(True)`, a pair. Raises LabError on
     sizes that do not divide.
     """
 
-    def __init__(self, image_size: int = 32, patch_size: int = 4, in_channels: int = 3, num_classes: int = 10,
-                 dim: int = 128, depth: int = 6, num_heads: int = 4, mlp_ratio: float = 4.0,
+    def __init__(self, image_size: int | tuple[int, int] = 32, patch_size: int = 4, in_channels: int = 3,
+                 num_classes: int = 10, dim: int = 128, depth: int = 6, num_heads: int = 4, mlp_ratio: float = 4.0,
                  embedding: str = "conv_stem", stem_depth: int = 1, position: bool = True, fused: bool = True,
                  distilled: bool = False):
         super().__init__()
         require_range("VisionTransformer", "stem_depth", stem_depth, 1)
-        _require_sizes(image_size, patch_size, dim, num_heads, depth, embedding)
-        self.image_size, self.patch_size, self.in_channels = image_size, patch_size, in_channels
+        height, width = _require_sizes(image_size, patch_size, dim, num_heads, depth, embedding)
+        self.image_size = (height, width) if isinstance(image_size, (list, tuple)) else height
+        self.patch_size, self.in_channels = patch_size, in_channels
         self.num_classes, self.dim = num_classes, dim
-        self.num_image_tokens = (image_size // patch_size) ** 2
+        self.num_image_tokens = math.prod(self.grids(height, width)[0])
         self.num_prefix_tokens, self.distilled_training = 1 + distilled, False
         self.patch_embed = (PatchEmbedding(patch_size, dim, in_channels) if embedding == "patch"
                             else ConvStem(patch_size, dim, in_channels, stem_depth))
@@ -212,11 +215,14 @@ def initialise_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _require_sizes(image_size: int, patch_size: int, dim: int, num_heads: int, depth: int, embedding: str) -> None:
+def _require_sizes(image_size: int | tuple[int, int], patch_size: int, dim: int, num_heads: int, depth: int,
+                   embedding: str) -> tuple[int, int]:
+    """Height and width of the pictures."""
     caller = "VisionTransformer"
+    require_range(caller, "patch_size", patch_size, 1)
     require_choice(caller, "embedding", embedding, ["conv_stem", "patch"])
-    require_multiple(caller, "image_size", image_size, patch_size, f"patches are {patch_size} x {patch_size}")
     require_multiple(caller, "dim", dim, num_heads, f"each of {num_heads} heads takes an equal share")
     require_range(caller, "depth", depth, 1)
     if embedding == "conv_stem":
         require_choice(caller, "patch_size", patch_size, [2, 4, 8, 16, 32])
+    return require_size(caller, "image_size", image_size, patch_size, f"patches are {patch_size} x {patch_size}")
