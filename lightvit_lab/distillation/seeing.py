@@ -95,7 +95,7 @@ def _ask_grids(model: nn.Module, inputs: Tensor, found: Seen) -> None:
     """What the model says of its patches; a network of stages may make fewer of them in each than it says."""
     try:
         found.grids = [*found.grids, *timm_parts.grids(model, inputs)]
-        in_one_row = hasattr(timm_parts.token_maker(model), "blocks")
+        in_one_row = hasattr(model, "blocks")
     except LabError:
         in_one_row = False
     found.square = not in_one_row and inputs.shape[-2] == inputs.shape[-1]

@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
 
 @plain_numbers
 class ResidualNetwork(nn.Module):
-    """Images (batch, in_channels, height, width), normalised, any size from 16 px -> logits (batch, num_classes).
+    """Images (batch, in_channels, height, width), normalised, any size from 8 px -> logits (batch, num_classes).
 
     A 3x3 stem, then one stage per width with `blocks` residual blocks each; every stage but the first halves the map.
     `pooled` (the quick trainers' form: arXiv 2404.00498) halves it in every stage, by the maximum, after a stem of half
