@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..data import Pictures
 from ..errors import LabError, plain_numbers
 from ..models.timm_parts import HeldAttention, HeldBlock, LastPass, gather_tokens
-from ..models.vision_transformer import initialise_linear
+from ..components import initialise_linear
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, cast, on_device
 from ..runtime.full_precision import full_precision

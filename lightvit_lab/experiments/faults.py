@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import data, models
 from ..errors import require_choice
 from ..explain import record_attention
-from ..models.vision_transformer import Attention
+from ..components import Attention
 from ..runtime.running import as_input, on_device
 from ..training import evaluate
 

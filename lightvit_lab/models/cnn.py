@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..components import convolution
 from ..errors import plain_numbers, require_images, require_range
 
 
@@ -51,8 +52,7 @@ class ResidualNetwork(nn.Module):
         require_range("ResidualNetwork", "blocks", blocks, 1)
         self.in_channels, self.num_classes = in_channels, num_classes
         channels = widths[0] // 2 if pooled else widths[0]
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, channels, 3, stem_stride, padding=1, bias=False),
-                                  nn.BatchNorm2d(channels), nn.ReLU())
+        self.stem = nn.Sequential(*convolution(in_channels, channels, stride=stem_stride))
         stages = []
         for index, width in enumerate(widths):
             for position in range(blocks):

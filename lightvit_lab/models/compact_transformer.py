@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..components import Grid, convolution, initialise_linear, to_tokens
 from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range, require_size
-from .vision_transformer import Block, initialise_linear
+from .vision_transformer import Block
 
 
 class Residual(nn.Module):
@@ -30,7 +32,7 @@ class Residual(nn.Module):
 
 @plain_numbers
 class Tokenizer(nn.Module):
-    """Images (batch, channels, height, width) -> tokens (batch, tokens, widths[-1]), row by row.
+    """Images (batch, channels, height, width) -> tokens (batch, tokens, widths[-1]), row by row, and their grid.
 
     Each of `widths` is a 3x3 convolution and a 3x3 max-pooling that halves the map; with `residual` one more
     convolution is added to the pooled map. A `stem` width puts a 4x4 convolution of stride 2 in front: it halves the
@@ -42,15 +44,15 @@ class Tokenizer(nn.Module):
                  batch_norm: bool = True):
         super().__init__()
         self.in_channels, self.stem, self.halvings = in_channels, stem, len(widths)
-        layers = [_convolution(in_channels, stem, batch_norm, kernel=4, stride=2)] if stem else []
+        layers = [_step(in_channels, stem, batch_norm, kernel=4, stride=2)] if stem else []
         for narrow, wide in zip([stem or in_channels, *widths], widths):
-            layers.append(_convolution(narrow, wide, batch_norm, pool=True))
+            layers.append(_step(narrow, wide, batch_norm, pool=True))
             if residual:
-                layers.append(Residual(_convolution(wide, wide, batch_norm)))
+                layers.append(Residual(_step(wide, wide, batch_norm)))
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images).flatten(2).transpose(1, 2)  # (B, N, D)
+    def forward(self, images: Tensor) -> tuple[Tensor, Grid]:
+        return to_tokens(self.layers(images))
 
     @torch.no_grad()
     def whiten(self, images: Tensor, floor: float = 1e-2) -> None:
@@ -131,7 +133,7 @@ class CompactTransformer(nn.Module):
     def forward_features(self, images: Tensor) -> Tensor:
         """All tokens after the last block and the final norm, (batch, tokens, dim)."""
         require_images("CompactTransformer", images, self.in_channels, self.image_size)
-        tokens = self.tokenizer(images) + self.pos_embed
+        tokens = self.tokenizer(images)[0] + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens)
         return self.norm(tokens)
@@ -140,14 +142,8 @@ class CompactTransformer(nn.Module):
         return self.head(self.pool(self.forward_features(images)))
 
 
-def _convolution(narrow: int, wide: int, batch_norm: bool, kernel: int = 3, stride: int = 1, pool: bool = False
-                 ) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv2d(narrow, wide, kernel, stride, padding=1, bias=False)]
-    if pool:
-        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
-    if batch_norm:
-        layers.append(nn.BatchNorm2d(wide))
-    return nn.Sequential(*layers, nn.ReLU(inplace=True))
+def _step(narrow: int, wide: int, batch_norm: bool, **how: Any) -> nn.Sequential:
+    return nn.Sequential(*convolution(narrow, wide, batch_norm=batch_norm, **how))
 
 
 def _cells(side: int, halvings: int, stem: int) -> int:

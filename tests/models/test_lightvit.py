@@ -14,10 +14,10 @@ from parity.runner import check
 from torch import nn
 
 from lightvit_lab import models
+from lightvit_lab.components import relative_position_index, sort_into_windows
 from lightvit_lab.errors import LabError
 from lightvit_lab.explain import record_attention
-from lightvit_lab.models.lightvit import (BiAttn, Block, LightViT, LightViTAttention, ResidualMergePatch,
-                                          relative_position_index, sort_into_windows)
+from lightvit_lab.models.lightvit import BiAttn, Block, LightViT, LightViTAttention, ResidualMergePatch
 
 REFERENCE = json.loads((Path(__file__).parent / "lightvit_reference.json").read_text())
 CASES = REFERENCE["cases"]
