@@ -76,6 +76,8 @@ def in_colour(picture: Image.Image, depth: Depth) -> Image.Image:
         values = numpy.asarray(picture)
         colour = Image.fromarray(_eight_bits(values, picture.mode, depth)).convert("RGB")
         return colour if clear is None else _on_white(colour, values == clear)
+    if not depth.told:
+        raise ValueError("its numbers are signed, and which of them is white is not told; save it unsigned")
     if clear is not None and picture.mode in ("1", "L", "RGB"):
         return _on_white(picture.convert("RGB"), _is_entry(picture, clear, depth.bits))
     if clear is None and not _has_alpha(picture):
@@ -123,5 +125,5 @@ def _depth(picture: Image.Image, content: bytes) -> Depth:
     if picture.format != "TIFF":
         return Depth(16 if picture.mode.startswith("I") else 8, False, True)
     bits = picture.tag_v2.get(258, (8,))[0]                         # BitsPerSample
-    unsigned = picture.tag_v2.get(339, (1,))[0] in (1, 3)           # SampleFormat: whole or floating
+    unsigned = picture.tag_v2.get(339, (1,))[0] != 2                # SampleFormat: 2 is signed
     return Depth(bits, picture.tag_v2.get(262) == 0, picture.mode == "F" or (unsigned and bits <= 16))

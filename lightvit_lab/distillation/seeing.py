@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import LabError, require_logits, require_range
 from ..models import timm_parts
 from ..runtime.hooks import Hook, hooked
+from ..runtime.wrapped import unwrapped
 
 
 @dataclass
@@ -73,7 +74,7 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     A model with a distillation token is asked for both of its heads, which it answers in train mode only. Raises
     LabError on layers that the model does not have, and on a model whose layers or attention cannot be read.
     """
-    found = Seen(inputs)
+    model, found = unwrapped(model), Seen(inputs)
     hooks = [*_feature_hooks(model, features, found), *_attention_hooks(model, attention, found)]
     with hooked(hooks), timm_parts.both_heads(model):
         logits = model(inputs)

@@ -19,6 +19,7 @@ from ..dynamic.block_skipping import SkipGate, SkipObjective, add_skipping, trai
 from ..dynamic.token_halting import HaltingObjective, HaltingViT, add_halting, train_halting
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, on_device
+from ..runtime.wrapped import require_unwrapped, unwrapped
 
 TRAINING = {"steps": 100, "batch_size": 128, "lr": 2e-3, "warmup": 0.1, "augment": ("flip", "crop"), "progress": False}
 SCORED = 1000                          # pictures whose costs are looked at, in parts of 100
@@ -41,6 +42,7 @@ def halting(model: nn.Module, pictures: Mapping[str, data.Pictures], depth: floa
 
 def skipping(model: nn.Module, pictures: Mapping[str, data.Pictures], share: float, start: float) -> dict[str, Any]:
     """Gates before all blocks but the first, taught to let a share of pictures in: accuracy, mean MACs, blocks used."""
+    require_unwrapped("skipping", model)
     begin = process_time()
     torch.manual_seed(0)
     layers = list(range(1, len(model.blocks)))
@@ -64,6 +66,7 @@ RUNS: dict[str, partial[dict[str, Any]]] = {
 
 def block_macs(model: nn.Module, tokens: Tensor | int) -> Tensor | int:
     """MACs of one block of `model` for a picture of so many tokens: linear layers, and two products of attention."""
+    model = unwrapped(model)
     dim, linear = model.head.in_features, sum(part.weight.numel() for part in model.blocks[0].modules()
                                               if isinstance(part, nn.Linear))
     return tokens * linear + 2 * tokens * tokens * dim
@@ -71,6 +74,7 @@ def block_macs(model: nn.Module, tokens: Tensor | int) -> Tensor | int:
 
 def halted_macs(model: nn.Module, kept: Tensor, size: tuple[int, int, int] = (3, 32, 32)) -> Tensor:
     """MACs of pictures of which `kept` (N, depth) tokens entered each block, (N,), by those of `model`, all counted."""
+    model = unwrapped(model)
     whole = profiling.count(model, size).macs - len(model.blocks) * block_macs(model, _tokens(model))
     score = kept.double() * model.head.in_features
     return whole + (block_macs(model, kept.double()) + score).sum(1)
@@ -78,6 +82,7 @@ def halted_macs(model: nn.Module, kept: Tensor, size: tuple[int, int, int] = (3,
 
 def tokens_kept(model: HaltingViT, pictures: data.Pictures) -> Tensor:
     """How many tokens of each picture entered each block, (N, depth); of the first `SCORED` pictures."""
+    model = unwrapped(model)
     with on_device(model):
         return torch.cat([model.halt(as_input(model, inputs)).kept.cpu()
                           for inputs in _parts(pictures)])

@@ -22,6 +22,7 @@ from .. import checkpoint, data, profiling, training
 from ..checkpoint import zoo
 from ..compression import low_rank, low_rank_attention, movement, pruning, sparsity
 from ..models.transforming import copied
+from ..runtime.wrapped import unwrapped
 from .keeping import kept
 
 MODEL, DATASET, CALIBRATION, TEST, SEEDS = "lab_vit_teacher", "cifar10", 256, 5000, (0, 1, 2)
@@ -221,6 +222,7 @@ def _output_error(model: nn.Module) -> float:
 
 def described(model: nn.Module) -> dict[str, Any]:
     """What a model scores and costs: test accuracy, zeros in its linear layers, bytes on disk, parameters, MACs."""
+    model = unwrapped(model)
     score, cost = training.evaluate(model, data.load(DATASET, "test", count=TEST)), profiling.count(model, (3, 32, 32))
     layers = [layer.weight for block in model.blocks for layer in block.modules() if isinstance(layer, nn.Linear)]
     zeros = sum(int((weight == 0).sum()) for weight in layers) / sum(weight.numel() for weight in layers)

@@ -23,6 +23,7 @@ from ..dynamic.exit_report import exit_macs, reliability
 from ..dynamic.exit_rules import Confidence, Patience, Rule, confidence, exits_taken
 from ..dynamic.exit_training import ExitObjective, train_exits
 from ..runtime.running import as_input, on_device
+from ..runtime.wrapped import unwrapped
 from . import adaptive_depth
 from .keeping import kept
 
@@ -173,6 +174,7 @@ def times(models: dict[str, nn.Module]) -> dict[str, dict[str, Any]]:
 
     "timed_macs" is the mean cost of the pictures that were timed, which are fewer than those that were scored.
     """
+    models = {label: unwrapped(model) for label, model in models.items()}
     found: dict[str, dict[str, Any]] = {label: {} for label in models}
     for size, count in TIMED.items():
         part, suffix = _pictures("test", count).inputs, "_1" if size == 1 else ""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import LabError
+from ..runtime.wrapped import require_unwrapped
 from .transforming import require_own_weights
 from .lightvit import BiAttnMlp, Grid, LightViT, LightViTAttention
 
@@ -65,6 +66,7 @@ def for_inference(model: LightViT) -> LightViT:
     once; the MLPs are `PackedHidden`. Move `model` to its device and type before: a packed copy can be neither moved
     nor copied. Raises LabError if it is no LightViT.
     """
+    require_unwrapped("for_inference", model)
     if not isinstance(model, LightViT):
         raise LabError(f"for_inference: {type(model).__name__} is no LightViT; create_model('lightvit_tiny') is")
     require_own_weights("for_inference", model)
