@@ -1,7 +1,7 @@
-"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists stored runs, `exercises` the exercises, and
-`grade` grades a class.
+"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists stored runs,
+`exercises` the exercises, and `grade` grades a class.
 
-The first two need no torch.
+The first two need no torch; the last needs the grader, which teachers install beside the library.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib import import_module, metadata
 from pathlib import Path
+from types import ModuleType
 
 from .. import __version__
 from ..errors import LabError
@@ -54,14 +56,37 @@ def _grade_options(grade: argparse.ArgumentParser) -> None:
 
 def _grade(chosen: argparse.Namespace) -> int:
     """Grade a class; says first what this machine does not protect against. Raises LabError on bad input."""
-    from .classroom import grading, lockdown, session
-
+    grading, lockdown, session = map(_grader, ("grading", "lockdown", "session"))
     for gap in lockdown.walls():
         print(f"Not protected on this machine: {gap}", file=sys.stderr)
     limits = session.Limits(chosen.seconds, chosen.memory_mib)
     grading.grade(chosen.submissions, chosen.csv, limits, chosen.seed, chosen.pages, chosen.jobs, print)
     print(f"{chosen.csv} is written")
     return 0
+
+
+def _grader(module: str) -> ModuleType:
+    """A module of the grader, a package of its own. Raises LabError where it is not installed."""
+    try:
+        return import_module(f"lightvit_grader.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != "lightvit_grader":
+            raise
+        raise LabError("grade: the grader is not installed, which only teachers need; install it with: "
+                       f'pip install "{_grader_source()}"') from error
+
+
+def _grader_source() -> str:
+    """Where pip finds the grader that goes with this library: in the same checkout, or at the same commit."""
+    folder = Path(__file__).resolve().parents[2] / "book" / "grader"
+    if (folder / "pyproject.toml").is_file():
+        return str(folder)
+    library = metadata.distribution(doctor.PACKAGE)
+    links = dict(line.split(", ", 1) for line in library.metadata.get_all("Project-URL"))
+    origin = json.loads(library.read_text("direct_url.json") or "{}")     # pip's own note, PEP 610
+    commit = origin.get("vcs_info", {}).get("commit_id")
+    revision = f"@{commit}" if commit else ""
+    return f"git+{links['Repository']}{revision}#subdirectory=book/grader"
 
 
 def _results(name: str | None) -> int:
