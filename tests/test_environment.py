@@ -68,6 +68,18 @@ def test_every_package_folder_is_packed():
     assert found == set(PROJECT["tool"]["setuptools"]["packages"]) - data
 
 
+def test_every_way_to_install_the_book_brings_the_grader_which_has_the_version_of_the_library():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    calls = [line for text in (makefile, (ROOT / "README.md").read_text(encoding="utf-8"))
+             for line in text.splitlines() if re.search(r'install .*-e "\.\[', line)]
+    assert len(calls) == 2 and all(line.endswith(" -e book/grader") for line in calls)
+    grader = tomllib.loads((ROOT / "book" / "grader" / "pyproject.toml").read_text())
+    assert grader["project"]["version"] == PROJECT["project"]["version"]
+    assert grader["project"]["requires-python"] == PROJECT["project"]["requires-python"]
+    (package,) = grader["tool"]["setuptools"]["packages"]
+    assert (ROOT / "book" / "grader" / package / "grading.py").is_file()
+
+
 def test_version_is_the_same_in_package_and_pyproject():
     import lightvit_lab
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from importlib import import_module, metadata
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
 from .. import __version__
 from ..errors import LabError
@@ -56,7 +56,9 @@ def _grade_options(grade: argparse.ArgumentParser) -> None:
 
 def _grade(chosen: argparse.Namespace) -> int:
     """Grade a class; says first what this machine does not protect against. Raises LabError on bad input."""
-    grading, lockdown, session = map(_grader, ("grading", "lockdown", "session"))
+    _require_grader()
+    from lightvit_grader import grading, lockdown, session
+
     for gap in lockdown.walls():
         print(f"Not protected on this machine: {gap}", file=sys.stderr)
     limits = session.Limits(chosen.seconds, chosen.memory_mib)
@@ -65,19 +67,15 @@ def _grade(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _grader(module: str) -> ModuleType:
-    """A module of the grader, a package of its own. Raises LabError where it is not installed."""
-    try:
-        return import_module(f"lightvit_grader.{module}")
-    except ModuleNotFoundError as error:
-        if error.name != "lightvit_grader":
-            raise
-        raise LabError("grade: the grader is not installed, which only teachers need; install it with: "
-                       f'pip install "{_grader_source()}"') from error
+def _require_grader() -> None:
+    """Raise LabError, which says how to install it, where the grader's own package is missing."""
+    if find_spec("lightvit_grader") is None:
+        raise LabError("grade: the grader, which only teachers need, is not installed; "
+                       f'install it with: pip install "{_grader_source()}"')
 
 
 def _grader_source() -> str:
-    """Where pip finds the grader that goes with this library: in the same checkout, or at the same commit."""
+    """Where pip finds the grader that goes with this library: this checkout, or the same commit."""
     folder = Path(__file__).resolve().parents[2] / "book" / "grader"
     if (folder / "pyproject.toml").is_file():
         return str(folder)
