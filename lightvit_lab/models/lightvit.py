@@ -43,7 +43,6 @@ class LightViTAttention(nn.Module):
         rows, columns = both_sides(window_size)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * rows - 1) * (2 * columns - 1), num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window_size))
-        self.register_buffer("fixed_bias", None, persistent=False)   # what is looked up, once it no longer changes
         self.qkv = nn.Linear(dim, 3 * dim)
         self.kv_global = nn.Linear(dim, 2 * dim) if num_tokens else None
         self.proj = nn.Linear(dim, dim)
@@ -59,7 +58,7 @@ class LightViTAttention(nn.Module):
 
     def position_bias(self, windows: Windows, batch: int) -> Tensor:
         """What is added to the scores in windows, (1 or B * count, heads, area, area); -inf where a key is missing."""
-        bias = self.look_up_bias(windows.area) if self.fixed_bias is None else self.fixed_bias
+        bias = self.look_up_bias(windows.area)
         return (bias + windows.mask(bias)).repeat(batch, 1, 1, 1) if windows.padded else bias
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -46,7 +46,6 @@ from lightvit_lab.experiments import (
 )
 from lightvit_lab.experiments import early_exit as exit_study
 from lightvit_lab.explain.sanity import draw_anew as drawn_anew
-from lightvit_lab.models.inference import for_inference
 
 RUN = {"steps": 2, "batch_size": 4, "progress": False}
 
@@ -413,10 +412,6 @@ CALLS: dict[str, Call] = {
             explain.relevance_map, model, given.inputs, given.labels
         )
     ),
-    "models.for_inference": Call(
-        lambda model, given: for_inference(model)(given.inputs),
-        lambda: models.create_model("lab_lightvit"),
-    ),
     "profiling.best_batch": Call(
         lambda model, given: profiling.best_batch(model, given.inputs[:1], largest=2)
     ),
@@ -524,7 +519,6 @@ INSIDE = {
     "explain.logits_of",
     "explain.recorded",
     "explain.refusing_reentrant",
-    "profiling.joules_per_image",
     "profiling.peak_memory_mib",
     "profiling.splitting",
     "profiling.timed",
@@ -548,7 +542,6 @@ ON_THE_PROCESSOR = {
     "dynamic.coarse_to_fine",
     "dynamic.prune_tokens",
     "dynamic.source_map",
-    "models.for_inference",
     "experiments.halted_macs",
     "experiments.linear_accuracy",
     "experiments.prune_at_random",
