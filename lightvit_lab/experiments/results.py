@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from .. import runtime, storage
 from ..errors import LabError, require_choice
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 _MEND = "`make reference` writes it anew"
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "schema": int, "name": str, "device": str, "date": str, "seeds": list, "versions": dict,
-    "commit": str, "command": str, "seconds": (int, float), "data": dict,
-}
 
 
 @dataclass(frozen=True)
@@ -47,11 +43,12 @@ class StoredResult:
         return f"Stored run: {self.device}; {self.date[:10]}; seeds {seeds}; torch {self.versions.get('torch', '?')}"
 
 
+_TYPES = {name: get_origin(kind) or kind for name, kind in get_type_hints(StoredResult).items()}
+
+
 def folder() -> Path:
     """Where stored results lie: `book/results` of a checkout, or the copy that an installed package carries."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "book" / "results"
-    return checkout if checkout.is_dir() else package / "stored_results"
+    return storage.book_folder("results")
 
 
 def names() -> tuple[str, ...]:
