@@ -18,7 +18,7 @@ CARD = {"name": str, "model": str, "dataset": str, "sha256": str, "validation": 
 
 
 def folder() -> Path:
-    """Where the zoo lies: `book/zoo` of a checkout, or the copy that an installed package carries."""
+    """Where the zoo lies: `book/zoo` of a checkout, or the copy in an installed package."""
     return storage.book_folder("zoo")
 
 

@@ -73,7 +73,7 @@ ROWS = {
 
 
 def block_macs(model: nn.Module, tokens: Tensor | int) -> Tensor | int:
-    """MACs of one block for a picture of so many tokens: linear layers, and attention's products."""
+    """MACs of one block for a picture of so many tokens: linear layers, attention's products."""
     layers = [part for part in model.blocks[0].modules() if isinstance(part, nn.Linear)]
     linear = sum(layer.weight.numel() for layer in layers)
     return tokens * linear + 2 * tokens * tokens * model.head.in_features
@@ -82,20 +82,20 @@ def block_macs(model: nn.Module, tokens: Tensor | int) -> Tensor | int:
 def halted_macs(model: nn.Module, kept: Tensor,
                 size: tuple[int, int, int] = (3, 32, 32)) -> Tensor:
     """MACs (N,) of pictures of which `kept` (N, depth) tokens entered each block of `model`."""
-    whole = profiling.count(model, size).macs - len(model.blocks) * block_macs(model, _tokens(model))
-    score = kept.double() * model.head.in_features
-    return whole + (block_macs(model, kept.double()) + score).sum(1)
+    kept, whole = kept.double(), profiling.count(model, size).macs
+    rest = whole - len(model.blocks) * block_macs(model, _tokens(model))
+    return rest + (block_macs(model, kept) + kept * model.head.in_features).sum(1)
 
 
 def tokens_kept(model: HaltingViT, pictures: data.Pictures) -> Tensor:
-    """Tokens of each picture that entered each block, (N, depth); of the first `SCORED` pictures."""
+    """Tokens of each picture that entered each block, (N, depth); of the first `SCORED`."""
     with on_device(model):
         return torch.cat([model.halt(as_input(model, inputs)).kept.cpu()
                           for inputs in _parts(pictures)])
 
 
 def blocks_used(model: nn.Module, pictures: data.Pictures) -> Tensor:
-    """Which gated blocks each of the first `SCORED` pictures went through, (N, gates) of 0 and 1."""
+    """Gated blocks that each of the first `SCORED` pictures went through, (N, gates) of 0 and 1."""
     said: dict[nn.Module, list[Tensor]] = {part: [] for part in model.modules()
                                            if isinstance(part, SkipGate)}
 

@@ -73,7 +73,7 @@ def _bytes(model: nn.Module) -> int:
 
 def run(make: Callable[[], nn.Module], stage: str, seed: int,
         more: Callable[[nn.Module], dict[str, Any]]) -> Run:
-    """One run: the model that `make` makes, described, with `more` of it, and the seconds it took."""
+    """One run: the model that `make` makes, described, with `more` of it, and its seconds."""
     start = process_time()
     made = make()
     seconds = round(process_time() - start, 1)

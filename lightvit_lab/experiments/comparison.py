@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from ..training.saving import describe_pictures
 from .kit import SEEDS, Row, Run, Study, scored, total_seconds
 
 Splits = Mapping[str, data.Pictures]
+CREATED = ("model", "arguments")        # the rest of a row is for `fit`
 
 
 def candidate(model: str, arguments: Mapping[str, Any] | None = None,
@@ -40,31 +40,27 @@ def comparison(name: str, load: Callable[[], Splits], rows: Mapping[str, Row],
     splits = lru_cache(maxsize=1)(load)
 
     def run(row: Row, _stage: str, seed: int) -> Run:
-        return trained(_create(row), splits(), seed, **settings, **_own(row))
+        own = {name: value for name, value in row.shown.items() if name not in CREATED}
+        return trained(_create(row.shown), splits(), seed, **settings, **own)
 
     def key(row: Row, _stage: str, seed: int) -> list[Any]:
         about = {split: describe_pictures(pictures) for split, pictures in splits().items()}
         return [about, sorted(settings.items()), dict(row.shown), seed]
 
     def finish(study: Study) -> dict[str, Any]:
-        size, runs = tuple(splits()["train"].pixels.shape[-2:]), study.runs()
-        found = {label: {**row.shown, **_cost(row, size), "runs": runs[label]}
-                 for label, row in rows.items()}
-        return {**result(splits(), found), "seconds": total_seconds(chain(*runs.values()))}
+        size = tuple(splits()["train"].pixels.shape[-2:])
+        found = {label: {**row, **_cost(row, size)} for label, row in study.by_label().items()}
+        return {**result(splits(), found), "seconds": total_seconds(found.values())}
 
     seeds = next(iter(rows.values())).seeds
     return Study(name, finish, rows, run, key, "comparison", seeds)
 
 
-def _create(row: Row) -> nn.Module:
-    return models.create_model(row.shown["model"], **row.shown["arguments"])
+def _create(about: Mapping[str, Any]) -> nn.Module:
+    return models.create_model(about["model"], **about["arguments"])
 
 
-def _own(row: Row) -> dict[str, Any]:
-    return {name: value for name, value in row.shown.items() if name not in ("model", "arguments")}
-
-
-def _cost(row: Row, size: tuple[int, ...]) -> dict[str, int]:
+def _cost(row: Mapping[str, Any], size: tuple[int, ...]) -> dict[str, int]:
     """Parameters, and MACs for one picture."""
     cost = profiling.count(_create(row), (3, *size))
     return {"params": cost.params, "macs": cost.macs}

@@ -21,7 +21,8 @@ from .kit import SEEDS, Row, Run, Study, scored
 
 CALIBRATION = 256
 BATCH, TIMING_S = 8, 120.0     # pictures a call, and seconds, of the timing at the end
-EACH, WHOLE, ONE = ("one-shot", "compensated", "fine-tuned"), ("one-shot", "fine-tuned"), ("one-shot",)
+ONE, WHOLE = ("one-shot",), ("one-shot", "fine-tuned")
+EACH = ("one-shot", "compensated", "fine-tuned")
 PRUNE = {"mlp": pruning.prune_mlp, "heads": pruning.prune_heads,
          "head width": pruning.prune_head_width, "embedding": pruning.prune_embedding,
          "blocks": pruning.prune_blocks, "weights": sparsity.prune_weights}
@@ -35,14 +36,17 @@ def movement_pruned(model: nn.Module, ratio: float, calibration: Any = None) -> 
 
 
 def _pruned(part: str, method: str, ratio: float, stages: tuple[str, ...] = ONE) -> Row:
-    how = {"ratio": ratio, "importance": method}
+    call, how = PRUNE[part], {"ratio": ratio, "importance": method}
     if method == "2:4":
-        how = {"ratio": ratio, "importance": "magnitude", "pattern": "2:4"}
-    calls = ((PRUNE[part], how),) if method != "movement" else ((movement_pruned, {"ratio": ratio}),)
-    return Row({"method": method, "part": part, "ratio": ratio, "budget": "layer"}, calls, stages)
+        how |= {"importance": "magnitude", "pattern": "2:4"}
+    if method == "movement":
+        call, how = movement_pruned, {"ratio": ratio}
+    shown = {"method": method, "part": part, "ratio": ratio, "budget": "layer"}
+    return Row(shown, ((call, how),), stages)
 
 
-def _mlp_and_heads(method: str, budget: str, stages: tuple[str, ...], seeds: tuple[int, ...]) -> Row:
+def _mlp_and_heads(method: str, budget: str = "layer", stages: tuple[str, ...] = EACH[:2],
+                   seeds: tuple[int, ...] = (0,)) -> Row:
     """Half of the MLP's neurons and a quarter of the heads."""
     calls = tuple((PRUNE[part], {"ratio": ratio, "importance": method, "budget": budget})
                   for part, ratio in (("mlp", 0.5), ("heads", 0.25)))
@@ -53,11 +57,11 @@ def _mlp_and_heads(method: str, budget: str, stages: tuple[str, ...], seeds: tup
 PRUNING_ROWS = {
     "mlp + heads, magnitude": _mlp_and_heads("magnitude", "layer", EACH, SEEDS),
     "mlp + heads, taylor": _mlp_and_heads("taylor", "layer", EACH, SEEDS),
-    "mlp + heads, fisher": _mlp_and_heads("fisher", "layer", EACH[:2], (0,)),
-    "mlp + heads, activation": _mlp_and_heads("activation", "layer", EACH[:2], (0,)),
-    "mlp + heads, random": _mlp_and_heads("random", "layer", EACH[:2], (0,)),
-    "mlp + heads, magnitude, global": _mlp_and_heads("magnitude", "global", EACH[:2], (0,)),
-    "mlp + heads, taylor, global": _mlp_and_heads("taylor", "global", EACH[:2], (0,)),
+    "mlp + heads, fisher": _mlp_and_heads("fisher"),
+    "mlp + heads, activation": _mlp_and_heads("activation"),
+    "mlp + heads, random": _mlp_and_heads("random"),
+    "mlp + heads, magnitude, global": _mlp_and_heads("magnitude", "global"),
+    "mlp + heads, taylor, global": _mlp_and_heads("taylor", "global"),
     **{f"{part} {ratio:.0%}": _pruned(part, "taylor", ratio, EACH if ratio == 0.75 else EACH[:2])
        for part in ("mlp", "heads") for ratio in (0.25, 0.5, 0.75)},
     "head width 50%": _pruned("head width", "taylor", 0.5, EACH),
@@ -68,7 +72,9 @@ PRUNING_ROWS = {
     "zeros 50%, magnitude": _pruned("weights", "magnitude", 0.5),
     "zeros 70%, magnitude": _pruned("weights", "magnitude", 0.7),
     "zeros 90%, magnitude": _pruned("weights", "magnitude", 0.9, WHOLE),
-    **{f"zeros {ratio:.0%}, wanda": _pruned("weights", "wanda", ratio) for ratio in (0.5, 0.7, 0.9)},
+    "zeros 50%, wanda": _pruned("weights", "wanda", 0.5),
+    "zeros 70%, wanda": _pruned("weights", "wanda", 0.7),
+    "zeros 90%, wanda": _pruned("weights", "wanda", 0.9),
     "zeros 90%, movement": _pruned("weights", "movement", 0.9, ("fine-tuned",)),
     "zeros 50%, 2:4": _pruned("weights", "2:4", 0.5, WHOLE),
 }
@@ -76,7 +82,8 @@ PRUNING_ROWS = {
 
 def _factors(method: str, name: str, value: float, stages: tuple[str, ...] = ONE,
              seeds: tuple[int, ...] = (0,), qkv: str = "joint") -> Row:
-    shown = {"method": method, "part": "all", "ratio": None, "setting": f"{name} {value}", "qkv": qkv}
+    shown = {"method": method, "part": "all", "ratio": None, "setting": f"{name} {value}",
+             "qkv": qkv}
     how = {name: value, "qkv": qkv, "calibrated": method != "SVD"}
     return Row(shown, ((low_rank.factorize, how),), stages, seeds)
 
@@ -146,7 +153,7 @@ def run(row: Row, stage: str, seed: int) -> Run:
 
 
 def _output_error(model: nn.Module) -> float:
-    """Mean relative error of factorized layers' outputs on validation pictures; 0 if all are whole."""
+    """Mean relative error of factorized layers' outputs on validation pictures; 0 without any."""
     if not any(isinstance(part, low_rank.LowRankLinear) for part in model.modules()):
         return 0.0
     inputs = data.load(base.DATASET, "val").batch(torch.arange(CALIBRATION))[0]

@@ -59,14 +59,16 @@ def statistics_accuracy(train: data.Pictures, test: data.Pictures) -> float:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    network = make_pipeline(StandardScaler(), MLPClassifier((64, 64), early_stopping=True, random_state=0))
+    layers = MLPClassifier((64, 64), early_stopping=True, random_state=0)
+    network = make_pipeline(StandardScaler(), layers)
     network.fit(_statistics(train.images).numpy(), train.labels.numpy())
     return float(network.score(_statistics(test.images).numpy(), test.labels.numpy()))
 
 
 def _statistics(images: Tensor) -> Tensor:
     across, down = images.diff(dim=3).abs(), images.diff(dim=2).abs()
-    return torch.cat([*(part.mean((2, 3)) for part in (images, across, down)), images.std((2, 3))], dim=1)
+    means = [part.mean((2, 3)) for part in (images, across, down)]
+    return torch.cat([*means, images.std((2, 3))], dim=1)
 
 
 STUDIES = (_study("easy", (0,)), _study("standard", (0, 1)), _study("hard", (0, 1)))

@@ -12,7 +12,6 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import torch
@@ -181,13 +180,12 @@ def key(row: Row, _stage: str, seed: int) -> list[Any]:
 
 def result(study: Study) -> dict[str, Any]:
     """Scores of every row for each seed, and of the teachers that it learnt from."""
-    runs = study.runs()
-    names = [row.shown["teacher"] for row in study.rows.values()]
+    rows = study.by_label()
+    names = [row["teacher"] for row in rows.values()]
     return {"dataset": DATASET, "student": STUDENT, "steps": STEPS,
             "batch_size": SETTINGS["batch_size"], "settings": dict(SETTINGS),
-            "rows": {label: {**study.rows[label].shown, "runs": runs[label]} for label in runs},
             "teachers": {name: _described(TEACHERS[name]()) for name in TEACHERS if name in names},
-            "seconds": total_seconds(chain.from_iterable(runs.values()))}
+            "rows": rows, "seconds": total_seconds(rows.values())}
 
 
 def _described(teacher: nn.Module) -> dict[str, Any]:

@@ -94,8 +94,9 @@ def calibrated(model: EarlyExitViT) -> dict[str, Rule]:
     end = training.evaluate(with_rule(model, None), pictures).accuracy
     goals = {"as accurate": {"accuracy": max(0.0, end - SPARED)},
              "half of the cost": {"mean_macs": (macs[0] + macs[-1]) / 2}}
-    return {**{label: calibrate_rule(model, pictures, **goal).rule for label, goal in goals.items()},
-            "2 agree": Patience(2), "3 agree": Patience(3), "nobody leaves": Confidence(1.0)}
+    rules = {label: calibrate_rule(model, pictures, **goal).rule for label, goal in goals.items()}
+    return {**rules, "2 agree": Patience(2), "3 agree": Patience(3),
+            "nobody leaves": Confidence(1.0)}
 
 
 def described(model: EarlyExitViT, rules: dict[str, Rule]) -> dict[str, list[dict[str, Any]]]:

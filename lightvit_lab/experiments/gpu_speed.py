@@ -18,14 +18,14 @@ from ..runtime import device
 from ..training.probing import attention_switches
 from .kit import Study, speed
 
-NAME = "gpu_speed"
+NAME, LARGE = "gpu_speed", "deit_small_patch16_224"
 LIGHT = ("lightvit_tiny", "lightvit_small", "pvt_v2_b0", "deit_tiny_patch16_224", "levit_128s")
 MERGED = {224: 13, 384: 38}      # pixels -> tokens merged in each block of DeiT-S
 
 
 def gpu_speed(batch: int = 64, budget_s: float = 20.0, sizes: dict[int, int] = MERGED,
-              light: tuple[str, ...] = LIGHT, large: str = "deit_small_patch16_224") -> dict[str, Any]:
-    """Times of `light` models in float32 and bfloat16, and of `large` whole and merged, fused and written out.
+              light: tuple[str, ...] = LIGHT, large: str = LARGE) -> dict[str, Any]:
+    """Times of `light` models in float32 and bfloat16; of `large`, merged or not, fused or not.
 
     Raises LabError where there is no GPU.
     """

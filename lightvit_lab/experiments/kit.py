@@ -11,7 +11,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Study:
 
     `run(row, stage, seed)` makes one run of a row. `key(row, stage, seed)` is all that decides that
     run: with a key, runs are cached under the name `cache`, and must have "test" and "cpu_seconds".
-    `result(study)` makes of them what is stored; its "seconds", if any, count as those of the study.
+    `result(study)` makes of them what is stored; its "seconds", if any, count as the study's.
     """
 
     name: str
@@ -76,6 +76,11 @@ class Study:
         """Per label the runs of every stage and seed, each made once."""
         return {label: [self._run(label, row, *which) for which in product(row.stages, row.seeds)]
                 for label, row in self.rows.items()}
+
+    def by_label(self) -> dict[str, dict[str, Any]]:
+        """Per label what the row shows, and its runs."""
+        return {label: {**self.rows[label].shown, "runs": runs}
+                for label, runs in self.runs().items()}
 
     def table(self) -> list[dict[str, Any]]:
         """Every run as one flat row: label, recipe, what the row shows, what the run found."""
@@ -146,14 +151,15 @@ def scored(score: training.Score) -> dict[str, float]:
             "test_high": round(score.high, 4)}
 
 
-def total_seconds(runs: Iterable[Run]) -> float:
-    """Seconds of all runs, also of those that were made another day."""
+def total_seconds(rows: Iterable[Mapping[str, Any]]) -> float:
+    """Seconds of all runs in rows of `by_label` or `table`, also of those made another day."""
+    runs = chain.from_iterable(row.get("runs", [row]) for row in rows)
     return round(sum(run["seconds"] for run in runs), 1)
 
 
 def times(models: Mapping[str, nn.Module], base: str, batches: Mapping[str, Tensor],
           budget_s: float) -> dict[str, dict[str, Any]]:
-    """Per label its `speed` beside `base`; the models take turns. `batches` are inputs by ending."""
+    """Per label its `speed` beside `base`, measured in turns; `batches` are inputs by ending."""
     found: dict[str, dict[str, Any]] = {label: {} for label in models}
     for ending, inputs in batches.items():
         measured = profiling.measure(models, inputs, budget_s=budget_s,

@@ -50,7 +50,7 @@ def _parts(measured: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def layers_alone(model: nn.Module, size: int = 224) -> int:
-    """MACs as hooks see them, and as one estimates: linear layers and convolutions, no attention."""
+    """MACs as hooks see them: linear layers and convolutions, without attention's products."""
     seen = []
 
     def count(layer: nn.Module, _given: tuple, _keywords: dict, output: Tensor) -> None:

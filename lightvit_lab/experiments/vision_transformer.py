@@ -62,17 +62,13 @@ def symptoms(row: Row, _stage: str, seed: int) -> Run:
             "symptoms": {name: round(value, 4) for name, value in found.items()}}
 
 
-def _with_runs(study: Study) -> dict[str, Any]:
-    return {label: {"runs": runs} for label, runs in study.runs().items()}
-
-
 def _digits(study: Study) -> dict[str, Any]:
     return {"steps": DIGITS_TRAINING["steps"], "train_pictures": len(data.load("digits")),
-            "embeddings": _with_runs(study)}
+            "embeddings": study.by_label()}
 
 
 def _faults(study: Study) -> dict[str, Any]:
-    return {"dataset": "digits", "steps": FAULTS_TRAINING["steps"], "patients": _with_runs(study)}
+    return {"dataset": "digits", "steps": FAULTS_TRAINING["steps"], "patients": study.by_label()}
 
 
 STUDIES = (

@@ -10,17 +10,17 @@ import argparse
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
 import torch
 
-from .. import checkpoint, data, models, runtime, storage, training
+from .. import checkpoint, data, models, storage, training
 from ..checkpoint.zoo import card, file, find
 from ..distillation import distill
 from ..distillation.feature_distillation import Hint
 from ..distillation.response_distillation import Labels, SoftTargets
 from ..errors import LabError, require_choice
+from . import results
 from .comparison import load_splits
 
 SETTINGS = {"batch_size": 64, "optimizer": "muon", "schedule": "linear", "augment": ("flip",)}
@@ -81,7 +81,8 @@ def train(name: str, seed: int = 0, **how: Any) -> dict[str, Any]:
              "teacher": _teacher(recipe), "validation": asdict(validation), "test": asdict(test),
              "params": sum(value.numel() for value in model.parameters()),
              "choices": history.choices, "seconds": round(history.seconds, 1),
-             "cpu_seconds": round(cpu, 1), **_origin(name)}
+             "cpu_seconds": round(cpu, 1), **results.here(),
+             "command": f"python -m lightvit_lab.experiments.zoo {name}"}
     there = _there(name)
     if there and there["validation"]["accuracy"] >= validation.accuracy:
         print(f"{name}: {validation} on validation; the one that lies there is as good, and stays")
@@ -91,14 +92,6 @@ def train(name: str, seed: int = 0, **how: Any) -> dict[str, Any]:
 
 def _teacher(recipe: Recipe) -> str:
     return f"{recipe.teacher} {card(recipe.teacher)['sha256']}" if recipe.teacher else ""
-
-
-def _origin(name: str) -> dict[str, Any]:
-    """Where and when a model was trained, and the command that does it again."""
-    return {"device": runtime.device_name(), "versions": runtime.versions(),
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "commit": runtime.commit(),
-            "command": f"python -m lightvit_lab.experiments.zoo {name}"}
 
 
 def _there(name: str) -> dict[str, Any] | None:
