@@ -76,7 +76,7 @@ reference: $(VENV)/.test ## make the stored results anew (hours on one core; nee
 	$(BIN)/python -m lightvit_lab.experiments.studies
 
 zoo: $(VENV)/.book ## train the zoo's models anew (hours on one core; needs LIGHTVIT_DATA); a better one is replaced by none
-	$(BIN)/python -m lightvit_lab.checkpoint.zoo
+	$(BIN)/python -m lightvit_lab.experiments.zoo
 
 clean: ## remove what was built; .venv stays
 	rm -rf _build book/_vendor

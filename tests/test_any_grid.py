@@ -10,7 +10,6 @@ from lightvit_lab.compression import low_rank, low_rank_attention, pruning, spar
 from lightvit_lab.dynamic import block_skipping, coarse_to_fine, early_exit, token_halting, token_merging, token_pruning
 from lightvit_lab.dynamic.choosing import kept_patches
 from lightvit_lab.errors import LabError
-from lightvit_lab.models.inference import for_inference
 from lightvit_lab.profiling.estimates import estimate_vit
 
 
@@ -64,13 +63,6 @@ def test_a_picture_turned_says_the_same_to_a_model_turned_so_that_height_comes_f
     images, model = inputs_of(kind), made(kind)
     torch.testing.assert_close(turned(kind)(images.mT), model(images), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(model(images), model(images.flip(-1)), atol=1e-3)       # places do count
-
-
-@torch.no_grad()
-def test_lightvit_prepared_for_inference_says_the_same_where_windows_do_not_divide_the_grid():
-    model = made("lab_lightvit")
-    assert model.grids(12, 20) == [(3, 5), (2, 3)] and model.stages[0].window_size == 4
-    torch.testing.assert_close(for_inference(model)(inputs_of()), model(inputs_of()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("lab_cnn", "lab_lightvit")])

@@ -36,6 +36,7 @@ from lightvit_lab.dynamic import (
 )
 from lightvit_lab.experiments import (
     adaptive_depth,
+    base,
     comparison,
     compression,
     difficulty,
@@ -138,7 +139,7 @@ def draw_anew(model: nn.Module, given: Given) -> None:
 
 
 def fine_tuned(model: nn.Module, given: Given) -> nn.Module:
-    return compression.fine_tuned(model, seed=0, keep_zeros=True)
+    return base.fine_tuned(model, seed=0, keep_zeros=True)
 
 
 def stored(model: nn.Module, given: Given) -> Any:
@@ -325,16 +326,11 @@ CALLS: dict[str, Call] = {
     "experiments.calibrated": Call(lambda model, given: exit_study.calibrated(model), exits),
     "experiments.changed": Call(
         lambda model, given: compression.changed(
-            model, compression.STUDIES["pruning_cifar10"].rows["mlp + heads, taylor"]
+            model, compression.PRUNING_ROWS["mlp + heads, taylor"]
         )
     ),
     "experiments.checked": Call(lambda model, given: reading_attention.checked(model)),
-    "experiments.compare": Call(
-        lambda model, given: comparison.compare(
-            {"ViT": ("lab_vit", {"dim": 32, "depth": 2}, {})}, given.splits, seeds=(0,), **RUN
-        )
-    ),
-    "experiments.described": Call(lambda model, given: compression.described(model)),
+    "experiments.described": Call(lambda model, given: base.described(model)),
     "experiments.fine_tuned": Call(fine_tuned, lambda: sparsity.prune_weights(vit(), 0.5)),
     "experiments.halted_macs": Call(
         lambda model, given: adaptive_depth.halted_macs(model, torch.full((2, 4), 10))
@@ -345,6 +341,7 @@ CALLS: dict[str, Call] = {
     "experiments.linear_accuracy": Call(
         lambda model, given: difficulty.linear_accuracy(tiny(given), tiny(given))
     ),
+    "experiments.map_scores": Call(lambda model, given: reading_attention.map_scores(model)),
     "experiments.movement_pruned": Call(
         lambda model, given: compression.movement_pruned(model, 0.5)
     ),
@@ -353,11 +350,6 @@ CALLS: dict[str, Call] = {
     ),
     "experiments.save_weights": Call(
         lambda model, given: results.save_weights("few_weights", model)
-    ),
-    "experiments.scored": Call(lambda model, given: reading_attention.scored(model)),
-    "experiments.scored_run": Call(
-        lambda model, given: comparison.scored_run(model, given.splits, 0, steps=2, batch_size=4),
-        trains=True,
     ),
     "experiments.skipping": Call(
         lambda model, given: adaptive_depth.skipping(model, given.splits, 0.5, 0.5)
@@ -368,6 +360,10 @@ CALLS: dict[str, Call] = {
     "experiments.symptoms": Call(lambda model, given: faults.symptoms(model, given.pictures)),
     "experiments.times": Call(
         lambda model, given: exit_study.times({"no exits": model.model, "exits": model}), exits
+    ),
+    "experiments.trained": Call(
+        lambda model, given: comparison.trained(model, given.splits, 0, steps=2, batch_size=4),
+        trains=True,
     ),
     "experiments.tokens_kept": Call(
         lambda model, given: adaptive_depth.tokens_kept(model, given.pictures), halting
