@@ -61,12 +61,6 @@ def test_the_minimum_is_exactly_the_lower_bounds_of_pyproject():
     assert pins == bounds
 
 
-def test_every_package_folder_is_packed():
-    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "lightvit_lab").rglob("__init__.py")}
-    data = {"lightvit_lab.stored_results", "lightvit_lab.stored_zoo"}      # folders of book/, no code
-    assert found == set(PROJECT["tool"]["setuptools"]["packages"]) - data
-
-
 def test_version_is_the_same_in_package_and_pyproject():
     import lightvit_lab
 
