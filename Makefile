@@ -24,7 +24,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS)      # a file's tests stay together:
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
-.PHONY: book test parity serve pdf notebooks classroom bench reference zoo test-book test-devices test-browser test-minimum test-colab clean
+.PHONY: book test parity serve pdf notebooks page classroom bench reference zoo test-book test-devices test-browser test-minimum test-colab clean
 
 book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -62,6 +62,9 @@ pdf: $(VENV)/.test ## the whole built book as one PDF (make book first; needs Ch
 
 notebooks: $(VENV)/.book ## derive the notebooks that Colab opens from their pages
 	$(BIN)/python book/_tools/notebooks.py
+
+page: $(VENV)/.book ## lay the skeleton of a new page: make page STEM=dynamic/my_method TITLE="My method"
+	$(BIN)/python book/_tools/new_page.py "$${STEM:-}" --title "$${TITLE:-}"
 
 classroom: $(VENV)/.book ## notebooks for students and teachers, answer key, points; NBGRADER=1 adds a course for nbgrader
 	$(BIN)/python book/_tools/classroom.py $(if $(filter-out 0,$(NBGRADER)),--nbgrader)

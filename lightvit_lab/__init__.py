@@ -4,4 +4,4 @@ Importing the package is cheap and imports no torch; each room is imported where
 `from lightvit_lab import data, models, training`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,5 +1,6 @@
 """CITATION.cff and the licences say what pyproject.toml says."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -23,6 +24,21 @@ def citation():
 
 def test_the_version_is_the_same_in_citation_project_and_library(citation, project):
     assert citation["version"] == project["version"] == lightvit_lab.__version__
+
+
+def test_the_changelog_begins_with_the_version_of_the_project_and_goes_down_from_there(project):
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^## (\d+)\.(\d+)\.(\d+) \((\d{4}-\d\d-\d\d)\)\n\n\* ", text, re.MULTILINE)
+    versions = [tuple(map(int, entry[:3])) for entry in entries]
+    assert ".".join(map(str, versions[0])) == project["version"] and len(entries) == text.count("\n## ") >= 2
+    assert versions == sorted(set(versions), reverse=True)
+    assert [entry[3] for entry in entries] == sorted((entry[3] for entry in entries), reverse=True)
+
+
+def test_teachers_are_told_to_pin_the_version_of_the_project(project):
+    text = (ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
+    assert {*re.findall(r"\bv?(\d+\.\d+\.\d+)\b", text.partition("until the end of term")[2].partition("\n## ")[0])} == {
+        project["version"]}
 
 
 def test_citation_has_the_keys_that_its_format_requires(citation):

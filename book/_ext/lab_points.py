@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import classroom
 from lab_status import TableDirective
+from lessons import in_reading_order
 from sphinx.application import Sphinx
 
 from lightvit_lab.exercises import Exercise, all_exercises
@@ -26,7 +26,7 @@ class ExercisePoints(TableDirective):
 def point_rows(root: Path) -> list[tuple[str, ...]]:
     """The rows, in Markdown; the first cell links to the page."""
     exercises, rows = list(all_exercises()), []
-    for page in classroom.in_reading_order(root):
+    for page in in_reading_order(root):
         mine = [exercise for exercise in exercises if exercise.id.startswith(f"{page.stem}.")]
         link = f"{{doc}}`/{page.relative_to(root).with_suffix('').as_posix()}`"
         rows += [(link, *_sums(mine))] if mine else []

@@ -6,24 +6,23 @@ Only standard docutils nodes are used, so builders other than HTML write the sam
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "_tools"))   # where `lessons` lies
+
+import lessons
+from lessons import Lesson
+
 from lightvit_lab import survey
 
-PARTS = Path(__file__).with_name("parts.yml")
 TO_COME = "to come"
-
-
-def parts() -> list[dict[str, Any]]:
-    """Parts of the book in reading order: `part` (folder), `title`, `about`, `pages` (`stem`, `title`, `question`)."""
-    return yaml.safe_load(PARTS.read_text(encoding="utf-8"))
 
 
 def leaves_of(page: str, title: str) -> list[str]:
@@ -35,29 +34,30 @@ class TaxonomyMap(SphinxDirective):
     """`{taxonomy-map}`, without arguments or options."""
 
     def run(self) -> list[nodes.Node]:
-        self.env.note_dependency(str(PARTS))
+        self.env.note_dependency(str(lessons.PARTS))
         self.env.note_reread()   # a page added elsewhere turns its card here into a link
         tree = nodes.bullet_list(classes=["taxonomy-map"])
-        tree += [self._part(part) for part in parts()]
+        every = lessons.lessons(Path(self.env.srcdir))
+        for part in lessons.parts():
+            tree += self._part(part, [lesson for lesson in every if lesson.page.startswith(f"{part['part']}/")])
         return [tree]
 
-    def _part(self, part: dict[str, Any]) -> nodes.list_item:
+    def _part(self, part: dict[str, Any], pages: list[Lesson]) -> nodes.list_item:
         item = nodes.list_item(classes=["taxonomy-part", f"taxonomy-{part['part']}"])
         item += _paragraph(part["title"], "taxonomy-part-title")
         item += _paragraph(part["about"], "taxonomy-part-about")
         cards = nodes.bullet_list(classes=["taxonomy-pages"])
-        cards += [self._card(f"{part['part']}/{page['stem']}", page) for page in part["pages"]]
+        cards += map(self._card, pages)
         item += cards
         return item
 
-    def _card(self, name: str, page: dict[str, str]) -> nodes.list_item:
-        exists = f"chapters/{name}" in self.env.found_docs
-        item = nodes.list_item(classes=["taxonomy-page"] + ([] if exists else ["taxonomy-to-come"]))
+    def _card(self, page: Lesson) -> nodes.list_item:
+        item = nodes.list_item(classes=["taxonomy-page"] + ([] if page.written else ["taxonomy-to-come"]))
         title = _paragraph("", "taxonomy-title")
-        title += [self._link(name)] if exists else _unlinked(page["title"])
+        title += [self._link(page.page)] if page.written else _unlinked(page.title)
         item += title
-        item += _paragraph(page["question"], "taxonomy-question")
-        leaves = leaves_of(name, page["title"])
+        item += _paragraph(page.question, "taxonomy-question")
+        leaves = leaves_of(page.page, page.title)
         if leaves:
             item += _paragraph("Survey: " + ", ".join(leaves), "taxonomy-leaves")
         return item

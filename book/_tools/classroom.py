@@ -22,6 +22,7 @@ from pathlib import Path
 
 import nbgrader_course
 import notebooks
+from lessons import in_reading_order
 from nbformat import NotebookNode
 from stubs import ANSWER, CHECK_CALL
 
@@ -111,13 +112,6 @@ def write(out: Path, ref: str, with_nbgrader: bool = False, root: Path = noteboo
     with (out / "points.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows(found)])
     return found
-
-
-def in_reading_order(root: Path) -> list[Path]:
-    """The pages with code, as the table of contents has them."""
-    contents = (root / "_toc.yml").read_text(encoding="utf-8")
-    return sorted(notebooks.pages(root),
-                  key=lambda page: contents.find(page.relative_to(root).with_suffix("").as_posix()))
 
 
 def save(path: Path, text: str) -> None:

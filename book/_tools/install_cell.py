@@ -71,6 +71,21 @@ def library() -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
 
 
+def checkout(ref: str) -> str:
+    """The commit of the checkout in which notebook and library lie; nothing unless `ref` is in its past, code unchanged."""
+    found = importlib.util.find_spec("lightvit_lab")
+    folder = pathlib.Path(found.origin).resolve().parent if found and found.origin else pathlib.Path("no library")
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
+    try:
+        if (not pathlib.Path.cwd().is_relative_to(folder.parent / "chapters") or git("status", "--porcelain", ".").stdout
+                or git("merge-base", "--is-ancestor", ref, "HEAD").returncode):
+            return ""
+        return git("rev-parse", "HEAD").stdout.strip()
+    except OSError:
+        return ""
+
+
 def install(repository: str, ref: str, least: dict[str, str], code: str = "") -> None:
     """Add what is missing to this kernel, or say in one sentence what stands in the way."""
     installed = {re.sub("[-_.]+", "-", each.metadata["Name"] or "").lower(): each.version
@@ -85,9 +100,12 @@ def install(repository: str, ref: str, least: dict[str, str], code: str = "") ->
             raise RuntimeError(f"pip {' '.join(call)} failed; its message above says why.{instead}")
     importlib.invalidate_caches()
     if code and code != fingerprint(library()):
-        raise RuntimeError(f"The lightvit_lab installed here is not revision {ref[:9]}, for which this page was written. "
-                           f"Run `pip install --no-deps --force-reinstall git+{repository}@{ref}`, restart the kernel, "
-                           "then run this cell again. To go on with a copy that you changed yourself, skip this cell.")
+        if not (newer := checkout(ref)):
+            raise RuntimeError(
+                f"The lightvit_lab installed here is not revision {ref[:9]}, for which this page was written. "
+                f"Run `pip install --no-deps --force-reinstall git+{repository}@{ref}`, restart the kernel, then run "
+                "this cell again. To go on with a copy that you changed yourself, skip this cell.")
+        print(f"The library of this checkout runs, commit {newer[:9]}; the page was written for {ref[:9]} in its past.")
     print("Installed what was missing." if calls else "Everything this page needs is installed.")
     if in_colab():
         print("Colab forgets with the runtime which exercises you have solved. To keep that in your Drive, run this now: "
@@ -95,7 +113,7 @@ def install(repository: str, ref: str, least: dict[str, str], code: str = "") ->
               "os.environ['LIGHTVIT_CACHE'] = '/content/drive/MyDrive/lightvit_lab'")
 
 
-CELL = (in_colab, commands, too_old, remedy, fingerprint, library, install)
+CELL = (in_colab, commands, too_old, remedy, fingerprint, library, checkout, install)
 
 
 def source(repository: str, ref: str, least: dict[str, str], code: str = "") -> str:

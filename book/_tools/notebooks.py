@@ -2,6 +2,10 @@
 
 `python book/_tools/notebooks.py` writes a notebook beside each page that has code cells (`make notebooks`);
 `--check` only says which are out of step. Raises LabError, with page and line, on markup that it does not know.
+
+A notebook names the commit whose library its first cell installs. That commit has the page as it stands, so page and
+library were tested together there. A notebook keeps its commit until its page changes, whatever the library does
+meanwhile: `make test-book` runs the pages with the library of today, and what breaks one has to change that page.
 """
 
 from __future__ import annotations
@@ -148,10 +152,42 @@ def pages(root: Path = ROOT) -> list[Path]:
     return [page for page in found if re.search(r"^`{3,}\{code-cell\}", page.read_text(encoding="utf-8"), re.MULTILINE)]
 
 
-def pinned_commit(root: Path = ROOT) -> str:
-    """The last commit that changed what a notebook fetches; "main" where git or its history is missing."""
-    answer = git(root, "log", "-1", "--format=%H", "--", *INSTALLED, *PICTURES)
+def pinned_commit(root: Path = ROOT, page: Path | None = None) -> str:
+    """The last commit that changed what a notebook fetches, or its page; "main" where git or its history is missing."""
+    answer = git(root, "log", "-1", "--format=%H", "--", *INSTALLED, *PICTURES, *([str(page)] if page else []))
     return answer.strip() or "main"
+
+
+def pin_of(page: Path, root: Path = ROOT) -> tuple[str, str]:
+    """The commit that the notebook of a page names, and the fingerprint of the library there.
+
+    The one it names already, as long as the page stood there as it stands now; else the newest.
+    """
+    ref, code = named(page)
+    if ref and (has_page(root, ref, page) or (not knows(root, ref) and in_step(page))):
+        return ref, code
+    return pinned_commit(root, page), ""
+
+
+def named(page: Path) -> tuple[str, str]:
+    """Commit and fingerprint in the notebook beside a page; two empty words where there is none that can be read."""
+    try:
+        pin = nbformat.read(page.with_suffix(".ipynb"), as_version=4).metadata["lightvit_lab"]
+        return pin["ref"], pin.get("code", "")
+    except (OSError, KeyError, ValueError, nbformat.ValidationError):
+        return "", ""
+
+
+def has_page(root: Path, ref: str, page: Path) -> bool:
+    """Whether a commit of this history has the page as it stands now."""
+    in_past = ref == "HEAD" or git(root, "merge-base", ref, "HEAD").strip() == ref
+    there = git(root, "show", f"{ref}:./{page.relative_to(root).as_posix()}")
+    return in_past and there == page.read_text(encoding="utf-8")
+
+
+def knows(root: Path, ref: str) -> bool:
+    """Whether git has a commit; a shallow clone may not."""
+    return bool(git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"))
 
 
 @cache
@@ -184,40 +220,49 @@ def text_of(notebook: NotebookNode) -> str:
 
 def in_step(page: Path) -> bool:
     """Whether the notebook beside a page is what the page derives to, whatever commit it is pinned to."""
-    notebook = page.with_suffix(".ipynb")
-    if not notebook.is_file():
-        return False
-    written = notebook.read_text(encoding="utf-8")
-    try:
-        pin = nbformat.reads(written, as_version=4).metadata["lightvit_lab"]
-        ref, code = pin["ref"], pin.get("code", "")
-    except (KeyError, ValueError, nbformat.ValidationError):
-        return False
-    return written == text_of(derive(page, ref, code=code))
+    ref, code = named(page)
+    return bool(ref) and page.with_suffix(".ipynb").read_text(encoding="utf-8") == text_of(derive(page, ref, code=code))
+
+
+def fault(page: Path, root: Path = ROOT) -> str:
+    """What is wrong with the notebook beside a page, in words; nothing if it is sound.
+
+    A page that is not committed yet has no commit to name: then only what the notebook says is looked at.
+    """
+    if not in_step(page):
+        return "its notebook is out of step"
+    ref, _ = named(page)
+    if knows(root, ref) and has_page(root, "HEAD", page) and not has_page(root, ref, page):
+        return f"its notebook names commit {ref[:9]}, which does not have the page as it is now"
+    return ""
 
 
 def check(root: Path = ROOT) -> int:
     """Name the pages whose notebook is out of step; 1 if there are any, else 0."""
-    stale = [page.relative_to(root).as_posix() for page in pages(root) if not in_step(page)]
-    for name in stale:
-        print(f"{name}: its notebook is out of step; run `make notebooks` and commit the result")
-    return 1 if stale else 0
+    faults = {page.relative_to(root).as_posix(): fault(page, root) for page in pages(root)}
+    for name in filter(faults.get, faults):
+        print(f"{name}: {faults[name]}; run `make notebooks` and commit the result")
+    return int(any(faults.values()))
 
 
-def write(ref: str, out: Path, root: Path = ROOT, solutions: bool = False) -> None:
-    """Derive every page's notebook into `out`, at the page's own place below it."""
+def write(ref: str | None, out: Path, root: Path = ROOT, solutions: bool = False) -> None:
+    """Derive every page's notebook into `out`, at the page's own place below it.
+
+    With `ref` every notebook names that commit; without, each keeps its own, as `pin_of` says.
+    """
     for page in pages(root):
+        pin, code = (ref, "") if ref else pin_of(page, root)
         target = (out / page.relative_to(root)).with_suffix(".ipynb")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text_of(derive(page, ref, solutions)), encoding="utf-8")
-        print(f"{page.relative_to(root)} -> {target}")
+        target.write_text(text_of(derive(page, pin, solutions, code)), encoding="utf-8")
+        print(f"{page.relative_to(root)} -> {target}, at {pin[:9]}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
     parser = argparse.ArgumentParser(description="Derive the notebooks that Colab opens from the book's pages.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 naming the pages out of step")
-    parser.add_argument("--ref", help="commit, tag or branch to pin to (default: the library's last commit)")
+    parser.add_argument("--ref", help="commit, tag or branch that all are to name (default: each its own)")
     parser.add_argument("--out", type=Path, default=ROOT, help="folder to write below (default: beside the pages)")
     parser.add_argument("--solutions", action="store_true", help="leave the solutions in, to run them; needs --out")
     options = parser.parse_args(arguments)
@@ -226,10 +271,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.check:
             return check()
-        if options.ref is None and git(ROOT, "status", "--porcelain", "--", *INSTALLED, *PICTURES):
-            print("Note: the library has changes that are not committed, so the notebooks point at its last commit; "
-                  "run this again after you commit them.")
-        write(options.ref or pinned_commit(), options.out, solutions=options.solutions)
+        write(options.ref, options.out, solutions=options.solutions)
+        if options.ref is None and git(ROOT, "status", "--porcelain", "--", *INSTALLED, *PICTURES, "chapters/**.md"):
+            print("Note: pages or library have changes that are not committed. The notebook of a changed page names "
+                  "the last commit; run this again after you commit, and commit the notebooks.")
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

@@ -81,7 +81,7 @@ def test_an_exercise_that_no_page_poses_or_nobody_declares_is_named(monkeypatch,
     with pytest.raises(LabError, match=everything[-1].id):
         classroom.write(tmp_path, "main")
     monkeypatch.setattr(classroom, "all_exercises", lambda: everything)
-    monkeypatch.setattr(classroom.notebooks, "pages", lambda root: [PAGE])
+    monkeypatch.setattr(classroom, "in_reading_order", lambda root: [PAGE])
     with pytest.raises(LabError, match="on no page: .*lightvit.reach"):
         classroom.write(tmp_path, "main")
 

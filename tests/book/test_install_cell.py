@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import subprocess
 import sys
 import tomllib
@@ -202,6 +203,48 @@ def test_the_revision_that_the_notebook_names_is_run(monkeypatch, capsys):
     assert capsys.readouterr().out == "Everything this page needs is installed.\n"
 
 
+def test_a_checkout_runs_its_own_library_only_unchanged_and_only_in_a_notebook_that_lies_there(tmp_path):
+    def git(*words):
+        return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words], cwd=tmp_path / "lab",
+                              check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(text):
+        (tmp_path / "lab/lightvit_lab/__init__.py").write_text(text)
+        git("add", "-A")
+        git("commit", "-m", text)
+        return git("rev-parse", "HEAD")
+
+    def found(ref, folder="lab/chapters/part"):
+        script = ("import importlib.util, pathlib, subprocess\n"
+                  f"{inspect.getsource(install_cell.checkout)}\nprint(checkout({ref!r}))")
+        return subprocess.run([sys.executable, "-c", script], cwd=tmp_path / folder, check=True, capture_output=True,
+                              text=True, env={"PYTHONPATH": str(tmp_path / "lab"), "PATH": os.environ["PATH"]}).stdout.strip()
+
+    for folder in ("lab/lightvit_lab", "lab/chapters/part", "drive"):
+        (tmp_path / folder).mkdir(parents=True)
+    git("init")
+    named, newer = commit("one = 1"), commit("one = 2")
+    assert found(named) == found(newer) == newer
+    assert found(REF) == found("0" * 40) == ""                  # another history
+    assert found(named, "drive") == found(named, "lab") == ""   # a notebook that was saved elsewhere
+    git("checkout", "-q", named)
+    assert found(newer) == ""                                   # written for a library that is newer than this
+    (tmp_path / "lab/lightvit_lab/mine.py").write_text("")
+    assert found(named) == ""
+    (tmp_path / "lab/lightvit_lab/mine.py").unlink()
+    assert found(named) == named
+    (tmp_path / "lab/lightvit_lab/__init__.py").write_text("one = 3")
+    assert found(named) == ""
+
+
+def test_a_checkout_that_is_newer_says_which_commit_runs(monkeypatch, capsys):
+    monkeypatch.setattr(install_cell, "checkout", lambda ref: "f" * 40)
+    for name in ("in_colab", "commands", "too_old"):
+        monkeypatch.setattr(install_cell, name, lambda *arguments, **named: [])
+    install_cell.install(REPOSITORY, REF, {}, code="another revision")
+    assert f"commit fffffffff; the page was written for {REF[:9]}" in capsys.readouterr().out
+
+
 def test_one_changed_character_of_code_is_another_revision_and_line_ends_of_windows_are_not():
     code = {"a.py": b"one\ntwo\n", "b/c.py": b"three\n"}
     assert fingerprint({"b/c.py": b"three\r\n", "a.py": b"one\r\ntwo\r\n"}) == fingerprint(code)
@@ -246,4 +289,4 @@ def test_too_old_package_stops_before_anything_is_downloaded(monkeypatch):
 def test_cell_is_short_and_has_a_title():
     source = install_cell.source(REPOSITORY, REF, {"torch": "2.4"})
     ast.parse(source)
-    assert source.startswith("# @title ") and len(source.splitlines()) <= 80
+    assert source.startswith("# @title ") and len(source.splitlines()) <= 95

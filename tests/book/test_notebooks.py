@@ -332,6 +332,79 @@ def test_pin_is_main_outside_git(tmp_path):
     assert notebooks.pinned_commit(tmp_path) == "main"
 
 
+@pytest.fixture
+def repository(write_page, tmp_path):
+    """A repository with a library, a page and its notebook; how to commit, giving the commit."""
+    def commit(**files: str) -> str:
+        for name, text in files.items():
+            path = tmp_path / {"page": "chapters/part/page.md", "library": "lightvit_lab/a.py",
+                               "project": "pyproject.toml"}[name]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        notebooks.git(tmp_path, "add", "-A")
+        notebooks.git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-m", "change")
+        return notebooks.git(tmp_path, "rev-parse", "HEAD").strip()
+
+    page = write_page(CELLS)
+    notebooks.git(tmp_path, "init")
+    commit.root, commit.page, commit.notebook = tmp_path, page, page.with_suffix(".ipynb")
+    commit.first = commit(library="one\n")
+    notebooks.write(None, tmp_path, root=tmp_path)
+    commit()
+    return commit
+
+
+def test_a_notebook_changes_only_when_its_page_does(repository):
+    written = repository.notebook.read_bytes()
+    assert notebooks.named(repository.page)[0] == repository.first
+    repository(library="two\n")
+    notebooks.write(None, repository.root, root=repository.root)
+    assert repository.notebook.read_bytes() == written and notebooks.check(repository.root) == 0
+    changed = repository(page=repository.page.read_text().replace("Words.", "New words."))
+    notebooks.write(None, repository.root, root=repository.root)
+    ref, code = notebooks.named(repository.page)
+    assert (ref, code) == (changed, hashlib.sha256(b"a.py\0two\n").hexdigest()[:16])
+
+
+def test_a_notebook_of_another_form_still_names_its_own_commit(repository):
+    written = repository.notebook.read_text()
+    repository(project=PROJECT.replace("torch>=2.4", "torch>=2.5"))
+    assert notebooks.check(repository.root) == 1
+    notebooks.write(None, repository.root, root=repository.root)
+    assert repository.notebook.read_text() == written.replace("'torch': '2.4'", "'torch': '2.5'") != written
+    assert notebooks.named(repository.page)[0] == repository.first and notebooks.check(repository.root) == 0
+
+
+def test_a_notebook_derived_before_its_page_and_library_were_committed_is_found_and_mended(repository, capsys):
+    repository.page.write_text(repository.page.read_text().replace("Words.", "New words, of a new function."))
+    (repository.root / "lightvit_lab" / "a.py").write_text("a new function\n")
+    notebooks.write(None, repository.root, root=repository.root)
+    assert notebooks.check(repository.root) == 0                  # there is no commit to name yet
+    both = repository()
+    assert notebooks.check(repository.root) == 1
+    assert f"names commit {repository.first[:9]}, which does not have the page as it is now" in capsys.readouterr().out
+    notebooks.write(None, repository.root, root=repository.root)
+    assert notebooks.named(repository.page)[0] == both and notebooks.check(repository.root) == 0
+
+
+def test_a_commit_that_a_rebase_left_behind_is_named_no_longer(repository):
+    (repository.root / "lightvit_lab" / "b.py").write_text("rebased\n")
+    notebooks.git(repository.root, "add", "-A")
+    notebooks.git(repository.root, "update-ref", "-d", "HEAD")
+    anew = repository()
+    assert notebooks.knows(repository.root, repository.first) and notebooks.check(repository.root) == 1
+    notebooks.write(None, repository.root, root=repository.root)
+    assert notebooks.named(repository.page)[0] == anew != repository.first
+
+
+def test_in_a_copy_without_history_notebooks_stay_as_they_are(repository):
+    written = repository.notebook.read_bytes()
+    shutil.rmtree(repository.root / ".git")
+    notebooks.code_at.cache_clear()
+    notebooks.write(None, repository.root, root=repository.root)
+    assert repository.notebook.read_bytes() == written and notebooks.check(repository.root) == 0
+
+
 def test_command_line_prints_an_error_in_a_page_without_a_traceback(write_page, tmp_path, monkeypatch, capsys):
     write_page("# Title\n\n{maths}`x`\n\n```{code-cell}\n1\n```\n")
     monkeypatch.setattr(notebooks.write, "__defaults__", (tmp_path, False))
@@ -341,7 +414,7 @@ def test_command_line_prints_an_error_in_a_page_without_a_traceback(write_page, 
 
 @pytest.mark.parametrize("page", notebooks.pages(), ids=lambda page: page.stem)
 def test_committed_notebook_is_what_its_page_derives_to(page):
-    assert notebooks.in_step(page), "run `make notebooks` and commit the result"
+    assert notebooks.fault(page) == "", "run `make notebooks` and commit the result"
 
 
 def test_solutions_never_reach_the_notebooks_that_readers_open(tmp_path, capsys):

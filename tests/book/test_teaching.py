@@ -4,54 +4,81 @@ import re
 from pathlib import Path
 
 import classroom
+import lab_lessons
 import lab_points
+import lessons
 import notebooks
 import pytest
-import yaml
 
 from lightvit_grader.grading import ANSWERS, STATUSES
 from lightvit_grader.hidden import DRAWS
 from lightvit_grader.session import CALL_SECONDS, Limits
 from lightvit_lab.cli import _parser
+from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import all_exercises
 
 ROOT = notebooks.ROOT
 TEXT = (ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
-PARTS = yaml.safe_load((ROOT / "book" / "_ext" / "parts.yml").read_text(encoding="utf-8"))
-STEMS = {page["stem"]: part["part"] for part in PARTS for page in part["pages"]}
-TITLES = {page["stem"]: page["title"] for part in PARTS for page in part["pages"]}
-PLAN = [line for line in TEXT.splitlines() if re.match(r"\| \d+ \|", line)]
+WEEKS = {"foundations/vision_transformer": [1, 2], "dynamic/early_exit": [8], "practice/reading_attention": [11]}
+PLAN = lab_lessons.plan_rows(lessons.lessons(ROOT))
+each_page = pytest.mark.parametrize("page", lessons.in_reading_order(ROOT), ids=lambda page: page.stem)
 
 
-def test_the_plan_has_twelve_weeks_and_names_every_page_of_the_book_once():
-    assert [int(line.split("|")[1]) for line in PLAN] == list(range(1, 13))
-    planned = re.findall(r"\*([^*]+)\*", "\n".join(PLAN))
-    written = [TITLES[stem] for stem in re.findall(r"/(\w+)`", "\n".join(PLAN))]
-    assert sorted(planned + written) == sorted(TITLES.values())
+def test_the_plan_has_twelve_weeks_and_names_every_page_of_the_book():
+    assert [int(week) for week, *_ in PLAN] == list(range(1, 13)) and "```{teaching-plan}" in TEXT
+    named = " ".join(pages for _, pages, _ in PLAN)
+    for part in lessons.parts():
+        folder = ROOT / "chapters" / part["part"]
+        stems = {page.stem for page in folder.glob("*.md")}
+        assert all(f"{{doc}}`/chapters/{part['part']}/{stem}`" in named for stem in stems)
+        planned = [page for page in part["planned"] if page["stem"] not in stems]
+        assert all(f"*{page['title']}*" in named for page in planned)
 
 
-@pytest.mark.parametrize("stem", STEMS)
-def test_a_page_of_the_plan_is_linked_where_it_exists_and_marked_as_planned_where_not(stem):
-    exists = (ROOT / "chapters" / STEMS[stem] / f"{stem}.md").is_file()
-    assert (f"{{doc}}`/chapters/{STEMS[stem]}/{stem}`" in "\n".join(PLAN)) == exists
-    assert (f"*{TITLES[stem]}*" in "\n".join(PLAN)) != exists
+def test_a_page_stands_in_the_weeks_that_it_names_with_their_questions():
+    for page, weeks in WEEKS.items():
+        assert [int(week) for week, pages, _ in PLAN if f"/{page}`" in pages] == weeks
+    assert PLAN[1][2] == "What does it cost, and how do we notice that it is broken?"
 
 
-def test_the_lecture_cuts_name_sections_and_exercises_as_the_pages_do():
-    cuts = TEXT.partition("## Lectures of 50")[2].partition("\n## ")[0]
-    parts = re.split(r"^### (.+)$", cuts, flags=re.MULTILINE)[1:]
-    found = {title: text for title, text in zip(parts[::2], parts[1::2])}
-    title_of = re.compile(r"^# (.+)$", re.MULTILINE)
-    pages = {title_of.search(page.read_text(encoding="utf-8"))[1]: page for page in notebooks.pages()}
-    assert set(found) == set(pages)
-    for title, text in found.items():
-        page = pages[title].read_text(encoding="utf-8")
-        sections = re.findall(r'"([^"]+)"', text)
-        exercises = re.findall(r"\*([^*\n]+)\*", text.replace("\n* ", "\n- "))
-        assert len(sections) >= 5 and len(exercises) >= 1
-        assert [name for name in sections if f"\n## {name}\n" not in page] == []
-        assert [name for name in exercises if f"{{exercise}} {name}\n" not in page] == []
-        assert text.count("50 minutes:") >= 2 and "90 minutes:" in text
+def test_what_is_planned_is_marked_and_has_no_link_and_a_written_page_takes_its_place(tmp_path):
+    rows = {int(week): pages for week, pages, _ in PLAN}
+    assert "*Deployment*" in rows[12] and "deployment`" not in rows[12]
+    page = tmp_path / "chapters/practice/deployment.md"
+    page.parent.mkdir(parents=True)
+    (tmp_path / "_toc.yml").write_text("- file: chapters/practice/deployment\n- file: chapters/practice/gone\n")
+    page.write_text("---\nlesson:\n  weeks:\n    3: Where to?\n---\n\n# Out of the notebook\n")
+    found = lab_lessons.plan_rows(lessons.lessons(tmp_path))
+    assert found[0] == ("3", "{doc}`/chapters/practice/deployment`", "Where to?")
+    assert "Deployment" not in dict((week, pages) for week, pages, _ in found)["12"]
+    assert lessons.counts(tmp_path)["pages"] == 1
+
+
+@pytest.mark.parametrize("front", ["", "---\nkernelspec: {}\n---\n", "---\nlesson: {weeks: 8}\n---\n",
+                                   "---\nlesson: {weeks: {8: 1}}\n---\n", "---\nlesson: {weeks: {}}\n---\n"])
+def test_a_page_that_names_no_week_is_refused_with_the_form_to_write(tmp_path, front):
+    (tmp_path / "page.md").write_text(f"{front}# Title\n")
+    with pytest.raises(LabError, match="in which week .* write\nlesson:"):
+        lessons.read(tmp_path / "page.md")
+
+
+def test_pages_and_exercises_are_counted_as_they_lie_there():
+    stems = {path.stem for path in (ROOT / "chapters").glob("*/*.md")}
+    boxes = [text.count("{exercise} ") for text in map(Path.read_text, (ROOT / "chapters").glob("*/*.md"))]
+    counts = lessons.counts(ROOT)
+    assert (counts["pages"], counts["exercises"]) == (len(stems), sum(boxes))
+    assert counts["all pages"] >= 23          # those of the design
+
+
+@each_page
+def test_the_lecture_cuts_name_sections_and_exercises_as_the_page_does(page):
+    cuts, text = lessons.read(page).lectures, page.read_text(encoding="utf-8")
+    sections = re.findall(r'"([^"]+)"', cuts)
+    exercises = re.findall(r"\*([^*\n]+)\*", re.sub(r"^\* ", "- ", cuts, flags=re.MULTILINE))
+    assert len(sections) >= 5 and len(exercises) >= 1
+    assert [name for name in sections if f"\n## {name}\n" not in text] == []
+    assert [name for name in exercises if f"{{exercise}} {name}\n" not in text] == []
+    assert cuts.count("50 minutes:") >= 2 and "90 minutes:" in cuts
 
 
 def test_the_table_of_points_adds_up_and_leaves_no_exercise_out():

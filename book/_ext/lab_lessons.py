@@ -1,0 +1,76 @@
+"""What derives from the pages: `{teaching-plan}`, `{lectures}`, and `` {count}`pages` `` in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import lessons
+from docutils import nodes
+from docutils.statemachine import StringList
+from lab_status import TableDirective
+from lessons import Lesson
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+
+class TeachingPlan(TableDirective):
+    """Week by week: the pages, linked where they are written, and the question to begin with."""
+
+    header = ("Week", "Pages", "The question to begin with")
+
+    def rows(self) -> Iterable[Sequence[str]]:
+        """One week a row."""
+        return plan_rows(lessons.lessons(Path(self.env.srcdir)))
+
+
+class Lectures(SphinxDirective):
+    """For each written page, how its sections fill lectures."""
+
+    def run(self) -> list[nodes.Node]:
+        """A line with the page's title, then its list."""
+        self.env.note_reread()
+        written = [lesson for lesson in lessons.lessons(Path(self.env.srcdir)) if lesson.lectures]
+        text = "\n\n".join(f"**{_link(lesson)}**\n\n{lesson.lectures}" for lesson in written)
+        container = nodes.container(classes=["lab-lectures"])
+        self.state.nested_parse(StringList(text.split("\n"), self.env.doc2path(self.env.docname)), 0, container)
+        return [container]
+
+
+class Count(SphinxRole):
+    """A number that the tree tells, such as that of the pages."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The number as text; another word than those of `lessons.counts` is an error at its line."""
+        self.env.note_reread()
+        known = lessons.counts(Path(self.env.srcdir))
+        if self.text not in known:
+            said = self.inliner.reporter.error(f"count: {self.text!r} is not counted; {', '.join(known)} are",
+                                               line=self.lineno)
+            return [], [said]
+        return [nodes.Text(str(known[self.text]))], []
+
+
+def plan_rows(every: list[Lesson]) -> list[tuple[str, str, str]]:
+    """The rows of the plan, in Markdown; what is planned is in italics and has no link."""
+    entries = sorted(((week, lesson) for lesson in every for week in lesson.weeks), key=lambda entry: entry[0])
+    rows = []
+    for week, group in groupby(entries, key=lambda entry: entry[0]):
+        pages = [lesson for _, lesson in group]
+        names = [_link(lesson) if lesson.written else f"*{lesson.title}*" for lesson in pages]
+        rows.append((str(week), ", ".join(names), " ".join(lesson.weeks[week] for lesson in pages)))
+    return rows
+
+
+def _link(lesson: Lesson) -> str:
+    return f"{{doc}}`/chapters/{lesson.page}`"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Add directives and role; called by `lightvit_book`."""
+    app.add_directive("teaching-plan", TeachingPlan)
+    app.add_directive("lectures", Lectures)
+    app.add_role("count", Count())
+    return {}
