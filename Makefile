@@ -1,5 +1,5 @@
 # `make book` builds the book, `make test` tests it. Each target sets up .venv by itself, and again only when
-# pyproject.toml or constraints.txt change. README.md has the same steps in plain pip.
+# a pyproject.toml or constraints.txt changes. README.md has the same steps in plain pip.
 #   PYTHON=python3.12   the interpreter (3.11 to 3.13)       PINNED=0         the newest versions, no constraints.txt
 #   TORCH_INDEX=cpu     PyTorch's small CPU wheels           LIGHTVIT_DATA=   folder with data sets (any path)
 #   LIGHTVIT_PARITY=    folder of reference outputs, for `make parity`
@@ -79,19 +79,19 @@ reference: $(VENV)/.test ## make the stored results anew (hours on one core; nee
 	$(BIN)/python -m lightvit_lab.experiments.studies
 
 zoo: $(VENV)/.book ## train the zoo's models anew (hours on one core; needs LIGHTVIT_DATA); a better one is replaced by none
-	$(BIN)/python -m lightvit_lab.checkpoint.zoo
+	$(BIN)/python -m lightvit_lab.experiments.zoo
 
 clean: ## remove what was built; .venv stays
 	rm -rf _build book/_vendor
 
-$(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.book: pyproject.toml book/grader/pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,book)
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.test: pyproject.toml book/grader/pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,book$(comma)classroom$(comma)compress$(comma)scale$(comma)test)
 
 $(VENV)/.minimum: CONSTRAIN := -c tests/minimum.txt
-$(VENV)/.minimum: pyproject.toml tests/minimum.txt | $(VENV)/bin/python
+$(VENV)/.minimum: pyproject.toml book/grader/pyproject.toml tests/minimum.txt | $(VENV)/bin/python
 	$(call install,test)
 
 # What Colab has of the packages that the notebooks need, what their first cell adds to it, and what runs them here; and
@@ -110,7 +110,7 @@ $(VENV)/.colab: pyproject.toml tests/book/colab/pip-freeze.txt book/_tools/colab
 comma := ,
 define install
 	$(if $(TORCH_WHEELS),$(BIN)/pip install -q $(CONSTRAIN) --index-url $(TORCH_WHEELS) torch torchvision)
-	$(BIN)/pip install -q $(CONSTRAIN) -e ".[$(1)]"
+	$(BIN)/pip install -q $(CONSTRAIN) -e ".[$(1)]" -e book/grader
 	touch $@
 endef
 

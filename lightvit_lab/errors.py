@@ -119,6 +119,24 @@ def require_multiple(caller: str, argument: str, value: Any, divisor: int, why: 
     return value
 
 
+def require_size(caller: str, argument: str, value: Any, divisor: int = 1, why: str = "") -> tuple[int, int]:
+    """(height, width) of a picture. Raises LabError unless `value` is one positive multiple of `divisor` for both
+    sides, or a pair of such, naming the nearest that are."""
+    if not isinstance(value, (list, tuple)):
+        return (require_multiple(caller, argument, value, divisor, why),) * 2
+    if len(value) != 2:
+        raise LabError(f"{caller}: {argument}={tuple(value)} has {len(value)} numbers; give one for both sides, "
+                       "or (height, width)")
+    height, width = (require_multiple(caller, f"{argument}[{place}]", side, divisor, why)
+                     for place, side in enumerate(value))
+    return height, width
+
+
+def both_sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of a size that is one number for both sides, or a pair."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
 def require_grid(caller: str, tokens: int, prefix: int, grid: Sequence[int] | None = None) -> tuple[int, int]:
     """(rows, columns) of the patches among `tokens`, of which the first `prefix` are none; `grid` None is a square.
 
@@ -134,10 +152,11 @@ def require_grid(caller: str, tokens: int, prefix: int, grid: Sequence[int] | No
     return rows, columns
 
 
-def require_images(caller: str, images: Any, channels: int | None = None, size: int | None = None) -> None:
+def require_images(caller: str, images: Any, channels: int | None = None,
+                   size: int | Sequence[int] | None = None) -> None:
     """Raise LabError unless `images` is a float tensor (batch, channels, height, width) as asked.
 
-    The model's own `size` is both height and width, in pixels; None means any.
+    The model's own `size` is in pixels, one number for both sides or (height, width); None means any.
     """
     shape: Sequence[int] | None = getattr(images, "shape", None)
     if shape is None or not hasattr(type(images), "is_floating_point"):
@@ -153,9 +172,10 @@ def require_images(caller: str, images: Any, channels: int | None = None, size: 
         layout = "; images.permute(0, 3, 1, 2) puts channels second" if shape[-1] == channels else (
             "; images.expand(-1, 3, -1, -1) makes grey pictures colour" if shape[1] == 1 and channels == 3 else "")
         raise LabError(f"{caller}: images have {shape[1]} channels, the model takes {channels}{layout}")
-    if size is not None and tuple(shape[2:]) != (size, size):
-        raise LabError(f"{caller}: images are {shape[2]} x {shape[3]} pixels, the model takes {size} x {size}; "
-                       f"resize them, or build the model with image_size={shape[2]}")
+    if size is not None and tuple(shape[2:]) != both_sides(size):
+        (height, width), own = both_sides(size), shape[2] if shape[2] == shape[3] else tuple(shape[2:])
+        raise LabError(f"{caller}: images are {shape[2]} x {shape[3]} pixels, the model takes {height} x {width}; "
+                       f"resize them, or build the model with image_size={own}")
 
 
 def require_logits(caller: str, model: Any, logits: Any, labels: Any = None) -> Any:

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,10 +243,14 @@ def read_json(caller: str, path: Path, mend: str) -> dict[str, Any]:
 
 def require_fields(where: str, fields: Mapping[str, Any], types: Mapping[str, Any], mend: str,
                    ) -> None:
-    """Raise LabError unless each of `types` is in `fields` and of its type; True is no number."""
+    """Raise LabError unless each of `types` is in `fields` and of its type.
+
+    A whole number is a float too, and True is no number.
+    """
     for field, kind in types.items():
         if field not in fields:
             raise LabError(f"{where} lacks the field {field!r}; {mend}")
+        kind = (int, float) if kind is float else kind
         if not isinstance(fields[field], kind) or isinstance(fields[field], bool):
             raise LabError(f"{where}: {field!r} is {repr(fields[field])[:100]}, which is of the "
                            f"wrong type; {mend}")
@@ -263,6 +267,17 @@ def open_tensors(path: Path, most: int | None = None) -> safe_open:
     if header > min(LARGEST_HEADER, size - 8):
         raise ValueError(f"it promises a header of {header:,} bytes, of {size:,} in all")
     return safe_open(path, framework="pt")
+
+
+def read_tensors(path: Path, accept: Callable[[dict[str, str]], Any] = dict,
+                 most: int | None = None) -> tuple[Any, dict[str, Tensor]]:
+    """What `accept` makes of a safetensors file's metadata, and the tensors.
+
+    `accept` may raise: then no tensor is read. Raises ValueError, OSError, SafetensorError.
+    """
+    with open_tensors(path, most) as file:
+        about = accept(file.metadata() or {})
+        return about, {name: file.get_tensor(name) for name in file.keys()}
 
 
 def portable(caller: str, name: str, value: Tensor, half: bool) -> Tensor:
@@ -291,6 +306,13 @@ def digest(text: str, tensors: Mapping[str, Tensor], shapes: bool = True) -> str
         found.update((f"{name} {value.dtype} {tuple(value.shape)}" if shapes else name).encode())
         found.update(value.contiguous().view(-1).view(torch.uint8).numpy())
     return found.hexdigest()
+
+
+def book_folder(name: str) -> Path:
+    """`book/<name>` of a checkout, or the copy of it that an installed package carries."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / "book" / name
+    return checkout if checkout.is_dir() else package / f"stored_{name}"
 
 
 def next_of(path: Path) -> Path:

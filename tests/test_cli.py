@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
-from lightvit_lab import __version__
+from lightvit_lab import __version__, cli
 from lightvit_lab.cli import doctor, main
 from lightvit_lab.experiments import results
 
@@ -158,6 +160,38 @@ def test_an_unknown_or_broken_stored_result_is_named_on_stderr(stored, capsys):
     (stored / "broken.json").write_text("{")
     assert main(["results"]) == 2
     assert "broken.json" in capsys.readouterr().err
+
+
+def test_without_the_grader_grading_says_in_one_line_what_installs_it_and_exits_with_two():
+    hidden = "sys.modules['lightvit_grader'] = None"
+    done = run("grade", "submissions", "--csv", "grades.csv", before=hidden)
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    folder = re.search(r'pip install "(.+)"$', done.stderr.strip())[1]
+    project = tomllib.loads(Path(folder, "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == "lightvit-lab-grader"
+
+
+def test_a_grader_that_is_there_and_broken_is_not_said_to_be_missing():
+    broken = "sys.modules['lightvit_grader.session'] = None"
+    done = run("grade", "submissions", "--csv", "grades.csv", before=broken)
+    assert done.returncode == 1 and "ModuleNotFoundError" in done.stderr
+    assert "pip install" not in done.stderr
+
+
+@pytest.mark.parametrize("note, source", [
+    ("", "git+https://host/lab#subdirectory=book/grader"),
+    ('{"url": "https://host/lab", "vcs_info": {"vcs": "git", "commit_id": "abc1"}}',
+     "git+https://host/lab@abc1#subdirectory=book/grader"),
+    ('{"url": "file:///a", "archive_info": {}}', "git+https://host/lab#subdirectory=book/grader")])
+def test_outside_a_checkout_the_grader_comes_from_the_repository_at_the_commit_of_the_library(
+        note, source, monkeypatch, tmp_path):
+    links = "Project-URL: Home, https://x\nProject-URL: Repository, https://host/lab\n"
+    (tmp_path / "METADATA").write_text(links)
+    if note:
+        (tmp_path / "direct_url.json").write_text(note)
+    monkeypatch.setattr(metadata, "distribution", lambda name: metadata.PathDistribution(tmp_path))
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "lightvit_lab" / "cli" / "__init__.py"))
+    assert cli._grader_source() == source
 
 
 @pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "--fast"]])

@@ -27,7 +27,8 @@ def test_conda_asks_for_the_lower_bounds_of_pyproject():
 
 def test_conda_installs_every_extra_by_pip_but_the_teachers_and_nothing_that_conda_brings():
     pip = next(entry["pip"] for entry in CONDA["dependencies"] if isinstance(entry, dict))
-    assert pip == [f"-e .[{','.join(name for name in EXTRAS if name != 'classroom')}]"]
+    extras = ",".join(name for name in EXTRAS if name != "classroom")
+    assert pip == [f"-e .[{extras}]", "-e book/grader"]
 
 
 def test_core_is_what_the_readme_promises():
@@ -59,6 +60,18 @@ def test_the_minimum_is_exactly_the_lower_bounds_of_pyproject():
         bounds[_name(requirement.name)] = Version(only.version)
     assert pins.pop("torchvision").minor == bounds["torch"].minor + 15      # 0.20 goes with 2.5
     assert pins == bounds
+
+
+def test_every_way_to_install_the_book_brings_the_grader_which_has_the_version_of_the_library():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    calls = [line for text in (makefile, (ROOT / "README.md").read_text(encoding="utf-8"))
+             for line in text.splitlines() if re.search(r'install .*-e "\.\[', line)]
+    assert len(calls) == 2 and all(line.endswith(" -e book/grader") for line in calls)
+    grader = tomllib.loads((ROOT / "book" / "grader" / "pyproject.toml").read_text())
+    assert grader["project"]["version"] == PROJECT["project"]["version"]
+    assert grader["project"]["requires-python"] == PROJECT["project"]["requires-python"]
+    (package,) = grader["tool"]["setuptools"]["packages"]
+    assert (ROOT / "book" / "grader" / package / "grading.py").is_file()
 
 
 def test_version_is_the_same_in_package_and_pyproject():

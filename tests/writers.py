@@ -15,7 +15,8 @@ from lightvit_lab.checkpoint import zoo
 from lightvit_lab.data import decoded, download
 from lightvit_lab.distillation import StoredLogits, stored_logits
 from lightvit_lab.exercises import record
-from lightvit_lab.experiments import keeping, results
+from lightvit_lab.experiments import kit, results
+from lightvit_lab.experiments import zoo as training_zoo
 from lightvit_lab.training import saving
 
 RUN = {"pictures": "none", "seed": 0, "augment": [], "order": "none", "steps": 4, "teacher": "made up",
@@ -64,11 +65,11 @@ def a_result_with_weights(folder, patch):
 
 
 def a_kept_run(folder, patch):
-    patch.setattr(keeping.runtime, "cache", lambda: folder)
+    patch.setattr(kit.runtime, "cache", lambda: folder)
 
     def write(number):
         run = {"test": number, "cpu_seconds": 1, "fill": [number] * 2000}
-        assert keeping.kept("study", [number], lambda: run, "run") == run
+        assert kit.cached("study", [number], lambda: run, "run") == run
 
     def read():
         found = [storage.read_json("test", path, "") for path in (folder / "studies").glob("*.json")]
@@ -87,14 +88,13 @@ def a_model(folder, patch):
 
 def a_model_of_the_zoo(folder, patch):
     patch.setattr(zoo, "folder", lambda: folder)
-    patch.setattr(zoo, "RECIPES", {"lab_cnn/digits": zoo.Recipe()})
     model = models.create_model("lab_cnn", widths=[8, 16])
     bias = [name for name, _ in model.named_parameters()][-1]
 
     def write(number):
         about = {"name": "lab_cnn/digits", "model": "lab_cnn", "dataset": "digits", "seed": number,
                  "validation": {"accuracy": 0.5}, "test": {"accuracy": 0.5}}
-        zoo._store("lab_cnn/digits", filled(model, number), about)
+        training_zoo._store("lab_cnn/digits", filled(model, number), about)
 
     def read():
         number = only(checkpoint.load("zoo:lab_cnn/digits").get_parameter(bias))

@@ -81,7 +81,7 @@ class Zoo(TableDirective):
     header = ("Model and command", "Parameters", "Test accuracy (95 % interval)", "Seed", "Seconds", "Device", "Date", "Commit")
 
     def rows(self) -> Iterable[Sequence[str]]:
-        """One model a row, in the order of the recipes."""
+        """One model a row, in alphabetical order."""
         for name in zoo.names():
             card = zoo.card(name)
             low, high = (f"{100 * card['test'][bound]:.1f}" for bound in ("low", "high"))

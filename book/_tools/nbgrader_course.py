@@ -53,7 +53,7 @@ def with_stub(block: re.Match[str]) -> str:
 def test_source(name: str, call: str) -> str:
     """The check that a student sees, and the hidden cases that nbgrader cuts out of what it hands out."""
     expression = ast.unparse(ast.parse(call).body[0].value.args[1])
-    return (f"{call}\n### BEGIN HIDDEN TESTS\nfrom lightvit_lab.cli.classroom.hidden import require_passed\n"
+    return (f"{call}\n### BEGIN HIDDEN TESTS\nfrom lightvit_grader.hidden import require_passed\n"
             f"require_passed({name!r}, {expression})\n### END HIDDEN TESTS")
 
 

@@ -17,7 +17,7 @@ from ..runtime import file_path
 from ..runtime.wrapped import plain_name, unwrapped
 from ..models.transforming import shared_weights
 from ..storage import LARGEST, LARGEST_HEADER
-from . import recipes
+from . import recipes, zoo
 
 FORMATS = {1: "lightvit_lab model 1", 2: "lightvit_lab model 2"}   # 2: with plans, which a reader of 1 would not see
 PRECISIONS = ("as it is", "float16")
@@ -58,9 +58,7 @@ def load(path: str | os.PathLike) -> nn.Module:
     not written by `save`, or is of a newer version of the lab.
     """
     if str(path).startswith("zoo:"):
-        from .zoo import find
-
-        path = find(str(path))
+        path = zoo.find(str(path))
     tensors, text = _read(file_path(path))
     try:
         return recipes.rebuild(recipes.parse(text), {plain_name(name): value for name, value in tensors.items()})
@@ -99,16 +97,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     with storage.refused(f"checkpoint.load: {path} is no model that can be read",
                          "fetch or save it anew, or read files of authors by "
                          "checkpoint.import_official(path)"):
-        with storage.open_tensors(path, LARGEST) as file:
-            about = storage.parse_json((file.metadata() or {}).get("lightvit_lab", "{}"))
-            _require_format(about)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        about, tensors = storage.read_tensors(path, _about, LARGEST)
         if storage.digest(about["recipe"], tensors) != about["sha256"]:
             raise ValueError("its tensors or its recipe have changed since it was written")
         return tensors, about["recipe"]
 
 
-def _require_format(about: Any) -> None:
+def _about(header: dict[str, str]) -> dict[str, Any]:
+    """What the file says of itself. Raises ValueError on another format."""
+    about = storage.parse_json(header.get("lightvit_lab", "{}"))
     given = about.get("format")
     newer = re.fullmatch(r"lightvit_lab model (\d{1,4})", str(given))
     if given not in FORMATS.values() and newer and int(newer[1]) > max(FORMATS):
@@ -116,3 +113,4 @@ def _require_format(about: Any) -> None:
                          f"{FORMATS[max(FORMATS)]!r}: update the lab")
     if given not in FORMATS.values():
         raise ValueError(f"its format is {given!r}, not one of {', '.join(map(repr, FORMATS.values()))}")
+    return about

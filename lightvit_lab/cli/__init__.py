@@ -1,7 +1,7 @@
-"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists stored runs, `exercises` the exercises, and
-`grade` grades a class.
+"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists stored runs,
+`exercises` the exercises, and `grade` grades a class.
 
-The first two need no torch.
+The first two need no torch; the last needs the grader, which teachers install beside the library.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from .. import __version__
@@ -54,7 +56,8 @@ def _grade_options(grade: argparse.ArgumentParser) -> None:
 
 def _grade(chosen: argparse.Namespace) -> int:
     """Grade a class; says first what this machine does not protect against. Raises LabError on bad input."""
-    from .classroom import grading, lockdown, session
+    _require_grader()
+    from lightvit_grader import grading, lockdown, session
 
     for gap in lockdown.walls():
         print(f"Not protected on this machine: {gap}", file=sys.stderr)
@@ -62,6 +65,26 @@ def _grade(chosen: argparse.Namespace) -> int:
     grading.grade(chosen.submissions, chosen.csv, limits, chosen.seed, chosen.pages, chosen.jobs, print)
     print(f"{chosen.csv} is written")
     return 0
+
+
+def _require_grader() -> None:
+    """Raise LabError, which says how to install it, where the grader's own package is missing."""
+    if find_spec("lightvit_grader") is None:
+        raise LabError("grade: the grader, which only teachers need, is not installed; "
+                       f'install it with: pip install "{_grader_source()}"')
+
+
+def _grader_source() -> str:
+    """Where pip finds the grader that goes with this library: this checkout, or the same commit."""
+    folder = Path(__file__).resolve().parents[2] / "book" / "grader"
+    if (folder / "pyproject.toml").is_file():
+        return str(folder)
+    library = metadata.distribution(doctor.PACKAGE)
+    links = dict(line.split(", ", 1) for line in library.metadata.get_all("Project-URL"))
+    origin = json.loads(library.read_text("direct_url.json") or "{}")     # pip's own note, PEP 610
+    commit = origin.get("vcs_info", {}).get("commit_id")
+    revision = f"@{commit}" if commit else ""
+    return f"git+{links['Repository']}{revision}#subdirectory=book/grader"
 
 
 def _results(name: str | None) -> int:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..components import attend
 from ..errors import LabError, plain_numbers, require_choice
 from ..models.timm_parts import AttentionParts, attention_modules, plain_attention, token_counts
 from ..models.transforming import Plan, transformed
@@ -44,9 +45,7 @@ class LowRankAttention(AttentionParts):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """softmax(query key^T) value, by torch's fused attention unless `fused` is off."""
-        if self.fused:
-            return F.scaled_dot_product_attention(query, key, value, scale=self.scale)
-        return (query @ key.mT * self.scale).softmax(dim=-1) @ value
+        return attend(query, key, value, scale=self.scale, fused=self.fused)
 
 
 @plain_numbers

@@ -85,8 +85,6 @@ def _cut(attention: nn.Module, heads: Tensor, qk: Tensor, v: Tensor) -> None:
         _keep_inputs(attention.kv_global, v)
     if hasattr(attention, "relative_position_bias_table"):
         attention.relative_position_bias_table = _take(attention.relative_position_bias_table, 1, heads)
-        if attention.fixed_bias is not None:
-            attention.fixed_bias = attention.fixed_bias.index_select(1, heads.to(attention.fixed_bias.device))
     _fold_scale(attention, len(qk), old_dim, new_dim)
     set_heads(attention, len(heads), new_dim)
 

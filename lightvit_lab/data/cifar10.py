@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from .. import storage
 from ..errors import LabError
 from ..runtime import cache
 from .decoded import Parts, Source
@@ -34,6 +36,7 @@ ARCHIVE = Remote(
     ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
      "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/cifar-10-binary.tar.gz"),
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", size=170_052_171, room=60_000 * 3 * 32**2)
+LARGEST = 2**28             # bytes of one array or pickle, unpacked; the whole training part as pixels has 2**27.2
 _PLACES = ("cifar-10-batches-py", "cifar10/cifar-10-batches-py", "cifar10/cifar-10-binary.tar.gz",
            "cifar-10-binary.tar.gz", "cifar10_jpeg")
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -70,7 +73,9 @@ def _read_batches(files: Sequence[Path]) -> Parts:
     batches = []
     for file in files:
         try:
-            batch = _Unpickler(io.BytesIO(file.read_bytes()), encoding="latin1").load()
+            content = storage.read(file, LARGEST)
+            batch = _Unpickler(io.BytesIO(content), encoding="latin1").load()
+            storage.require_size(getattr(batch["data"], "nbytes", 0), len(content))     # a few bytes can name terabytes
             pixels = numpy.asarray(batch["data"], dtype=numpy.uint8).reshape(-1, 3 * 32 * 32)
             batches.append((pixels, numpy.asarray(batch["labels"], dtype=numpy.int64)))
         except _UNREADABLE as error:
@@ -82,13 +87,36 @@ def _read_copy(files: Sequence[Path]) -> Parts:
     tensors = []
     for file in files:
         try:
-            with numpy.load(file) as held:
-                data, ends, labels = held["data"], held["offsets"], held["labels"].astype(numpy.int64)
+            data, ends, labels = (_array(file, name) for name in ("data", "offsets", "labels"))
+            _require_files(data, ends, labels)
         except _UNREADABLE as error:
             raise _unreadable(file, error) from error
         contents = ((f"picture {i} in {file}", data[ends[i] : ends[i + 1]].tobytes()) for i in range(len(ends) - 1))
-        tensors += [decode(contents, len(ends) - 1, 32), torch.from_numpy(labels)]
+        tensors += [decode(contents, len(labels), 32), torch.from_numpy(labels).long()]
     return Parts(*tensors, CLASS_NAMES, "CIFAR-10 (JPEG copy)")
+
+
+def _array(file: Path, name: str) -> NDArray[Any]:
+    """One array of an npz file. Raises ValueError where it promises more than its file has, before it takes memory."""
+    if not storage.is_file(file):
+        raise ValueError("there is no file")
+    with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as member:
+        size = archive.getinfo(f"{name}.npy").file_size
+        storage.require_size(size, LARGEST)
+        if numpy.lib.format.read_magic(member) != (1, 0):
+            raise ValueError(f"{name} is of another version than numpy.savez writes")
+        shape, _, kind = numpy.lib.format.read_array_header_1_0(member)
+        if len(shape) != 1 or kind.kind not in "iu" or shape[0] * kind.itemsize != size - member.tell():
+            raise ValueError(f"{name} is no row of whole numbers: it promises {shape} of {kind} in {size:,} bytes")
+        return numpy.frombuffer(member.read(), dtype=kind).copy()
+
+
+def _require_files(data: NDArray[Any], ends: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Raise ValueError unless `ends` cut `data`, bytes, into as many pieces as there are labels, of 50,000 at most."""
+    if data.dtype != numpy.uint8 or not 0 < len(labels) <= 50_000 or len(ends) != len(labels) + 1:
+        raise ValueError(f"it has {data.dtype} of {len(ends) - 1} pictures and {len(labels)} labels; 1 to 50,000 are read")
+    if ends[0] != 0 or ends[-1] != len(data) or (ends[1:] <= ends[:-1]).any():
+        raise ValueError("its offsets do not cut its data into pictures")
 
 
 def _join(batches: Sequence[tuple[Any, Any]]) -> Parts:

@@ -135,9 +135,7 @@ def _shown(files: Sequence[Path]) -> str:
 def _open(path: Path) -> Parts | None:
     """The decoded copy; None if there is none, or if it is cut or changed (a crc32 finds what is not malice)."""
     try:
-        with storage.open_tensors(path) as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+        about, tensors = storage.read_tensors(path)
         names = tuple(storage.parse_json(about["class_names"]))
         parts = Parts(**tensors, class_names=names, title=about["title"])
         return parts if about["crc32"] == _crc32(parts) else None

@@ -14,31 +14,32 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..errors import LabError
+from ..errors import LabError, both_sides
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")      # Pillow has other readers too
 LARGEST_FILE, MOST_PIXELS = 2**28, 2**26        # bytes of a file; 200 MB of colours
 
 
-def decode(files: Iterable[tuple[str, bytes]], count: int, size: int) -> Tensor:
-    """Decode `count` picture files, each (name, content), to bytes (count, 3, size, size), in their order.
+def decode(files: Iterable[tuple[str, bytes]], count: int, size: int | tuple[int, int]) -> Tensor:
+    """Decode `count` picture files, each (name, content), to bytes (count, 3, height, width), in their order.
 
-    The shorter side is resized to `size` and the centre cut out. More than 8 bits a channel are scaled to 8, and what
+    `size` is one number for both sides, or (height, width); pictures are resized to fill it, and the centre cut out. More than 8 bits a channel are scaled to 8, and what
     is transparent lies on white, as viewers show it. Raises LabError that names a file that is no picture, or has over
     MOST_PIXELS: a few kilobytes can unpack to gigabytes.
     """
-    pixels = numpy.empty((count, 3, size, size), dtype=numpy.uint8)
+    height, width = both_sides(size)
+    pixels = numpy.empty((count, 3, height, width), dtype=numpy.uint8)
     bar = tqdm(files, desc="decoding, once", total=count, delay=2, unit=" pictures", leave=False,
                disable="LIGHTVIT_BOOK" in os.environ)
     for place, (name, content) in enumerate(bar):
-        pixels[place] = _decode(name, content, size).transpose(2, 0, 1)
+        pixels[place] = _decode(name, content, height, width).transpose(2, 0, 1)
     return torch.from_numpy(pixels)
 
 
-def _decode(name: str, content: bytes, size: int) -> NDArray[numpy.uint8]:
+def _decode(name: str, content: bytes, height: int, width: int) -> NDArray[numpy.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            picture.draft("RGB", (2 * size, 2 * size))       # a large JPEG is decoded at a fraction of its size
+            picture.draft("RGB", (2 * max(height, width),) * 2)       # a large JPEG is decoded at a fraction of its size
             if picture.width * picture.height > MOST_PIXELS:
                 raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than the "
                                  f"{MOST_PIXELS:,} that are unpacked; make it smaller")
@@ -46,8 +47,8 @@ def _decode(name: str, content: bytes, size: int) -> NDArray[numpy.uint8]:
             turns = picture.format != "TIFF" and picture.getexif()     # a TIFF is turned as it is read
             upright = ImageOps.exif_transpose(picture) if turns else picture
             colour = in_colour(upright, depth)
-        if colour.size != (size, size):
-            colour = ImageOps.fit(colour, (size, size), Image.Resampling.BICUBIC)
+        if colour.size != (width, height):
+            colour = ImageOps.fit(colour, (width, height), Image.Resampling.BICUBIC)
         return numpy.asarray(colour)
     except Exception as error:      # Pillow's readers raise errors of many kinds on broken files
         raise LabError(f"data.load: {name} is no picture that can be read ({error}); delete it, or put a whole copy "
@@ -75,6 +76,8 @@ def in_colour(picture: Image.Image, depth: Depth) -> Image.Image:
         values = numpy.asarray(picture)
         colour = Image.fromarray(_eight_bits(values, picture.mode, depth)).convert("RGB")
         return colour if clear is None else _on_white(colour, values == clear)
+    if not depth.told:
+        raise ValueError("its numbers are signed, and which of them is white is not told; save it unsigned")
     if clear is not None and picture.mode in ("1", "L", "RGB"):
         return _on_white(picture.convert("RGB"), _is_entry(picture, clear, depth.bits))
     if clear is None and not _has_alpha(picture):
@@ -122,5 +125,5 @@ def _depth(picture: Image.Image, content: bytes) -> Depth:
     if picture.format != "TIFF":
         return Depth(16 if picture.mode.startswith("I") else 8, False, True)
     bits = picture.tag_v2.get(258, (8,))[0]                         # BitsPerSample
-    unsigned = picture.tag_v2.get(339, (1,))[0] in (1, 3)           # SampleFormat: whole or floating
+    unsigned = picture.tag_v2.get(339, (1,))[0] != 2                # SampleFormat: 2 is signed
     return Depth(bits, picture.tag_v2.get(262) == 0, picture.mode == "F" or (unsigned and bits <= 16))

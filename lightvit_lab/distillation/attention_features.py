@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import LabError, plain_numbers
+from ..errors import LabError, plain_numbers, require_grid
 from ..training import Batch
-from .joining import FeaturePairs, Layers, Pairs, _require_maps, align, joined_maps, require_batch
-from .seeing import Seen, square_grid
+from .joining import FeaturePairs, Layers, Pairs, _require_maps, alike, align, joined_maps, require_batch
+from .seeing import Seen
 
 
 def attention_map(maps: Tensor) -> Tensor:
@@ -56,14 +56,14 @@ def attention_weights_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (torch.xlogy(teacher, teacher) - teacher * logarithm).sum(dim=-1).mean()
 
 
-def image_attention(weights: Tensor, prefix: int, size: tuple[int, int]) -> Tensor:
+def image_attention(weights: Tensor, prefix: int, size: tuple[int, int], grid: tuple[int, int] | None = None) -> Tensor:
     """Attention among image tokens alone, on a grid of `size`: (B, heads, N, N) -> (B, heads, n, n), rows sum to 1.
 
-    The first `prefix` tokens are left out. Cells of the new grid look where their tokens look on average, and are
+    The first `prefix` tokens are left out, and the others lie on `grid`, (rows, columns), None for a square. Cells of the new grid look where their tokens look on average, and are
     looked at as much as their tokens are.
     """
     heads, inner = weights.shape[:2], weights[..., prefix:, prefix:]
-    grid = square_grid("image_attention", weights.shape[-1], prefix)
+    grid = require_grid("image_attention", weights.shape[-1], prefix, grid)
     rows = align(inner.flatten(0, 1).unflatten(2, grid), size).flatten(2)                  # (B * heads, N, n)
     both = align(rows.transpose(1, 2).unflatten(2, grid), size).flatten(2).transpose(1, 2)  # (B * heads, n, n)
     total = both.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(both.dtype).tiny)
@@ -107,9 +107,10 @@ class AttentionWeights(Pairs):
 
 def _joined(student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
     shown, taught = student.attention[pair[0]], teacher.attention[pair[1]]
-    if shown.shape[-1] == taught.shape[-1] and student.prefix == teacher.prefix:
+    patches = shown.shape[-1] - student.prefix, taught.shape[-1] - teacher.prefix
+    if student.prefix == teacher.prefix and alike(student, teacher, *patches):
         return shown, taught
-    grids = [square_grid("AttentionWeights", weights.shape[-1], seen.prefix)
-             for weights, seen in ((shown, student), (taught, teacher))]
+    grids = [seen.grid("AttentionWeights", weights.shape[-1]) for weights, seen in ((shown, student), (taught, teacher))]
     size = tuple(min(sides) for sides in zip(*grids))
-    return image_attention(shown, student.prefix, size), image_attention(taught, teacher.prefix, size)
+    return tuple(image_attention(weights, seen.prefix, size, grid)
+                 for weights, seen, grid in ((shown, student, grids[0]), (taught, teacher, grids[1])))

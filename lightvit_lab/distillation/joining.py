@@ -80,12 +80,25 @@ def joined_maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def joined_tokens(student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Image tokens (B, N, D) of a pair of layers on one grid; of other numbers, tokens must form squares."""
+    """Image tokens (B, N, D) of a pair of layers on one grid, the coarser of both where they lie on two."""
     shown, taught = student.tokens(pair[0]), teacher.tokens(pair[1])
     plain = student.features[pair[0]].ndim == teacher.features[pair[1]].ndim == 3
-    if plain and shown.shape[1] == taught.shape[1]:
+    if plain and alike(student, teacher, shown.shape[1], taught.shape[1]):
         return shown, taught
     return tuple(maps.flatten(2).transpose(1, 2) for maps in joined_maps(student.maps(pair[0]), teacher.maps(pair[1])))
+
+
+def alike(student: Seen, teacher: Seen, patches: int, others: int) -> bool:
+    """Whether both have as many patches, and neither says that they lie otherwise than the other's."""
+    one, other = student.said_grid(student.prefix + patches), teacher.said_grid(teacher.prefix + others)
+    return patches == others and (None in (one, other) or one == other)
+
+
+def joined_grid(student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) of what `joined_tokens` makes of a pair of layers; LabError if tokens form no grid."""
+    sides = zip(student.maps(pair[0]).shape[2:], teacher.maps(pair[1]).shape[2:])
+    rows, columns = (min(both) for both in sides)
+    return rows, columns
 
 
 def require_same(caller: str, student: Tensor, teacher: Tensor, mend: str) -> None:

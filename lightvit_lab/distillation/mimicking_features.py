@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import plain_numbers, require_range
+from ..errors import plain_numbers, require_grid, require_range
 from ..training import Batch
 from ..training.randomness import generator_for
-from .joining import FeaturePairs, Layers, joined_tokens, require_same
-from .seeing import Seen, square_grid
+from .joining import FeaturePairs, Layers, alike, joined_grid, joined_tokens, require_same
+from .seeing import Seen
 
 _MASKS = 3   # what a generator is for, beside those of training.randomness and structured_features
 
@@ -114,7 +114,8 @@ class LiftedLastLayer(_Mimicking):
     def tokens(self, student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens (B, N, D) of both, with those in front where they are alike, in the widths they have."""
         shown, taught = student.features[pair[0]], teacher.features[pair[1]]
-        same = shown.ndim == taught.ndim == 3 and shown.shape[1] == taught.shape[1] and student.prefix == teacher.prefix
+        same = shown.ndim == taught.ndim == 3 and student.prefix == teacher.prefix and alike(
+            student, teacher, shown.shape[1] - student.prefix, taught.shape[1] - teacher.prefix)
         return (shown, taught) if same else joined_tokens(student, teacher, pair)
 
     def projector(self, width: int, wide: int) -> nn.Module:
@@ -148,7 +149,7 @@ class DeepGeneration(FeaturePairs):
 
 @plain_numbers
 class Generator(nn.Module):
-    """Tokens (B, N, width) of a square grid and which are hidden (B, N) -> tokens (B, N, wide), guessed."""
+    """Tokens (B, N, width), which are hidden (B, N), and their grid, None for a square -> tokens (B, N, wide), guessed."""
 
     def __init__(self, width: int, wide: int):
         super().__init__()
@@ -157,9 +158,10 @@ class Generator(nn.Module):
         self.convolutions = nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(),
                                           nn.Conv2d(wide, wide, 3, padding=1))
 
-    def forward(self, tokens: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, hidden: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        grid = require_grid("DeepGeneration", tokens.shape[1], 0, grid)
         lifted = torch.where(hidden[..., None], self.mask_token, self.lift(tokens))
-        maps = lifted.transpose(1, 2).unflatten(2, square_grid("DeepGeneration", tokens.shape[1], 0))
+        maps = lifted.transpose(1, 2).unflatten(2, grid)
         return self.convolutions(maps).flatten(2).transpose(1, 2)
 
 
@@ -175,7 +177,7 @@ class Generated(nn.Module):
         for pair, make in zip(self.objective.pairs, self.generators):
             shown, taught = joined_tokens(student, teacher, pair)
             hidden = draw_hidden(*shown.shape[:2], self.objective.masked, generator).to(shown.device)
-            made = make(shown, hidden)
+            made = make(shown, hidden, joined_grid(student, teacher, pair))
             loss = loss + hint_loss(made[hidden], (whiten(taught) if self.objective.whitened else taught)[hidden])
         return loss / len(self.generators)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import LabError, require_logits, require_range
 from ..models import timm_parts
 from ..runtime.hooks import Hook, hooked
+from ..runtime.wrapped import unwrapped
 
 
 @dataclass
@@ -23,6 +24,8 @@ class Seen:
     `logits` are those of the class token's head). `features` has the output of each layer that was asked for, tokens
     (B, N, D), of which the first `prefix` stand for no patch, or maps (B, C, h, w); `attention` has weights
     (B, heads, N, N). Layers are 0-based blocks, or stages where there are none, as they were asked for: -1 is the last.
+    `grids` are those, (rows, columns), that the model said its patches form on these pictures; of patches that form
+    none of them, `square` says whether they may be taken for a square.
     """
 
     logits: Tensor
@@ -30,13 +33,15 @@ class Seen:
     features: dict[int, Tensor] = field(default_factory=dict)
     attention: dict[int, Tensor] = field(default_factory=dict)
     prefix: int = 0
+    grids: Sequence[tuple[int, int]] = ()
+    square: bool = True
 
     def maps(self, layer: int) -> Tensor:
-        """Features of a layer as maps (B, C, h, w); of tokens, the patches alone, which must form a square."""
+        """Features of a layer as maps (B, C, h, w); of tokens, the patches alone, which must form a grid."""
         found = self.features[layer]
         if found.ndim == 4:
             return found
-        grid = square_grid(f"features of layer {layer}", found.shape[1], self.prefix)
+        grid = self.grid(f"features of layer {layer}", found.shape[1])
         return found[:, self.prefix :].transpose(1, 2).unflatten(2, grid)
 
     def tokens(self, layer: int) -> Tensor:
@@ -44,15 +49,23 @@ class Seen:
         found = self.features[layer]
         return found[:, self.prefix :] if found.ndim == 3 else found.flatten(2).transpose(1, 2)
 
+    def said_grid(self, tokens: int) -> tuple[int, int] | None:
+        """(rows, columns) of the patches among `tokens`, where the model said it."""
+        return next((grid for grid in self.grids if grid[0] * grid[1] == tokens - self.prefix), None)
 
-def square_grid(what: str, tokens: int, prefix: int) -> tuple[int, int]:
-    """(rows, columns) of `tokens` of which the first `prefix` stand for no patch; LabError if they form no square."""
-    side = isqrt(max(tokens - prefix, 0))
-    if side == 0 or side * side != tokens - prefix:
-        raise LabError(f"{what}: {tokens} tokens, {prefix} of them in front, form no square, so they cannot be laid "
-                       "over another grid; take square pictures and a model that keeps all its tokens, or an objective "
-                       "that needs no grid: Similarity, Relational, SoftTargets")
-    return side, side
+    def grid(self, what: str, tokens: int) -> tuple[int, int]:
+        """(rows, columns) of the patches among `tokens`. Raises LabError, in the name of `what`, if they form none."""
+        if (said := self.said_grid(tokens)) is not None:
+            return said
+        side = isqrt(max(tokens - self.prefix, 0))
+        if self.square and 0 < side * side == tokens - self.prefix:
+            return side, side
+        formed = " or ".join(f"{rows} x {columns}" for rows, columns in self.grids)
+        formed = f"no grid of {formed}" if formed else "no square"
+        raise LabError(f"{what}: {tokens} tokens, {self.prefix} of them in front, form {formed}, so they cannot be laid "
+                       "over another grid; take a model that keeps all its tokens and says its grid, by a method "
+                       "grids(height, width) -> [(rows, columns)], or an objective that needs no grid: Similarity, "
+                       "Relational, SoftTargets")
 
 
 def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attention: Sequence[int] = ()) -> Seen:
@@ -61,14 +74,16 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     A model with a distillation token is asked for both of its heads, which it answers in train mode only. Raises
     LabError on layers that the model does not have, and on a model whose layers or attention cannot be read.
     """
-    found = Seen(inputs)
+    model, found = unwrapped(model), Seen(inputs)
     hooks = [*_feature_hooks(model, features, found), *_attention_hooks(model, attention, found)]
     with hooked(hooks), timm_parts.both_heads(model):
         logits = model(inputs)
     _require_seen(model, features, attention, found)
     _require_graph(model, hooks, [*found.features.values(), *found.attention.values()])
     tokens = [*(value for value in found.features.values() if value.ndim == 3), *found.attention.values()]
-    found.prefix = timm_parts.num_prefix_tokens(model) if tokens else 0
+    if tokens:
+        found.prefix = timm_parts.num_prefix_tokens(model)
+        _ask_grids(model, inputs, found)
     if isinstance(logits, tuple):
         logits, found.token_logits = logits[0], logits[1].float()
     if not isinstance(logits, Tensor) or logits.ndim != 2:      # features of a model without a head may be wanted
@@ -77,12 +92,29 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     return found
 
 
+def _ask_grids(model: nn.Module, inputs: Tensor, found: Seen) -> None:
+    """What the model says of its patches; a network of stages may make fewer of them in each than it says."""
+    try:
+        found.grids = [*found.grids, *timm_parts.grids(model, inputs)]
+        in_one_row = hasattr(model, "blocks")
+    except LabError:
+        in_one_row = False
+    found.square = not in_one_row and inputs.shape[-2] == inputs.shape[-1]
+
+
+def _is_grid(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(side, int) for side in value)
+
+
 def _feature_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> Iterator[Hook]:
     """Hooks that keep the outputs of the layers asked for."""
     blocks = timm_parts.blocks(model) if layers else []
     for layer in layers:
         def keep(_module: nn.Module, _given: tuple, _keywords: dict, output: Tensor | tuple, layer: int = layer) -> None:
-            found.features[layer] = _channels_second(model, output[0] if isinstance(output, tuple) else output)
+            if isinstance(output, tuple):
+                output, *rest = output
+                found.grids = [*found.grids, *filter(_is_grid, rest)]      # stages that hand their grid on
+            found.features[layer] = _channels_second(model, output)
         yield Hook(_at(model, blocks, layer), "output", keep)
 
 

@@ -194,16 +194,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
                        f"store_logits(teacher, data, {storage.shown(path)!r}) makes it")
     with storage.refused(f"StoredLogits: {path} is no file of stored logits, or damaged",
                          "delete it and make it anew: store_logits(teacher, data, path)"):
-        with storage.open_tensors(path) as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ValueError(f"its format is {header.get('format')!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        header, tensors = storage.read_tensors(path, _header)
         if storage.digest(header["made_for"], tensors, shapes=False) != header["sha256"]:
             raise ValueError("its content is not what was written")
         made_for = storage.parse_json(header["made_for"])
         _require_answers(made_for, tensors)
         return made_for, tensors, header["sha256"]
+
+
+def _header(found: dict[str, str]) -> dict[str, str]:
+    """The metadata of a file of this format. Raises ValueError on another's."""
+    if found.get("format") != FORMAT:
+        raise ValueError(f"its format is {found.get('format')!r}")
+    return found
 
 
 def _require_answers(made_for: Any, tensors: dict[str, Tensor]) -> None:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError, plain_numbers, require_range
-from ..models.timm_parts import (HeldBlock, ScoredAttention, embed_patches, gather_tokens, plain_blocks,
+from ..errors import LabError, plain_numbers, require_grid, require_images, require_range
+from ..models.timm_parts import (HeldBlock, ScoredAttention, embed_patches, gather_tokens, grid, plain_blocks,
                                  reads_class_token_alone, takes_any_size, token_counts)
 from ..models.transforming import Plan, transformed
 from .choosing import Choose, kept_count
@@ -45,6 +45,7 @@ class CoarseToFine(nn.Module):
     def __init__(self, model: nn.Module, threshold: float, keep_ratio: float):
         super().__init__()
         self.threshold, self.keep_ratio, self.choose = threshold, keep_ratio, Choose()
+        self.grid, self.image_size = grid("coarse_to_fine", model), _image_size(model)
         self.patch_embed, self.cls_token, self.pos_embed = model.patch_embed, model.cls_token, model.pos_embed
         self.blocks = nn.ModuleList(WatchedBlock(block) for block in model.blocks)
         self.norm, self.head = model.norm, model.head
@@ -69,6 +70,7 @@ class CoarseToFine(nn.Module):
 
     def first_look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits from the picture at half its size, and how much each of its regions matters, (batch, regions)."""
+        require_images("coarse_to_fine", images, size=self.image_size)
         tokens, seen = torch.cat([self._front(images), self.coarse_tokens(images)], dim=1), None
         for block in self.blocks:
             tokens, row = block(tokens)
@@ -90,11 +92,11 @@ class CoarseToFine(nn.Module):
     def coarse_tokens(self, images: Tensor) -> Tensor:
         """(batch, regions, dim): patches of the picture at half its size, at the mean place of the four they cover."""
         half = F.avg_pool2d(images, 2)
-        return self._patches(half) + by_region(self.pos_embed[:, 1:]).mean(dim=2)
+        return self._patches(half) + by_region(self.pos_embed[:, 1:], self.grid).mean(dim=2)
 
     def fine_tokens(self, images: Tensor) -> Tensor:
         """(batch, regions, 4 dim): of each region the four small patches, side by side."""
-        return by_region(self._patches(images) + self.pos_embed[:, 1:]).flatten(2)
+        return by_region(self._patches(images) + self.pos_embed[:, 1:], self.grid).flatten(2)
 
     def _patches(self, images: Tensor) -> Tensor:
         return embed_patches(self.patch_embed, images)
@@ -103,10 +105,13 @@ class CoarseToFine(nn.Module):
         return (self.cls_token + self.pos_embed[:, :1]).expand(images.shape[0], -1, -1)
 
 
-def by_region(tokens: Tensor) -> Tensor:
-    """Tokens of a square grid, row by row, (batch, n, dim) -> (batch, n / 4, 4, dim): two by two of them a region."""
-    side = int(tokens.shape[1] ** 0.5) // 2
-    return tokens.unflatten(1, (side, 2, side, 2)).transpose(2, 3).flatten(1, 2).flatten(2, 3)
+def by_region(tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    """Tokens of a grid, row by row, (batch, n, dim) -> (batch, n / 4, 4, dim): two by two of them a region.
+
+    `grid` is (rows, columns), both even, None for a square.
+    """
+    rows, columns = require_grid("by_region", tokens.shape[1], 0, grid)
+    return tokens.unflatten(1, (rows // 2, 2, columns // 2, 2)).transpose(2, 3).flatten(1, 2).flatten(2, 3)
 
 
 @plain_numbers
@@ -117,7 +122,7 @@ def coarse_to_fine(model: nn.Module, threshold: float, keep_ratio: float = 0.5) 
     `keep_ratio`, in (0, 1], of the regions is looked at in small patches. A threshold of 1, which nothing reaches,
     gives every picture both looks; 0 gives none a second. Choose it on pictures held out, by what `looks` says of them.
     Raises LabError on other numbers, on models without class token or whose head reads more than it, on models for
-    pictures of any size, and on an uneven grid of patches.
+    pictures of any size, and on an odd number of rows or columns of patches.
     """
     plan = {"transform": "coarse_to_fine", "threshold": threshold, "keep_ratio": keep_ratio}
     return transformed(model, plan, apply_coarse_to_fine)
@@ -130,17 +135,22 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
     if type(keep_ratio) not in (int, float) or not 0 < keep_ratio <= 1:
         raise LabError(f"{caller}: keep_ratio={keep_ratio!r}; give the share of regions to look at twice, "
                        "0 < keep_ratio <= 1")
-    count, prefix = token_counts(caller, model)
+    count, _ = token_counts(caller, model)
     plain_blocks(caller, model)
     _require_head(caller, model)
     _require_one_size(caller, model)
-    side = round((count - prefix) ** 0.5)
+    rows, columns = grid(caller, model)
     table: Any = getattr(model, "pos_embed", None)
-    if side % 2 or side * side != count - prefix or table is None or table.shape[1] != count:
-        raise LabError(f"{caller}: {count - prefix} patches cannot be taken two by two; give a model with an even "
-                       "square grid of patches and a place for each token, for example one for pictures of 224 px in "
-                       "patches of 16")
+    if rows % 2 or columns % 2 or table is None or table.shape[1] != count:
+        raise LabError(f"{caller}: {rows} x {columns} patches cannot be taken two by two; give a model with an even "
+                       "number of rows and of columns of patches and a place for each token, for example one for "
+                       "pictures of 224 px in patches of 16")
     return CoarseToFine(model, threshold, keep_ratio)
+
+
+def _image_size(model: nn.Module) -> Any:
+    """Height and width of the pictures that a model was made for."""
+    return getattr(model.patch_embed, "img_size", None) or getattr(model, "image_size", None)      # timm's; the lab's
 
 
 def _require_one_size(caller: str, model: nn.Module) -> None:

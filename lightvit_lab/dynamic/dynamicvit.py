@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from ..data import Pictures
 from ..errors import LabError, plain_numbers
 from ..models.timm_parts import HeldAttention, HeldBlock, LastPass, gather_tokens
-from ..models.vision_transformer import initialise_linear
+from ..components import initialise_linear
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, cast, on_device
 from ..runtime.full_precision import full_precision
+from ..runtime.wrapped import unwrapped
 from ..training import Batch, History, fit, label_loss
 from .choosing import Choose
 
@@ -152,6 +153,9 @@ class KeepingObjective:
     ratio: float = 2.0
     kl: float = 0.5
     tokens: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.teacher = unwrapped(self.teacher)
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         logits, features = _seen(model, batch.inputs)

@@ -17,6 +17,7 @@ from ..errors import LabError, plain_numbers
 from ..models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token, require_plain_vit,
                                  token_counts)
 from ..models.transforming import Plan, transformed
+from ..runtime.wrapped import unwrapped
 from .adaptive_sampling import drop_pictures
 from .exit_rules import Rule, described, require_reachable, rule_of
 
@@ -188,10 +189,12 @@ def apply_exit_rule(model: nn.Module, plan: Plan) -> EarlyExitViT:
     return model
 
 
-def require_exits(caller: str, model: nn.Module) -> None:
-    """Raise LabError, in the name of `caller`, unless `model` has exits."""
+def require_exits(caller: str, model: nn.Module) -> EarlyExitViT:
+    """`model`, or the one inside torch's wrappers. Raises LabError, in the name of `caller`, unless it has exits."""
+    model = unwrapped(model)
     if not isinstance(model, EarlyExitViT) or not model.exits:
         raise LabError(f"{caller}: {type(model).__name__} has no exits; add_exits(model, layers) gives it some")
+    return model
 
 
 def _require_layers(model: nn.Module, layers: Sequence[int]) -> None:

@@ -16,6 +16,7 @@ from ..data import Pictures
 from ..errors import LabError, plain_numbers, require_choice, require_logits, require_range
 from ..models.transforming import copied
 from ..runtime.running import as_input, on_device
+from ..runtime.wrapped import require_unwrapped
 from .early_exit import EarlyExitViT, require_exits
 from .exit_report import BATCH, exit_macs, require_pictures
 from .exit_rules import RULES, Confidence, Patience, Rule, confidence, exits_taken
@@ -27,7 +28,7 @@ TEMPERATURES = torch.logspace(-1, 1, 81, device="cpu")       # 0.1 to 10, six pe
 @plain_numbers
 def every_logit(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> Tensor:
     """Logits of all exits for all pictures, (exits + 1, N, classes), on the CPU: what rules are calibrated on."""
-    require_pictures("every_logit", model, data, batch_size)
+    model = require_pictures("every_logit", model, data, batch_size)
     with on_device(model):
         found = [torch.stack(model(as_input(model, data.batch(index)[0]), every=True)).float().cpu()
                  for index in torch.arange(len(data)).split(batch_size)]
@@ -95,6 +96,7 @@ def calibrate_confidence(model: EarlyExitViT, data: Pictures) -> EarlyExitViT:
     "Best" is the least loss on `data`, which should be validation pictures (temperature scaling, arXiv 1706.04599).
     What an exit names first stays; the model's own end stays as it is. Shapes stay, so no plan is added.
     """
+    require_unwrapped("calibrate_confidence", model)
     require_exits("calibrate_confidence", model)
     logits = every_logit(model, data)
     scaled = copied(model).eval()

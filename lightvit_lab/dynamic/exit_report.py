@@ -82,7 +82,7 @@ def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) ->
 
     What is found lies on the CPU. Raises LabError if it has no exits or there are no pictures.
     """
-    require_pictures("exit_report", model, data, batch_size)
+    model = require_pictures("exit_report", model, data, batch_size)
     left = []
     with on_device(model):
         for index in torch.arange(len(data)).split(batch_size):
@@ -123,13 +123,14 @@ class _UpTo(nn.Module):
 @plain_numbers
 def exit_macs(model: EarlyExitViT, input_size: tuple[int, int, int] = (3, 224, 224)) -> tuple[int, ...]:
     """MACs of one picture (channels, height, width) that leaves at each exit; the end, with all exits, comes last."""
-    require_exits("exit_macs", model)
+    model = require_exits("exit_macs", model)
     return tuple(count(_UpTo(model, place), input_size).macs for place in range(len(model.exits) + 1))
 
 
-def require_pictures(caller: str, model: nn.Module, data: Pictures, batch_size: int) -> None:
-    """Raise LabError, in the name of `caller`, unless there are exits and pictures to run."""
-    require_exits(caller, model)
+def require_pictures(caller: str, model: nn.Module, data: Pictures, batch_size: int) -> EarlyExitViT:
+    """`model` without torch's wrappers. Raises LabError, in the name of `caller`, unless it has exits to run pictures."""
+    model = require_exits(caller, model)
     require_range(caller, "batch_size", batch_size, 1)
     if len(data) == 0:
         raise LabError(f"{caller}: 0 pictures say nothing; give at least one")
+    return model

@@ -56,7 +56,7 @@ def train_exits(model: EarlyExitViT, data: Pictures, objective: ExitObjective | 
     `whole=False` trains the exits alone, and the model behind them says what it said before. Raises LabError if
     there are no exits, and what `fit` refuses.
     """
-    require_exits("train_exits", model)
+    model = require_exits("train_exits", model)
     if "objective" in settings or "label_smoothing" in settings:
         raise LabError("train_exits: smooth in the objective, ExitObjective(label_smoothing=0.1)")
     objective = objective or ExitObjective()

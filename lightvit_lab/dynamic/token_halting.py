@@ -21,6 +21,7 @@ from ..errors import LabError, plain_numbers, require_range
 from ..models.timm_parts import (embed, finish, has_class_token, masked_block, reads_class_token,
                                  require_plain_blocks, require_plain_vit)
 from ..models.transforming import Plan, transformed
+from ..runtime.wrapped import unwrapped
 from ..training import Batch, History, fit, label_loss
 
 FULL = 0.99              # a sum of scores from which on a token halts: one, less a little (arXiv 1603.08983)
@@ -196,6 +197,7 @@ class HaltingObjective:
 def train_halting(model: HaltingViT, data: Pictures, objective: HaltingObjective | None = None, **settings: Any
                   ) -> History:
     """Train `model` in place on `data` by `training.fit`. Raises LabError if its tokens do not halt."""
+    model = unwrapped(model)
     if not isinstance(model, HaltingViT):
         raise LabError(f"train_halting: tokens of {type(model).__name__} do not halt; add_halting(model) makes a model "
                        "whose tokens do")

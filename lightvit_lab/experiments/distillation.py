@@ -1,17 +1,16 @@
-"""What does a teacher bring? One student, one budget, every objective; and where a teacher brings nothing.
+"""What does a teacher bring? One student, one budget, every objective; and where it brings nothing.
 
-The pages of `chapters/distillation` show what these studies store. All runs of a seed see the same pictures in the same
-order. An objective stands beside the labels with the weight and the temperature that its class has unless told
-otherwise, so none is tuned to this set; nothing was chosen on the test pictures. Each run is kept in the user's cache as
-it ends, so that a study that was stopped goes on, and several processes may share one.
+The pages of `chapters/distillation` show what these studies store. All runs of a seed see the same
+pictures in the same order. An objective stands beside the labels with the weight and the
+temperature that its class has unless told otherwise, so none is tuned to this set; nothing was
+chosen on the test pictures.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -25,87 +24,15 @@ from ..distillation import feature_distillation as features
 from ..distillation import response_distillation as responses
 from ..distillation.stored_logits import store_logits
 from ..distillation.teachers import LiveTeacher
-from .keeping import kept, place
+from .kit import SEEDS, Row, Run, Study, place, scored, spelled, total_seconds
 
-STUDENT, SEEDS = "lab_vit_student", (0, 1, 2)
+STUDENT, DATASET, STEPS = "lab_vit_student", "cifar10", 200
+SETTINGS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear",
+            "warmup": 0.2, "augment": ("flip", "crop")}
 TEMPERATURE, ATTENTION, STRUCTURE, MIMICKING = (
-    "Distillation Temperature Variants", "Attention Feature Distillation", "Structured Feature Distillation",
-    "Direct Feature Mimicking")
+    "Distillation Temperature Variants", "Attention Feature Distillation",
+    "Structured Feature Distillation", "Direct Feature Mimicking")
 FUNCTION, SOFT = "Objective Function Design", "Empowering Soft Labels"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way to train the student: the survey's leaf, what stands beside the labels, whose word it is, how it is heard.
-
-    `labels` is the weight of the labels; None leaves them out (the objective has them in it). `stored` teachers ran
-    before; `steps` are times those of the study.
-    """
-
-    leaf: str = "none"
-    terms: Mapping[str, Any] = field(default_factory=dict)
-    teacher: str | None = "CNN"
-    labels: responses.Labels | None = responses.Labels()
-    stored: bool = True
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = 1
-
-    @property
-    def objectives(self) -> dict[str, Any]:
-        """What `distill` adds up."""
-        return ({} if self.labels is None else {"labels": self.labels}) | dict(self.terms)
-
-
-@dataclass(frozen=True)
-class Study:
-    """Rows on one set: steps, settings of `training.fit`, and the teachers by label, each a function of no arguments."""
-
-    name: str
-    dataset: str
-    steps: int
-    settings: Mapping[str, Any]
-    teachers: Mapping[str, Callable[[], nn.Module]]
-    rows: Mapping[str, Row]
-
-
-def soft(**changes: Any) -> dict[str, Any]:
-    """The term of soft targets, by itself."""
-    return {"soft targets": responses.SoftTargets(**changes)}
-
-
-def _feature(leaf: str, teacher: str = "CNN", **terms: Any) -> Row:
-    return Row(leaf, {name.replace("_", " "): term for name, term in terms.items()}, teacher, stored=False)
-
-
-def _rows(steps: int) -> dict[str, Row]:
-    """Every objective of the part, alone beside the labels."""
-    return {
-        "labels alone": Row(teacher=None),
-        "label smoothing": Row(SOFT, teacher=None, labels=responses.Labels(smoothing=0.1)),
-        "soft targets": Row(FUNCTION, soft(), stored=False),
-        "soft targets, stored": Row(SOFT, soft()),
-        "hard targets": Row(FUNCTION, {"hard targets": responses.HardTargets()}),
-        "standardised": Row(TEMPERATURE, soft(temperature=2.0, standardized=True)),
-        "annealed": Row(TEMPERATURE, soft(temperature=8.0, final_temperature=1.0, steps=steps)),
-        "per sample": Row(TEMPERATURE, {"per sample": responses.PerSample()}),
-        "distillation token": Row(FUNCTION, {"token": responses.DistillationToken()}, labels=None,
-                                  arguments={"distilled": True}),
-        "decoupled": Row(FUNCTION, {"decoupled": responses.Decoupled()}),
-        "correlation": Row(FUNCTION, {"correlation": responses.Correlation()}),
-        "attention maps": _feature(ATTENTION, attention_maps=features.AttentionTransfer()),
-        "attention weights": _feature(ATTENTION, "ViT", attention_weights=features.AttentionWeights()),
-        "similarity": _feature(STRUCTURE, similarity=features.Similarity()),
-        "relational": _feature(STRUCTURE, relational=features.Relational()),
-        "manifold": _feature(STRUCTURE, manifold=features.Manifold()),
-        "hints": _feature(MIMICKING, hints=features.Hint()),
-        "shallow mimic + deep generation": _feature(MIMICKING, "ViT", shallow=features.ShallowMimic(),
-                                                    deep=features.DeepGeneration()),
-        "lifted last layer": _feature(MIMICKING, lifted=features.LiftedLastLayer()),
-    }
-
-
-def _zoo(name: str) -> Callable[[], nn.Module]:
-    return lambda: checkpoint.load(f"zoo:{name}")
 
 
 class ShuffledClasses(nn.Module):
@@ -119,91 +46,153 @@ class ShuffledClasses(nn.Module):
         return self.model(inputs).roll(1, dims=1)
 
 
+@lru_cache(maxsize=1)
+def _small() -> nn.Module:
+    """A CNN of a few thousand parameters, trained for as many steps as the student."""
+    torch.manual_seed(0)
+    model = models.create_model("lab_cnn", widths=(8, 16, 32), stem_stride=2)
+    training.fit(model, data.load(DATASET), steps=STEPS, progress=False, threads=1, **SETTINGS)
+    return model.eval()
+
+
 def _untrained() -> nn.Module:
     torch.manual_seed(0)
     return models.create_model("lab_cnn").eval()
 
 
-@lru_cache(maxsize=1)
-def _small() -> nn.Module:
-    """A CNN of a few thousand parameters, trained for as many steps as the student: no better than it will be."""
-    torch.manual_seed(0)
-    model = models.create_model("lab_cnn", widths=(8, 16, 32), stem_stride=2)
-    training.fit(model, data.load("cifar10"), steps=STEPS, progress=False, threads=1, **SETTINGS)
-    return model.eval()
+def _cnn() -> nn.Module:
+    return checkpoint.load("zoo:lab_cnn/cifar10")
 
 
-SETTINGS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear", "warmup": 0.2,
-            "augment": ("flip", "crop")}
-CIFAR10_TEACHERS = {"CNN": _zoo("lab_cnn/cifar10"), "ViT": _zoo("lab_vit_teacher/cifar10")}
-SHUFFLED = "a teacher with its classes shuffled"
-LIMITS = {"small CNN": _small, **CIFAR10_TEACHERS, "an untrained teacher": _untrained,
-          SHUFFLED: lambda: ShuffledClasses(_zoo("lab_cnn/cifar10")()).eval()}
-STEPS = 200
-
-STUDIES = {study.name: study for study in (
-    Study("distillation_cifar10", "cifar10", STEPS, SETTINGS, CIFAR10_TEACHERS, _rows(STEPS)),
-    Study("distillation_limits", "cifar10", STEPS, SETTINGS, LIMITS,
-          {"labels alone": Row(teacher=None),
-           **{f"soft targets, {name}": Row(SOFT, soft(), name) for name in LIMITS},
-           "labels alone, long": Row(teacher=None, steps=3), "soft targets, long": Row(SOFT, soft(), steps=3)}),
-)}
+TEACHERS: dict[str, Callable[[], nn.Module]] = {
+    "small CNN": _small, "CNN": _cnn,
+    "ViT": lambda: checkpoint.load("zoo:lab_vit_teacher/cifar10"),
+    "an untrained teacher": _untrained,
+    "a teacher with its classes shuffled": lambda: ShuffledClasses(_cnn()).eval()}
+OF_THE_ZOO = {"CNN": "lab_cnn", "ViT": "lab_vit_teacher",
+              "a teacher with its classes shuffled": "lab_cnn"}
 
 
-def study(name: str, labels: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
-    """Scores of every row (or of `labels`) for each seed, and of the teachers; what was run before is taken from the cache."""
-    plan, rows = STUDIES[name], {}
-    for label in labels or plan.rows:
-        row = plan.rows[label]
-        rows[label] = {"leaf": row.leaf, "teacher": row.teacher, "stored": row.stored and row.teacher is not None,
-                       "objective": " + ".join(repr(term) for term in row.objectives.values()),
-                       "runs": [_kept(plan, label, seed) for seed in seeds]}
-    heard = {row["teacher"] for row in rows.values()} - {None}
-    seconds = sum(run["seconds"] for row in rows.values() for run in row["runs"])
-    return {"dataset": plan.dataset, "student": STUDENT, "steps": plan.steps, "batch_size": plan.settings["batch_size"],
-            "settings": dict(plan.settings), "rows": rows, "seconds": round(seconds, 1),
-            "teachers": {label: _described(make(), plan.dataset) for label, make in plan.teachers.items() if label in heard}}
+def trained_student(terms: Mapping[str, Any], teacher: str | None, labels: responses.Labels | None,
+                    stored: bool, arguments: Mapping[str, Any], steps: int, seed: int) -> Run:
+    """Train and score a student of `arguments` for `steps` times STEPS.
 
-
-def _described(teacher: nn.Module, dataset: str) -> dict[str, Any]:
-    return {"model": type(teacher).__name__, "params": sum(value.numel() for value in teacher.parameters()),
-            **_scored(teacher, data.load(dataset, "test"))}
-
-
-def _scored(model: nn.Module, pictures: data.Pictures) -> dict[str, float]:
-    score = training.evaluate(model, pictures)
-    return {"test": round(score.accuracy, 4), "test_low": round(score.low, 4), "test_high": round(score.high, 4)}
-
-
-def _kept(plan: Study, label: str, seed: int) -> dict[str, Any]:
-    """The run of one row and seed: from the cache, if the same row was run before with the same teacher, else made."""
-    row = plan.rows[label]
-    about = [plan.dataset, plan.steps, sorted(plan.settings.items()), repr(row), seed, _teacher_mark(plan, row)]
-    return kept("distillation", about, lambda: _run(plan, row, seed), f"{plan.name}: {label}, seed {seed}")
-
-
-def _teacher_mark(plan: Study, row: Row) -> str:
-    name = {"CNN": "lab_cnn", "ViT": "lab_vit_teacher", SHUFFLED: "lab_cnn"}.get(row.teacher or "")
-    return zoo.card(f"{name}/{plan.dataset}")["sha256"] if name else ""
-
-
-def _run(plan: Study, row: Row, seed: int) -> dict[str, Any]:
-    """Train and score one student; seconds of the processor are those of its steps, and apart those of storing logits: about
-    0 where another row has stored them before."""
-    train, test = (data.load(plan.dataset, split) for split in ("train", "test"))
-    settings = {**plan.settings, "steps": plan.steps * row.steps, "seed": seed, "threads": torch.get_num_threads(),
-                "progress": False}
-    teacher = plan.teachers[row.teacher]() if row.teacher else None
+    `terms` stand beside `labels` (None where a term has them in it). A `stored` teacher runs before
+    the student. Seconds of the processor are those of the student's steps, and apart those of
+    storing logits: about 0 where another row has stored them before.
+    """
+    train, test = (data.load(DATASET, split) for split in ("train", "test"))
+    settings = {**SETTINGS, "steps": STEPS * steps, "seed": seed, "progress": False,
+                "threads": torch.get_num_threads()}
+    answers = TEACHERS[teacher]() if teacher else None
     torch.manual_seed(seed)
-    student = models.create_model(STUDENT, **row.arguments)
+    student = models.create_model(STUDENT, **arguments)
     start = time.process_time()
-    if teacher is not None and row.stored:
-        views = {name: settings[name] for name in ("steps", "batch_size", "seed", "augment", "progress")}
-        said = hashlib.sha256(f"{LiveTeacher(teacher).identity} {views} {plan.dataset}".encode()).hexdigest()[:20]
-        teacher = store_logits(teacher, train, place(f"logits-{said}.safetensors"), **views)
+    if answers is not None and stored:
+        answers = _stored(answers, train, settings)
     asked = time.process_time()
-    history = (training.fit(student, train, label_smoothing=row.labels.smoothing, **settings) if teacher is None
-               else distill(student, teacher, train, row.objectives, **settings))
+    history = (training.fit(student, train, label_smoothing=labels.smoothing, **settings)
+               if answers is None else
+               distill(student, answers, train, objectives(labels, terms), **settings))
     ended = time.process_time()
-    return {"seed": seed, "seconds": round(history.seconds, 1), "cpu_seconds": round(ended - asked, 1),
-            "teacher_cpu_seconds": round(asked - start, 1), **_scored(student, test)}
+    return {"seed": seed, "seconds": round(history.seconds, 1),
+            "cpu_seconds": round(ended - asked, 1), "teacher_cpu_seconds": round(asked - start, 1),
+            **scored(training.evaluate(student, test))}
+
+
+def objectives(labels: responses.Labels | None, terms: Mapping[str, Any]) -> dict[str, Any]:
+    """What `distill` adds up."""
+    return ({} if labels is None else {"labels": labels}) | dict(terms)
+
+
+def _stored(teacher: nn.Module, train: data.Pictures, settings: Mapping[str, Any]) -> Any:
+    """What `teacher` says of every view of a run, from the cache if it was asked before."""
+    about = ("steps", "batch_size", "seed", "augment", "progress")
+    views = {name: settings[name] for name in about}
+    asked = f"{LiveTeacher(teacher).identity} {views} {DATASET}"
+    name = f"logits-{hashlib.sha256(asked.encode()).hexdigest()[:20]}.safetensors"
+    return store_logits(teacher, train, place(name), **views)
+
+
+def _row(leaf: str = "none", terms: Mapping[str, Any] | None = None, teacher: str | None = "CNN",
+         labels: responses.Labels | None = responses.Labels(), stored: bool = True,
+         arguments: Mapping[str, Any] | None = None, steps: int = 1) -> Row:
+    given = {"terms": terms or {}, "teacher": teacher, "labels": labels, "stored": stored,
+             "arguments": arguments or {}, "steps": steps}
+    shown = {"leaf": leaf, "teacher": teacher, "stored": stored and teacher is not None,
+             "objective": " + ".join(map(repr, objectives(labels, terms or {}).values()))}
+    return Row(shown, ((trained_student, given),), seeds=SEEDS)
+
+
+def _feature(leaf: str, teacher: str = "CNN", **terms: Any) -> Row:
+    spaced = {name.replace("_", " "): term for name, term in terms.items()}
+    return _row(leaf, spaced, teacher, stored=False)
+
+
+def soft(**changes: Any) -> dict[str, Any]:
+    """The term of soft targets, by itself."""
+    return {"soft targets": responses.SoftTargets(**changes)}
+
+
+ROWS = {
+    "labels alone": _row(teacher=None),
+    "label smoothing": _row(SOFT, teacher=None, labels=responses.Labels(smoothing=0.1)),
+    "soft targets": _row(FUNCTION, soft(), stored=False),
+    "soft targets, stored": _row(SOFT, soft()),
+    "hard targets": _row(FUNCTION, {"hard targets": responses.HardTargets()}),
+    "standardised": _row(TEMPERATURE, soft(temperature=2.0, standardized=True)),
+    "annealed": _row(TEMPERATURE, soft(temperature=8.0, final_temperature=1.0, steps=STEPS)),
+    "per sample": _row(TEMPERATURE, {"per sample": responses.PerSample()}),
+    "distillation token": _row(FUNCTION, {"token": responses.DistillationToken()}, labels=None,
+                               arguments={"distilled": True}),
+    "decoupled": _row(FUNCTION, {"decoupled": responses.Decoupled()}),
+    "correlation": _row(FUNCTION, {"correlation": responses.Correlation()}),
+    "attention maps": _feature(ATTENTION, attention_maps=features.AttentionTransfer()),
+    "attention weights": _feature(ATTENTION, "ViT", attention_weights=features.AttentionWeights()),
+    "similarity": _feature(STRUCTURE, similarity=features.Similarity()),
+    "relational": _feature(STRUCTURE, relational=features.Relational()),
+    "manifold": _feature(STRUCTURE, manifold=features.Manifold()),
+    "hints": _feature(MIMICKING, hints=features.Hint()),
+    "shallow mimic + deep generation": _feature(
+        MIMICKING, "ViT", shallow=features.ShallowMimic(), deep=features.DeepGeneration()),
+    "lifted last layer": _feature(MIMICKING, lifted=features.LiftedLastLayer()),
+}
+LIMITS = {
+    "labels alone": _row(teacher=None),
+    **{f"soft targets, {name}": _row(SOFT, soft(), name) for name in TEACHERS},
+    "labels alone, long": _row(teacher=None, steps=3),
+    "soft targets, long": _row(SOFT, soft(), steps=3),
+}
+
+
+def run(row: Row, _stage: str, seed: int) -> Run:
+    """One student."""
+    return trained_student(**row.calls[0][1], seed=seed)
+
+
+def key(row: Row, _stage: str, seed: int) -> list[Any]:
+    """All that decides a run, also the weights of its teacher."""
+    name = OF_THE_ZOO.get(row.shown["teacher"] or "")
+    teacher = zoo.card(f"{name}/{DATASET}")["sha256"] if name else ""
+    about = spelled({"leaf": row.shown["leaf"], **row.calls[0][1]})
+    return [DATASET, STEPS, sorted(SETTINGS.items()), f"Row({about})", seed, teacher]
+
+
+def result(study: Study) -> dict[str, Any]:
+    """Scores of every row for each seed, and of the teachers that it learnt from."""
+    rows = study.by_label()
+    names = [row["teacher"] for row in rows.values()]
+    return {"dataset": DATASET, "student": STUDENT, "steps": STEPS,
+            "batch_size": SETTINGS["batch_size"], "settings": dict(SETTINGS),
+            "teachers": {name: _described(TEACHERS[name]()) for name in TEACHERS if name in names},
+            "rows": rows, "seconds": total_seconds(rows.values())}
+
+
+def _described(teacher: nn.Module) -> dict[str, Any]:
+    return {"model": type(teacher).__name__,
+            "params": sum(value.numel() for value in teacher.parameters()),
+            **scored(training.evaluate(teacher, data.load(DATASET, "test")))}
+
+
+STUDIES = (Study("distillation_cifar10", result, ROWS, run, key, "distillation"),
+           Study("distillation_limits", result, LIMITS, run, key, "distillation"))

@@ -1,4 +1,4 @@
-"""Three classic mistakes in a Vision Transformer, built on purpose, and the symptoms by which each is told.
+"""Three classic mistakes in a Vision Transformer, built on purpose, and their symptoms.
 
 `chapters/foundations/vision_transformer` shows the symptoms and asks for the diagnosis.
 """
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from .. import data, models
 from ..errors import require_choice
 from ..explain import record_attention
-from ..models.vision_transformer import Attention
+from ..components import Attention
 from ..runtime.running import as_input, on_device
 from ..training import evaluate
 
 
 class WrongAxisAttention(Attention):
-    """The softmax taken over the queries: columns sum to 1 instead of rows, so a token gets no mean but some sum."""
+    """The softmax taken over the queries: columns sum to 1, so a token gets a sum, no mean."""
 
     def weights(self, tokens: Tensor) -> Tensor:
         """The faulty weights, (batch, heads, tokens, tokens), whose columns sum to 1."""
@@ -32,7 +32,8 @@ class WrongAxisAttention(Attention):
 
 
 FAULTS = ("healthy", "no position", "wrong axis", "no scale")
-PATIENTS = {"A": "wrong axis", "B": "no scale", "C": "no position"}   # what the page's exercise asks for
+# What the page's exercise asks for.
+PATIENTS = {"A": "wrong axis", "B": "no scale", "C": "no position"}
 
 
 def build(fault: str, **kwargs: object) -> nn.Module:
@@ -50,11 +51,12 @@ def build(fault: str, **kwargs: object) -> nn.Module:
 
 
 def symptoms(model: nn.Module, pictures: data.Pictures) -> dict[str, float]:
-    """What a doctor would measure on a trained model, over `pictures`: shares in [0, 1], logits without unit.
+    """What tells the faults of a trained model, over `pictures`: shares in [0, 1], logits.
 
-    `accuracy`; `accuracy_shuffled`, with the patches of every picture shuffled alike; `row_sum_low` and `row_sum_high`, the
-    least and the greatest row sum of any attention matrix; `entropy`, the mean entropy of a row as a share of log N (1:
-    looks everywhere alike, 0: at one token); `largest_logit`, the 99.9th percentile of |q k| before the softmax.
+    `accuracy`; `accuracy_shuffled`, with the patches of every picture shuffled alike; `row_sum_low`
+    and `row_sum_high`, the least and the greatest row sum of any attention matrix; `entropy`, the
+    mean entropy of a row as a share of log N (1: looks everywhere alike, 0: at one token);
+    `largest_logit`, the 99.9th percentile of |q k| before the softmax.
     """
     with on_device(model):
         inputs = as_input(model, pictures.batch(torch.arange(min(64, len(pictures))))[0])
@@ -64,16 +66,15 @@ def symptoms(model: nn.Module, pictures: data.Pictures) -> dict[str, float]:
     rows = torch.cat([block_map.flatten(0, 2) for block_map in maps])
     shares = rows / rows.sum(-1, keepdim=True)
     entropy = -(shares * shares.clamp_min(1e-12).log()).sum(-1).mean() / math.log(rows.shape[-1])
-    return {
-        "accuracy": evaluate(model, pictures).accuracy,
-        "accuracy_shuffled": evaluate(nn.Sequential(ShufflePatches(model.patch_size), model), pictures).accuracy,
-        "row_sum_low": rows.sum(-1).min().item(), "row_sum_high": rows.sum(-1).max().item(),
-        "entropy": entropy.item(), "largest_logit": max(logits),
-    }
+    shuffled = nn.Sequential(ShufflePatches(model.patch_size), model)
+    return {"accuracy": evaluate(model, pictures).accuracy,
+            "accuracy_shuffled": evaluate(shuffled, pictures).accuracy,
+            "row_sum_low": rows.sum(-1).min().item(), "row_sum_high": rows.sum(-1).max().item(),
+            "entropy": entropy.item(), "largest_logit": max(logits)}
 
 
 class ShufflePatches(nn.Module):
-    """Shuffle the patches of every picture by one fixed permutation; (batch, channels, size, size) in and out."""
+    """Shuffle the patches of every picture alike; (batch, channels, size, size) in and out."""
 
     def __init__(self, patch_size: int, seed: int = 0):
         super().__init__()
@@ -81,8 +82,10 @@ class ShufflePatches(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         size = images.shape[-1]
-        patches = nn.functional.unfold(images, self.patch_size, stride=self.patch_size)   # (B, C * P * P, N)
-        order = torch.randperm(patches.shape[-1], generator=torch.Generator().manual_seed(self.seed))
+        # (B, C * P * P, N)
+        patches = nn.functional.unfold(images, self.patch_size, stride=self.patch_size)
+        seeded = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(patches.shape[-1], generator=seeded)
         patches = patches.index_select(2, order.to(patches.device))
         return nn.functional.fold(patches, size, self.patch_size, stride=self.patch_size)
 

@@ -1,6 +1,6 @@
 """What only a GPU can answer: LightViT in bfloat16, and merging beside attention that is fused.
 
-`make reference` runs it on a machine with a GPU, and the result is stored with the device's name.
+`make reference` runs it on a machine with a GPU; the result is stored with the device's name.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from ..dynamic.token_merging import merge_tokens
 from ..errors import LabError
 from ..runtime import device
 from ..training.probing import attention_switches
+from .kit import Study, speed
 
-NAME = "gpu_speed"
+NAME, LARGE = "gpu_speed", "deit_small_patch16_224"
 LIGHT = ("lightvit_tiny", "lightvit_small", "pvt_v2_b0", "deit_tiny_patch16_224", "levit_128s")
 MERGED = {224: 13, 384: 38}      # pixels -> tokens merged in each block of DeiT-S
 
 
 def gpu_speed(batch: int = 64, budget_s: float = 20.0, sizes: dict[int, int] = MERGED,
-              light: tuple[str, ...] = LIGHT, large: str = "deit_small_patch16_224") -> dict[str, Any]:
-    """Times of `light` models in float32 and bfloat16, and of `large` whole and merged, fused and written out.
+              light: tuple[str, ...] = LIGHT, large: str = LARGE) -> dict[str, Any]:
+    """Times of `light` models in float32 and bfloat16; of `large`, merged or not, fused or not.
 
     Raises LabError where there is no GPU.
     """
     if device().type == "cpu":
-        raise LabError(f"{NAME}: there is no GPU here (runtime.device() is cpu); run `make reference` on a machine "
-                       "that has one")
+        raise LabError(f"{NAME}: there is no GPU here (runtime.device() is cpu); run "
+                       "`make reference` on a machine that has one")
     return {"batch_size": batch, "light": _light_models(light, batch, budget_s),
             "merging": [_merging(large, size, r, batch, budget_s) for size, r in sizes.items()]}
 
@@ -40,7 +41,8 @@ def _light_models(names: tuple[str, ...], batch: int, budget_s: float) -> dict[s
     for dtype in (torch.float32, torch.bfloat16):
         candidates = {name: models.create_model(name).to(dtype) for name in names}
         for size in (1, batch):
-            times = profiling.measure(candidates, torch.randn(size, 3, 224, 224, dtype=dtype), budget_s)
+            inputs = torch.randn(size, 3, 224, 224, dtype=dtype)
+            times = profiling.measure(candidates, inputs, budget_s)
             found[f"{str(dtype).removeprefix('torch.')}, {size}"] = _rows(times, names[0])
     return found
 
@@ -48,12 +50,12 @@ def _light_models(names: tuple[str, ...], batch: int, budget_s: float) -> dict[s
 def _merging(name: str, size: int, r: int, batch: int, budget_s: float) -> dict[str, Any]:
     torch.manual_seed(0)
     whole = models.create_model(name, img_size=size).bfloat16()
-    merged = merge_tokens(whole, r)
-    candidates = {f"{label}, {how}": _attending(model, how) for label, model in
-                  (("whole", whole), ("merged", merged)) for how in ("fused", "written out")}
-    times = profiling.measure(candidates, torch.randn(batch, 3, size, size, dtype=torch.bfloat16), budget_s)
-    macs = {label: profiling.count(model, (3, size, size)).macs
-            for label, model in (("whole", whole), ("merged", merged))}
+    made = {"whole": whole, "merged": merge_tokens(whole, r)}
+    candidates = {f"{label}, {how}": _attending(model, how)
+                  for label, model in made.items() for how in ("fused", "written out")}
+    inputs = torch.randn(batch, 3, size, size, dtype=torch.bfloat16)
+    times = profiling.measure(candidates, inputs, budget_s)
+    macs = {label: profiling.count(model, (3, size, size)).macs for label, model in made.items()}
     return {"image_size": size, "r": r, "macs": macs, "times": _rows(times, "whole, fused")}
 
 
@@ -67,8 +69,9 @@ def _attending(model: nn.Module, how: str) -> nn.Module:
 
 def _rows(times: profiling.Timings, base: str) -> dict[str, Any]:
     """Latency and interval of each candidate, and how many times as fast as `base` it is."""
-    rows = {label: {"latency_ms": round(one.latency_ms, 4), "interval_ms": [round(edge, 4) for edge in one.interval_ms],
-                    "peak_memory_mib": one.peak_memory_mib, "machine": one.machine,
-                    "speedup": [round(edge, 3) for edge in times.ratio(base, label).estimate]}
-            for label, one in times.items()}
+    rows = {label: {**speed(times, base, label, digits=4), "machine": one.machine,
+                    "peak_memory_mib": one.peak_memory_mib} for label, one in times.items()}
     return {"rows": rows, "conditions": times.conditions, "stopped": times.stopped}
+
+
+STUDIES = (Study(NAME, lambda _study: gpu_speed(), seeds=(0,), needs_gpu=True),)

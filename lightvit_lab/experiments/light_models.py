@@ -1,7 +1,8 @@
-"""Light models of one size of picture: estimated, counted and timed, for `chapters/foundations/measuring_efficiency`.
+"""Light models of one size of picture: estimated, counted and timed.
 
-Their published figures are in `survey.published`. All are timed in one run, taking turns, with fresh weights (time does
-not hang on them): one picture, a batch, and one picture in bfloat16.
+`chapters/foundations/measuring_efficiency` shows what this study stores, beside the figures that
+were published (`survey.published`). All are timed in one run, taking turns, with fresh weights
+(time does not hang on them): one picture, a batch, and one picture in bfloat16.
 """
 
 from __future__ import annotations
@@ -14,37 +15,42 @@ from torch import Tensor, nn
 from .. import models, profiling, survey
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, on_device
+from .kit import Study
 
 BATCH = 64
-SECONDS = {"one": 60.0, "batch": 300.0, "bfloat16": 60.0}      # budgets; the measurement ends earlier if it is precise
+# Pictures a call, their type, and seconds; the measurement ends earlier if it is precise.
+CONDITIONS = {"one": (1, torch.float32, 60.0), "batch": (BATCH, torch.float32, 300.0),
+              "bfloat16": (1, torch.bfloat16, 60.0)}
+COSTS = ("params", "macs", "weight_bytes", "activation_bytes")
+TIMES = ("latency_ms", "interval_ms", "p90_ms", "peak_memory_mib")
 
 
-def light_models() -> dict[str, Any]:
+def light_models(_study: Study) -> dict[str, Any]:
     """Counts and times of every published light model below 2 GMACs."""
     names = [row.model.partition(".")[0] for row in survey.published() if row.macs_g < 1.9]
     found = {name: models.create_model(name, num_classes=1000).eval() for name in names}
-    rows: dict[str, dict[str, Any]] = {}
-    for name, model in found.items():
-        cost = profiling.count(model)
-        rows[name] = {"params": cost.params, "macs": cost.macs, "weight_bytes": cost.weight_bytes,
-                      "activation_bytes": cost.activation_bytes, "layers_alone": layers_alone(model)}
+    rows = {name: {**_parts(profiling.count(model), COSTS), "layers_alone": layers_alone(model)}
+            for name, model in found.items()}
     torch.manual_seed(0)
-    picture = torch.randn(1, 3, 224, 224)
-    conditions: dict[str, Any] = {}
-    for label, inputs, dtype in (("one", picture, torch.float32), ("batch", picture.repeat(BATCH, 1, 1, 1), torch.float32),
-                                 ("bfloat16", picture, torch.bfloat16)):
-        times = profiling.measure({name: model.to(dtype) for name, model in found.items()}, inputs.to(dtype),
-                                  budget_s=SECONDS[label], threads=1)
+    picture, conditions = torch.randn(1, 3, 224, 224), {}
+    for label, (size, dtype, budget_s) in CONDITIONS.items():
+        candidates = {name: model.to(dtype) for name, model in found.items()}
+        times = profiling.measure(candidates, picture.repeat(size, 1, 1, 1).to(dtype),
+                                  budget_s=budget_s, threads=1)
         print(times.table(), flush=True)
-        conditions[label] = {"stopped": times.stopped, "rounds": times[names[0]].rounds, **times.conditions}
+        rounds = times[names[0]].rounds
+        conditions[label] = {"stopped": times.stopped, "rounds": rounds, **times.conditions}
         for name, one in times.items():
-            rows[name][label] = {"latency_ms": one.latency_ms, "interval_ms": one.interval_ms, "p90_ms": one.p90_ms,
-                                 "peak_memory_mib": one.peak_memory_mib}
+            rows[name][label] = _parts(one, TIMES)
     return {"batch_size": BATCH, "models": rows, "conditions": conditions}
 
 
+def _parts(measured: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(measured, name) for name in names}
+
+
 def layers_alone(model: nn.Module, size: int = 224) -> int:
-    """MACs as hooks see them, and as one estimates from a table of layers: linear layers and convolutions, no attention."""
+    """MACs as hooks see them: linear layers and convolutions, without attention's products."""
     seen = []
 
     def count(layer: nn.Module, _given: tuple, _keywords: dict, output: Tensor) -> None:
@@ -54,3 +60,6 @@ def layers_alone(model: nn.Module, size: int = 224) -> int:
     with on_device(model), hooked([Hook(layer, "output", count) for layer in layers]):
         model(as_input(model, torch.zeros(1, 3, size, size)))
     return sum(seen)
+
+
+STUDIES = (Study("light_models", light_models, seeds=(0,)),)

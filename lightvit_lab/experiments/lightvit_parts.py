@@ -1,31 +1,38 @@
-"""What each part of LightViT brings: `lab_lightvit` whole and with one part taken out, beside a ViT and a CNN of its size.
+"""What each part of LightViT brings: `lab_lightvit` whole, with one part out, and a ViT and a CNN.
 
-`chapters/components/lightvit` shows what this study stores. All candidates see the same pictures in the same order, for
-the same steps, with the same optimizer. The rates of the three families were the better of two or three on shapes held
-out for validation, with one seed; nothing was chosen on the test pictures.
+`chapters/components/lightvit` shows what these studies store. All candidates see the same pictures
+in the same order, for the same steps, with the same optimizer. The rates of the three families were
+the better of two or three on shapes held out for validation, with one seed; nothing was chosen on
+the test pictures.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from .. import data
-from .comparison import Candidate, compare
+from .comparison import Splits, candidate, comparison, load_splits
+from .kit import Study
 
-CANDIDATES: dict[str, Candidate] = {
-    "LightViT": ("lab_lightvit", {}, {"lr": 2.4e-2}),
-    "without global tokens": ("lab_lightvit", {"num_tokens": 0}, {"lr": 2.4e-2}),
-    "without gates": ("lab_lightvit", {"gates": False}, {"lr": 2.4e-2}),
-    "mean instead of maximum": ("lab_lightvit", {"pooling": "mean"}, {"lr": 2.4e-2}),
-    "ViT": ("lab_vit", {}, {"lr": 1.2e-2}),
-    "CNN": ("lab_cnn", {"widths": (36, 72, 144), "stem_stride": 2}, {"lr": 3e-2}),
+ROWS = {
+    "LightViT": candidate("lab_lightvit", lr=2.4e-2),
+    "without global tokens": candidate("lab_lightvit", {"num_tokens": 0}, lr=2.4e-2),
+    "without gates": candidate("lab_lightvit", {"gates": False}, lr=2.4e-2),
+    "mean instead of maximum": candidate("lab_lightvit", {"pooling": "mean"}, lr=2.4e-2),
+    "ViT": candidate("lab_vit", lr=1.2e-2),
+    "CNN": candidate("lab_cnn", {"widths": (36, 72, 144), "stem_stride": 2}, lr=3e-2),
 }
-SETTINGS = {"steps": 300, "batch_size": 64, "optimizer": "muon", "schedule": "linear", "augment": ("flip",)}
-SEEDS = (0, 1, 2)
+SETTINGS = {"steps": 300, "batch_size": 64, "optimizer": "muon", "schedule": "linear",
+            "augment": ("flip",)}
 
 
-def lightvit_parts(dataset: str) -> dict[str, Any]:
-    """Cost and test accuracy of every candidate on `dataset`, a run for each seed."""
-    splits = {split: data.load(dataset, split) for split in data.SPLITS}
-    rows = compare(CANDIDATES, splits, SEEDS, checks=4, threads=1, **SETTINGS)
-    return {"dataset": dataset, "train_pictures": len(splits["train"]), **SETTINGS, "candidates": rows}
+def _study(dataset: str) -> Study:
+    def result(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:
+        return {"dataset": dataset, "train_pictures": len(splits["train"]), **SETTINGS,
+                "candidates": rows}
+
+    return comparison(f"lightvit_parts_{dataset}", partial(load_splits, dataset), ROWS, result,
+                      checks=4, threads=1, **SETTINGS)
+
+
+STUDIES = (_study("shapes"), _study("fashion_mnist"))

@@ -1,10 +1,12 @@
-"""Which map can be trusted? Methods and baselines scored against the truth, on trained ViTs and on one that knows nothing.
+"""Which map can be trusted? Methods and baselines scored on trained ViTs and an untrained one.
 
-`chapters/practice/reading_attention` shows what this study stores, and reads the weights that it leaves.
+`chapters/practice/reading_attention` shows what this study stores, and reads the weights that it
+leaves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,9 +15,12 @@ from torch import nn
 
 from .. import data, explain, models, training
 from . import results
+from .kit import SEEDS, Row, Run, Study, scored
 
 NAME, MODEL = "reading_attention", "lab_vit"
-STEPS, PICTURES, CHECKED = 800, 300, 24
+PICTURES, CHECKED = 300, 24
+SETTINGS = {"steps": 800, "batch_size": 64, "lr": 8e-3, "optimizer": "muon", "schedule": "linear",
+            "augment": ("flip",)}
 EXPLAINERS = {
     "attention, block 5": explain.class_attention,      # the last one
     "attention, block 1": partial(explain.class_attention, block=1),
@@ -38,38 +43,41 @@ def trained_model() -> nn.Module:
     return results.load_weights(NAME, models.create_model(MODEL)).eval()
 
 
-def reading_attention(seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, Any]:
-    """Train on shapes for each seed; score every explainer on the first test pictures; check that it heeds the weights."""
-    splits = {split: data.load("shapes", split) for split in data.SPLITS}
-    found: dict[str, Any] = {"model": MODEL, "steps": STEPS, "pictures": PICTURES, "checked": CHECKED, "runs": []}
-    for seed in seeds:
-        torch.manual_seed(seed)
-        model = models.create_model(MODEL)
-        history = training.fit(model, splits["train"], steps=STEPS, batch_size=64, lr=8e-3, optimizer="muon",
-                               schedule="linear", augment=("flip",), seed=seed, precision="float32", attention="fused",
-                               threads=torch.get_num_threads())
-        if seed == seeds[0]:
-            found |= results.save_weights(NAME, model)
-        run = {"seed": seed, "seconds": round(history.seconds, 1), **_accuracy(model, splits["test"])}
-        found["runs"].append(run | {"trained": scored(model), "sanity": checked(model)})
-        print(f"seed {seed}: {run}", flush=True)
-    torch.manual_seed(seeds[0])
-    return found | {"fresh": scored(models.create_model(MODEL).eval())}
+def run(row: Row, _stage: str, seed: int) -> Run:
+    """Train on shapes; score every explainer, and check that it heeds the weights."""
+    model = row.apply(MODEL)
+    history = training.fit(model, data.load("shapes"), seed=seed, precision="float32",
+                           attention="fused", threads=torch.get_num_threads(), **SETTINGS)
+    weights = results.save_weights(NAME, model) if seed == row.seeds[0] else {}
+    score = training.evaluate(model, data.load("shapes", "test"))
+    return {"seed": seed, "seconds": round(history.seconds, 1), **scored(score),
+            "trained": map_scores(model), "sanity": checked(model), **weights}
 
 
-def _accuracy(model: nn.Module, test: data.Pictures) -> dict[str, float]:
-    score = training.evaluate(model, test)
-    return {"test": round(score.accuracy, 4), "test_low": round(score.low, 4), "test_high": round(score.high, 4)}
+def result(study: Study) -> dict[str, Any]:
+    """What every seed's run found, and the scores of a model that knows nothing."""
+    runs = study.runs()[MODEL]
+    torch.manual_seed(study.seeds[0])
+    fresh = map_scores(models.create_model(MODEL).eval())
+    return {"model": MODEL, "steps": SETTINGS["steps"], "pictures": PICTURES, "checked": CHECKED,
+            "weights_sha256": runs[0].pop("weights_sha256"), "runs": runs, "fresh": fresh}
 
 
-def scored(model: nn.Module) -> dict[str, Any]:
+def map_scores(model: nn.Module) -> dict[str, Any]:
     """Scores of every explainer on the first PICTURES test pictures, for the class of the label."""
     pictures = data.load("shapes", "test", count=PICTURES)
     return explain.localize(model, pictures, EXPLAINERS, "labels", progress=False).as_dict()
 
 
 def checked(model: nn.Module) -> dict[str, dict[str, float]]:
-    """Per explainer the rank correlation of its maps with those of models ever more of whose weights are drawn anew."""
+    """Per explainer the rank correlation of its maps with those of models with weights anew."""
     inputs = data.load("shapes", "test", count=CHECKED).inputs
-    return {name: {stage: round(value, 4) for stage, value in explain.sanity_check(explainer, model, inputs).correlations.items()}
+    return {name: _rounded(explain.sanity_check(explainer, model, inputs).correlations)
             for name, explainer in EXPLAINERS.items()}
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
+
+
+STUDIES = (Study(NAME, result, {MODEL: Row(calls=((models.create_model, {}),), seeds=SEEDS)}, run),)

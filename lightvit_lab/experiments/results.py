@@ -1,6 +1,7 @@
-"""Stored results: one JSON file a run, in `book/results/`, with the device, date, seeds, versions and command that made it.
+"""Stored results: one JSON file a run, in `book/results/`, with what made it and where.
 
-A run may leave the weights of a model beside its file: float16 tensors alone, and their sha256 in the file.
+A run may leave the weights of a model beside its file: float16 tensors alone, and their sha256 in
+the file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from .. import runtime, storage
 from ..errors import LabError, require_choice
@@ -19,15 +20,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 _MEND = "`make reference` writes it anew"
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "schema": int, "name": str, "device": str, "date": str, "seeds": list, "versions": dict,
-    "commit": str, "command": str, "seconds": (int, float), "data": dict,
-}
 
 
 @dataclass(frozen=True)
 class StoredResult:
-    """One stored run; `data` is what the figures draw, the rest says where it comes from. `seconds` is wall time."""
+    """One stored run; `data` is what the figures draw, the rest says where it comes from."""
 
     name: str
     device: str
@@ -43,15 +40,23 @@ class StoredResult:
     @property
     def origin(self) -> str:
         """One line to stand beside a figure: the device, the day, the seeds, torch's version."""
-        seeds = ", ".join(str(seed) for seed in self.seeds)
-        return f"Stored run: {self.device}; {self.date[:10]}; seeds {seeds}; torch {self.versions.get('torch', '?')}"
+        seeds, torch = ", ".join(map(str, self.seeds)), self.versions.get("torch", "?")
+        return f"Stored run: {self.device}; {self.date[:10]}; seeds {seeds}; torch {torch}"
+
+
+_TYPES = {name: get_origin(kind) or kind for name, kind in get_type_hints(StoredResult).items()}
 
 
 def folder() -> Path:
-    """Where stored results lie: `book/results` of a checkout, or the copy that an installed package carries."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "book" / "results"
-    return checkout if checkout.is_dir() else package / "stored_results"
+    """Where stored results lie: `book/results` of a checkout, or the copy in a package."""
+    return storage.book_folder("results")
+
+
+def here() -> dict[str, Any]:
+    """The device, date, versions and commit of what is made now."""
+    return {"device": runtime.device_name(), "versions": runtime.versions(),
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "commit": runtime.commit()}
 
 
 def names() -> tuple[str, ...]:
@@ -60,7 +65,7 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> StoredResult:
-    """Read one stored result. Raises LabError on unknown names, and names file and field of a broken one."""
+    """Read one stored result. Raises LabError on unknown names and on broken files."""
     require_choice("results.load", "name", name, names())
     path = folder() / f"{name}.json"
     fields = storage.read_json("results.load", path, _MEND)
@@ -74,8 +79,8 @@ def save(name: str, data: dict[str, Any], seeds: list[int], command: str, second
     Weights that `save_weights` made for it get their name here, and not before: a kill leaves the
     old pair or the new one. Raises LabError for numbers that are not finite, and on a full disk.
     """
-    result = StoredResult(name, runtime.device_name(), datetime.now(timezone.utc).isoformat(timespec="seconds"), seeds,
-                          runtime.versions(), runtime.commit(), command, round(seconds, 1), data)
+    result = StoredResult(name=name, seeds=seeds, command=command, seconds=round(seconds, 1),
+                          data=data, **here())
     path = folder() / f"{name}.json"
     storage.write_json("results.save", path, asdict(result))
     storage.settle("results.save", _weights(name), data.get("weights_sha256"))
@@ -104,7 +109,7 @@ def save_weights(name: str, model: nn.Module) -> dict[str, str]:
 
 
 def load_weights(name: str, model: nn.Module) -> nn.Module:
-    """`model` with the weights beside the stored result `name`. Raises LabError if they are not those the run left."""
+    """`model` with the weights that the run `name` left. Raises LabError where they are others."""
     from safetensors.torch import load as read
 
     path, expected = _weights(name), load(name).data.get("weights_sha256")

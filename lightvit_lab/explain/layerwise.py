@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..components import Attention
 from ..errors import LabError
 from ..models import timm_parts
-from ..models.vision_transformer import Attention, Block, VisionTransformer
+from ..models.vision_transformer import Block, VisionTransformer
 from ..runtime import device
 from ..runtime.running import as_input, float64_place, on_device
 from ..runtime.wrapped import unwrapped
@@ -49,6 +50,9 @@ def _require_layers(model: nn.Module) -> None:
     if not isinstance(model, VisionTransformer):
         raise LabError(f'relevance: rule="layerwise" follows the layers of the lab\'s ViT, and {type(model).__name__} has '
                        'others; give rule="attention", which takes any model whose attention can be read')
+    if not timm_parts.has_class_token(model):
+        raise LabError('relevance: rule="layerwise" starts at the tokens in front that the heads read, and this model '
+                       'takes the mean of all; give rule="attention"')
     for block in timm_parts.plain_blocks("relevance", model):
         for layer in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2):
             if not isinstance(layer, nn.Linear):

@@ -25,7 +25,8 @@ def to_bytes(image: Tensor, scale: int = 1) -> numpy.ndarray:
 @plain_numbers
 def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
     """One picture (3, H, W) in [0, 1], cut up: its patches apart on the left, in reading order as a sequence on the right."""
-    require_multiple("patch_sequence", "image height", image.shape[-2], patch_size, f"patches of {patch_size} pixels")
+    for side, length in zip(("height", "width"), image.shape[-2:]):
+        require_multiple("patch_sequence", f"image {side}", length, patch_size, f"patches of {patch_size} pixels")
     rows, columns = image.shape[-2] // patch_size, image.shape[-1] // patch_size
     patches = [image[:, r * patch_size:(r + 1) * patch_size, c * patch_size:(c + 1) * patch_size]
                for r in range(rows) for c in range(columns)]

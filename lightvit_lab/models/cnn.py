@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..components import convolution
 from ..errors import plain_numbers, require_images, require_range
 
 
@@ -38,7 +39,7 @@ class ResidualBlock(nn.Module):
 
 @plain_numbers
 class ResidualNetwork(nn.Module):
-    """Images (batch, in_channels, height, width), normalised, any size from 16 px -> logits (batch, num_classes).
+    """Images (batch, in_channels, height, width), normalised, any size from 8 px -> logits (batch, num_classes).
 
     A 3x3 stem, then one stage per width with `blocks` residual blocks each; every stage but the first halves the map.
     `pooled` (the quick trainers' form: arXiv 2404.00498) halves it in every stage, by the maximum, after a stem of half
@@ -51,8 +52,7 @@ class ResidualNetwork(nn.Module):
         require_range("ResidualNetwork", "blocks", blocks, 1)
         self.in_channels, self.num_classes = in_channels, num_classes
         channels = widths[0] // 2 if pooled else widths[0]
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, channels, 3, stem_stride, padding=1, bias=False),
-                                  nn.BatchNorm2d(channels), nn.ReLU())
+        self.stem = nn.Sequential(*convolution(in_channels, channels, stride=stem_stride))
         stages = []
         for index, width in enumerate(widths):
             for position in range(blocks):

@@ -6,14 +6,17 @@ training in minutes on two cores; `cct_2_3x2` gives the shape of the smallest mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range
-from .vision_transformer import Block, initialise_linear
+from ..components import Grid, convolution, initialise_linear, to_tokens
+from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range, require_size
+from .vision_transformer import Block
 
 
 class Residual(nn.Module):
@@ -29,7 +32,7 @@ class Residual(nn.Module):
 
 @plain_numbers
 class Tokenizer(nn.Module):
-    """Images (batch, channels, height, width) -> tokens (batch, tokens, widths[-1]), row by row.
+    """Images (batch, channels, height, width) -> tokens (batch, tokens, widths[-1]), row by row, and their grid.
 
     Each of `widths` is a 3x3 convolution and a 3x3 max-pooling that halves the map; with `residual` one more
     convolution is added to the pooled map. A `stem` width puts a 4x4 convolution of stride 2 in front: it halves the
@@ -41,15 +44,15 @@ class Tokenizer(nn.Module):
                  batch_norm: bool = True):
         super().__init__()
         self.in_channels, self.stem, self.halvings = in_channels, stem, len(widths)
-        layers = [_convolution(in_channels, stem, batch_norm, kernel=4, stride=2)] if stem else []
+        layers = [_step(in_channels, stem, batch_norm, kernel=4, stride=2)] if stem else []
         for narrow, wide in zip([stem or in_channels, *widths], widths):
-            layers.append(_convolution(narrow, wide, batch_norm, pool=True))
+            layers.append(_step(narrow, wide, batch_norm, pool=True))
             if residual:
-                layers.append(Residual(_convolution(wide, wide, batch_norm)))
+                layers.append(Residual(_step(wide, wide, batch_norm)))
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images).flatten(2).transpose(1, 2)  # (B, N, D)
+    def forward(self, images: Tensor) -> tuple[Tensor, Grid]:
+        return to_tokens(self.layers(images))
 
     @torch.no_grad()
     def whiten(self, images: Tensor, floor: float = 1e-2) -> None:
@@ -85,23 +88,24 @@ class SequencePool(nn.Module):
 
 @plain_numbers
 class CompactTransformer(nn.Module):
-    """Images (batch, in_channels, image_size, image_size), normalised -> logits (batch, num_classes).
+    """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
-    `widths`, `stem`, `residual` and `batch_norm` shape the `Tokenizer`; the last of `widths` is the width of the
+    `image_size` is the height and width of all pictures, one number for both or (height, width). `widths`, `stem`, `residual` and `batch_norm` shape the `Tokenizer`; the last of `widths` is the width of the
     tokens. Raises LabError on sizes that make no model.
     """
 
     num_prefix_tokens = 0   # no class token
 
-    def __init__(self, image_size: int = 32, in_channels: int = 3, num_classes: int = 10,
+    def __init__(self, image_size: int | tuple[int, int] = 32, in_channels: int = 3, num_classes: int = 10,
                  widths: Sequence[int] = (64, 128), stem: int = 32, residual: bool = True, batch_norm: bool = True,
                  depth: int = 2, num_heads: int = 4, mlp_ratio: float = 2.0, qkv_bias: bool = True, fused: bool = True):
         super().__init__()
-        _require_sizes(image_size, in_channels, widths, stem, depth, num_heads)
-        self.image_size, self.in_channels, self.num_classes = image_size, in_channels, num_classes
+        height, width = _require_sizes(image_size, in_channels, widths, stem, depth, num_heads)
+        self.image_size = (height, width) if isinstance(image_size, (list, tuple)) else height
+        self.in_channels, self.num_classes = in_channels, num_classes
         self.dim = dim = widths[-1]
         self.tokenizer = Tokenizer(widths, in_channels, stem, residual, batch_norm)
-        self.num_image_tokens = _grid(image_size, len(widths), stem) ** 2
+        self.num_image_tokens = math.prod(self.grids(height, width)[0])
         self.pos_embed = nn.Parameter(torch.zeros(1, self.num_image_tokens, dim))
         self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, fused, qkv_bias) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -123,12 +127,13 @@ class CompactTransformer(nn.Module):
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """The one grid, (rows, columns), that the tokens of a picture of this size form."""
-        return [tuple(_grid(side, self.tokenizer.halvings, self.tokenizer.stem) for side in (height, width))]
+        halvings, stem = self.tokenizer.halvings, self.tokenizer.stem
+        return [(_cells(height, halvings, stem), _cells(width, halvings, stem))]
 
     def forward_features(self, images: Tensor) -> Tensor:
         """All tokens after the last block and the final norm, (batch, tokens, dim)."""
         require_images("CompactTransformer", images, self.in_channels, self.image_size)
-        tokens = self.tokenizer(images) + self.pos_embed
+        tokens = self.tokenizer(images)[0] + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens)
         return self.norm(tokens)
@@ -137,28 +142,24 @@ class CompactTransformer(nn.Module):
         return self.head(self.pool(self.forward_features(images)))
 
 
-def _convolution(narrow: int, wide: int, batch_norm: bool, kernel: int = 3, stride: int = 1, pool: bool = False
-                 ) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv2d(narrow, wide, kernel, stride, padding=1, bias=False)]
-    if pool:
-        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
-    if batch_norm:
-        layers.append(nn.BatchNorm2d(wide))
-    return nn.Sequential(*layers, nn.ReLU(inplace=True))
+def _step(narrow: int, wide: int, batch_norm: bool, **how: Any) -> nn.Sequential:
+    return nn.Sequential(*convolution(narrow, wide, batch_norm=batch_norm, **how))
 
 
-def _grid(image_size: int, halvings: int, stem: int) -> int:
+def _cells(side: int, halvings: int, stem: int) -> int:
     """Rows, or columns, of tokens: the stem rounds down where it halves, pooling rounds up."""
-    size = image_size // 2 if stem else image_size
+    size = side // 2 if stem else side
     for _ in range(halvings):
         size = (size + 1) // 2
     return size
 
 
-def _require_sizes(image_size: int, in_channels: int, widths: Sequence[int], stem: int, depth: int, num_heads: int
-                   ) -> None:
+def _require_sizes(image_size: int | tuple[int, int], in_channels: int, widths: Sequence[int], stem: int, depth: int,
+                   num_heads: int) -> tuple[int, int]:
+    """Height and width of the pictures."""
     caller = "CompactTransformer"
-    require_range(caller, "image_size", image_size, 4)
+    sizes = require_size(caller, "image_size", image_size)
+    require_range(caller, "image_size", min(sizes), 4)
     if not widths:
         raise LabError(f"{caller}: widths={widths!r} is empty; give the width of each convolution, as in (64, 128)")
     for width in widths:
@@ -168,3 +169,4 @@ def _require_sizes(image_size: int, in_channels: int, widths: Sequence[int], ste
     require_range(caller, "stem", stem, 0, 32 * in_channels)   # filters and negatives of 16 pixels
     if stem:
         require_multiple(caller, "stem", stem, 2, "filters and their negatives")
+    return sizes

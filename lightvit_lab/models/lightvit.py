@@ -11,7 +11,7 @@ stage and one at its end replace cutting and mending the map in every block.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -19,68 +19,14 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import LabError, number, plain_numbers, require_choice, require_images, require_multiple, require_range
+from ..components import (Grid, Mlp, PreNormBlock, Windows, attend, attention_weights, convolution,
+                          initialise_linear, join_heads, relative_position_index, sort_into_windows,
+                          split_heads, to_map, to_tokens)
+from ..errors import (LabError, both_sides, number, plain_numbers, require_choice, require_images, require_multiple,
+                      require_range, require_size)
 from ..runtime.full_precision import full_precision
-from .vision_transformer import initialise_linear
 
-Grid = tuple[int, int]   # rows and columns of image tokens
 FEW_KEYS = 32
-
-
-class Windows(NamedTuple):
-    """How the image tokens of a stage are sorted into `count` windows of `area` places each.
-
-    A map that is no multiple of the window leaves places empty, at the right and at the bottom. They exist only while
-    windows attend, and nothing looks at them.
-    """
-
-    order: Tensor     # (T + N,) from reading order to window order; the global tokens stay in front
-    inverse: Tensor   # (T + N,) and back
-    slots: Tensor     # (N,) the place of each image token among count * area
-    count: int
-    area: int
-    padded: bool      # whether some places are empty; no property, which torch 2.5 cannot compile here
-
-    def cut(self, tokens: Tensor) -> Tensor:
-        """Image tokens in window order (B, N, C) -> (B * count, area, C), empty places filled with zeros."""
-        if self.padded:
-            places = tokens.new_zeros(tokens.shape[0], self.count * self.area, tokens.shape[-1])
-            tokens = places.index_copy(1, self.slots, tokens)
-        return tokens.reshape(-1, self.area, tokens.shape[-1])
-
-    def join(self, windows: Tensor) -> Tensor:
-        """The reverse of `cut`: (B * count, area, C) -> (B, N, C)."""
-        tokens = windows.reshape(-1, self.count * self.area, windows.shape[-1])
-        return tokens.index_select(1, self.slots) if self.padded else tokens
-
-    def mask(self, bias: Tensor) -> Tensor:
-        """-inf for empty places, 0 for tokens, in the type of `bias`: (count, 1, 1, area), to be added to scores."""
-        places = bias.new_full((self.count * self.area,), -torch.inf)
-        return places.index_fill(0, self.slots, 0.0).view(self.count, 1, 1, self.area)
-
-
-def sort_into_windows(grid: Grid, size: int, num_tokens: int = 0, device: torch.device | str | None = None) -> Windows:
-    """Windows of `size` x `size` tokens on a map of `grid`, row by row; `num_tokens` global tokens stand in front."""
-    (height, width), across = grid, -(-grid[1] // size)
-    row, column = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
-    window = row // size * across + column // size
-    slots, order = ((window * size + row % size) * size + column % size).flatten().sort()
-    order = torch.cat([torch.arange(num_tokens, device=device), num_tokens + order])
-    count = -(-height // size) * across
-    return Windows(order, order.argsort(), slots, count, size * size, height * width < count * size * size)
-
-
-def relative_position_index(size: int) -> Tensor:
-    """For each pair of places in a window, the row of the bias table that belongs to their offset; (size ** 4,)."""
-    row, column = (place.flatten() for place in torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij"))
-    down, right = row[:, None] - row, column[:, None] - column
-    return ((down + size - 1) * (2 * size - 1) + right + size - 1).flatten()
-
-
-def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(query key^T / sqrt(d) + bias), (..., queries, keys), in float32; rows sum to 1."""
-    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    return (scores if bias is None else scores + bias).softmax(dim=-1, dtype=torch.float32)
 
 
 @plain_numbers
@@ -90,12 +36,13 @@ class LightViTAttention(nn.Module):
     (B, T + N, dim) in window order -> the same. `fused` chooses torch's fused attention; `weights` is for looking.
     """
 
-    def __init__(self, dim: int, num_heads: int, num_tokens: int, window_size: int = 7, fused: bool = True):
+    def __init__(self, dim: int, num_heads: int, num_tokens: int, window_size: int | tuple[int, int] = 7,
+                 fused: bool = True):
         super().__init__()
         self.num_heads, self.num_tokens, self.window_size, self.fused = num_heads, num_tokens, window_size, fused
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
+        rows, columns = both_sides(window_size)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * rows - 1) * (2 * columns - 1), num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window_size))
-        self.register_buffer("fixed_bias", None, persistent=False)   # what is looked up, once it no longer changes
         self.qkv = nn.Linear(dim, 3 * dim)
         self.kv_global = nn.Linear(dim, 2 * dim) if num_tokens else None
         self.proj = nn.Linear(dim, dim)
@@ -104,10 +51,6 @@ class LightViTAttention(nn.Module):
         """The learned table, which no optimizer shall treat as a matrix."""
         return {"relative_position_bias_table"}
 
-    def split_heads(self, tokens: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """(B, N, parts * dim) -> `parts` tensors (B, heads, N, dim / heads)."""
-        return tokens.unflatten(-1, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-
     def look_up_bias(self, area: int) -> Tensor:
         """The position table's entry for each pair of places, (1, heads, area, area)."""
         bias = self.relative_position_bias_table.T.index_select(1, self.relative_position_index)
@@ -115,7 +58,7 @@ class LightViTAttention(nn.Module):
 
     def position_bias(self, windows: Windows, batch: int) -> Tensor:
         """What is added to the scores in windows, (1 or B * count, heads, area, area); -inf where a key is missing."""
-        bias = self.look_up_bias(windows.area) if self.fixed_bias is None else self.fixed_bias
+        bias = self.look_up_bias(windows.area)
         return (bias + windows.mask(bias)).repeat(batch, 1, 1, 1) if windows.padded else bias
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -123,21 +66,18 @@ class LightViTAttention(nn.Module):
 
         For a handful of keys, as in the broadcast, the fused attention of a CPU is the slower one.
         """
-        if self.fused and (query.is_cuda or key.shape[2] > FEW_KEYS):
-            mixed = F.scaled_dot_product_attention(query, key, value, bias)
-        else:
-            mixed = attention_weights(query, key, bias).to(value) @ value
-        return mixed.transpose(1, 2).flatten(2)  # (B, queries, D)
+        fused = self.fused and (query.is_cuda or key.shape[2] > FEW_KEYS)
+        return join_heads(attend(query, key, value, bias, fused=fused))  # (B, queries, D)
 
     def forward(self, tokens: Tensor, windows: Windows) -> Tensor:
         qkv, count = self.qkv(tokens), self.num_tokens
         bias = self.position_bias(windows, tokens.shape[0])
-        local = windows.join(self.attend(*self.split_heads(windows.cut(qkv[:, count:]), 3), bias))
+        local = windows.join(self.attend(*split_heads(windows.cut(qkv[:, count:]), 3, self.num_heads), bias))
         if not count:
             return self.proj(local)
-        query, key, value = self.split_heads(qkv, 3)
+        query, key, value = split_heads(qkv, 3, self.num_heads)
         aggregated = self.attend(query[:, :, :count], key[:, :, count:], value[:, :, count:])
-        broadcast = self.attend(query[:, :, count:], *self.split_heads(self.kv_global(aggregated), 2))
+        broadcast = self.attend(query[:, :, count:], *split_heads(self.kv_global(aggregated), 2, self.num_heads))
         return self.proj(torch.cat([aggregated, local + broadcast], dim=1))
 
     @full_precision
@@ -146,14 +86,15 @@ class LightViTAttention(nn.Module):
         "aggregation" (B, heads, T, N) and "broadcast" (B, heads, N, T), with the image tokens in reading order.
         """
         qkv, count, batch = self.qkv(tokens), self.num_tokens, tokens.shape[0]
-        in_windows = self.split_heads(windows.cut(qkv[:, count:]), 3)
+        in_windows = split_heads(windows.cut(qkv[:, count:]), 3, self.num_heads)
         local = attention_weights(*in_windows[:2], self.position_bias(windows, batch))
         if not count:
             return {"window": local.unflatten(0, (batch, windows.count))}
-        query, key, value = self.split_heads(qkv, 3)
+        query, key, value = split_heads(qkv, 3, self.num_heads)
         aggregation = attention_weights(query[:, :, :count], key[:, :, count:])
-        aggregated = (aggregation.to(value) @ value[:, :, count:]).transpose(1, 2).flatten(2)
-        broadcast = attention_weights(query[:, :, count:], self.split_heads(self.kv_global(aggregated), 2)[0])
+        aggregated = join_heads(aggregation.to(value) @ value[:, :, count:])
+        handed_on, _ = split_heads(self.kv_global(aggregated), 2, self.num_heads)
+        broadcast = attention_weights(query[:, :, count:], handed_on)
         reading = windows.inverse[count:] - count
         return {"window": local.unflatten(0, (batch, windows.count)),
                 "aggregation": aggregation[..., reading], "broadcast": broadcast[:, :, reading]}
@@ -189,35 +130,24 @@ class BiAttn(nn.Module):
         return tokens * channel * spatial
 
 
-class BiAttnMlp(nn.Module):
-    """Two linear layers with a GELU between, on every token alone; then the two gates, which see all tokens."""
+class BiAttnMlp(Mlp):
+    """The MLP, on every token alone; then the two gates, which see all tokens."""
 
     def __init__(self, dim: int, hidden_dim: int, gates: bool = True):
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        super().__init__(dim, hidden_dim)
         self.attn = BiAttn(dim) if gates else nn.Identity()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.attn(self.fc2(self.act(self.fc1(tokens))))
+        return self.attn(super().forward(tokens))
 
 
-class Block(nn.Module):
-    """Attention, then the MLP with gates; each sees normalised tokens and adds to what came in."""
+class Block(PreNormBlock):
+    """Attention, then the MLP with gates; tokens and `Windows` -> tokens."""
 
-    def __init__(self, dim: int, num_heads: int, num_tokens: int, window_size: int = 7, mlp_ratio: float = 4.0,
-                 drop_path: float = 0.0, fused: bool = True, gates: bool = True):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = LightViTAttention(dim, num_heads, num_tokens, window_size, fused)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = BiAttnMlp(dim, int(dim * mlp_ratio), gates)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, tokens: Tensor, windows: Windows) -> Tensor:
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), windows))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+    def __init__(self, dim: int, num_heads: int, num_tokens: int, window_size: int | tuple[int, int] = 7,
+                 mlp_ratio: float = 4.0, drop_path: float = 0.0, fused: bool = True, gates: bool = True):
+        attention = LightViTAttention(dim, num_heads, num_tokens, window_size, fused)
+        super().__init__(dim, attention, BiAttnMlp(dim, int(dim * mlp_ratio), gates), DropPath(drop_path))
 
 
 class ConvStem(nn.Module):
@@ -229,19 +159,16 @@ class ConvStem(nn.Module):
     def __init__(self, dim: int, patch_size: int = 8, in_channels: int = 3):
         super().__init__()
         half, later = dim // 2, [2 if patch_size >= size else 1 for size in (4, 8)]
-        self.stem = nn.Sequential(
-            *_convolution(in_channels, half, stride=2), *_convolution(half, half, groups=half),
-            *_convolution(half, half, groups=half), *_convolution(half, half, stride=later[0], groups=half))
+        steps = [(in_channels, 2, 1), (half, 1, half), (half, 1, half), (half, later[0], half)]
+        layers = [convolution(narrow, half, stride=stride, groups=groups, activation=nn.GELU)
+                  for narrow, stride, groups in steps]
+        self.stem = nn.Sequential(*chain(*layers))
         self.proj = nn.Conv2d(half, dim, 3, later[1], padding=1)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Grid]:
-        maps = self.proj(self.stem(images))
-        return self.norm(maps.flatten(2).transpose(1, 2)), (maps.shape[2], maps.shape[3])
-
-
-def _convolution(narrow: int, wide: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(narrow, wide, 3, stride, padding=1, groups=groups, bias=False), nn.BatchNorm2d(wide), nn.GELU()]
+        tokens, grid = to_tokens(self.proj(self.stem(images)))
+        return self.norm(tokens), grid
 
 
 class ResidualMergePatch(nn.Module):
@@ -282,7 +209,7 @@ def _even(maps: Tensor) -> Tensor:
 class Stage(nn.ModuleList):
     """A merging, but in the first stage, and blocks: tokens in reading order and their grid -> the same."""
 
-    def __init__(self, layers: Sequence[nn.Module], num_tokens: int, window_size: int):
+    def __init__(self, layers: Sequence[nn.Module], num_tokens: int, window_size: int | tuple[int, int]):
         super().__init__(layers)
         self.num_tokens, self.window_size = num_tokens, window_size
         self.grad_checkpointing = False
@@ -313,9 +240,10 @@ class LightViT(nn.Module):
 
     def __init__(self, patch_size: int = 8, embed_dims: Sequence[int] = (64, 128, 256),
                  num_layers: Sequence[int] = (2, 6, 6), num_heads: Sequence[int] = (2, 4, 8),
-                 mlp_ratios: Sequence[float] = (8, 4, 4), num_tokens: int = 8, window_size: int = 7,
-                 neck_dim: int = 1280, in_channels: int = 3, num_classes: int = 1000, drop_path_rate: float = 0.0,
-                 fused: bool = True, gates: bool = True, pooling: str = "max"):
+                 mlp_ratios: Sequence[float] = (8, 4, 4), num_tokens: int = 8,
+                 window_size: int | tuple[int, int] = 7, neck_dim: int = 1280, in_channels: int = 3,
+                 num_classes: int = 1000, drop_path_rate: float = 0.0, fused: bool = True, gates: bool = True,
+                 pooling: str = "max"):
         super().__init__()
         require_choice("LightViT", "pooling", pooling, ["max", "mean"])
         _require_sizes(patch_size, embed_dims, num_layers, num_heads, mlp_ratios, num_tokens, window_size)
@@ -398,7 +326,7 @@ class LightViT(nn.Module):
         for stage in taken:
             tokens, grid = outputs[stage]
             tokens = self.norm(tokens) if norm and stage == len(self.stages) - 1 else tokens
-            maps.append(tokens[:, self.num_tokens :].transpose(1, 2).unflatten(2, grid))
+            maps.append(to_map(tokens[:, self.num_tokens :], grid))
         return maps if intermediates_only else (self.norm(outputs[-1][0]), maps)
 
     def prune_intermediate_layers(self, indices: int | Sequence[int] = 1, prune_norm: bool = False,
@@ -445,7 +373,7 @@ class LightViT(nn.Module):
 
 
 def _require_sizes(patch_size: int, embed_dims: Sequence[int], num_layers: Sequence[int], num_heads: Sequence[int],
-                   mlp_ratios: Sequence[float], num_tokens: int, window_size: int) -> None:
+                   mlp_ratios: Sequence[float], num_tokens: int, window_size: int | tuple[int, int]) -> None:
     caller = "LightViT"
     require_choice(caller, "patch_size", patch_size, [2, 4, 8])
     for name, values in {"num_layers": num_layers, "num_heads": num_heads, "mlp_ratios": mlp_ratios}.items():
@@ -457,4 +385,4 @@ def _require_sizes(patch_size: int, embed_dims: Sequence[int], num_layers: Seque
         require_multiple(caller, "embed_dims", dim, 4, "the gates work on a quarter of it")
         require_range(caller, "num_layers", depth, 1)
     require_range(caller, "num_tokens", num_tokens, 0)
-    require_range(caller, "window_size", window_size, 1)
+    require_size(caller, "window_size", window_size)

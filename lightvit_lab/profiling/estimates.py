@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import plain_numbers, require_multiple, require_range
+from ..errors import plain_numbers, require_range, require_size
 
 
 class Estimate(NamedTuple):
@@ -22,17 +22,19 @@ class Estimate(NamedTuple):
 
 
 @plain_numbers
-def estimate_vit(image_size: int = 224, patch_size: int = 16, dim: int = 192, depth: int = 12,
+def estimate_vit(image_size: int | tuple[int, int] = 224, patch_size: int = 16, dim: int = 192, depth: int = 12,
                  num_classes: int = 1000) -> Estimate:
     """Tokens, parameters and MACs of a ViT: colour pictures, plain patches, a class token, an MLP four times as wide.
 
-    Exact: `count` finds the same numbers in the built model. The number of heads does not enter. Raises LabError unless
-    all sizes are positive and patches fill the picture.
+    `image_size` is one number for both sides, or (height, width). Exact: `count` finds the same numbers in the built
+    model. The number of heads does not enter. Raises LabError unless all sizes are positive and patches fill the
+    picture.
     """
     for name, value in (("patch_size", patch_size), ("dim", dim), ("depth", depth), ("num_classes", num_classes)):
         require_range("estimate_vit", name, value, 1)
-    require_multiple("estimate_vit", "image_size", image_size, patch_size, f"patches are {patch_size} x {patch_size}")
-    patches = (image_size // patch_size) ** 2
+    height, width = require_size("estimate_vit", "image_size", image_size, patch_size,
+                                 f"patches are {patch_size} x {patch_size}")
+    patches = (height // patch_size) * (width // patch_size)
     tokens, pixels = patches + 1, 3 * patch_size**2
     attention = depth * 2 * tokens**2 * dim
     macs = patches * pixels * dim + depth * 12 * tokens * dim**2 + attention + dim * num_classes

@@ -1,10 +1,9 @@
-"""What a call takes beside time: memory, energy; and the attention kernels that torch may choose from."""
+"""What a call takes beside time: memory; and the attention kernels that torch may choose from."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime import device
-from ..runtime.running import synchronize
 from .counting import bytes_by_dtype
 
 MIB = 2**20
@@ -53,40 +51,6 @@ def _added_to_resident_set(call: Callable[[], object]) -> int | None:
 def _status(field: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) * 1024
-
-
-def joules_per_image(model: nn.Module, batch: Tensor, seconds: float = 2.0) -> float | None:
-    """Energy of the whole GPU for one image, over at least `seconds` (NVML's counter moves in steps of 0.1 s).
-
-    None without a GPU or without NVML's Python package (`pip install nvidia-ml-py`).
-    """
-    meter = _nvml_meter()
-    return None if meter is None else _joules(lambda: model(batch), meter, seconds) / len(batch)
-
-
-def _joules(call: Callable[[], object], meter: Callable[[], float], seconds: float) -> float:
-    """Joules of one call: the meter's difference over as many calls as `seconds` take."""
-    calls, before, start = 0, meter(), time.perf_counter()
-    while time.perf_counter() - start < seconds or calls == 0:
-        call()
-        calls += 1
-        synchronize()
-    return (meter() - before) / calls
-
-
-def _nvml_meter() -> Callable[[], float] | None:
-    """Joules that the GPU in use has taken since its driver was loaded."""
-    if device().type != "cuda":
-        return None
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:      # noqa: BLE001  not installed, no driver, or a GPU without the counter: there is no meter
-        return None
-    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
 
 
 def attention_backend() -> str:

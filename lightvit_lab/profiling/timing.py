@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..errors import LabError, plain_numbers, require_range
 from ..runtime import device, device_name, versions
 from ..runtime.running import as_input, on_device, synchronize
-from .resources import attention_backend, joules_per_image, peak_memory_mib
+from .resources import attention_backend, peak_memory_mib
 
 WARM_UP = 3              # rounds that are not counted
 LEAST_ROUNDS = 6         # fewer give no interval of 95 %: the two extremes of 5 miss the median in 6 of 100 cases
@@ -32,8 +32,8 @@ NOISY = 1.5              # upper end of a ratio's interval over its lower end, f
 class Timing:
     """One candidate: median (p50) of one call in milliseconds with its 95 % interval, p90, images/s, memory.
 
-    `peak_memory_mib`: its weights and what a call adds at most, None where the system does not tell; `energy_j` per
-    image where NVML does and it was asked for. `seconds` are all calls, in the order of the rounds.
+    `peak_memory_mib`: its weights and what a call adds at most, None where the system does not tell.
+    `seconds` are all calls, in the order of the rounds.
     """
 
     latency_ms: float
@@ -43,7 +43,6 @@ class Timing:
     peak_memory_mib: float | None
     rounds: int
     machine: str
-    energy_j: float | None = None
     seconds: tuple[float, ...] = field(default=(), repr=False)
 
 
@@ -100,7 +99,7 @@ class Timings(dict[str, Timing]):
 
 @plain_numbers
 def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tensor], budget_s: float = 5.0,
-            max_rounds: int = 500, threads: int | None = None, energy: bool = False,
+            max_rounds: int = 500, threads: int | None = None,
             watch: Callable[[float], None] | None = None) -> Timings:
     """Time each model's forward on `inputs` (one batch for all, or one per label), in rounds that take turns.
 
@@ -119,8 +118,7 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
             _try(label, model, batch)
         with _threads(threads, *next(iter(calls.values()))) as tried:
             seconds, stopped = _rounds(calls, budget_s, max_rounds, watch)
-            timings = {label: summary(seconds[label], len(batch), peak_memory_mib=peak_memory_mib(model, batch),
-                                      energy_j=joules_per_image(model, batch) if energy else None)
+            timings = {label: summary(seconds[label], len(batch), peak_memory_mib=peak_memory_mib(model, batch))
                        for label, (model, batch) in calls.items()}
             return Timings(timings, stopped, _conditions(calls, tried))
 

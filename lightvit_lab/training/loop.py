@@ -72,7 +72,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     (None: as often as costs under 2 %), and the same call takes it up where it stopped. Where losses and scores are
     read anyway, `watch(history, steps)` may look at them, as `widgets.training_curves` does. Under `accelerate launch`
     each process takes an equal slice of every batch. Raises LabError, before the first step, on what makes no run, and
-    on a loss that is not finite.
+    on a loss, or weights after the last step, that are not finite.
     """
     team, model = Team(), unwrapped(model)
     require_length(epochs, steps, batch_size, len(data), team.count)
@@ -179,20 +179,30 @@ class _Run:
         self.unread = []
         for loss, right, *terms in values.tolist():
             if not math.isfinite(loss):
-                self._refuse(loss, len(self.history.loss))
+                self._refuse(f"the loss is {loss} at", len(self.history.loss))
             self.history.loss.append(loss)
             for name, term in zip(self.names, terms):
                 self.history.terms.setdefault(name, []).append(term)
             self.right = right if math.isnan(self.right) else 0.95 * self.right + 0.05 * right   # running accuracy
+        if self.done == self.settings.steps:      # no later loss tells what the last step did
+            self._require_finite_weights()
         self.history.images_seen += len(values) * self.settings.batch_size
         right_too = "" if math.isnan(self.right) else f", right {self.right:.0%}"
         each = " = " + " + ".join(f"{name} {term:.3f}" for name, term in zip(self.names, terms)) if terms else ""
         bar.set_postfix_str(f"loss {loss:.3f}{each}{right_too}", refresh=False)
         bar.update(len(values) * self.settings.batch_size)
 
-    def _refuse(self, loss: float, step: int) -> None:
+    def _require_finite_weights(self) -> None:
+        for name, value in self.model.named_parameters():
+            if value.requires_grad and not value.isfinite().all():
+                self._refuse(f"{name} has numbers that are not finite after", self.done - 1)
+        for name, value in self.model.named_buffers():      # a mask may hold infinity
+            if value.isnan().any():
+                self._refuse(f"{name} has numbers that are none after", self.done - 1)
+
+    def _refuse(self, what: str, step: int) -> None:
         rate = self._rate(step)
-        raise LabError(f"fit: the loss is {loss} at step {step + 1}, where the learning rate was {rate:g}; the run "
+        raise LabError(f"fit: {what} step {step + 1}, where the learning rate was {rate:g}; the run "
                        f"diverged. Try lr={self.settings.lr / 4:g}, a longer warmup, or a smaller clip")
 
     def _bar(self, progress: bool) -> tqdm:

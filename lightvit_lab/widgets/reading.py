@@ -84,9 +84,9 @@ class Album:
 
     def add(self, name: str, content: bytes) -> int:
         """Add the picture in a file's bytes, cut and resized as the others are; gives its number. Raises LabError."""
-        size = self.images.shape[-1]
+        height, width = self.images.shape[-2:]
         try:
-            pixels = decode([(name, content)], 1, size)
+            pixels = decode([(name, content)], 1, (height, width))
         except LabError as error:
             raise LabError(f"{name} cannot be read as a picture ({error.__cause__}); choose a whole PNG, JPEG or WebP "
                            "file") from error

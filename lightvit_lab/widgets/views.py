@@ -66,11 +66,11 @@ class AttentionViews(ipywidgets.VBox):
     def _views(self, picture: int) -> dict[str, Callable[[], go.Figure]]:
         """Name -> what draws it, for one picture."""
         maps, image = self._recorded(picture), self.album.images[picture]
+        inputs = self.album.inputs(slice(picture, picture + 1))
         if isinstance(maps[0], dict):
             return {f"global tokens, block {block}": partial(drawn.global_tokens, image[None], part["aggregation"],
-                                                             part["broadcast"])
+                                                             part["broadcast"], self._grid(inputs, part["aggregation"]))
                     for block, part in enumerate(maps) if "aggregation" in part}
-        inputs = self.album.inputs(slice(picture, picture + 1))
         prefix, *grid = timm_parts.layout(self.album.model, inputs, maps[0].shape[-1])
         place: dict[str, Any] = dict(prefix=prefix, grid=tuple(grid))
         heads = [self._read(part[0], prefix) for part in maps]
@@ -78,6 +78,11 @@ class AttentionViews(ipywidgets.VBox):
         return {"all heads": lambda: drawn.head_gallery(image, heads, **place),
                 "rollout by depth": lambda: drawn.rollout_by_depth(image, list(map(flows, _depths(maps))), **place),
                 "attention distance": lambda: drawn.attention_distance(attention_distance(maps, **place))}
+
+    def _grid(self, inputs: Tensor, aggregation: Tensor) -> tuple[int, int]:
+        """(rows, columns) of the patches that global tokens (..., T, N) look at."""
+        prefix = timm_parts.num_prefix_tokens(self.album.model)
+        return tuple(timm_parts.layout(self.album.model, inputs, prefix + aggregation.shape[-1])[1:])
 
     def _read(self, part: Tensor, prefix: int) -> Tensor:
         """Maps (..., N, N) whose first row, which is drawn, is what the head reads; without tokens in front the mean

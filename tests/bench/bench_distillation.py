@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from lightvit_lab import data, models, training
-from lightvit_lab.checkpoint.zoo import RECIPES
 from lightvit_lab.distillation import Seen, distill, store_logits
 from lightvit_lab.distillation.response_distillation import Labels, SoftTargets
 from lightvit_lab.experiments import results
+from lightvit_lab.experiments.zoo import RECIPES
 from lightvit_lab.runtime import device, device_name
 from lightvit_lab.training.loop import _Run
 from lightvit_lab.training.probing import applied

@@ -12,10 +12,10 @@ from collections import defaultdict
 
 import torch
 import torch.nn.functional as F
+from lightvit_for_inference import for_inference
 from torch import Tensor, nn
 
 from lightvit_lab import models, profiling
-from lightvit_lab.models.inference import for_inference
 from lightvit_lab.models.lightvit import BiAttn, BiAttnMlp, LightViT, LightViTAttention, ResidualMergePatch
 from lightvit_lab.runtime import device
 

@@ -128,7 +128,7 @@ def test_nbgrader_makes_the_assignment_and_grades_it_from_end_to_end(tmp_path):
     classroom.save(tmp_path / "source" / "page" / "page.ipynb", source)
     classroom.save(tmp_path / "nbgrader_config.py", nbgrader_course.CONFIG)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                   "PYTHONPATH": f"{notebooks.ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+                   "PYTHONPATH": f"{notebooks.ROOT}:{os.environ['PYTHONPATH']}"}
 
     def nbgrader(*arguments):
         done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=tmp_path, env=environment,

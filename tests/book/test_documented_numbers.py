@@ -13,8 +13,9 @@ BOOK = Path(__file__).resolve().parents[2] / "book"
 
 def size_of_the_cnn() -> int:
     """The parameters of the CNN that was trained on the shapes."""
-    name, arguments, _ = TRAINED["CNN"]
-    return sum(value.numel() for value in models.create_model(name, **arguments).parameters())
+    cnn = TRAINED["CNN"]
+    model = models.create_model(cnn["model"], **cnn["arguments"])
+    return sum(value.numel() for value in model.parameters())
 
 
 def table_after(path: Path, heading: str) -> list[list[str]]:

@@ -10,9 +10,9 @@ import lessons
 import notebooks
 import pytest
 
-from lightvit_lab.cli.classroom.grading import ANSWERS, STATUSES
-from lightvit_lab.cli.classroom.hidden import DRAWS
-from lightvit_lab.cli.classroom.session import CALL_SECONDS, Limits
+from lightvit_grader.grading import ANSWERS, STATUSES
+from lightvit_grader.hidden import DRAWS
+from lightvit_grader.session import CALL_SECONDS, Limits
 from lightvit_lab.cli import _parser
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import all_exercises

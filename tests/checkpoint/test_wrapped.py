@@ -14,11 +14,18 @@ from lightvit_lab.compression.sparsity import prune_weights
 from lightvit_lab.distillation import distill
 from lightvit_lab.distillation.response_distillation import SoftTargets
 from lightvit_lab.distillation.stored_logits import StoredLogits, store_logits
+from lightvit_lab.distillation.seeing import see
+from lightvit_lab.dynamic.dynamicvit import fine_tune
 from lightvit_lab.dynamic.early_exit import add_exits
+from lightvit_lab.dynamic.exit_calibration import calibrate_confidence, every_logit, trade_off
+from lightvit_lab.dynamic.exit_report import exit_macs, exit_report
+from lightvit_lab.dynamic.exit_rules import Confidence
+from lightvit_lab.dynamic.exit_training import train_exits
+from lightvit_lab.dynamic.token_halting import add_halting, train_halting
 from lightvit_lab.dynamic.token_merging import merge_tokens
 from lightvit_lab.dynamic.token_pruning import prune_tokens
 from lightvit_lab.errors import LabError
-from lightvit_lab.models.inference import for_inference
+from lightvit_lab.experiments import adaptive_depth
 
 P = data.load("shapes", "train", count=32)
 INPUTS, _ = P.batch(torch.arange(4))
@@ -26,7 +33,18 @@ QUICK = {"steps": 2, "batch_size": 8, "progress": False, "threads": 1, "precisio
 WRAPPERS = {"compile": torch.compile, "DataParallel": nn.DataParallel,
             "compile of DataParallel": lambda model: torch.compile(nn.DataParallel(model)),
             "DataParallel of compile": lambda model: nn.DataParallel(torch.compile(model))}
+WRAPPERS |= {"DistributedDataParallel": nn.parallel.DistributedDataParallel,
+             "compile of DistributedDataParallel": lambda model: torch.compile(nn.parallel.DistributedDataParallel(model))}
 PREFIXES = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def group(tmp_path_factory):
+    """A group of this process alone, which DistributedDataParallel asks for."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path_factory.mktemp('group') / 'file'}",
+                                         rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
 
 
 def small():
@@ -84,13 +102,62 @@ def test_training_a_wrapper_trains_the_model_inside_and_its_checkpoint_is_the_sa
 @pytest.mark.parametrize("change", [
     lambda model: prune_mlp(model, 0.5), lambda model: factorize(model, rank=2), lambda model: prune_weights(model, 0.5),
     lambda model: merge_tokens(model, r=2), lambda model: add_exits(model, layers=[0]),
+    lambda model: prune_embedding(model, 0.5), lambda model: prune_heads(model, 0.5),
     lambda model: prune_tokens(model, 0.5, layers=[1]), lambda model: movement_prune(model, P, 0.5, 10, **{
         key: value for key, value in QUICK.items() if key != "steps"}),
 ])
 @pytest.mark.parametrize("wrap", WRAPPERS)
 def test_transforms_refuse_a_wrapper_in_a_sentence(change, wrap):
-    with pytest.raises(LabError, match="(is compiled|is wrapped in DataParallel).*; give the model"):
+    with pytest.raises(LabError, match="(is compiled|is wrapped in (DataParallel|DistributedDataParallel)).*; give the model"):
         change(WRAPPERS[wrap](small()))
+
+
+def exits():
+    torch.manual_seed(0)
+    return add_exits(small(), layers=[0], rule=Confidence(0.11)).eval()
+
+
+def halting():
+    torch.manual_seed(0)
+    return add_halting(small()).eval()
+
+
+READING = {     # name -> (the model, what is read of it)
+    "see": (small, lambda model: see(model, INPUTS, features=[0], attention=[1]).features[0]),
+    "every_logit": (exits, lambda model: every_logit(model, P)),
+    "trade_off": (exits, lambda model: torch.tensor([point.mean_macs for point in trade_off(model, P)])),
+    "exit_report": (exits, lambda model: exit_report(model, P).confidence),
+    "exit_macs": (exits, lambda model: torch.tensor(exit_macs(model, (3, 32, 32)))),
+    "tokens_kept": (halting, lambda model: adaptive_depth.tokens_kept(model, P)),
+    "block_macs": (small, lambda model: torch.tensor(adaptive_depth.block_macs(model, 10))),
+}
+
+
+@pytest.mark.parametrize("name", READING)
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_what_is_read_of_a_wrapped_model_is_what_is_read_of_the_model_inside(wrap, name):
+    make, read = READING[name]
+    assert torch.equal(read(WRAPPERS[wrap](make())), read(make()))
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_exits_and_halting_are_trained_inside_a_wrapper_and_calibrating_copies_refuses_it(wrap):
+    for make, train in ((exits, train_exits), (halting, train_halting)):
+        model, plain = make(), make()
+        assert train(WRAPPERS[wrap](model), P, **QUICK).loss == train(plain, P, **QUICK).loss
+        assert all(torch.equal(value, plain.state_dict()[name]) for name, value in model.state_dict().items())
+    with pytest.raises(LabError, match="calibrate_confidence: this model is (compiled|wrapped)"):
+        calibrate_confidence(WRAPPERS[wrap](exits()), P)
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_the_teacher_of_fine_tune_may_be_wrapped(wrap):
+    found = []
+    for around in (WRAPPERS[wrap], lambda model: model):
+        torch.manual_seed(0)
+        student = prune_tokens(small(), 0.5, layers=[1], method="dynamicvit")
+        found.append(fine_tune(student, around(small()), P, **QUICK).loss)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "lab_cnn", "lab_cct", "lab_lightvit", "convnext_atto", "levit_128s",
@@ -143,11 +210,7 @@ def test_what_is_shared_is_shared_again_when_it_is_loaded(parts, tmp_path):
     assert checkpoint.load(tmp_path / "again.safetensors").recipe == loaded.recipe
 
 
-def test_for_inference_refuses_them_too_and_merging_keeps_the_sharing():
-    lightvit = models.create_model("lab_lightvit")
-    lightvit.stages[0][0].attn.proj.weight = lightvit.stages[0][1].attn.proj.weight
-    with pytest.raises(LabError, match="for_inference: .* is the same weight"):
-        for_inference(lightvit)
+def test_merging_keeps_the_sharing():
     model = tied()
     merged = merge_tokens(model, r=2)
     assert len(list(merged.parameters())) == len(list(model.parameters()))

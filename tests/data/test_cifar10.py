@@ -2,8 +2,11 @@ import hashlib
 import io
 import os
 import pickle
+import struct
 import tarfile
 import time
+import tracemalloc
+import zipfile
 
 import numpy
 import pytest
@@ -165,6 +168,50 @@ def test_a_broken_picture_of_the_copy_is_named(copy):
     held["data"][held["offsets"][7] : held["offsets"][8]] = 0
     numpy.savez(file, **held)
     with pytest.raises(LabError, match="picture 7 in .*cifar10_test_jpeg.npz is no picture"):
+        data.load("cifar10", "test")
+
+
+def hostile(values, shape=None, kind="|u1", version=b"\1\0"):
+    """The bytes of an npy file whose header says what it likes."""
+    header = repr({"descr": kind, "fortran_order": False, "shape": shape or (len(values),)}).encode().ljust(117) + b"\n"
+    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + bytes(values)
+
+
+HOSTILE = {     # what is wrong -> (member of the file, its bytes)
+    "a bomb": ("data", hostile(bytes(2**22))),
+    "terabytes in a header": ("data", hostile(bytes(4), (2**42,))),
+    "another version": ("data", hostile(bytes(4), version=b"\2\0")),
+    "a pickle": ("data", hostile(pickle.dumps([1]), (1,), "|O")),
+    "a square": ("labels", hostile(bytes(4), (2, 2))),
+    "millions of pictures": ("labels", hostile(bytes(10**6))),
+    "offsets that run back": ("offsets", hostile(struct.pack("<21q", *range(20), 3), (21,), "<i8")),
+    "an offset too far": ("offsets", hostile(struct.pack("<21q", *range(20), 10**9), (21,), "<i8")),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_copy_is_refused_in_a_sentence_and_takes_no_memory(copy, what, monkeypatch):
+    file, (name, content) = copy / "cifar10_test_jpeg.npz", HOSTILE[what]
+    with zipfile.ZipFile(file) as archive:
+        held = {member: archive.read(member) for member in archive.namelist()} | {f"{name}.npy": content}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, bytes_of in held.items():
+            archive.writestr(member, bytes_of)
+    monkeypatch.setattr(cifar10, "LARGEST", 2**20)
+    tracemalloc.start()
+    with pytest.raises(LabError, match="cifar10_test_jpeg.npz cannot be read .*; put a whole copy there"):
+        data.load("cifar10", "test")
+    assert tracemalloc.get_traced_memory()[1] < 3 * 2**20, "the bomb unpacks to 4 MiB"
+    tracemalloc.stop()
+
+
+def test_a_batch_that_names_more_than_its_file_holds_is_refused(torchvisions):
+    class Endless:
+        def __reduce__(self):
+            return numpy.ndarray, ((2**13, 3072), numpy.dtype("u1"))
+
+    (torchvisions / "test_batch").write_bytes(pickle.dumps({"data": Endless(), "labels": [0] * 2**13}))
+    with pytest.raises(LabError, match="test_batch cannot be read .*25,165,824 bytes, more than"):
         data.load("cifar10", "test")
 
 

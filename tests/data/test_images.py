@@ -6,7 +6,7 @@ import zlib
 
 import numpy
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from lightvit_lab.data.images import decode
 from lightvit_lab.errors import LabError
@@ -85,6 +85,89 @@ def test_numbers_whose_white_is_not_told_are_refused_by_name(values):
         decoded(Image.fromarray(values), "TIFF")
 
 
+def tiff(bits, kind, data, channels=1, extra=None, signed=False):
+    """A TIFF file put together by hand: `kind` 0 and 1 are grey, 2 colour; `extra` 1 is alpha that colours were
+    multiplied by, 2 alpha that they were not."""
+    short = [(256, 32), (257, 32), (259, 1), (262, kind), (277, channels), (278, 32)]
+    short += [(338, extra)] * (extra is not None) + [(339, 2)] * signed
+    body, start = struct.pack(f"<{channels}H", *[bits] * channels), 8 + len(data)
+    depth = (258, 3, channels, start) if channels > 2 else (258, 3, channels, int.from_bytes(body, "little"))
+    tags = sorted([*((tag, 3, 1, value) for tag, value in short), depth, (273, 4, 1, 8), (279, 4, 1, len(data))])
+    head = b"II*\0" + struct.pack("<I", start + len(body)) + data + body
+    return head + struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+
+
+def test_signed_bytes_are_refused_since_nobody_tells_which_is_white():
+    content = tiff(8, 1, (numpy.rint(BYTES) - 128).astype(numpy.int8).tobytes(), signed=True)
+    with pytest.raises(LabError, match="its numbers are signed, and which of them is white is not told"):
+        decode([("it", content)], 1, 32)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("multiplied", [True, False])
+def test_colours_that_were_multiplied_by_alpha_and_those_that_were_not_lie_on_white(bits, multiplied):
+    share = numpy.where(numpy.arange(32) < 16, 1.0, 0.5)[None, :, None].repeat(32, 0)
+    colour = numpy.stack([RAMP, 1 - RAMP, RAMP * 0], 2)
+    values = numpy.concatenate([colour * share if multiplied else colour, share], 2) * (2**bits - 1)
+    content = tiff(bits, 2, numpy.rint(values).astype(f"<u{bits // 8}").tobytes(), 4, 1 if multiplied else 2)
+    expected = 255 * (colour * share + 1 - share).transpose(2, 0, 1)
+    assert abs(decode([("it", content)], 1, 32)[0].numpy() - expected).max() <= 2
+
+
+@pytest.mark.parametrize("white", [0, 1])
+def test_grey_of_four_bits_is_scaled_and_turned_as_its_file_says(white):
+    values = numpy.rint(RAMP * 15).astype(numpy.uint8)
+    found = decode([("it", tiff(4, white, (values[:, ::2] << 4 | values[:, 1::2]).tobytes()))], 1, 32)[0].numpy()
+    assert (found == (17 * values if white else 255 - 17 * values)).all()
+
+
+@pytest.mark.parametrize("kind, channels, content", [
+    ("P6", 3, lambda values: values.astype(">u2").tobytes()),
+    ("P3", 3, lambda values: b" ".join(b"%d" % value for value in values.ravel())),
+    ("P2", 1, lambda values: b" ".join(b"%d" % value for value in values.ravel())),
+])
+def test_maps_in_colour_and_in_text_are_scaled_by_their_own_white(kind, channels, content):
+    values = numpy.rint(numpy.stack([RAMP, 1 - RAMP, RAMP * 0], 2)[..., :channels] * 1023).astype(int)
+    file = f"{kind} 32 32 1023\n".encode() + content(values)
+    assert abs(decode([("it", file)], 1, 32)[0].numpy() - values.transpose(2, 0, 1) / 1023 * 255).max() <= 1
+
+
+@pytest.mark.parametrize("kind, channels", [(6, 4), (4, 2)])
+def test_a_png_of_sixteen_bits_with_alpha_lies_on_white(kind, channels):
+    clear = numpy.where(numpy.arange(32) < 16, 65535, 0)[None].repeat(32, 0)
+    values = numpy.stack([RAMP * 65535] * (channels - 1) + [clear], 2)
+    found = decode([("it", png(16, kind, [row.astype(">u2").tobytes() for row in values]))], 1, 32)[0].numpy()
+    assert abs(found - numpy.where(clear > 0, BYTES, 255)).max() <= 1
+
+
+def bars():
+    """Two colours above each other."""
+    values = numpy.zeros((32, 32, 3), numpy.uint8)
+    values[:16], values[16:] = (200, 60, 30), (30, 120, 220)
+    return values
+
+
+LAB = ImageCms.profileToProfile(Image.fromarray(bars()), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"),
+                                outputMode="LAB")
+
+
+@pytest.mark.parametrize("picture, kind", [
+    (Image.fromarray(bars()).convert("CMYK"), "TIFF"), (Image.fromarray(bars()).convert("CMYK"), "JPEG"),
+    (Image.fromarray(bars()).convert("YCbCr"), "TIFF"), (Image.fromarray(bars()).convert("YCbCr"), "JPEG"),
+    (LAB, "TIFF"), (Image.fromarray(bars()).convert("RGBX"), "TIFF"), (Image.fromarray(bars()), "BMP"),
+    (Image.fromarray(bars()), "GIF"), (Image.fromarray(bars()), "PPM"),
+], ids=str)
+def test_other_spaces_of_colour_keep_their_colours(picture, kind):
+    found = decoded(picture, kind, **({"quality": 100} if kind == "JPEG" else {}))
+    assert abs(found - bars().transpose(2, 0, 1))[:, [*range(12), *range(20, 32)]].max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
+def test_pictures_of_one_bit_are_black_and_white(kind):
+    values = numpy.arange(32)[None].repeat(32, 0) % 3 == 0
+    assert (decoded(Image.fromarray(values), kind) == 255 * values).all()
+
+
 ALPHA = numpy.full((32, 32), 255, numpy.uint8)
 ALPHA[:, 16:], ALPHA[:, 8:16] = 0, 128
 
@@ -98,7 +181,7 @@ def flat(mode):
 
 
 @pytest.mark.parametrize("mode, kind", [("RGBA", "PNG"), ("LA", "PNG"), ("RGBA", "TIFF"), ("RGBA", "WEBP"),
-                                        ("LA", "TIFF")])
+                                        ("LA", "TIFF"), ("PA", "TIFF")])
 def test_what_is_transparent_lies_on_white(mode, kind):
     found = decoded(flat(mode), kind, **({"lossless": True} if kind == "WEBP" else {}))
     expected = 40 * (ALPHA / 255) + 255 * (1 - ALPHA / 255)

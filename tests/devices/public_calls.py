@@ -36,6 +36,7 @@ from lightvit_lab.dynamic import (
 )
 from lightvit_lab.experiments import (
     adaptive_depth,
+    base,
     comparison,
     compression,
     difficulty,
@@ -46,7 +47,6 @@ from lightvit_lab.experiments import (
 )
 from lightvit_lab.experiments import early_exit as exit_study
 from lightvit_lab.explain.sanity import draw_anew as drawn_anew
-from lightvit_lab.models.inference import for_inference
 
 RUN = {"steps": 2, "batch_size": 4, "progress": False}
 
@@ -139,7 +139,7 @@ def draw_anew(model: nn.Module, given: Given) -> None:
 
 
 def fine_tuned(model: nn.Module, given: Given) -> nn.Module:
-    return compression.fine_tuned(model, seed=0, keep_zeros=True)
+    return base.fine_tuned(model, seed=0, keep_zeros=True)
 
 
 def stored(model: nn.Module, given: Given) -> Any:
@@ -326,16 +326,11 @@ CALLS: dict[str, Call] = {
     "experiments.calibrated": Call(lambda model, given: exit_study.calibrated(model), exits),
     "experiments.changed": Call(
         lambda model, given: compression.changed(
-            model, compression.STUDIES["pruning_cifar10"].rows["mlp + heads, taylor"]
+            model, compression.PRUNING_ROWS["mlp + heads, taylor"]
         )
     ),
     "experiments.checked": Call(lambda model, given: reading_attention.checked(model)),
-    "experiments.compare": Call(
-        lambda model, given: comparison.compare(
-            {"ViT": ("lab_vit", {"dim": 32, "depth": 2}, {})}, given.splits, seeds=(0,), **RUN
-        )
-    ),
-    "experiments.described": Call(lambda model, given: compression.described(model)),
+    "experiments.described": Call(lambda model, given: base.described(model)),
     "experiments.fine_tuned": Call(fine_tuned, lambda: sparsity.prune_weights(vit(), 0.5)),
     "experiments.halted_macs": Call(
         lambda model, given: adaptive_depth.halted_macs(model, torch.full((2, 4), 10))
@@ -346,6 +341,7 @@ CALLS: dict[str, Call] = {
     "experiments.linear_accuracy": Call(
         lambda model, given: difficulty.linear_accuracy(tiny(given), tiny(given))
     ),
+    "experiments.map_scores": Call(lambda model, given: reading_attention.map_scores(model)),
     "experiments.movement_pruned": Call(
         lambda model, given: compression.movement_pruned(model, 0.5)
     ),
@@ -354,11 +350,6 @@ CALLS: dict[str, Call] = {
     ),
     "experiments.save_weights": Call(
         lambda model, given: results.save_weights("few_weights", model)
-    ),
-    "experiments.scored": Call(lambda model, given: reading_attention.scored(model)),
-    "experiments.scored_run": Call(
-        lambda model, given: comparison.scored_run(model, given.splits, 0, steps=2, batch_size=4),
-        trains=True,
     ),
     "experiments.skipping": Call(
         lambda model, given: adaptive_depth.skipping(model, given.splits, 0.5, 0.5)
@@ -369,6 +360,10 @@ CALLS: dict[str, Call] = {
     "experiments.symptoms": Call(lambda model, given: faults.symptoms(model, given.pictures)),
     "experiments.times": Call(
         lambda model, given: exit_study.times({"no exits": model.model, "exits": model}), exits
+    ),
+    "experiments.trained": Call(
+        lambda model, given: comparison.trained(model, given.splits, 0, steps=2, batch_size=4),
+        trains=True,
     ),
     "experiments.tokens_kept": Call(
         lambda model, given: adaptive_depth.tokens_kept(model, given.pictures), halting
@@ -412,10 +407,6 @@ CALLS: dict[str, Call] = {
         lambda model, given: explain.sanity_check(
             explain.relevance_map, model, given.inputs, given.labels
         )
-    ),
-    "models.for_inference": Call(
-        lambda model, given: for_inference(model)(given.inputs),
-        lambda: models.create_model("lab_lightvit"),
     ),
     "profiling.best_batch": Call(
         lambda model, given: profiling.best_batch(model, given.inputs[:1], largest=2)
@@ -524,7 +515,6 @@ INSIDE = {
     "explain.logits_of",
     "explain.recorded",
     "explain.refusing_reentrant",
-    "profiling.joules_per_image",
     "profiling.peak_memory_mib",
     "profiling.splitting",
     "profiling.timed",
@@ -548,7 +538,6 @@ ON_THE_PROCESSOR = {
     "dynamic.coarse_to_fine",
     "dynamic.prune_tokens",
     "dynamic.source_map",
-    "models.for_inference",
     "experiments.halted_macs",
     "experiments.linear_accuracy",
     "experiments.prune_at_random",

@@ -8,7 +8,7 @@ from lightvit_lab import data, models
 from lightvit_lab.distillation import distill
 from lightvit_lab.distillation import feature_distillation as features
 from lightvit_lab.distillation.response_distillation import Labels
-from lightvit_lab.distillation.seeing import Seen, see, square_grid
+from lightvit_lab.distillation.seeing import Seen, see
 from lightvit_lab.errors import LabError
 
 TIMM = {
@@ -144,8 +144,8 @@ BAD = {
     "tokens in two lists": (lambda: see(_model("crossvit_tiny_240"), _images(240, 1), features=(0,)),
                             "features of type list"),
     "neither blocks nor stages": (lambda: see(nn.Flatten(), _images(), features=(0,)), "no `blocks`, no `stages`"),
-    "no square": (lambda: square_grid("tokens", 51, 1), "51 tokens, 1 of them in front, form no square"),
-    "nothing but those in front": (lambda: square_grid("tokens", 1, 1), "form no square"),
+    "no square": (lambda: Seen(torch.zeros(1, 2), prefix=1).grid("tokens", 51), "51 tokens, 1 of them in front, form no square"),
+    "nothing but those in front": (lambda: Seen(torch.zeros(1, 2), prefix=1).grid("tokens", 1), "form no square"),
 }
 
 

@@ -14,7 +14,7 @@ from lightvit_lab.dynamic.early_exit import add_exits, with_rule
 from lightvit_lab.dynamic.exit_rules import Confidence
 from lightvit_lab.dynamic.token_pruning import prune_tokens
 from lightvit_lab.errors import LabError
-from lightvit_lab.models.vision_transformer import Attention
+from lightvit_lab.components import Attention
 
 
 def test_quantiles_hit_the_tokens_worked_out_by_hand():

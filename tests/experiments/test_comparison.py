@@ -2,19 +2,33 @@ import pytest
 import torch
 
 from lightvit_lab import data, models
-from lightvit_lab.experiments.comparison import compare
+from lightvit_lab.experiments.comparison import candidate, comparison
 
 CANDIDATES = {
     "narrow": ("lab_vit_student", {"patch_size": 8, "dim": 16, "depth": 1, "num_heads": 2}, {"lr": 1e-2}),
-    "CNN": ("lab_cnn", {"widths": (8, 16), "stem_stride": 2}, {"lr": 1e-3}),
+    "CNN": ("lab_cnn", {"widths": [8, 16], "stem_stride": 2}, {"lr": 1e-3}),
 }
 SETTINGS = {"steps": 2, "batch_size": 8, "checks": 2, "threads": 1, "progress": False}
 
 
+def load(count=16):
+    return {split: data.load("shapes", split, count=count) for split in data.SPLITS}
+
+
+def study(seeds, load=load, **changes):
+    rows = {label: candidate(name, arguments, seeds, **own) for label, (name, arguments, own) in CANDIDATES.items()}
+    return comparison("trial", load, rows, lambda splits, rows: {"rows": rows}, **{**SETTINGS, **changes})
+
+
 @pytest.fixture(scope="module")
-def rows():
-    splits = {split: data.load("shapes", split, count=16) for split in data.SPLITS}
-    return {times: compare(CANDIDATES, splits, seeds=(0, 1), **SETTINGS) for times in ("once", "again")}
+def rows(tmp_path_factory):
+    """The same study twice, each with a cache of its own."""
+    found = {}
+    for times in ("once", "again"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LIGHTVIT_CACHE", str(tmp_path_factory.mktemp(times)))
+            found[times] = study((0, 1))()["rows"]
+    return found
 
 
 def test_a_row_says_what_was_trained_and_what_it_costs(rows):
@@ -41,7 +55,8 @@ def test_a_seed_gives_the_same_run_again(rows):
     assert scores(rows["once"]) == scores(rows["again"])
 
 
-def test_seeds_and_learning_rates_of_its_own_reach_the_training(monkeypatch):
+def test_seeds_and_learning_rates_of_its_own_reach_the_training(monkeypatch, tmp_path):
+    monkeypatch.setenv("LIGHTVIT_CACHE", str(tmp_path))
     seen = []
 
     def fit(model, train, **settings):
@@ -49,6 +64,9 @@ def test_seeds_and_learning_rates_of_its_own_reach_the_training(monkeypatch):
         return type("History", (), {"seconds": 0.0, "scores": []})()
 
     monkeypatch.setattr("lightvit_lab.training.fit", fit)
-    splits = {split: data.load("shapes", split, count=8) for split in data.SPLITS}
-    compare(CANDIDATES, splits, seeds=(3,), **SETTINGS)
+    study((3,))()
     assert seen == [(3, 1e-2, 3), (3, 1e-3, 3)]
+    study((3,))()
+    assert len(seen) == 2, "runs are cached"
+    study((3,), lambda: load(8))(), study((3,), steps=3)()
+    assert len(seen) == 6, "other pictures and other settings are other runs"

@@ -1,38 +1,30 @@
 """The studies of pruning and low rank: rows as they say, runs kept, times beside the dense model. Small runs on digits."""
 
 import pytest
-import torch
 
-from lightvit_lab import models, profiling
 from lightvit_lab.compression import low_rank, pruning, sparsity
-from lightvit_lab.experiments import compression, keeping
-from lightvit_lab.profiling import timing
+from lightvit_lab.experiments import compression, kit
 
 KEYS = {"label", "recipe", "method", "part", "ratio", "stage", "seed", "test", "test_low", "test_high", "zeros", "bytes",
         "params", "macs", "latency_ms", "interval_ms", "speedup", "output_error"}
 ROWS = {
-    "half": compression.Row(((pruning.prune_mlp, {"ratio": 0.5}),), {"method": "magnitude", "part": "mlp", "ratio": 0.5},
-                            ("one-shot", "compensated", "fine-tuned")),
-    "zeros": compression.Row(((sparsity.prune_weights, {"ratio": 0.75}),), {"method": "magnitude", "part": "weights", "ratio": 0.75},
-                             ("fine-tuned",)),
-    "factors": compression.Row(((low_rank.factorize, {"budget": 0.5, "calibrated": True}),),
-                               {"method": "activation-aware SVD", "part": "all", "ratio": None, "setting": "budget 0.5", "qkv": "joint"}),
+    "half": kit.Row({"method": "magnitude", "part": "mlp", "ratio": 0.5}, ((pruning.prune_mlp, {"ratio": 0.5}),),
+                    ("one-shot", "compensated", "fine-tuned")),
+    "zeros": kit.Row({"method": "magnitude", "part": "weights", "ratio": 0.75},
+                     ((sparsity.prune_weights, {"ratio": 0.75}),), ("fine-tuned",)),
+    "factors": kit.Row({"method": "activation-aware SVD", "part": "all", "ratio": None, "setting": "budget 0.5",
+                        "qkv": "joint"}, ((low_rank.factorize, {"budget": 0.5, "calibrated": True}),), ("one-shot",)),
 }
 
 
 @pytest.fixture
-def found(monkeypatch, tmp_path):
-    """A study of three rows on an untrained model and the digits; runs are kept in a folder of the test's own."""
-    torch.manual_seed(0)
-    model = models.create_model("lab_vit_student", dim=32, depth=2)
-    fine_tuning = {"steps": 3, "batch_size": 16, "lr": 1e-3, "precision": "float32", "attention": "fused"}
-    for name, value in {"teacher": lambda: model.eval(), "DATASET": "digits", "CALIBRATION": 16, "TEST": 100, "TIMING_S": 0.1,
-                        "FINE_TUNING": fine_tuning, "STUDIES": {"tiny": compression.Study(ROWS)}}.items():
+def found(small_base, monkeypatch):
+    """A study of three rows on an untrained model and the digits; runs are cached in a folder of the test's own."""
+    small_base(depth=2)
+    for name, value in {"CALIBRATION": 16, "TIMING_S": 0.1}.items():
         monkeypatch.setattr(compression, name, value)
-    monkeypatch.setattr(compression.zoo, "card", lambda name: {"sha256": name})
-    monkeypatch.setattr(keeping.runtime, "cache", lambda: tmp_path)
     compression.calibration.cache_clear()
-    yield compression.study("tiny")
+    yield kit.Study("tiny", compression.result, ROWS, compression.run, compression.key, "compression")()
     compression.calibration.cache_clear()
 
 
@@ -56,21 +48,10 @@ def test_factors_say_how_far_their_outputs_are_off(found):
     assert 0 < factors["output_error"] < 1 and factors["params"] < found["dense"]["params"]
 
 
-def test_a_speedup_is_the_dense_time_over_its_own_and_its_geometric_middle_where_there_is_none():
-    def timings(small):
-        seconds = {"dense": (4.0,) * 6, "small": small}
-        return profiling.Timings({label: timing.summary(times, 1) for label, times in seconds.items()}, "", {})
-
-    assert compression.speed(timings((2.0,) * 6), "dense", "small") == {
-        "latency_ms": 2000.0, "interval_ms": [2000.0, 2000.0], "speedup": [2.0, 2.0, 2.0]}
-    noisy = compression.speed(timings((1.0, 1.0, 1.0, 2.0, 2.0, 4.0)), "dense", "small")
-    assert noisy["speedup"] == [2.0, 1.0, 4.0]                             # between 4/4 and 4/1: the root of 1 x 4
-
-
 def test_the_rows_of_the_book_have_every_kind_the_pages_speak_of():
-    rows = compression.STUDIES["pruning_cifar10"].rows.values()
+    rows = compression.PRUNING_ROWS.values()
     assert {row.shown["part"] for row in rows} == {"mlp + heads", "mlp", "heads", "head width", "embedding", "blocks", "weights"}
     assert {"magnitude", "taylor", "fisher", "activation", "random", "wanda", "movement", "2:4"} == {row.shown["method"] for row in rows}
-    factors = compression.STUDIES["low_rank_cifar10"].rows.values()
+    factors = compression.LOW_RANK_ROWS.values()
     assert {row.shown["method"] for row in factors} == {"SVD", "activation-aware SVD", "Linformer", "Nystroem"}
     assert {row.shown["qkv"] for row in factors} == {"joint", "split", "per_head", None}

@@ -6,34 +6,25 @@ import torch
 from lightvit_lab import models
 from lightvit_lab.dynamic.choosing import kept_patches
 from lightvit_lab.dynamic.token_pruning import prune_tokens
-from lightvit_lab.experiments import compression, dynamic, keeping
+from lightvit_lab.experiments import base, dynamic
 
 COMMON = {"label", "recipe", "method", "setting", "schedule", "proportional", "stage", "seed", "test", "test_low", "test_high",
           "params", "macs", "bytes", "tokens", "latency_ms", "interval_ms", "speedup", "latency_1_ms", "interval_1_ms", "speedup_1"}
 ROWS = {
-    "merge": dynamic._merging(2),
-    "evit": dynamic._pruning("evit", 0.5, dynamic.BOTH),
-    "dynamicvit": dynamic._pruning("dynamicvit", 0.5, dynamic.BOTH[1:]),
-    "ats": dynamic._pruning("ats", 0.5),
+    "merge": dynamic._merge(2, "weighted"),
+    "evit": dynamic._prune("evit", 0.5, dynamic.BOTH),
+    "dynamicvit": dynamic._prune("dynamicvit", 0.5, dynamic.BOTH[1:]),
+    "ats": dynamic._prune("ats", 0.5),
 }
 
 
 @pytest.fixture
-def found(monkeypatch, tmp_path):
-    """A study of four rows on an untrained model and the digits; runs are kept in a folder of the test's own."""
-    torch.manual_seed(0)
-    model = models.create_model("lab_vit_student", dim=32, depth=4).eval()
-    fine_tuning = {"steps": 3, "batch_size": 16, "lr": 1e-3, "precision": "float32", "attention": "fused"}
-    for place, name, value in (
-            (compression, "DATASET", "digits"), (compression, "TEST", 100), (compression, "FINE_TUNING", fine_tuning),
-            (dynamic, "DATASET", "digits"), (dynamic, "TEST", 100), (dynamic, "FINE_TUNING", fine_tuning),
-            (dynamic, "teacher", lambda: model), (dynamic, "STUDIES", {"tiny": ROWS}), (dynamic, "TIMING_S", 0.1),
-            (dynamic, "LARGE_S", 0.1), (dynamic, "SIZES", (64,)), (dynamic, "BATCHES", {"": 4, "_1": 1}),
-            (dynamic, "LARGER", {"tiny": dynamic.LARGER["token_merging_cifar10"]})):
-        monkeypatch.setattr(place, name, value)
-    monkeypatch.setattr(dynamic.zoo, "card", lambda name: {"sha256": name})
-    monkeypatch.setattr(keeping.runtime, "cache", lambda: tmp_path)
-    return dynamic.study("tiny")
+def found(small_base, monkeypatch):
+    """A study of four rows on an untrained model and the digits; runs are cached in a folder of the test's own."""
+    small_base(depth=4)
+    for name, value in {"TIMING_S": 0.1, "LARGE_S": 0.1, "SIZES": (64,), "BATCHES": {"": 4, "_1": 1}}.items():
+        monkeypatch.setattr(dynamic, name, value)
+    return dynamic._study("tiny", ROWS, dynamic._merge_large)()
 
 
 def test_every_row_has_its_stages_costs_and_times_beside_the_dense_model(found):
@@ -54,9 +45,9 @@ def test_tokens_left_are_those_the_method_keeps(found):
 
 def test_macs_of_adaptive_sampling_are_means_over_real_pictures(found):
     row = found["rows"][-1]
-    model = prune_tokens(dynamic.teacher(), 0.5, dynamic.LAYERS, "ats")
+    model = prune_tokens(base.model(), 0.5, dynamic.LAYERS, "ats")
     images = dynamic.data.load("digits", "test").batch(torch.arange(dynamic.COUNTED))[0]
-    macs = [dynamic.profiling.count(dynamic._On(model, image[None]), (3, 32, 32)).macs for image in images]
+    macs = [dynamic.profiling.count(dynamic.OnePicture(model, image[None]), (3, 32, 32)).macs for image in images]
     assert min(macs) <= row["macs"] <= max(macs) and row["macs"] == sum(macs) // len(macs)
 
 
@@ -75,6 +66,6 @@ def test_random_choices_keep_as_many_tokens_and_differ_from_picture_to_picture()
 
 
 def test_the_rows_of_the_book_have_every_method_the_pages_speak_of():
-    merging, pruning = (dynamic.STUDIES[f"token_{kind}_cifar10"].values() for kind in ("merging", "pruning"))
+    merging, pruning = dynamic.MERGING_ROWS.values(), dynamic.PRUNING_ROWS.values()
     assert {row.shown["method"] for row in merging} == {"weighted", "mean", "max", "prune", "mlerp", "tofu", "cluster"}
     assert {row.shown["method"] for row in pruning} == {"evit", "topk", "ats", "dynamicvit", "random"}

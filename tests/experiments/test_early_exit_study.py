@@ -1,5 +1,7 @@
 """The study of early exits: rows as they say, costs that are those of what was computed. A small run on the digits."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -7,8 +9,7 @@ from lightvit_lab import models, profiling
 from lightvit_lab.dynamic.early_exit import add_exits, with_rule
 from lightvit_lab.dynamic.exit_rules import Confidence
 from lightvit_lab.dynamic.token_halting import add_halting
-from lightvit_lab.experiments import adaptive_depth, early_exit, keeping
-from lightvit_lab.experiments.studies import STUDIES
+from lightvit_lab.experiments import adaptive_depth, early_exit
 
 SIZE = (3, 32, 32)
 
@@ -19,20 +20,19 @@ def small():
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """A study of two steps on an untrained model; runs are kept in a folder of the test's own."""
+def found(put_base, tmp_path_factory):
+    """A study of two steps on an untrained model; runs are cached in a folder of the test's own."""
     with pytest.MonkeyPatch.context() as patch:
-        model = small()
+        put_base(patch, tmp_path_factory.mktemp("runs"), depth=4)
         few = {"steps": 2, "batch_size": 16, "precision": "float32", "attention": "fused", "progress": False}
-        for name, value in {"teacher": lambda: model, "DATASET": "digits", "LAYERS": (0, 1, 2), "TEST": 96,
-                            "VALIDATION": 64, "SEEDS": (0,), "ALONE": {**few, "whole": False}, "WHOLE": {**few, "whole": True},
-                            "THRESHOLDS": (0.1, 1.0), "TIMED": {1: 4, 32: 33}, "TIMING_S": 0.1}.items():
+        for name, value in {"LAYERS": (0, 1, 2), "VALIDATION": 64, "ALONE": {**few, "whole": False},
+                            "WHOLE": {**few, "whole": True}, "THRESHOLDS": (0.1, 1.0), "TIMED": {1: 4, 32: 33},
+                            "TIMING_S": 0.1}.items():
             patch.setattr(early_exit, name, value)
-        patch.setattr(early_exit.zoo, "card", lambda name: {"sha256": name})
         patch.setattr(adaptive_depth, "TRAINING", few)
-        folder = tmp_path_factory.mktemp("kept")
-        patch.setattr(keeping.runtime, "cache", lambda: folder)
-        return early_exit.study()
+        (study,) = early_exit.STUDIES
+        rows = {label: dataclasses.replace(row, seeds=(0,)) for label, row in early_exit.ROWS.items()}
+        return dataclasses.replace(study, rows={**rows, **adaptive_depth.ROWS})()
 
 
 def test_each_way_of_training_has_all_exits_and_all_rules(found):
@@ -96,7 +96,3 @@ def test_a_block_costs_what_the_model_is_cheaper_by_without_it():
     del shut.blocks[2], shut.blocks[1]
     counted = profiling.count(model, SIZE).macs - profiling.count(shut, SIZE).macs
     assert 2 * adaptive_depth.block_macs(model, 65) == counted
-
-
-def test_the_study_is_entered():
-    assert STUDIES["early_exit_cifar10"] is early_exit.study

@@ -28,8 +28,8 @@ def test_official_tokenizer_is_convolution_relu_and_overlapping_pooling_twice_in
     maps = images
     for weight in tokenizer.parameters():
         maps = F.max_pool2d(F.relu(F.conv2d(maps, weight, padding=1)), 3, 2, 1)
-    tokens = tokenizer(images)
-    assert tokens.shape == (2, 16, 6)
+    tokens, grid = tokenizer(images)
+    assert tokens.shape == (2, 16, 6) and grid == (4, 4)
     for row, column in ((0, 0), (1, 2), (3, 3)):
         assert torch.allclose(tokens[:, 4 * row + column], maps[:, :, row, column], atol=1e-6)
 

@@ -1,6 +1,6 @@
-import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy
@@ -14,10 +14,10 @@ from parity.runner import check
 from torch import nn
 
 from lightvit_lab import models
+from lightvit_lab.components import relative_position_index, sort_into_windows
 from lightvit_lab.errors import LabError
 from lightvit_lab.explain import record_attention
-from lightvit_lab.models.lightvit import (BiAttn, Block, LightViT, LightViTAttention, ResidualMergePatch,
-                                          relative_position_index, sort_into_windows)
+from lightvit_lab.models.lightvit import BiAttn, Block, LightViT, LightViTAttention, ResidualMergePatch
 
 REFERENCE = json.loads((Path(__file__).parent / "lightvit_reference.json").read_text())
 CASES = REFERENCE["cases"]
@@ -32,11 +32,10 @@ def small(**kwargs) -> LightViT:
 @pytest.fixture(scope="module")
 def literal():
     """The formulas without any rearrangement, as the benchmark times them."""
-    path = Path(__file__).parents[1] / "bench" / "bench_lightvit.py"
-    spec = importlib.util.spec_from_file_location("bench_lightvit", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.LiteralLightViT
+    sys.path.append(str(Path(__file__).parents[1] / "bench"))
+    from bench_lightvit import LiteralLightViT
+
+    return LiteralLightViT
 
 
 @pytest.mark.parametrize("name", REFERENCE["params"])

@@ -4,8 +4,9 @@ from drawn_weights import fill, pictures
 from torch import nn
 
 from lightvit_lab import models
+from lightvit_lab.components import Attention, ConvStem
 from lightvit_lab.errors import LabError
-from lightvit_lab.models.vision_transformer import Attention, Block, ConvStem, PatchEmbedding, VisionTransformer
+from lightvit_lab.models.vision_transformer import Block, VisionTransformer
 
 # First logits of timm 1.0.31's deit_tiny_patch16_224 with weights and input by the rules in `drawn_weights.py`.
 TIMM_DEIT_TINY_LOGITS = [
@@ -61,60 +62,6 @@ def test_attention_with_zero_queries_is_the_mean_of_the_values():
     nn.init.eye_(attention.proj.weight)
     mean = (tokens @ attention.qkv.weight[16:].T).mean(1, keepdim=True)
     assert torch.allclose(attention(tokens), mean.expand(-1, 5, -1), atol=1e-6)
-
-
-def test_tokens_come_in_reading_order():
-    embedding = PatchEmbedding(patch_size=2, dim=1)
-    nn.init.constant_(embedding.proj.weight, 1 / 12)
-    nn.init.zeros_(embedding.proj.bias)
-    picture = torch.tensor([[0.0, 1, 2], [3, 4, 5]]).repeat_interleave(2, 0).repeat_interleave(2, 1).expand(1, 3, 4, 6)
-    assert torch.allclose(embedding(picture).flatten(), torch.arange(6.0))
-
-
-@pytest.mark.parametrize("patch_size", [2, 4, 8])
-def test_conv_stem_gives_as_many_tokens_as_patches(patch_size):
-    stem, patches = ConvStem(patch_size, 32), PatchEmbedding(patch_size, 32)
-    pictures = torch.zeros(2, 3, 32, 32)
-    assert stem(pictures).shape == patches(pictures).shape == (2, (32 // patch_size) ** 2, 32)
-
-
-def test_a_deeper_stem_has_more_convolutions_at_the_same_resolutions():
-    kernels = [[(layer.in_channels, layer.out_channels, layer.stride[0]) for layer in ConvStem(4, 32, depth=depth).proj
-                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)] for depth in (1, 2)]
-    assert kernels == [[(3, 16, 2), (16, 32, 2)], [(3, 16, 2), (16, 16, 1), (16, 32, 2), (32, 32, 1)]]
-
-
-@torch.inference_mode()
-def test_without_positions_the_order_of_patches_does_not_matter_and_with_them_it_does():
-    drawn = pictures(4, 2, 3, 32, 32)
-    swapped = drawn.roll(8, dims=3)
-    for position, same in ((False, True), (True, False)):
-        torch.manual_seed(0)
-        model = VisionTransformer(patch_size=8, dim=32, depth=2, num_heads=2, embedding="patch", position=position).eval()
-        nn.init.normal_(model.head.weight)
-        assert torch.allclose(model(drawn), model(swapped), atol=1e-5) == same
-
-
-def test_a_block_adds_to_what_came_in():
-    block, tokens = Block(16, 2), pictures(5, 1, 4, 16)
-    for layer in (block.attn.proj, block.mlp.fc2):
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
-    assert torch.equal(block(tokens), tokens)
-
-
-def test_lab_vit_is_as_described():
-    model = models.create_model("lab_vit")
-    assert (model.image_size, model.num_image_tokens, model.dim, len(model.blocks), model.blocks[0].attn.num_heads) == (
-        32, 64, 64, 6, 4)
-    assert isinstance(model.patch_embed, ConvStem) and model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
-
-
-def test_it_exports():
-    model = models.create_model("lab_vit_student").eval()
-    exported = torch.export.export(model, (torch.zeros(1, 3, 32, 32),)).module()
-    drawn = pictures(6, 1, 3, 32, 32)
-    assert torch.allclose(exported(drawn), model(drawn), atol=1e-5)
 
 
 @pytest.mark.parametrize("arguments, words", [

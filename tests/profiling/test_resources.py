@@ -45,27 +45,6 @@ def test_where_the_system_does_not_tell_there_is_no_number(monkeypatch):
     assert found["a"].peak_memory_mib is None and found.table().splitlines()[1].endswith(" ?")
 
 
-def test_energy_is_the_meters_difference_per_call():
-    calls = []
-    meter = lambda: 100.0 + 2.5 * len(calls)      # noqa: E731  joules: two and a half each call
-    assert resources._joules(lambda: calls.append(1), meter, seconds=0.01) == pytest.approx(2.5)
-    assert len(calls) > 1
-
-
-@pytest.mark.parametrize("batch", [1, 3, 8])
-def test_the_energy_of_a_call_is_shared_by_its_images(monkeypatch, batch):
-    calls = []
-    model = nn.Identity()
-    model.register_forward_hook(lambda *_: calls.append(1))
-    monkeypatch.setattr(resources, "_nvml_meter", lambda: lambda: 50.0 + 6.0 * len(calls))      # six joules each call
-    assert resources.joules_per_image(model, torch.zeros(batch, 2), seconds=0.005) == pytest.approx(6.0 / batch)
-
-
-def test_without_a_gpu_there_is_no_energy(monkeypatch):
-    monkeypatch.setattr(resources, "device", lambda: torch.device("cpu"))
-    assert resources.joules_per_image(nn.Identity(), torch.zeros(1)) is None
-
-
 def test_the_attention_kernels_of_a_gpu_are_named_by_their_switches(monkeypatch):
     monkeypatch.setattr(resources, "device", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: False)

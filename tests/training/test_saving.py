@@ -307,6 +307,34 @@ def test_a_good_checkpoint_is_not_replaced_by_weights_that_are_not_numbers(tmp_p
     assert objective.calls == STEPS - 4
 
 
+@pytest.mark.filterwarnings("ignore:fit. .*run.pt is not written")
+@pytest.mark.parametrize("checkpointed", [True, False])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_weights_that_the_last_step_made_not_finite_are_said_as_those_of_earlier_steps_are(tmp_path, optimizer, checkpointed):
+    path = tmp_path / "run.pt" if checkpointed else None
+    with pytest.raises(LabError, match=f"0.weight has numbers that are not finite after step {STEPS}, where .*diverged. Try"):
+        _fit(path, _Spoils(STEPS), _model(), optimizer=optimizer)
+    if checkpointed:
+        assert torch.load(path, weights_only=True)["state"]["done"] < STEPS
+
+
+class _SpoilsMean(_Objective):
+    """Pictures of NaN in the last step, for a part whose running mean alone sees them."""
+
+    def __call__(self, model, batch):
+        loss = super().__call__(model, batch)
+        if self.calls == STEPS:
+            model[1].running_mean = torch.full_like(model[1].running_mean, math.nan)
+        return loss
+
+
+def test_a_running_mean_that_the_last_step_made_nan_is_said_too_and_infinities_of_a_mask_are_not():
+    model = _model()
+    model[0].register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    with pytest.raises(LabError, match=f"1.running_mean has numbers that are none after step {STEPS}"):
+        _fit(None, _SpoilsMean(), model)
+
+
 def test_a_mask_of_infinities_and_a_frozen_weight_are_saved_and_nan_in_a_running_mean_is_not(tmp_path):
     path, model = tmp_path / "run.pt", _model()
     model[0].register_buffer("mask", torch.tensor([0.0, -math.inf]))

@@ -10,13 +10,13 @@ from .forward import (blocks, both_heads, embed, embed_patches, feature_maps, fi
                       plain_blocks, require_plain_blocks, require_plain_vit)
 from .held import AttentionParts, HeldAttention, HeldBlock, LastPass, ScoredAttention, WrappedBlock, gather_tokens
 from .prunable import Stream, attentions, block_names, head_shape, mlps, set_width, stream
-from .tokens import (Layout, grid, has_class_token, head_tokens, in_reading_order, layout, num_prefix_tokens,
+from .tokens import (Layout, grid, grids, has_class_token, head_tokens, in_reading_order, layout, num_prefix_tokens,
                      read_by_head, reads_class_token, reads_class_token_alone, takes_any_size, token_counts)
 
 __all__ = [
     "AttentionParts", "HeldAttention", "HeldBlock", "LastPass", "Layout", "ScoredAttention", "Stream", "WrappedBlock",
     "attention_modules", "attention_weights", "attentions", "block_names", "blocks", "both_heads",
-    "embed", "embed_patches", "feature_maps", "finish", "gate_of", "gather_tokens", "grid", "has_class_token",
+    "embed", "embed_patches", "feature_maps", "finish", "gate_of", "gather_tokens", "grid", "grids", "has_class_token",
     "head_shape", "head_tokens", "in_reading_order", "is_readable", "last_norm", "layout", "masked_block", "mlps", "normalises_heads",
     "num_prefix_tokens", "plain_attention", "plain_blocks", "read_by_head", "reads_class_token",
     "reads_class_token_alone", "require_plain_blocks", "require_plain_vit", "set_heads", "set_width", "stream",

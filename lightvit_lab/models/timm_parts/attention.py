@@ -12,10 +12,10 @@ import torch
 from timm.layers.attention import Attention as TimmAttention
 from torch import Tensor, nn
 
+from ...components import Attention, split_heads
 from ...errors import LabError
 from ...runtime.full_precision import full_precision
 from ...runtime.wrapped import require_unwrapped
-from ..vision_transformer import Attention
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -69,8 +69,7 @@ def _weights_of_timm(module: TimmAttention, tokens: Tensor, attn_mask: Tensor | 
 
 
 def _split_heads_of_timm(module: TimmAttention, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    qkv = module.qkv(tokens).unflatten(-1, (3, module.num_heads, module.head_dim))     # (B, N, 3, heads, head_dim)
-    return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    return split_heads(module.qkv(tokens), 3, module.num_heads)
 
 
 def values_and_mixed(module: nn.Module) -> tuple[Any, nn.Module]:

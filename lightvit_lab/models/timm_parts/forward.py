@@ -13,9 +13,10 @@ from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
+from ...components import Attention, join_heads, to_tokens
 from ...errors import LabError, require_images
 from ...runtime.wrapped import require_unwrapped
-from ..vision_transformer import Attention, Block, VisionTransformer
+from ..vision_transformer import Block, VisionTransformer
 from .attention import plain_attention
 
 
@@ -26,9 +27,16 @@ def require_plain_vit(caller: str, model: nn.Module) -> None:
     if not isinstance(model, VisionTransformer | TimmVisionTransformer):
         raise LabError(f"{caller}: {type(model).__name__} is no plain ViT, a row of blocks between patches and a head; "
                        f"{known}")
+    _require_attention(caller, model)
     if isinstance(model.head, nn.Identity) or getattr(model, "attn_pool", None) is not None:
         raise LabError(f"{caller}: this {type(model).__name__} has no head on a class token or a mean of tokens; give "
                        "one with num_classes > 0 and without attention pooling")
+
+
+def _require_attention(caller: str, model: nn.Module) -> None:
+    if (mixer := getattr(model, "mixer", "attention")) != "attention":
+        raise LabError(f"{caller}: this model mixes its tokens by {mixer!r}, and blocks are called here without the grid "
+                       'that it needs; give one with mixer="attention"')
 
 
 def require_plain_blocks(caller: str, model: nn.Module, layers: Sequence[int] | None = None) -> None:
@@ -39,6 +47,7 @@ def require_plain_blocks(caller: str, model: nn.Module, layers: Sequence[int] | 
     if not isinstance(found, nn.ModuleList | nn.Sequential) or not len(found):
         raise LabError(f"{caller}: {type(model).__name__} has no `blocks` in one row; give the lab's ViT or timm's "
                        'ViT or DeiT, for example models.create_model("lab_vit")')
+    _require_attention(caller, model)
     for place in range(len(found)) if layers is None else layers:
         if (kind := type(found[place])).forward not in (Block.forward, TimmBlock.forward):
             raise LabError(f"{caller}: blocks.{place} is {kind.__name__}, no plain block of attention and MLP; give the "
@@ -71,7 +80,7 @@ def finish(model: nn.Module, tokens: Tensor) -> Tensor:
 
 def embed_patches(embedding: nn.Module, images: Tensor) -> Tensor:
     """Images (batch, channels, height, width) of any size -> tokens (batch, patches, dim), by the layers of a `patch_embed`."""
-    tokens = embedding.proj(images).flatten(2).transpose(1, 2)
+    tokens, _ = to_tokens(embedding.proj(images))
     return getattr(embedding, "norm", nn.Identity())(tokens)
 
 
@@ -94,7 +103,7 @@ def masked_block(caller: str, block: nn.Module, tokens: Tensor, keep: Tensor) ->
                        "before its blocks are replaced")
     query, key, value = attention.split_heads(block.norm1(tokens))
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scale)
-    tokens = tokens + attention.proj(mixed.transpose(1, 2).flatten(2))
+    tokens = tokens + attention.proj(join_heads(mixed))
     return tokens + block.mlp(block.norm2(tokens))
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...components import join_heads, split_heads
 from ...runtime.full_precision import full_precision
 from ...runtime.running import map_tensors
 
@@ -31,7 +32,7 @@ class AttentionParts(nn.Module):
 
     def heads_of(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same of what `qkv` made of the tokens, (batch, N, 3 * heads * head_dim)."""
-        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = split_heads(qkv, 3, self.num_heads)
         return self.q_norm(query), self.k_norm(key), value
 
     def project(self, mixed: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ class AttentionParts(nn.Module):
 
     def join(self, mixed: Tensor) -> Tensor:
         """(batch, heads, tokens, head_dim) -> (batch, tokens, dim), through the projection."""
-        return self.project(mixed.transpose(1, 2).flatten(2))
+        return self.project(join_heads(mixed))
 
 
 class HeldAttention(AttentionParts):

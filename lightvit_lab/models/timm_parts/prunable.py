@@ -8,6 +8,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import nn
 
 from ...errors import LabError
+from ...runtime.wrapped import require_unwrapped
 from ..lightvit import LightViTAttention
 from ..vision_transformer import Attention, VisionTransformer
 from .attention import attention_modules
@@ -73,6 +74,7 @@ def block_names(model: nn.Module) -> list[str]:
 
 def stream(model: nn.Module) -> Stream:
     """The stream of a plain ViT, which has one width from the patches to the head. Raises LabError for other models."""
+    require_unwrapped("prune_embedding", model)
     if not isinstance(model, VisionTransformer | TimmVisionTransformer) or not _is_absent(model, "attn_pool"):
         raise LabError(f"{type(model).__name__} is no plain ViT, of one width from the patches to the head, so that "
                        "width cannot be pruned; prune neurons, heads or blocks: prune_mlp, prune_heads, prune_blocks")

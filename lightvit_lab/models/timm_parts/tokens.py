@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ...errors import LabError
+from ...errors import LabError, both_sides
 from ...runtime.wrapped import unwrapped
 from ..lightvit import LightViT
 
@@ -41,15 +41,23 @@ def layout(model: nn.Module, inputs: Tensor, num_tokens: int) -> Layout:
     """
     height, width = inputs.shape[-2:]
     maker, prefix = token_maker(model), num_prefix_tokens(model)
-    grids = _grids(maker, height, width)
-    for rows, columns in grids:
+    said = grids(model, inputs)
+    for rows, columns in said:
         if rows * columns == num_tokens - prefix:
             return Layout(prefix, rows, columns)
-    made = " or ".join(f"{rows} x {columns}" for rows, columns in grids)
+    made = " or ".join(f"{rows} x {columns}" for rows, columns in said)
     raise LabError(
         f"{num_tokens - prefix} image tokens, where {type(maker).__name__} makes {made} of a picture of "
         f"{height} x {width} pixels; if tokens were dropped or merged, read the maps of a model that "
         "keeps them all")
+
+
+def grids(model: nn.Module, inputs: Tensor) -> list[tuple[int, int]]:
+    """The grids, (rows, columns), that image tokens form, stage by stage, on `inputs` (B, C, H, W).
+
+    Raises LabError if the model does not say how its tokens lie.
+    """
+    return _grids(token_maker(model), *inputs.shape[-2:])
 
 
 def grid(caller: str, model: nn.Module) -> tuple[int, int]:
@@ -59,8 +67,8 @@ def grid(caller: str, model: nn.Module) -> tuple[int, int]:
     """
     maker = token_maker(model)
     size = getattr(getattr(maker, "patch_embed", None), "grid_size", None)      # timm's
-    if size is None and isinstance(side := getattr(maker, "image_size", None), int):
-        size = maker.grids(side, side)[0]
+    if size is None and callable(getattr(maker, "grids", None)) and hasattr(maker, "image_size"):
+        size = maker.grids(*both_sides(maker.image_size))[0]
     if size is None:
         raise LabError(f"{caller}: {type(model).__name__} does not say how many tokens it makes "
                        f"of a picture; {_KNOWN}")

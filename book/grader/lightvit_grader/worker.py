@@ -54,7 +54,7 @@ class Recorder:
         torch.manual_seed(request["seed"])
         try:
             if request["prepare"]:
-                from ...exercises import find
+                from lightvit_lab.exercises import find
 
                 answer = find(exercise_id).prepare(answer)
                 if not callable(answer):
@@ -107,8 +107,8 @@ def blamed(error: Exception) -> dict[str, Any]:
 
 def hide_answers(recorder: Recorder) -> None:
     """Put the recorder in the place of `check`, and make the declared solutions hard to come by in this process."""
-    from ... import exercises
-    from ...errors import LabError
+    from lightvit_lab import exercises
+    from lightvit_lab.errors import LabError
 
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise LabError("solutions are not at hand while a notebook is graded")
@@ -153,7 +153,7 @@ def main() -> None:
     if not prepared:
         hide_answers(recorder)
     else:
-        from ... import exercises
+        from lightvit_lab import exercises
 
         exercises.check = exercises.engine.check = recorder
     lockdown.close_sockets()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lightvit_lab.cli.classroom.submissions import SET_UP, find_submissions, read, student_of
+from lightvit_grader.submissions import SET_UP, find_submissions, read, student_of
 
 STEMS = ["vision_transformer", "lightvit"]
 

@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from lightvit_lab.cli.classroom import lockdown
+from lightvit_grader import lockdown
 from lightvit_lab.cli import main
 
 needs_landlock = pytest.mark.skipif(not lockdown.landlock_version(), reason="needs Landlock: Linux 5.13 or later")
 CONFINED = """
 import sys
 from pathlib import Path
-from lightvit_lab.cli.classroom import lockdown
+from lightvit_grader import lockdown
 assert lockdown.confine_files(Path(sys.argv[1]))
 """
 
@@ -63,7 +63,7 @@ def test_a_machine_without_walls_is_told_before_anything_is_run(monkeypatch, tmp
 
 
 def test_limits_are_final_for_the_process(tmp_path):
-    code = ("import resource\nfrom lightvit_lab.cli.classroom import lockdown\nlockdown.limit_resources(64, 10)\n"
+    code = ("import resource\nfrom lightvit_grader import lockdown\nlockdown.limit_resources(64, 10)\n"
             "soft, hard = resource.getrlimit(resource.RLIMIT_CPU)\nassert soft == hard == 15\n"
             "try:\n    bytearray(2**28)\nexcept MemoryError:\n    print('refused')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

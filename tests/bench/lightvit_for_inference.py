@@ -1,4 +1,7 @@
-"""LightViT made ready to answer: the same function in fewer passes over memory, no longer to be trained."""
+"""LightViT made ready to answer: the same function in fewer passes over memory, no longer trained.
+
+It stands beside the benchmark that times it, since it calls operators that PyTorch keeps private.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..errors import LabError
-from .transforming import require_own_weights
-from .lightvit import BiAttnMlp, Grid, LightViT, LightViTAttention
+from lightvit_lab.errors import LabError
+from lightvit_lab.models.lightvit import BiAttnMlp, Grid, LightViT, LightViTAttention
+from lightvit_lab.models.transforming import require_own_weights
+from lightvit_lab.runtime.wrapped import require_unwrapped
 
 
 class PackedHidden(nn.Module):
@@ -65,6 +69,7 @@ def for_inference(model: LightViT) -> LightViT:
     once; the MLPs are `PackedHidden`. Move `model` to its device and type before: a packed copy can be neither moved
     nor copied. Raises LabError if it is no LightViT.
     """
+    require_unwrapped("for_inference", model)
     if not isinstance(model, LightViT):
         raise LabError(f"for_inference: {type(model).__name__} is no LightViT; create_model('lightvit_tiny') is")
     require_own_weights("for_inference", model)
@@ -75,7 +80,8 @@ def for_inference(model: LightViT) -> LightViT:
         if isinstance(module, nn.Linear):   # its transpose, which is what is multiplied by, then lies in one piece
             module.weight = nn.Parameter(module.weight.t().contiguous().t(), requires_grad=False)
         elif isinstance(module, LightViTAttention):
-            module.fixed_bias = module.look_up_bias(module.window_size**2)
+            bias = module.look_up_bias(module.window_size**2)
+            module.look_up_bias = lambda area, bias=bias: bias
         elif isinstance(module, BiAttnMlp):
             module.fc1, module.act, module.fc2 = PackedHidden(module.fc1, module.fc2), nn.Identity(), nn.Identity()
     if model.global_token.device.type == "cpu":

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightvit_lab.cli.classroom import session, worker
-from lightvit_lab.cli.classroom.grading import Judge
-from lightvit_lab.cli.classroom.submissions import Submission
+from lightvit_grader import session, worker
+from lightvit_grader.grading import Judge
+from lightvit_grader.submissions import Submission
 from lightvit_lab.exercises import Exercise, Mistake, engine
 from lightvit_lab.exercises import find as find_exercise
 

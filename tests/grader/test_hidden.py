@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightvit_lab.cli.classroom.hidden import DRAWS, examine_hidden, fresh_seed, hidden_seeds, require_passed
+from lightvit_grader.hidden import DRAWS, examine_hidden, fresh_seed, hidden_seeds, require_passed
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import all_exercises, examine, find
 

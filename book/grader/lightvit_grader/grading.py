@@ -12,8 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ...errors import LabError, require_choice, require_range
-from ...exercises import Exercise, all_exercises
+from lightvit_lab.errors import LabError, require_choice, require_range
+from lightvit_lab.exercises import Exercise, all_exercises
 from .hidden import examine_hidden, fresh_seed, hidden_seeds
 from .session import Ending, Limits, RemoteAnswer, run
 from .submissions import Submission, find_submissions

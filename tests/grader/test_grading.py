@@ -8,9 +8,9 @@ import time
 import pytest
 from handed_in import FORGED, IMPORTS, NAMES, SOLVED, STUBS, VANDAL, function, notebook, solved_but, value
 
-from lightvit_lab.cli.classroom import lockdown
-from lightvit_lab.cli.classroom.grading import Row, grade, student_rows, write_rows
-from lightvit_lab.cli.classroom.session import Limits
+from lightvit_grader import lockdown
+from lightvit_grader.grading import Row, grade, student_rows, write_rows
+from lightvit_grader.session import Limits
 from lightvit_lab.cli import main
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import all_exercises, find

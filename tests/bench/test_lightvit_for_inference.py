@@ -1,11 +1,11 @@
+import lightvit_for_inference
 import pytest
 import torch
+from lightvit_for_inference import for_inference
 from torch import nn
 
 from lightvit_lab import models
 from lightvit_lab.errors import LabError
-from lightvit_lab.models import inference
-from lightvit_lab.models.inference import for_inference
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def model():
 @torch.inference_mode()
 def test_ready_model_gives_the_same_logits(model, monkeypatch, shape, packs):
     if not packs:
-        monkeypatch.setattr(inference, "can_pack", lambda weight: False)
+        monkeypatch.setattr(lightvit_for_inference, "can_pack", lambda weight: False)
     images = torch.randn(shape)
     assert torch.allclose(for_inference(model)(images), model(images), atol=1e-5)
 
@@ -53,3 +53,9 @@ def test_other_types_run_by_plain_layers(model):
 def test_other_models_are_refused():
     with pytest.raises(LabError, match="ResidualNetwork is no LightViT.*lightvit_tiny"):
         for_inference(models.create_model("lab_cnn"))
+
+
+def test_weights_that_two_layers_share_are_refused(model):
+    model.stages[0][0].attn.proj.weight = model.stages[0][1].attn.proj.weight
+    with pytest.raises(LabError, match="for_inference: .* is the same weight"):
+        for_inference(model)

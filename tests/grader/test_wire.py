@@ -9,7 +9,7 @@ import numpy
 import pytest
 import torch
 
-from lightvit_lab.cli.classroom.wire import LIMIT, Channel, Closed, Late, decode, encode
+from lightvit_grader.wire import LIMIT, Channel, Closed, Late, decode, encode
 from lightvit_lab.exercises import all_exercises
 from lightvit_lab.exercises.comparison import difference
 

@@ -27,7 +27,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[2]
+import lightvit_lab
+
+PACKAGE = Path(lightvit_lab.__file__).resolve().parent
+GRADER = Path(__file__).resolve().parent
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/opt", "/proc", "/sys", "/dev", "/etc/ld.so.cache", "/etc/localtime",
           "/etc/nsswitch.conf", "/etc/passwd", "/etc/fonts", "/etc/mime.types", "/etc/alternatives")
 NAMESPACES = ("unshare", "--user", "--map-current-user", "--net", "--ipc", "--mount-proc", "--pid", "--fork",
@@ -115,7 +118,7 @@ def _roots() -> Iterator[str]:
         entry = os.path.realpath(entry)
         if os.path.isdir(entry) and not (Path(entry) == PACKAGE.parent and (PACKAGE.parent / "chapters").is_dir()):
             yield entry
-    yield from (str(PACKAGE), str(PACKAGE.parent / "book" / "results"))
+    yield from (str(PACKAGE), str(GRADER), str(PACKAGE.parent / "book" / "results"))
     yield from filter(None, [os.environ.get("LIGHTVIT_DATA")])
 
 

@@ -128,7 +128,7 @@ def _process(limits: Limits, prepared: list[str]) -> Iterator[tuple[subprocess.P
     """A worker in a new folder and a session of its own; killed with all it started, its folder deleted."""
     ours, theirs = socket.socketpair()
     scratch = Path(tempfile.mkdtemp(prefix="lightvit_grade_"))
-    code = "from lightvit_lab.cli.classroom.worker import main; main()"
+    code = "from lightvit_grader.worker import main; main()"
     command = [*lockdown.namespaces(), sys.executable, "-c", code, str(theirs.fileno()), str(scratch), *prepared]
     process = subprocess.Popen(command, cwd=scratch, env=_environment(scratch), pass_fds=[theirs.fileno()],
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -156,7 +156,8 @@ def _environment(scratch: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LIGHTVIT_DATASET") if name in os.environ}
     if os.environ.get("LIGHTVIT_DATA"):
         kept["LIGHTVIT_DATA"] = str(Path(os.environ["LIGHTVIT_DATA"]).resolve())
-    path = os.pathsep.join([str(lockdown.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ours = dict.fromkeys([str(lockdown.PACKAGE.parent), str(lockdown.GRADER.parent)])
+    path = os.pathsep.join([*ours, *filter(None, [os.environ.get("PYTHONPATH")])])
     folders = ("HOME", "TMPDIR", "LIGHTVIT_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME")
     return {**kept, **dict.fromkeys(folders, str(scratch)), "PYTHONPATH": path, "OMP_NUM_THREADS": "1",
             "LIGHTVIT_DEVICE": "cpu", "LIGHTVIT_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",

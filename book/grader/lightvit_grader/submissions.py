@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import LabError
+from lightvit_lab.errors import LabError
 
 LARGEST_MIB = 64   # of one file, its outputs included
 SET_UP = "# @title Set up: run this cell first"   # first line of the cell that installs; there is no network here

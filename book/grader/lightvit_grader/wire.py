@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ...errors import LabError
-from ...exercises.comparison import item
+from lightvit_lab.errors import LabError
+from lightvit_lab.exercises.comparison import item
 
 LIMIT = 64 * 2**20   # bytes of one message; the largest answer of the book is below one MiB
 DEPTH = 20           # lists in lists

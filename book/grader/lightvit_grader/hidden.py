@@ -6,8 +6,8 @@ import random
 import secrets
 from typing import Any
 
-from ...errors import LabError
-from ...exercises import CheckResult, Exercise, examine, find, reset
+from lightvit_lab.errors import LabError
+from lightvit_lab.exercises import CheckResult, Exercise, examine, find, reset
 
 DRAWS = 5   # `check` makes one
 

@@ -1,0 +1,51 @@
+"""What stands around a mixer: the MLP, the residual block, and how linear layers start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import plain_numbers
+
+
+@plain_numbers
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between, applied to every token alone; (batch, tokens, dim) in and out."""
+
+    def __init__(self, dim: int, hidden_dim: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(tokens)))
+
+
+class PreNormBlock(nn.Module):
+    """A mixer, then an MLP; each sees normalised tokens and adds to what came in.
+
+    The mixer also gets what else the call gives: the grid, or LightViT's windows. `drop_path` sees
+    what is added, so that it may let a picture skip it in training.
+    """
+
+    def __init__(self, dim: int, mixer: nn.Module, mlp: nn.Module, drop_path: nn.Module | None = None):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = mixer
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = mlp
+        self.drop_path = nn.Identity() if drop_path is None else drop_path
+
+    def forward(self, tokens: Tensor, *context: Any) -> Tensor:
+        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), *context))
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Truncated normal of std 0.02 and no bias, where `module` is a linear layer: a function for `nn.Module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,189 @@
+"""What every study stands on: a table of rows, runs that are cached as they end, scores, times.
+
+A run is written to the user's cache as it ends: a study that was stopped goes on, and several
+processes may share one. `studies` finds every `Study` of this package by scanning it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import profiling, runtime, storage, training
+from ..errors import LabError
+
+SEEDS = (0, 1, 2)
+Run = dict[str, Any]
+Calls = tuple[tuple[Callable[..., Any], Mapping[str, Any]], ...]
+_MEND = "it is made anew"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a study's table: what stands in the result as it is, and what is done for it.
+
+    `calls` are (function, arguments), one after the other; each stage runs for each seed.
+    """
+
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    calls: Calls = ()
+    stages: tuple[str, ...] = ("",)
+    seeds: tuple[int, ...] = (0,)
+
+    @property
+    def recipe(self) -> str:
+        """The calls as text."""
+        return " -> ".join(f"{call.__name__}({spelled(given)})" for call, given in self.calls)
+
+    def apply(self, model: Any) -> Any:
+        """What the calls make of `model`."""
+        for call, given in self.calls:
+            model = call(model, **given)
+        return model
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table of rows, under the name of the result that it stores; calling it gives that result.
+
+    `run(row, stage, seed)` makes one run of a row. `key(row, stage, seed)` is all that decides that
+    run: with a key, runs are cached under the name `cache`, and must have "test" and "cpu_seconds".
+    `result(study)` makes of them what is stored; its "seconds", if any, count as the study's.
+    """
+
+    name: str
+    result: Callable[[Study], dict[str, Any]]
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    run: Callable[[Row, str, int], Run] | None = None
+    key: Callable[[Row, str, int], list[Any]] | None = None
+    cache: str = ""
+    seeds: tuple[int, ...] = SEEDS
+    needs_gpu: bool = False
+
+    def __call__(self) -> dict[str, Any]:
+        return self.result(self)
+
+    def runs(self) -> dict[str, list[Run]]:
+        """Per label the runs of every stage and seed, each made once."""
+        return {label: [self._run(label, row, *which) for which in product(row.stages, row.seeds)]
+                for label, row in self.rows.items()}
+
+    def by_label(self) -> dict[str, dict[str, Any]]:
+        """Per label what the row shows, and its runs."""
+        return {label: {**self.rows[label].shown, "runs": runs}
+                for label, runs in self.runs().items()}
+
+    def table(self) -> list[dict[str, Any]]:
+        """Every run as one flat row: label, recipe, what the row shows, what the run found."""
+        return [{"label": label, "recipe": self.rows[label].recipe, **self.rows[label].shown, **run}
+                for label, runs in self.runs().items() for run in runs]
+
+    def _run(self, label: str, row: Row, stage: str, seed: int) -> Run:
+        name = ", ".join(filter(None, (f"{self.name}: {label}", stage, f"seed {seed}")))
+
+        def make() -> Run:
+            torch.manual_seed(seed)
+            return self.run(row, stage, seed)
+
+        if self.key:
+            return cached(self.cache, self.key(row, stage, seed), make, name)
+        print(name, flush=True)
+        return make()
+
+
+def spelled(given: Mapping[str, Any]) -> str:
+    """Arguments as they are written in a call."""
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
+
+
+def place(name: str) -> Path:
+    """A file in the user's cache, in the folder of studies. Raises LabError where none can be."""
+    path = runtime.cache() / "studies" / name
+    with storage.refused(f"studies: {path.parent} cannot be made",
+                         "set LIGHTVIT_CACHE to a folder that can be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def cached(study: str, key: list[Any], make: Callable[[], Run], label: str) -> Run:
+    """What `make()` returned where `key`, all that decides it, was the same; else made and written.
+
+    `label` is printed. A damaged file is made anew; what cannot be written is returned, with a
+    warning.
+    """
+    digest = hashlib.sha256(json.dumps(key, default=str).encode()).hexdigest()[:20]
+    path = runtime.cache() / "studies" / f"{study}-{digest}.json"
+    if storage.is_file(path):
+        try:
+            return _read(path)
+        except LabError as error:
+            warnings.warn(str(error), stacklevel=2)
+    run = make()
+    print(f"{label}: test {run['test']}, {run['cpu_seconds']} s", flush=True)
+    try:
+        storage.write_json("studies", path, run, make_folder=True)
+    except LabError as error:
+        warnings.warn(f"{error}. The study goes on, and makes this run again at its next start",
+                      stacklevel=2)
+    return json.loads(json.dumps(run))
+
+
+def _read(path: Path) -> Run:
+    """A cached run. Raises LabError on a damaged file."""
+    run = storage.read_json("studies", path, _MEND)
+    fields = {"test": object, "cpu_seconds": float}
+    storage.require_fields(f"studies: {path}", run, fields, _MEND)
+    return run
+
+
+def scored(score: training.Score) -> dict[str, float]:
+    """An accuracy and its 95 % interval, as results hold them."""
+    return {"test": round(score.accuracy, 4), "test_low": round(score.low, 4),
+            "test_high": round(score.high, 4)}
+
+
+def total_seconds(rows: Iterable[Mapping[str, Any]]) -> float:
+    """Seconds of all runs in rows of `by_label` or `table`, also of those made another day."""
+    runs = chain.from_iterable(row.get("runs", [row]) for row in rows)
+    return round(sum(run["seconds"] for run in runs), 1)
+
+
+def times(models: Mapping[str, nn.Module], base: str, batches: Mapping[str, Tensor],
+          budget_s: float) -> dict[str, dict[str, Any]]:
+    """Per label its `speed` beside `base`, measured in turns; `batches` are inputs by ending."""
+    found: dict[str, dict[str, Any]] = {label: {} for label in models}
+    for ending, inputs in batches.items():
+        measured = profiling.measure(models, inputs, budget_s=budget_s,
+                                     threads=torch.get_num_threads())
+        for label in models:
+            found[label] |= speed(measured, base, label, ending)
+    return found
+
+
+def speed(measured: profiling.Timings, base: str, label: str, ending: str = "", digits: int = 3,
+          pictures: int = 1) -> dict[str, Any]:
+    """Latency in ms per 1 of `pictures` with its interval, and the time of `base` over it with its.
+
+    `ending` goes into the keys: "_1" gives latency_1_ms.
+    """
+    one, ratio = measured[label], measured.ratio(base, label)
+    return {f"latency{ending}_ms": round(one.latency_ms / pictures, digits),
+            f"interval{ending}_ms": [round(edge / pictures, digits) for edge in one.interval_ms],
+            f"speedup{ending}": [round(edge, 3) for edge in ratio.estimate]}
+
+
+def averages(values: list[float], count: int = 60) -> list[float]:
+    """Averages of `count` stretches of nearly equal length (fewer if there are not enough)."""
+    count = min(count, len(values))
+    edges = [len(values) * stretch // count for stretch in range(count + 1)]
+    stretches = (values[first:last] for first, last in zip(edges, edges[1:]))
+    return [round(sum(stretch) / len(stretch), 4) for stretch in stretches]

@@ -1,0 +1,28 @@
+"""A small, untrained model and the digits in the place of what the studies change."""
+
+import pytest
+import torch
+
+from lightvit_lab import models
+from lightvit_lab.experiments import base, kit
+
+FINE_TUNING = {"steps": 3, "batch_size": 16, "lr": 1e-3, "precision": "float32", "attention": "fused"}
+
+
+@pytest.fixture(scope="session")
+def put_base():
+    """A function that puts it into `base`, its runs cached in a folder; undone with the patch that it is given."""
+    def put(patch, folder, depth):
+        torch.manual_seed(0)
+        model = models.create_model("lab_vit_student", dim=32, depth=depth).eval()
+        for name, value in {"model": lambda: model, "mark": lambda: "untrained", "DATASET": "digits", "TEST": 96,
+                            "FINE_TUNING": FINE_TUNING}.items():
+            patch.setattr(base, name, value)
+        patch.setattr(kit.runtime, "cache", lambda: folder)
+    return put
+
+
+@pytest.fixture
+def small_base(put_base, monkeypatch, tmp_path):
+    """The same for one test: a function of the model's depth."""
+    return lambda depth: put_base(monkeypatch, tmp_path, depth)
