@@ -77,7 +77,7 @@ def _without(buttons: list[dict[str, Any]], unwanted: set[str]) -> list[dict[str
 
 def derive_notebooks(app: Sphinx, exception: Exception | None) -> None:
     """Put the derived notebooks, with stubs, in the place of the executed ones that the theme offers for download."""
-    if exception is not None or app.builder.format != "html":
+    if exception is not None or app.builder.name != "html":
         return
     import notebooks  # here, since it is needed only once everything else went well
 

@@ -1,6 +1,7 @@
 """One small call of each public function that takes a model or `Pictures`.
 
-test_public_functions.py runs them. A new function needs a line in CALLS, or, if it only reads names
+test_public_functions.py runs them. A new function needs a line in CALLS, here or in a file of its page's own,
+calls_<stem>.py, which makes them with `from public_calls import Call, vit`; or, if it only reads names
 and shapes or is a part of a forward pass that runs wherever its caller put model and tensors, its
 name in PARTS; all of the room `models` are such.
 """
@@ -8,6 +9,7 @@ name in PARTS; all of the room `models` are such.
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -564,3 +566,15 @@ ON_THE_PROCESSOR = {
     "explain.record_attention",
     "profiling.count",
 }
+
+
+def of_pages(folder: Path) -> tuple[dict[str, Call], set[str]]:
+    """CALLS and PARTS of each `calls_<stem>.py` in a folder on the path: a page brings its own."""
+    modules = [importlib.import_module(path.stem) for path in sorted(folder.glob("calls_*.py"))]
+    calls = {name: call for module in modules for name, call in module.CALLS.items()}
+    return calls, {name for module in modules for name in getattr(module, "PARTS", ())}
+
+
+ADDED_CALLS, ADDED_PARTS = of_pages(Path(__file__).parent)
+CALLS |= ADDED_CALLS
+PARTS |= ADDED_PARTS

@@ -64,9 +64,17 @@ def public_functions() -> set[str]:
 
 def test_every_public_function_that_takes_a_model_has_a_call_here():
     found, called = public_functions(), {name.split(" ")[0] for name in CALLS}
-    assert found - called - PARTS == set(), "give each a small call in public_calls.CALLS"
+    assert found - called - PARTS == set(), "give each a small call in CALLS of calls_<stem>.py"
     assert PARTS - found == set() and called - found == set(), "gone from the library: take them out"
     assert not PARTS & called
+
+
+def test_a_page_brings_its_calls_in_a_file_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from public_calls import Call, vit\nCALLS = {'dynamic.mine': Call(vit)}\nPARTS = {'dynamic.named'}\n"
+    (tmp_path / "calls_mine.py").write_text(code)
+    calls, parts = public_calls.of_pages(tmp_path)
+    assert list(calls) == ["dynamic.mine"] and parts == {"dynamic.named"}
 
 
 @pytest.fixture
