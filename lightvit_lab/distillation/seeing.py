@@ -70,7 +70,7 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     _require_graph(model, hooks, [*found.features.values(), *found.attention.values()])
     tokens = [*(value for value in found.features.values() if value.ndim == 3), *found.attention.values()]
     found.prefix = timm_parts.num_prefix_tokens(model) if tokens else 0
-    if isinstance(logits, tuple):
+    if isinstance(logits, tuple) and len(logits) == 2 and all(isinstance(part, Tensor) for part in logits):
         logits, found.token_logits = logits[0], logits[1].float()
     if not isinstance(logits, Tensor) or logits.ndim != 2:      # features of a model without a head may be wanted
         require_logits("distill", model, logits)
