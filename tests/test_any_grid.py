@@ -6,9 +6,12 @@ from any_grid import KINDS, inputs_of, made, relaid, resized, turned
 from drawn_weights import pictures
 
 from lightvit_lab import checkpoint, data, models, profiling, training
-from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
-from lightvit_lab.dynamic import block_skipping, coarse_to_fine, early_exit, token_halting, token_merging, token_pruning
-from lightvit_lab.dynamic.choosing import kept_patches
+from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
+from lightvit_lab.compression.pruning import pruners as pruning, unstructured as sparsity
+from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, token_halting
+from lightvit_lab.dynamic.token_pruning import coarse_fine, pruning as token_pruning
+from lightvit_lab.dynamic.token_merging import merging as token_merging
+from lightvit_lab.dynamic.token_pruning.choosing import kept_patches
 from lightvit_lab.errors import LabError
 from lightvit_lab.profiling.estimates import estimate_vit
 
@@ -146,7 +149,7 @@ def test_patches_that_are_kept_are_named_in_reading_order(method):
 @torch.no_grad()
 def test_a_second_look_at_every_region_of_an_oblong_picture_is_the_old_model():
     model = made(image_size=(16, 24))
-    both, images = coarse_to_fine.coarse_to_fine(model, 1.0, 1.0), pictures(1, 2, 3, 16, 24)
+    both, images = coarse_fine.coarse_to_fine(model, 1.0, 1.0), pictures(1, 2, 3, 16, 24)
     torch.testing.assert_close(both(images), model(images), rtol=1e-4, atol=1e-5)
     half = torch.nn.functional.avg_pool2d(images, 2)
     places = model.pos_embed[0, 1:].view(4, 6, -1)
@@ -160,7 +163,7 @@ def test_a_second_look_at_every_region_of_an_oblong_picture_is_the_old_model():
 def test_coarse_to_fine_refuses_a_grid_whose_regions_are_not_two_by_two():
     for model in (made(), made("timm")):
         with pytest.raises(LabError, match="3 x 5 patches cannot be taken two by two; give a model with an even"):
-            coarse_to_fine.coarse_to_fine(model, 0.7)
+            coarse_fine.coarse_to_fine(model, 0.7)
 
 
 @pytest.mark.parametrize("augment", [(), ("crop", "cutmix")])

@@ -12,12 +12,13 @@ from drawn_weights import fill
 from torch import Tensor, nn
 
 from lightvit_lab import checkpoint, data, models
-from lightvit_lab.compression import (calibrating, importance, low_rank, low_rank_attention, movement,
-                                      pruning, sparsity)
-from lightvit_lab.dynamic import (block_skipping, choosing, coarse_to_fine, dynamicvit, early_exit,
-                                  exit_calibration, exit_report, exit_training, token_halting,
-                                  token_merging, token_pruning)
-from lightvit_lab.dynamic.exit_rules import Confidence
+from lightvit_lab.compression import calibrating
+from lightvit_lab.compression.pruning import importance, movement, pruners as pruning, unstructured as sparsity
+from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
+from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, calibration as exit_calibration, report as exit_report, training as exit_training, token_halting
+from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
+from lightvit_lab.dynamic.token_merging import merging as token_merging
+from lightvit_lab.dynamic.early_exit.rules import Confidence
 from lightvit_lab.experiments import adaptive_depth, faults, light_models
 from lightvit_lab.models.transforming import copied
 from lightvit_lab.training import Batch, evaluate, fit
@@ -292,7 +293,7 @@ MADE = {
     "factorize": lambda: low_rank.factorize(lab(), rank=4),
     "replace_attention": lambda: low_rank_attention.replace_attention(lab(), rank=4),
     "merge_tokens": lambda: token_merging.merge_tokens(lab(), 2),
-    "coarse_to_fine": lambda: coarse_to_fine.coarse_to_fine(lab(), 0.5),
+    "coarse_to_fine": lambda: coarse_fine.coarse_to_fine(lab(), 0.5),
     "add_exits": exits,
     "with_rule": lambda: early_exit.with_rule(exits(), None),
     "add_skipping": gated,

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from lightvit_lab import checkpoint, data, explain, models, profiling, training
-from lightvit_lab.compression.low_rank import factorize
-from lightvit_lab.compression.low_rank_attention import replace_attention
-from lightvit_lab.compression.pruning import prune_mlp
-from lightvit_lab.compression.sparsity import prune_weights
-from lightvit_lab.distillation.response_distillation import SoftTargets
-from lightvit_lab.distillation.structured_features import Manifold
-from lightvit_lab.dynamic.block_skipping import add_skipping
-from lightvit_lab.dynamic.early_exit import add_exits
-from lightvit_lab.dynamic.exit_rules import Patience
-from lightvit_lab.dynamic.token_merging import merge_tokens
-from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.compression.low_rank.factors import factorize
+from lightvit_lab.compression.low_rank.attention import replace_attention
+from lightvit_lab.compression.pruning.pruners import prune_mlp
+from lightvit_lab.compression.pruning.unstructured import prune_weights
+from lightvit_lab.distillation.response_distillation.objectives import SoftTargets
+from lightvit_lab.distillation.feature_distillation.structured import Manifold
+from lightvit_lab.dynamic.early_exit.block_skipping import add_skipping
+from lightvit_lab.dynamic.early_exit.exits import add_exits
+from lightvit_lab.dynamic.early_exit.rules import Patience
+from lightvit_lab.dynamic.token_merging.merging import merge_tokens
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError, plain_numbers, require_multiple, require_range, require_whole
 
 KINDS = [int, float, numpy.int64, numpy.uint8, numpy.float32, numpy.array, torch.tensor, lambda value: torch.tensor(float(value))]

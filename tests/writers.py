@@ -13,7 +13,8 @@ from torch import nn
 from lightvit_lab import checkpoint, models, profiling, storage
 from lightvit_lab.checkpoint import zoo
 from lightvit_lab.data import decoded, download
-from lightvit_lab.distillation import StoredLogits, stored_logits
+from lightvit_lab.distillation import StoredLogits
+from lightvit_lab.distillation.response_distillation import stored_logits
 from lightvit_lab.exercises import record
 from lightvit_lab.experiments import kit, results
 from lightvit_lab.experiments import zoo as training_zoo

@@ -17,27 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registering
 
-from .. import models
-from ..compression import low_rank, low_rank_attention, sparsity, structure
-from ..dynamic import block_skipping, coarse_to_fine, early_exit, token_halting, token_merging, token_pruning
+from .. import compression, dynamic, models
 from ..errors import LabError, require_choice
-from ..models.transforming import Apply, apply_sharing
+from ..models.transforming import TRANSFORMS
+from ..runtime import import_all
 from ..storage import parse_json
 
-TRANSFORMS: dict[str, Apply] = {
-    "prune": structure.apply_pruning,
-    "prune_weights": sparsity.apply_sparsity,
-    "factorize": low_rank.apply_factors,
-    "low_rank_attention": low_rank_attention.apply_low_rank_attention,
-    "merge_tokens": token_merging.apply_merging,
-    "coarse_to_fine": coarse_to_fine.apply_coarse_to_fine,
-    "prune_tokens": token_pruning.apply_token_pruning,
-    "early_exit": early_exit.apply_exits,
-    "exit_rule": early_exit.apply_exit_rule,
-    "token_halting": token_halting.apply_halting,
-    "block_skipping": block_skipping.apply_skipping,
-    "share_weights": apply_sharing,         # added by `save`
-}
+for _package in (compression, dynamic):      # whose files register what a plan may name
+    import_all(_package)
 OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls", "feature_cfg",
               "kwargs_filter")           # beginnings of arguments by which timm fetches, reads files, or leaves meta
 LARGEST_NUMBER, LARGEST_SIZE = 2**16, 2**10      # of any number; of an argument that is a size in pixels or tokens

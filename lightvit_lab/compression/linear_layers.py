@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from ..errors import LabError, require_choice
-from ..models.timm_parts import is_readable
+from ..models.timm_parts import AttentionParts, is_readable
 from ..runtime.wrapped import require_unwrapped
-from .low_rank_attention import LowRankAttention
 from .low_rank_linear import LowRankLinear
 
 KINDS = ("qkv", "kv_global", "proj", "fc1", "fc2")     # kv_global: what LightViT's global tokens hand back
@@ -40,6 +39,6 @@ def block_layers(caller: str, model: nn.Module, wanted: str | Sequence[str] | No
 
 
 def _kinds(parent: nn.Module) -> list[str]:
-    attends = is_readable(parent) or isinstance(parent, LowRankAttention)
+    attends = is_readable(parent) or isinstance(parent, AttentionParts)
     kinds = KINDS[:3] if attends else KINDS[3:] if hasattr(parent, "fc2") else ()
     return [kind for kind in kinds if isinstance(getattr(parent, kind, None), nn.Linear | LowRankLinear)]

@@ -2,6 +2,6 @@
 
 from .distilling import distill
 from .seeing import Seen
-from .stored_logits import StoredLogits, store_logits
+from .response_distillation.stored_logits import StoredLogits, store_logits
 
 __all__ = ["Seen", "StoredLogits", "distill", "store_logits"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .. import checkpoint, data, profiling, training
 from ..checkpoint import zoo
-from ..compression import sparsity
+from ..compression.pruning import unstructured as sparsity
 from ..models.transforming import copied
 from ..runtime.wrapped import unwrapped
 from .kit import Row, Run, Study, scored, times, total_seconds

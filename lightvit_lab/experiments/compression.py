@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import data, training
-from ..compression import low_rank, low_rank_attention, movement, pruning, sparsity
+from ..compression.low_rank import factors as low_rank, attention as low_rank_attention
+from ..compression.pruning import movement, pruners as pruning, unstructured as sparsity
 from . import base
 from .kit import SEEDS, Row, Run, Study, scored
 

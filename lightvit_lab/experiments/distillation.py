@@ -21,8 +21,8 @@ from .. import checkpoint, data, models, training
 from ..checkpoint import zoo
 from ..distillation import distill
 from ..distillation import feature_distillation as features
-from ..distillation import response_distillation as responses
-from ..distillation.stored_logits import store_logits
+from ..distillation.response_distillation import objectives as responses
+from ..distillation.response_distillation.stored_logits import store_logits
 from ..distillation.teachers import LiveTeacher
 from .kit import SEEDS, Row, Run, Study, place, scored, spelled, total_seconds
 

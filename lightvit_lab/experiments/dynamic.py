@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import data, models, profiling
-from ..dynamic.adaptive_sampling import present_tokens
-from ..dynamic.choosing import Choose
-from ..dynamic.dynamicvit import fine_tune
-from ..dynamic.token_merging import merge_tokens
-from ..dynamic.token_pruning import prune_tokens
+from ..dynamic.token_pruning.adaptive_sampling import present_tokens
+from ..dynamic.token_pruning.choosing import Choose
+from ..dynamic.token_pruning.dynamicvit import fine_tune
+from ..dynamic.token_merging.merging import merge_tokens
+from ..dynamic.token_pruning.pruning import prune_tokens
 from ..models.timm_parts import token_counts
 from ..models.transforming import copied
 from ..runtime.hooks import Hook, hooked

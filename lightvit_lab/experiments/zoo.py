@@ -18,7 +18,7 @@ from .. import checkpoint, data, models, storage, training
 from ..checkpoint.zoo import card, file, find
 from ..distillation import distill
 from ..distillation.feature_distillation import Hint
-from ..distillation.response_distillation import Labels, SoftTargets
+from ..distillation.response_distillation.objectives import Labels, SoftTargets
 from ..errors import LabError, require_choice
 from . import results
 from .comparison import load_splits

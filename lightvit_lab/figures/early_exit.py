@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from ..dynamic.exit_report import Reliability
+from ..dynamic.early_exit.report import Reliability
 from ..errors import LabError
 from .compression import _folded, error_bars
 from .display import style

@@ -21,6 +21,18 @@ from ..runtime.wrapped import require_unwrapped
 REWRITING = ("prune", "prune_weights", "factorize")      # transforms that put other weights into a model's layers
 Plan = dict[str, Any]
 Apply = Callable[[nn.Module, Plan], nn.Module]
+TRANSFORMS: dict[str, Apply] = {}       # what a plan may name; filled by `transform`
+
+
+def transform(name: str) -> Callable[[Apply], Apply]:
+    """Let plans name the decorated `apply(model, plan) -> model`. Raises LabError on a name that is taken."""
+    def register(apply: Apply) -> Apply:
+        if name in TRANSFORMS:
+            raise LabError(f"transform: {name!r} is {TRANSFORMS[name].__module__}.{TRANSFORMS[name].__name__} already; "
+                           f"give {apply.__module__}.{apply.__name__} another name")
+        TRANSFORMS[name] = apply
+        return apply
+    return register
 
 
 @torch.inference_mode(False)      # what is made inside of it could never be trained
@@ -57,6 +69,7 @@ def shared_weights(model: nn.Module, of_shared_modules: bool = False) -> list[tu
     return [tuple(found) for found in names.values() if len(found) > 1]
 
 
+@transform("share_weights")     # added by `checkpoint.save`
 def apply_sharing(model: nn.Module, plan: Plan) -> nn.Module:
     """Make one of the weights of each group in `plan`, in place: {"names": [["blocks.0.mlp.fc1.weight", ...]]}."""
     known = dict(model.named_parameters(remove_duplicate=False))

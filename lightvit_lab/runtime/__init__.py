@@ -5,9 +5,12 @@ Imports torch only inside.
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..errors import LabError
@@ -132,3 +135,9 @@ def commit() -> str:
     git = ("git", "-C", str(Path(__file__).resolve().parents[2]))
     head = _output(*git, "rev-parse", "HEAD")
     return head + ("+" if _output(*git, "status", "--porcelain", "--", "lightvit_lab") else "") if head else "unknown"
+
+
+def import_all(package: ModuleType) -> list[ModuleType]:
+    """Import every module below `package`, so that what registers itself there is known; in order of names."""
+    return [importlib.import_module(about.name)
+            for about in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]

@@ -19,7 +19,7 @@ import torch
 
 from lightvit_lab import data, models, training
 from lightvit_lab.distillation import Seen, distill, store_logits
-from lightvit_lab.distillation.response_distillation import Labels, SoftTargets
+from lightvit_lab.distillation.response_distillation.objectives import Labels, SoftTargets
 from lightvit_lab.experiments import results
 from lightvit_lab.experiments.zoo import RECIPES
 from lightvit_lab.runtime import device, device_name

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lightvit_lab import checkpoint, data, models, profiling
 from lightvit_lab.compression.linear_layers import block_layers
-from lightvit_lab.compression.low_rank import LowRankLinear, break_even, factorize, output_error
+from lightvit_lab.compression.low_rank.factors import LowRankLinear, break_even, factorize, output_error
 from lightvit_lab.training import mean_interval
 
 RANKS = (8, 16, 24, 32, 40, 47)

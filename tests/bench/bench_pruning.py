@@ -13,7 +13,7 @@ import time
 import torch
 
 from lightvit_lab import checkpoint, data, models, profiling
-from lightvit_lab.compression.pruning import prune_embedding, prune_head_width, prune_heads, prune_mlp
+from lightvit_lab.compression.pruning.pruners import prune_embedding, prune_head_width, prune_heads, prune_mlp
 
 RECIPES = {"magnitude": {}, "magnitude, compensated": {"compensate": True},
            "magnitude of all layers": {"budget": "global"},

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lightvit_lab import models, profiling
-from lightvit_lab.dynamic.token_merging import merge_tokens
+from lightvit_lab.dynamic.token_merging.merging import merge_tokens
 
 DEIT = "deit_small_patch16_224"
 CASES = {224: {"r": 13, "batch": 4, "goal": 1.15}, 384: {"r": 38, "batch": 2, "goal": 1.25}}

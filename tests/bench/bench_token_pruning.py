@@ -12,8 +12,8 @@ import os
 import torch
 
 from lightvit_lab import models, profiling
-from lightvit_lab.dynamic.choosing import kept_patches
-from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.dynamic.token_pruning.choosing import kept_patches
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 
 LAYERS = (3, 6, 9)
 SHARPER = 5.0        # fresh weights look at all tokens alike, so that every picture would keep as many

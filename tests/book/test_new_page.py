@@ -52,7 +52,7 @@ def bare(tmp_path):
     """The few files that laying a page reads."""
     shutil.copy(ROOT / "_toc.yml", tmp_path)
     shutil.copytree(ROOT / "chapters", tmp_path / "chapters", ignore=LEFT_OUT)
-    for name in ("lightvit_lab/dynamic/__init__.py", "lightvit_lab/dynamic/matching.py", "pyproject.toml"):
+    for name in ("lightvit_lab/dynamic/__init__.py", "lightvit_lab/dynamic/token_merging/matching.py", "pyproject.toml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -117,7 +117,7 @@ def test_a_planned_page_brings_its_title_and_its_week(bare):
 @pytest.mark.parametrize("name, said", [
     ("dynamic/token_merging", "already chapters/dynamic/token_merging.md"),
     ("compression/token_merging", "already chapters/dynamic/token_merging.md"),
-    ("dynamic/matching", "already lightvit_lab/dynamic/matching.py"),
+    ("compression/calibrating", "already lightvit_lab/compression/calibrating.py"),
     ("dynamics/my_method", 'part=\'dynamics\' is unknown. Did you mean "dynamic"'),
     ("my_method", "no name of a page"), ("dynamic/", "no name of a page"), ("dynamic/My-Method", "no name of a page"),
     ("dynamic/class", "no name of a page"), ("dynamic/../x", "no name of a page"), ("", "no name of a page"),

@@ -22,7 +22,8 @@ def inputs(size):
 def samples():
     """Name -> a function that makes the model, and the size of its pictures."""
     from lightvit_lab import models
-    from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
+    from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
+    from lightvit_lab.compression.pruning import pruners as pruning, unstructured as sparsity
 
     small = {"image_size": 16, "patch_size": 8, "dim": 8, "depth": 1, "num_heads": 2, "mlp_ratio": 1}
     timm = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "depth": 2, "num_classes": 3}

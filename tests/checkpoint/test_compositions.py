@@ -9,9 +9,11 @@ import torch
 
 from lightvit_lab import checkpoint, models
 from lightvit_lab.checkpoint import recipes
-from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
-from lightvit_lab.dynamic import (block_skipping, coarse_to_fine, early_exit, exit_rules, token_halting, token_merging,
-                                  token_pruning)
+from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
+from lightvit_lab.compression.pruning import pruners as pruning, unstructured as sparsity
+from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, rules as exit_rules, token_halting
+from lightvit_lab.dynamic.token_pruning import coarse_fine, pruning as token_pruning
+from lightvit_lab.dynamic.token_merging import merging as token_merging
 from lightvit_lab.models.timm_parts import block_names
 from lightvit_lab.models.transforming import transformed
 
@@ -38,7 +40,7 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "evit": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,)),
     "dynamicvit": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,), "dynamicvit"),
     "ats": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,), "ats", lengths="padded"),
-    "coarse": lambda model, seen: coarse_to_fine.coarse_to_fine(model, 1.0),
+    "coarse": lambda model, seen: coarse_fine.coarse_to_fine(model, 1.0),
     "merge": lambda model, seen: token_merging.merge_tokens(model, 3, mode="tofu"),
     "exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0)),
     "halting": lambda model, seen: token_halting.add_halting(model, start=0.3),

@@ -7,7 +7,8 @@ from torch import nn
 
 from lightvit_lab import models
 from lightvit_lab.checkpoint import recipes
-from lightvit_lab.compression import low_rank, low_rank_attention, pruning, sparsity
+from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
+from lightvit_lab.compression.pruning import pruners as pruning, unstructured as sparsity
 from lightvit_lab.errors import LabError
 
 SMALL = {"image_size": 16, "patch_size": 8, "dim": 16, "depth": 2, "num_heads": 4, "mlp_ratio": 2}

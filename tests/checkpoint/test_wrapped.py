@@ -7,23 +7,23 @@ import torch
 from torch import nn
 
 from lightvit_lab import checkpoint, data, explain, models, profiling, training
-from lightvit_lab.compression.low_rank import factorize
-from lightvit_lab.compression.movement import movement_prune
-from lightvit_lab.compression.pruning import prune_blocks, prune_embedding, prune_head_width, prune_heads, prune_mlp
-from lightvit_lab.compression.sparsity import prune_weights
+from lightvit_lab.compression.low_rank.factors import factorize
+from lightvit_lab.compression.pruning.movement import movement_prune
+from lightvit_lab.compression.pruning.pruners import prune_blocks, prune_embedding, prune_head_width, prune_heads, prune_mlp
+from lightvit_lab.compression.pruning.unstructured import prune_weights
 from lightvit_lab.distillation import distill
-from lightvit_lab.distillation.response_distillation import SoftTargets
-from lightvit_lab.distillation.stored_logits import StoredLogits, store_logits
+from lightvit_lab.distillation.response_distillation.objectives import SoftTargets
+from lightvit_lab.distillation.response_distillation.stored_logits import StoredLogits, store_logits
 from lightvit_lab.distillation.seeing import see
-from lightvit_lab.dynamic.dynamicvit import fine_tune
-from lightvit_lab.dynamic.early_exit import add_exits
-from lightvit_lab.dynamic.exit_calibration import calibrate_confidence, every_logit, trade_off
-from lightvit_lab.dynamic.exit_report import exit_macs, exit_report
-from lightvit_lab.dynamic.exit_rules import Confidence
-from lightvit_lab.dynamic.exit_training import train_exits
-from lightvit_lab.dynamic.token_halting import add_halting, train_halting
-from lightvit_lab.dynamic.token_merging import merge_tokens
-from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.dynamic.token_pruning.dynamicvit import fine_tune
+from lightvit_lab.dynamic.early_exit.exits import add_exits
+from lightvit_lab.dynamic.early_exit.calibration import calibrate_confidence, every_logit, trade_off
+from lightvit_lab.dynamic.early_exit.report import exit_macs, exit_report
+from lightvit_lab.dynamic.early_exit.rules import Confidence
+from lightvit_lab.dynamic.early_exit.training import train_exits
+from lightvit_lab.dynamic.early_exit.token_halting import add_halting, train_halting
+from lightvit_lab.dynamic.token_merging.merging import merge_tokens
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError
 from lightvit_lab.experiments import adaptive_depth
 

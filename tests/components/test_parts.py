@@ -122,8 +122,8 @@ def test_parts_that_do_not_go_together_are_refused_in_a_sentence(wrong, words):
 
 
 def test_transforms_for_attention_refuse_other_mixers_in_a_sentence():
-    from lightvit_lab.dynamic.early_exit import add_exits
-    from lightvit_lab.dynamic.token_merging import merge_tokens
+    from lightvit_lab.dynamic.early_exit.exits import add_exits
+    from lightvit_lab.dynamic.token_merging.merging import merge_tokens
     model = models.create_model("lab_vit_student", mixer="window", pool="mean")
     for transform in (lambda: add_exits(model, [1]), lambda: merge_tokens(model, 4)):
         with pytest.raises(LabError, match='by .window.,.*give one with mixer="attention"'):

@@ -6,9 +6,9 @@ import torch
 from drawn_weights import pictures
 from small_models import PICTURES, small
 
-from lightvit_lab.compression.compensation import correction, refit
-from lightvit_lab.compression.pruning import prune_head_width, prune_heads, prune_mlp
-from lightvit_lab.compression.structure import apply_pruning
+from lightvit_lab.compression.pruning.compensation import correction, refit
+from lightvit_lab.compression.pruning.pruners import prune_head_width, prune_heads, prune_mlp
+from lightvit_lab.compression.pruning.structure import apply_pruning
 from lightvit_lab.models.transforming import transformed
 
 PARTS = ((prune_mlp, 0.5), (prune_heads, 1 / 3), (prune_head_width, 0.5))

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from drawn_weights import pictures
 from small_models import EVERY, PICTURES, PLAIN, small
 
-from lightvit_lab.compression import watching
-from lightvit_lab.compression.importance import scores
+from lightvit_lab.compression.pruning import activations as watching
+from lightvit_lab.compression.pruning.importance import scores
 
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9])
 

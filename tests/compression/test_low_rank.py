@@ -10,8 +10,8 @@ from torch import nn
 
 from lightvit_lab import models, profiling
 from lightvit_lab.compression.calibrating import Moments
-from lightvit_lab.compression.low_rank import LowRankLinear, apply_factors, break_even, factorize, output_error
-from lightvit_lab.compression.spectra import spectrum
+from lightvit_lab.compression.low_rank.factors import LowRankLinear, apply_factors, break_even, factorize, output_error
+from lightvit_lab.compression.low_rank.spectra import spectrum
 from lightvit_lab.errors import LabError
 
 

@@ -9,8 +9,8 @@ from drawn_weights import fill, pictures
 from torch import nn
 
 from lightvit_lab import checkpoint, models, profiling
-from lightvit_lab.compression.low_rank import LowRankLinear, factorize
-from lightvit_lab.compression.low_rank_attention import (
+from lightvit_lab.compression.low_rank.factors import LowRankLinear, factorize
+from lightvit_lab.compression.low_rank.attention import (
     NystromAttention, apply_low_rank_attention, pseudo_inverse, replace_attention, segment_means)
 from lightvit_lab.errors import LabError
 from lightvit_lab.explain import record_attention

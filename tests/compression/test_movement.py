@@ -6,8 +6,8 @@ from drawn_weights import fill
 from torch import nn
 
 from lightvit_lab import data, models
-from lightvit_lab.compression.movement import Moving, movement_prune, scheduled
-from lightvit_lab.compression.sparsity import prune_weights, sparsity
+from lightvit_lab.compression.pruning.movement import Moving, movement_prune, scheduled
+from lightvit_lab.compression.pruning.unstructured import prune_weights, sparsity
 from lightvit_lab.errors import LabError
 
 SETTINGS = {"batch_size": 8, "threads": 1, "progress": False, "precision": "float32", "attention": "fused"}

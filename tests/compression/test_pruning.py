@@ -8,8 +8,8 @@ from drawn_weights import pictures
 from small_models import EVERY, PICTURES, PLAIN, small
 
 from lightvit_lab import data, models, profiling, training
-from lightvit_lab.compression.budgets import choose
-from lightvit_lab.compression.pruning import (prune_blocks, prune_embedding, prune_head_width, prune_heads, prune_mlp,
+from lightvit_lab.compression.pruning.budgets import choose
+from lightvit_lab.compression.pruning.pruners import (prune_blocks, prune_embedding, prune_head_width, prune_heads, prune_mlp,
                                               sensitivity)
 from lightvit_lab.errors import LabError
 

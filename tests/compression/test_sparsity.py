@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from lightvit_lab import data, models, training
-from lightvit_lab.compression.low_rank import factorize
-from lightvit_lab.compression.sparsity import _Mask, apply_sparsity, prune_weights, sparsity, zeros_kept
+from lightvit_lab.compression.low_rank.factors import factorize
+from lightvit_lab.compression.pruning.unstructured import _Mask, apply_sparsity, prune_weights, sparsity, zeros_kept
 from lightvit_lab.errors import LabError
 from lightvit_lab.profiling import count
 

@@ -10,7 +10,7 @@ from parity.adapters.torch_pruning import torch_pruning_plans
 from small_models import EVERY, PICTURES, PLAIN, silenced, small
 
 from lightvit_lab import models
-from lightvit_lab.compression.structure import apply_pruning
+from lightvit_lab.compression.pruning.structure import apply_pruning
 from lightvit_lab.errors import LabError
 from lightvit_lab.models.transforming import transformed
 

@@ -19,23 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from lightvit_lab import checkpoint, data, explain, models, profiling, training, widgets
-from lightvit_lab.compression import low_rank, low_rank_attention, movement, pruning, sparsity
+from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
+from lightvit_lab.compression.pruning import movement, pruners as pruning, unstructured as sparsity
 from lightvit_lab.data import Pictures
-from lightvit_lab.distillation import distilling, response_distillation, seeing, stored_logits
-from lightvit_lab.dynamic import (
-    block_skipping,
-    choosing,
-    coarse_to_fine,
-    dynamicvit,
-    early_exit,
-    exit_calibration,
-    exit_report,
-    exit_rules,
-    exit_training,
-    token_halting,
-    token_merging,
-    token_pruning,
-)
+from lightvit_lab.distillation import distilling, seeing
+from lightvit_lab.distillation.response_distillation import objectives as response_distillation, stored_logits
+from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, calibration as exit_calibration, report as exit_report, rules as exit_rules, training as exit_training, token_halting
+from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
+from lightvit_lab.dynamic.token_merging import merging as token_merging
 from lightvit_lab.experiments import (
     adaptive_depth,
     base,
@@ -277,7 +268,7 @@ CALLS: dict[str, Call] = {
         exits,
     ),
     "dynamic.coarse_to_fine": Call(
-        lambda model, given: coarse_to_fine.coarse_to_fine(model, 0.5)(given.inputs)
+        lambda model, given: coarse_fine.coarse_to_fine(model, 0.5)(given.inputs)
     ),
     "dynamic.exit_macs": Call(
         lambda model, given: exit_report.exit_macs(model, (3, 32, 32)), exits
@@ -458,7 +449,7 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
         )
         for method in token_pruning.METHODS
     },
-    "coarse to fine": lambda: coarse_to_fine.coarse_to_fine(vit(), 0.3),
+    "coarse to fine": lambda: coarse_fine.coarse_to_fine(vit(), 0.3),
     "exits": exits,
     "halting": halting,
     "skipping": skipping,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from launching import found_by_two
 from lightvit_lab import data, models, training
 from lightvit_lab.distillation import distill, distilling, teachers
-from lightvit_lab.distillation.response_distillation import (
+from lightvit_lab.distillation.response_distillation.objectives import (
     Correlation, Decoupled, DistillationToken, HardTargets, Labels, PerSample, SoftTargets)
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import loop

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightvit_lab.distillation import feature_distillation as features
-from lightvit_lab.distillation.mimicking_features import Generator, draw_hidden
+from lightvit_lab.distillation.feature_distillation.mimicking import Generator, draw_hidden
 from lightvit_lab.distillation.seeing import Seen
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch

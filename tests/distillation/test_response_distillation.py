@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightvit_lab.distillation import Seen
-from lightvit_lab.distillation import response_distillation as responses
+from lightvit_lab.distillation.response_distillation import objectives as responses
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch
 

@@ -7,7 +7,7 @@ from torch import nn
 from lightvit_lab import data, models
 from lightvit_lab.distillation import distill
 from lightvit_lab.distillation import feature_distillation as features
-from lightvit_lab.distillation.response_distillation import Labels
+from lightvit_lab.distillation.response_distillation.objectives import Labels
 from lightvit_lab.distillation.seeing import Seen, see
 from lightvit_lab.errors import LabError
 

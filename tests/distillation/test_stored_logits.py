@@ -9,9 +9,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lightvit_lab import data, training
-from lightvit_lab.distillation import StoredLogits, distill, store_logits, stored_logits
-from lightvit_lab.distillation.response_distillation import Labels, SoftTargets, soft_target_loss
-from lightvit_lab.distillation.stored_logits import _pack
+from lightvit_lab.distillation import StoredLogits, distill, store_logits
+from lightvit_lab.distillation.response_distillation import stored_logits
+from lightvit_lab.distillation.response_distillation.objectives import Labels, SoftTargets, soft_target_loss
+from lightvit_lab.distillation.response_distillation.stored_logits import _pack
 from lightvit_lab.errors import LabError
 from lightvit_lab.training.augment import Batches
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from lightvit_lab import data, training
 from lightvit_lab.distillation import distill, store_logits
-from lightvit_lab.distillation.mimicking_features import Hint
-from lightvit_lab.distillation.response_distillation import Labels, SoftTargets
+from lightvit_lab.distillation.feature_distillation.mimicking import Hint
+from lightvit_lab.distillation.response_distillation.objectives import Labels, SoftTargets
 from lightvit_lab.training.processes import Team
 
 RUN = {"steps": 9, "batch_size": 16, "augment": ("flip", "mixup"), "lr": 5e-3, "threads": 1, "precision": "float32",

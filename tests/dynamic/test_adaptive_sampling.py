@@ -8,11 +8,11 @@ import torch
 from small_vits import INPUTS, lab
 
 from lightvit_lab import profiling
-from lightvit_lab.dynamic.adaptive_sampling import RaggedAttention, Sample, SamplingAttention, present_tokens, unpacked
-from lightvit_lab.dynamic.choosing import kept_patches
-from lightvit_lab.dynamic.early_exit import add_exits, with_rule
-from lightvit_lab.dynamic.exit_rules import Confidence
-from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.dynamic.token_pruning.adaptive_sampling import RaggedAttention, Sample, SamplingAttention, present_tokens, unpacked
+from lightvit_lab.dynamic.token_pruning.choosing import kept_patches
+from lightvit_lab.dynamic.early_exit.exits import add_exits, with_rule
+from lightvit_lab.dynamic.early_exit.rules import Confidence
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError
 from lightvit_lab.components import Attention
 

@@ -5,9 +5,9 @@ import torch
 from exit_models import BATCH, small
 
 from lightvit_lab import data
-from lightvit_lab.dynamic.block_skipping import SkipObjective, add_skipping, train_skipping
-from lightvit_lab.dynamic.early_exit import add_exits
-from lightvit_lab.dynamic.exit_rules import Confidence
+from lightvit_lab.dynamic.early_exit.block_skipping import SkipObjective, add_skipping, train_skipping
+from lightvit_lab.dynamic.early_exit.exits import add_exits
+from lightvit_lab.dynamic.early_exit.rules import Confidence
 from lightvit_lab.errors import LabError
 
 

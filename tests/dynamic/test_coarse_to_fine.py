@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from small_vits import INPUTS, deit, lab
 
 from lightvit_lab import checkpoint, models, profiling
-from lightvit_lab.dynamic.coarse_to_fine import by_region, coarse_to_fine
+from lightvit_lab.dynamic.token_pruning.coarse_fine import by_region, coarse_to_fine
 from lightvit_lab.errors import LabError
 
 

@@ -11,10 +11,10 @@ from small_vits import INPUTS, lab, reference
 from torch import nn
 
 from lightvit_lab import data, models, profiling
-from lightvit_lab.dynamic import dynamicvit
-from lightvit_lab.dynamic.dynamicvit import (
+from lightvit_lab.dynamic.token_pruning import dynamicvit
+from lightvit_lab.dynamic.token_pruning.dynamicvit import (
     KeepingObjective, Predictor, fine_tune, kept_token_loss, masked_softmax, predictors, ratio_loss)
-from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch
 

@@ -7,9 +7,10 @@ import torch
 from exit_models import BATCH, EVERY, small
 
 from lightvit_lab import models, profiling
-from lightvit_lab.compression import low_rank, pruning
-from lightvit_lab.dynamic.early_exit import EarlyExitViT, add_exits, with_rule
-from lightvit_lab.dynamic.exit_rules import Confidence, Patience, confidence, exits_taken
+from lightvit_lab.compression.low_rank import factors as low_rank
+from lightvit_lab.compression.pruning import pruners as pruning
+from lightvit_lab.dynamic.early_exit.exits import EarlyExitViT, add_exits, with_rule
+from lightvit_lab.dynamic.early_exit.rules import Confidence, Patience, confidence, exits_taken
 from lightvit_lab.errors import LabError
 
 

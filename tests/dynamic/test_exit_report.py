@@ -5,10 +5,10 @@ import torch
 from exit_models import small
 
 from lightvit_lab import data, profiling
-from lightvit_lab.dynamic.early_exit import add_exits, with_rule
-from lightvit_lab.dynamic.exit_calibration import calibrate_confidence, calibrate_rule, every_logit, trade_off
-from lightvit_lab.dynamic.exit_report import exit_macs, exit_report, reliability
-from lightvit_lab.dynamic.exit_rules import Confidence, Patience, confidence
+from lightvit_lab.dynamic.early_exit.exits import add_exits, with_rule
+from lightvit_lab.dynamic.early_exit.calibration import calibrate_confidence, calibrate_rule, every_logit, trade_off
+from lightvit_lab.dynamic.early_exit.report import exit_macs, exit_report, reliability
+from lightvit_lab.dynamic.early_exit.rules import Confidence, Patience, confidence
 from lightvit_lab.errors import LabError
 
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from exit_models import BATCH, small
 
 from lightvit_lab import data
-from lightvit_lab.dynamic.early_exit import add_exits
-from lightvit_lab.dynamic.exit_training import ExitObjective, train_exits
+from lightvit_lab.dynamic.early_exit.exits import add_exits
+from lightvit_lab.dynamic.early_exit.training import ExitObjective, train_exits
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch
 

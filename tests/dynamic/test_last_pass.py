@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from lightvit_lab import models
-from lightvit_lab.dynamic.token_merging import merge_tokens
-from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.dynamic.token_merging.merging import merge_tokens
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.models.timm_parts import LastPass
 from lightvit_lab.runtime.running import map_tensors
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from drawn_weights import pictures
 
-from lightvit_lab.dynamic.matching import Matching, bipartite_soft_matching, cluster_matching, most
+from lightvit_lab.dynamic.token_merging.matching import Matching, bipartite_soft_matching, cluster_matching, most
 from lightvit_lab.errors import LabError
 
 CASES = json.loads((Path(__file__).parent / "tome_reference.json").read_text())["matchings"]

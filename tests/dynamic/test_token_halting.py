@@ -5,8 +5,8 @@ import torch
 from exit_models import BATCH, small
 
 from lightvit_lab import data, models
-from lightvit_lab.dynamic.block_skipping import add_skipping
-from lightvit_lab.dynamic.token_halting import HaltingObjective, add_halting, train_halting
+from lightvit_lab.dynamic.early_exit.block_skipping import add_skipping
+from lightvit_lab.dynamic.early_exit.token_halting import HaltingObjective, add_halting, train_halting
 from lightvit_lab.errors import LabError
 
 

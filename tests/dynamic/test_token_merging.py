@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from drawn_weights import fill, pictures
 
 from lightvit_lab import models, profiling
-from lightvit_lab.compression.low_rank import factorize
-from lightvit_lab.compression.pruning import prune_blocks, prune_heads, prune_mlp
-from lightvit_lab.dynamic import token_merging
-from lightvit_lab.dynamic.token_merging import merge_tokens, source_map, spread_r
+from lightvit_lab.compression.low_rank.factors import factorize
+from lightvit_lab.compression.pruning.pruners import prune_blocks, prune_heads, prune_mlp
+from lightvit_lab.dynamic.token_merging import merging as token_merging
+from lightvit_lab.dynamic.token_merging.merging import merge_tokens, source_map, spread_r
 from lightvit_lab.errors import LabError
 from lightvit_lab.explain import record_attention
 

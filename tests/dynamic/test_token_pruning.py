@@ -9,10 +9,10 @@ from drawn_weights import fill, pictures
 from small_vits import INPUTS, deit, lab, reference
 
 from lightvit_lab import checkpoint, models, profiling
-from lightvit_lab.compression.low_rank import factorize
-from lightvit_lab.compression.pruning import prune_heads, prune_mlp
-from lightvit_lab.dynamic.choosing import kept_count, kept_patches
-from lightvit_lab.dynamic.token_pruning import PruningBlock, apply_token_pruning, prune_tokens, select_tokens
+from lightvit_lab.compression.low_rank.factors import factorize
+from lightvit_lab.compression.pruning.pruners import prune_heads, prune_mlp
+from lightvit_lab.dynamic.token_pruning.choosing import kept_count, kept_patches
+from lightvit_lab.dynamic.token_pruning.pruning import PruningBlock, apply_token_pruning, prune_tokens, select_tokens
 from lightvit_lab.errors import LabError
 from lightvit_lab.explain import record_attention
 from lightvit_lab.models.vision_transformer import Block

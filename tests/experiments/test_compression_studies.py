@@ -2,7 +2,8 @@
 
 import pytest
 
-from lightvit_lab.compression import low_rank, pruning, sparsity
+from lightvit_lab.compression.low_rank import factors as low_rank
+from lightvit_lab.compression.pruning import pruners as pruning, unstructured as sparsity
 from lightvit_lab.experiments import compression, kit
 
 KEYS = {"label", "recipe", "method", "part", "ratio", "stage", "seed", "test", "test_low", "test_high", "zeros", "bytes",

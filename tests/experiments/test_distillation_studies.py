@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lightvit_lab import data, models, survey
-from lightvit_lab.distillation import feature_distillation, response_distillation
+from lightvit_lab.distillation import feature_distillation
+from lightvit_lab.distillation.response_distillation import objectives as response_distillation
 from lightvit_lab.experiments import distillation
 
 SETTINGS = {"batch_size": 32, "lr": 1e-2, "augment": ("crop",), "precision": "float32", "attention": "fused"}

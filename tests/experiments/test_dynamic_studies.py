@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lightvit_lab import models
-from lightvit_lab.dynamic.choosing import kept_patches
-from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.dynamic.token_pruning.choosing import kept_patches
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.experiments import base, dynamic
 
 COMMON = {"label", "recipe", "method", "setting", "schedule", "proportional", "stage", "seed", "test", "test_low", "test_high",

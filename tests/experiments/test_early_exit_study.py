@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lightvit_lab import models, profiling
-from lightvit_lab.dynamic.early_exit import add_exits, with_rule
-from lightvit_lab.dynamic.exit_rules import Confidence
-from lightvit_lab.dynamic.token_halting import add_halting
+from lightvit_lab.dynamic.early_exit.exits import add_exits, with_rule
+from lightvit_lab.dynamic.early_exit.rules import Confidence
+from lightvit_lab.dynamic.early_exit.token_halting import add_halting
 from lightvit_lab.experiments import adaptive_depth, early_exit
 
 SIZE = (3, 32, 32)

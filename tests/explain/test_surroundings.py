@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lightvit_lab import explain, models
-from lightvit_lab.compression.pruning import prune_mlp
+from lightvit_lab.compression.pruning.pruners import prune_mlp
 from lightvit_lab.errors import LabError
 from lightvit_lab.explain.localization import bootstrap
 from lightvit_lab.explain.relevance import propagate

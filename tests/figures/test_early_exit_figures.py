@@ -1,7 +1,7 @@
 import pytest
 
 from lightvit_lab import figures
-from lightvit_lab.dynamic.exit_report import Reliability
+from lightvit_lab.dynamic.early_exit.report import Reliability
 from lightvit_lab.errors import LabError
 
 LINES = {"confidence": [(30e6, 0.9), (20e6, 0.8)]}

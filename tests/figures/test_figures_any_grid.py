@@ -10,7 +10,7 @@ from any_grid import inputs_of, made
 from PIL import Image
 
 from lightvit_lab import data, explain, figures
-from lightvit_lab.dynamic.token_merging import merge_tokens, source_map
+from lightvit_lab.dynamic.token_merging.merging import merge_tokens, source_map
 from lightvit_lab.errors import LabError
 from lightvit_lab.figures import overlay
 from lightvit_lab.figures.gather import atlas

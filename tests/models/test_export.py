@@ -9,14 +9,14 @@ import torch
 from drawn_weights import pictures
 
 from lightvit_lab import models
-from lightvit_lab.compression.low_rank import factorize
-from lightvit_lab.compression.low_rank_attention import replace_attention
-from lightvit_lab.compression.pruning import (prune_blocks, prune_embedding, prune_head_width, prune_heads,
+from lightvit_lab.compression.low_rank.factors import factorize
+from lightvit_lab.compression.low_rank.attention import replace_attention
+from lightvit_lab.compression.pruning.pruners import (prune_blocks, prune_embedding, prune_head_width, prune_heads,
                                               prune_mlp)
-from lightvit_lab.compression.sparsity import prune_weights
-from lightvit_lab.dynamic.early_exit import add_exits
-from lightvit_lab.dynamic.token_merging import merge_tokens
-from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.compression.pruning.unstructured import prune_weights
+from lightvit_lab.dynamic.early_exit.exits import add_exits
+from lightvit_lab.dynamic.token_merging.merging import merge_tokens
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 
 LAB = ("lab_vit", {"dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8})
 TIMM = ("deit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2,

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from lightvit_lab import data, explain, models, training
-from lightvit_lab.compression.pruning import prune_mlp
-from lightvit_lab.distillation.stored_logits import store_logits
+from lightvit_lab.compression.pruning.pruners import prune_mlp
+from lightvit_lab.distillation.response_distillation.stored_logits import store_logits
 from lightvit_lab.errors import LabError
 
 QUICK = {"steps": 1, "batch_size": 8, "progress": False, "threads": 1, "precision": "float32", "attention": "fused"}

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lightvit_lab import models
-from lightvit_lab.dynamic.early_exit import add_exits
+from lightvit_lab.dynamic.early_exit.exits import add_exits
 from lightvit_lab.errors import LabError
 from lightvit_lab.models import timm_parts
 

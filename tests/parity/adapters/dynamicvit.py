@@ -9,8 +9,8 @@ from drawn_weights import fill
 from torch import nn
 
 from lightvit_lab import models
-from lightvit_lab.dynamic.dynamicvit import Predictor, masked_softmax
-from lightvit_lab.dynamic.token_pruning import prune_tokens
+from lightvit_lab.dynamic.token_pruning.dynamicvit import Predictor, masked_softmax
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 
 from ..cases import Case, call_of
 from . import Found, adapter

@@ -7,8 +7,8 @@ from drawn_weights import fill
 from torch import Tensor, nn
 
 from lightvit_lab import models
-from lightvit_lab.dynamic.choosing import Choose, kept_count
-from lightvit_lab.dynamic.token_pruning import PruningBlock, prune_tokens, select_tokens
+from lightvit_lab.dynamic.token_pruning.choosing import Choose, kept_count
+from lightvit_lab.dynamic.token_pruning.pruning import PruningBlock, prune_tokens, select_tokens
 from lightvit_lab.models.vision_transformer import Block
 
 from ..cases import Case, call_of

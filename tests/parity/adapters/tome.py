@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightvit_lab.dynamic.matching import Matching, bipartite_soft_matching
-from lightvit_lab.dynamic.token_merging import merge_tokens, source_map
+from lightvit_lab.dynamic.token_merging.matching import Matching, bipartite_soft_matching
+from lightvit_lab.dynamic.token_merging.merging import merge_tokens, source_map
 
 from ..cases import Case, call_of
 from . import Found, NotCovered, adapter

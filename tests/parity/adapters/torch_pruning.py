@@ -8,8 +8,8 @@ from drawn_weights import fill, pictures
 from torch import Tensor, nn
 
 from lightvit_lab import models, profiling
-from lightvit_lab.compression.importance import scores
-from lightvit_lab.compression.structure import apply_pruning
+from lightvit_lab.compression.pruning.importance import scores
+from lightvit_lab.compression.pruning.structure import apply_pruning
 
 from ..cases import Case, call_of
 from . import Found, NotCovered, adapter

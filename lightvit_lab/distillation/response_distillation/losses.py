@@ -1,0 +1,163 @@
+"""Losses on logits (B, classes): what a student pays for saying something else than its teacher.
+
+Plain functions of the student's and the teacher's logits, means over the pictures; no gradient reaches the teacher.
+The objectives of `distill` are made of them. Page: chapters/distillation/response_distillation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...errors import LabError, number, plain_numbers, require_choice, require_range
+
+LEAST = 1e-6        # the lowest temperature: below it logits overflow
+
+
+def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float | Tensor = 4.0) -> Tensor:
+    """T^2 KL(teacher || student) of both softmaxes at `temperature` T, the mean over pictures (arXiv 1503.02531).
+
+    The teacher's distribution is the one to expect with: the student pays wherever it gives little to what the teacher
+    gives much. Without T^2 the gradients would shrink as 1 / T^2. T may be a tensor (B, 1), one for each picture.
+    Raises LabError on shapes that differ and on T <= 0.
+    """
+    _require_pair("soft_target_loss", student, teacher)
+    if isinstance(temperature, Tensor):
+        _require_temperatures("soft_target_loss", temperature, len(student))
+    else:
+        require_temperature("soft_target_loss", temperature)
+    return (temperature**2 * divergence(student / temperature, teacher / temperature)).mean()
+
+
+def hard_target_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Cross-entropy with the teacher's first choice as the label (DeiT, arXiv 2012.12877)."""
+    _require_pair("hard_target_loss", student, teacher)
+    return F.cross_entropy(student, teacher.argmax(1))
+
+
+def deit_loss(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: Tensor, kind: str = "hard",
+              alpha: float = 0.5, temperature: float = 1.0) -> Tensor:
+    """(1 - alpha) times the labels' loss of the class token + alpha times the teacher's of the distillation token.
+
+    `labels` are classes (B,) or probabilities (B, classes), smoothed or mixed. The "soft" kind is divided by pictures
+    x classes, as in DeiT's code (arXiv 2012.12877), and so weighs `classes` times less than `soft_target_loss`.
+    """
+    require_choice("deit_loss", "kind", kind, ("hard", "soft"))
+    require_range("deit_loss", "alpha", alpha, 0, 1)
+    taught = (hard_target_loss(token_logits, teacher) if kind == "hard"
+              else soft_target_loss(token_logits, teacher, temperature) / teacher.shape[1])
+    return (1 - alpha) * F.cross_entropy(class_logits, labels) + alpha * taught
+
+
+def decoupled_loss(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float = 1.0, beta: float = 8.0,
+                   temperature: float = 4.0) -> Tensor:
+    """T^2 (alpha TCKD + beta NCKD), the mean over pictures: `decoupled_parts` by weights of their own (2203.08679)."""
+    target, others, _ = decoupled_parts(student, teacher, labels, temperature)
+    return temperature**2 * (alpha * target + beta * others).mean()
+
+
+def decoupled_parts(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 4.0
+                    ) -> tuple[Tensor, Tensor, Tensor]:
+    """KL(teacher || student) taken apart, each (B,): of the label against all others, among the others, and its weight.
+
+    KL = TCKD + (1 - p) NCKD, where p is what the teacher gives the label: the surer it is, the less its opinion of
+    the other classes counts in the plain loss. The third result is 1 - p (arXiv 2203.08679).
+    """
+    _require_pair("decoupled_loss", student, teacher)
+    require_temperature("decoupled_loss", temperature)
+    own = F.one_hot(labels, student.shape[1]).bool()
+    (student_two, student_rest), (teacher_two, teacher_rest) = (
+        _apart(logits / temperature, own) for logits in (student, teacher.detach()))
+    target = F.kl_div(student_two, teacher_two, reduction="none", log_target=True).sum(1)
+    others = F.kl_div(student_rest, teacher_rest, reduction="none", log_target=True).sum(1)
+    return target, others, teacher_two[:, 1].exp()
+
+
+def dist_loss(student: Tensor, teacher: Tensor, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0
+              ) -> Tensor:
+    """T^2 (beta (1 - correlation of rows) + gamma (1 - correlation of columns)) of softmaxes (DIST, arXiv 2205.10536).
+
+    A row is what one picture gets from all classes, a column what one class gives all pictures of the batch. What is
+    to agree are ranks and proportions, not values. Raises LabError on a batch of one picture, whose columns cannot
+    correlate.
+    """
+    _require_pair("dist_loss", student, teacher)
+    require_temperature("dist_loss", temperature)
+    if len(student) < 2:
+        raise LabError(f"dist_loss: batch of {len(student)}; how pictures correlate shows from 2 on, batch_size >= 2")
+    ours, theirs = (F.softmax(logits / temperature, 1) for logits in (student, teacher.detach()))
+    rows, columns = 1 - _correlation(ours, theirs), 1 - _correlation(ours.T, theirs.T)
+    return temperature**2 * (beta * rows.mean() + gamma * columns.mean())
+
+
+def standardize(logits: Tensor) -> Tensor:
+    """Logits (B, classes) of mean 0 and standard deviation 1 a picture, so that only their order and gaps remain.
+
+    A small student need not reach its teacher's range (arXiv 2403.01427); the mean is over classes, no Bessel term.
+    """
+    centred = logits - logits.mean(1, keepdim=True)
+    return centred / (centred.std(1, correction=0, keepdim=True) + 1e-7)
+
+
+def sharpness_temperatures(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> tuple[Tensor, Tensor]:
+    """Temperatures (B, 1) of student and teacher, which add up to 2T: the sharper of both gets the higher (2404.12711).
+
+    Sharpness is the log-sum-exp of the logits. We take their mean off first, since a shift changes no softmax and could
+    make a sharpness negative, and no gradient: a temperature is a choice.
+    """
+    sharpness = [torch.logsumexp(logits - logits.mean(1, keepdim=True), 1, keepdim=True)
+                 for logits in (student.detach(), teacher.detach())]
+    return tuple(2 * temperature * one / sum(sharpness) for one in sharpness)
+
+
+@plain_numbers
+def smooth_labels(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
+    """Labels (B,) -> (B, classes): 1 - smoothing for the label, and smoothing shared out equally among all classes.
+
+    A teacher that knows nothing but the labels: the loss is (1 - s) times theirs + s KL(uniform || student) + constant
+    (arXiv 1909.11723).
+    """
+    require_range("smooth_labels", "smoothing", smoothing, 0, 1)
+    return F.one_hot(labels, num_classes).float() * (1 - smoothing) + smoothing / num_classes
+
+
+def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of the softmaxes of logits (B, classes), one for each picture: (B, 1)."""
+    ours, theirs = F.log_softmax(student, 1), F.log_softmax(teacher.detach(), 1)
+    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1, keepdim=True)
+
+
+def _apart(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the label and of all others together (B, 2), and among the others (B, classes - 1)."""
+    others = logits[~own].view(len(logits), -1)
+    two = torch.stack([logits[own], others.logsumexp(1)], 1)
+    return F.log_softmax(two, 1), F.log_softmax(others, 1)
+
+
+def _correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson's correlation of each row of (n, m) with the same row of another."""
+    return F.cosine_similarity(one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True), 1)
+
+
+def _require_pair(caller: str, student: Tensor, teacher: Tensor) -> None:
+    if student.ndim != 2 or student.shape != teacher.shape:
+        raise LabError(f"{caller}: the student's logits are {tuple(student.shape)} and the teacher's "
+                       f"{tuple(teacher.shape)}; give both as (pictures, classes), of the same pictures and classes")
+
+
+def require_temperature(caller: str, value: float, name: str = "temperature") -> None:
+    """Raise LabError unless `value` is a number > 0."""
+    found = number(value)
+    if found is None or not LEAST <= found < math.inf:
+        shown = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise LabError(f"{caller}: {name}={shown}; give a number > 0: 1 leaves the probabilities as they are, 4 "
+                       "is usual, and the higher it is, the more the unlikely classes count")
+
+
+def _require_temperatures(caller: str, value: Tensor, pictures: int) -> None:
+    if tuple(value.shape) not in ((pictures, 1), (1, 1)) or not (value >= LEAST).all() or value.isinf().any():
+        raise LabError(f"{caller}: temperature is a tensor {tuple(value.shape)}, lowest {value.min().item():g}; "
+                       f"give a number > 0, or a tensor ({pictures}, 1) of such")

@@ -1,0 +1,15 @@
+"""Early exits, and other ways to spend depth on the pictures that need it: `chapters/dynamic/early_exit`."""
+
+from .block_skipping import SkipObjective, add_skipping, train_skipping
+from .calibration import calibrate_confidence, calibrate_rule, every_logit, trade_off
+from .exits import EarlyExitViT, add_exits, with_rule
+from .report import Reliability, exit_macs, exit_report, reliability
+from .rules import Confidence, Patience, Rule, confidence, exits_taken
+from .token_halting import HaltingObjective, HaltingViT, add_halting, train_halting
+from .training import ExitObjective, train_exits
+
+__all__ = ["Confidence", "EarlyExitViT", "ExitObjective", "HaltingObjective", "HaltingViT",
+           "Patience", "Reliability", "Rule", "SkipObjective", "add_exits", "add_halting",
+           "add_skipping", "calibrate_confidence", "calibrate_rule", "confidence", "every_logit",
+           "exit_macs", "exit_report", "exits_taken", "reliability", "trade_off", "train_exits",
+           "train_halting", "train_skipping", "with_rule"]
