@@ -16,8 +16,8 @@ from ...errors import LabError, plain_numbers, require_choice, require_range
 from ...models.timm_parts import attentions, block_names, mlps
 from ...models.transforming import transformed
 from ...training import evaluate
-from .budgets import Ratio, choose
 from ..calibrating import Calibration, require_calibration
+from .budgets import Ratio, choose
 from .compensation import refit
 from .importance import COMPARABLE, IMPORTANCES, NEED_INPUTS, NEED_LABELS, scores
 from .structure import apply_pruning
@@ -25,89 +25,23 @@ from .structure import apply_pruning
 BUDGETS = ("layer", "global")
 RIDGE = 1e-3
 _READS = {"mlp": "fc2", "heads": "proj", "head_width": "proj"}      # whose inputs go, so that it can make up for them
+_LAYERS = {"mlp": mlps, "heads": attentions, "head_width": attentions, "blocks": block_names}
+PARTS = (*_LAYERS, "embedding")
 
 
 @plain_numbers
-def prune_mlp(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None, *,
-              budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
-    """Remove at least the share `ratio` of the neurons of every MLP, or of those MLPs that a dict gives a ratio.
+def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitude",
+          calibration: Calibration | None = None, *, budget: str = "layer", multiple_of: int = 1,
+          compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
+    """Remove at least the share `ratio` of a `part` (PARTS) of every layer, or of those that a dict gives a ratio.
 
     `importance` is one of IMPORTANCES; all but "magnitude" and "random" need `calibration`, 32 or more normalised
-    pictures or a pair with their labels. `budget="global"` compares neurons of all layers, and keeps some in each.
-    `multiple_of`: keep a multiple of it, which hardware likes. `compensate=True` refits what reads the neurons on the
+    pictures or a pair with their labels. `budget="global"` compares units of all layers, and keeps some in each.
+    `multiple_of`: keep a multiple of it, which hardware likes. `compensate=True` refits what reads the units on the
     calibration pictures, ridge regression with `ridge` as a share of their variance. Raises LabError.
     """
-    return _prune("mlp", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
-
-
-@plain_numbers
-def prune_heads(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
-                *, budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE
-                ) -> nn.Module:
-    """Remove at least the share `ratio` of the heads of every attention; the rest is as in `prune_mlp`."""
-    return _prune("heads", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
-
-
-@plain_numbers
-def prune_head_width(model: nn.Module, ratio: Ratio, importance: str = "magnitude",
-                     calibration: Calibration | None = None, *, budget: str = "layer", multiple_of: int = 1,
-                     compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
-    """Remove at least the share `ratio` of the dimensions of every head; the rest is as in `prune_mlp`.
-
-    Each head keeps its own dimensions, as many as every other in its layer: one choice for queries and keys, another
-    for values. Scores are divided by what they were in the whole head. Compensation makes up for values alone.
-    """
-    return _prune("head_width", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
-
-
-@plain_numbers
-def prune_embedding(model: nn.Module, ratio: float, importance: str = "magnitude",
-                    calibration: Calibration | None = None, *, budget: str = "layer", multiple_of: int = 1,
-                    compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
-    """Remove at least the share `ratio` of the channels of all tokens, of plain ViTs; the rest is as in `prune_mlp`.
-
-    The norms then see the channels kept alone. There is nothing to compensate with: every layer reads every channel.
-    """
-    return _prune("embedding", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
-
-
-@plain_numbers
-def prune_blocks(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
-                 *, budget: str = "layer", multiple_of: int = 1, compensate: bool = False, ridge: float = RIDGE
-                 ) -> nn.Module:
-    """Remove at least the share `ratio` of the blocks, or those to which a dict gives 1; the rest is as in `prune_mlp`.
-
-    By magnitude, those that write the least weights' worth; by "activation", those that change their tokens least.
-    """
-    return _prune("blocks", model, ratio, importance, calibration, budget, multiple_of, compensate, ridge)
-
-
-_NAMES: dict[str, Callable[..., nn.Module]] = {"mlp": prune_mlp, "heads": prune_heads, "head_width": prune_head_width,
-                                               "embedding": prune_embedding, "blocks": prune_blocks}
-
-
-def sensitivity(model: nn.Module, data: Pictures, prune: Callable[..., nn.Module] = prune_mlp,
-                ratios: Sequence[float] = (0.25, 0.5, 0.75), **how: Any) -> list[dict[str, Any]]:
-    """Prune one layer at a time, by each of `ratios`, and score on `data`: dicts of layer, ratio, accuracy, low, high.
-
-    `how` goes to `prune`. Low and high are the score's 95 % interval. Blocks go whole: give ratios=(1,).
-    """
-    part = next((name for name, function in _NAMES.items() if function is prune), None)
-    if part in (None, "embedding"):
-        raise LabError(f"sensitivity: prune={getattr(prune, '__name__', prune)} does not prune single layers; give "
-                       "prune_mlp, prune_heads, prune_head_width or prune_blocks")
-    found = []
-    for layer in {"mlp": mlps, "heads": attentions, "head_width": attentions, "blocks": block_names}[part](model):
-        for ratio in ratios:
-            score = evaluate(prune(model, {layer: ratio}, **how), data)
-            found.append({"layer": layer, "ratio": ratio, "accuracy": score.accuracy, "low": score.low,
-                          "high": score.high})
-    return found
-
-
-def _prune(part: str, model: nn.Module, ratio: Ratio, importance: str, calibration: Calibration | None, budget: str,
-           multiple_of: int, compensate: bool, ridge: float) -> nn.Module:
-    caller = _NAMES[part].__name__
+    require_choice("prune", "part", part, PARTS)
+    caller = f"prune_{part}"
     _require(caller, part, importance, budget, multiple_of, compensate, ridge)
     inputs = labels = None
     if compensate or importance in NEED_INPUTS:
@@ -117,6 +51,65 @@ def _prune(part: str, model: nn.Module, ratio: Ratio, importance: str, calibrati
     plan = {"transform": "prune", "part": part, "kept": kept}
     pruned = transformed(model, plan, apply_pruning)
     return refit(pruned, model, [f"{name}.{_READS[part]}" for name in kept], inputs, ridge) if compensate else pruned
+
+
+def prune_mlp(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
+              **how: Any) -> nn.Module:
+    """Remove at least the share `ratio` of the neurons of every MLP; the rest is as in `prune`, `how` too."""
+    return prune(model, "mlp", ratio, importance, calibration, **how)
+
+
+def prune_heads(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
+                **how: Any) -> nn.Module:
+    """Remove at least the share `ratio` of the heads of every attention; the rest is as in `prune`."""
+    return prune(model, "heads", ratio, importance, calibration, **how)
+
+
+def prune_head_width(model: nn.Module, ratio: Ratio, importance: str = "magnitude",
+                     calibration: Calibration | None = None, **how: Any) -> nn.Module:
+    """Remove at least the share `ratio` of the dimensions of every head; the rest is as in `prune`.
+
+    Each head keeps its own dimensions, as many as every other in its layer: one choice for queries and keys, another
+    for values. Scores are divided by what they were in the whole head. Compensation makes up for values alone.
+    """
+    return prune(model, "head_width", ratio, importance, calibration, **how)
+
+
+def prune_embedding(model: nn.Module, ratio: float, importance: str = "magnitude",
+                    calibration: Calibration | None = None, **how: Any) -> nn.Module:
+    """Remove at least the share `ratio` of the channels of all tokens, of plain ViTs; the rest is as in `prune`.
+
+    The norms then see the channels kept alone. There is nothing to compensate with: every layer reads every channel.
+    """
+    return prune(model, "embedding", ratio, importance, calibration, **how)
+
+
+def prune_blocks(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
+                 **how: Any) -> nn.Module:
+    """Remove at least the share `ratio` of the blocks, or those to which a dict gives 1; the rest is as in `prune`.
+
+    By magnitude, those that write the least weights' worth; by "activation", those that change their tokens least.
+    """
+    return prune(model, "blocks", ratio, importance, calibration, **how)
+
+
+def sensitivity(model: nn.Module, data: Pictures, prune: Callable[..., nn.Module] = prune_mlp,
+                ratios: Sequence[float] = (0.25, 0.5, 0.75), **how: Any) -> list[dict[str, Any]]:
+    """Prune one layer at a time, by each of `ratios`, and score on `data`: dicts of layer, ratio, accuracy, low, high.
+
+    `how` goes to `prune`. Low and high are the score's 95 % interval. Blocks go whole: give ratios=(1,).
+    """
+    part = getattr(prune, "__name__", "").removeprefix("prune_")
+    if part not in _LAYERS:
+        raise LabError(f"sensitivity: prune={getattr(prune, '__name__', prune)} does not prune single layers; give "
+                       "prune_mlp, prune_heads, prune_head_width or prune_blocks")
+    found = []
+    for layer in _LAYERS[part](model):
+        for ratio in ratios:
+            score = evaluate(prune(model, {layer: ratio}, **how), data)
+            found.append({"layer": layer, "ratio": ratio, "accuracy": score.accuracy, "low": score.low,
+                          "high": score.high})
+    return found
 
 
 def _require(caller: str, part: str, importance: str, budget: str, multiple_of: int, compensate: bool,
