@@ -129,11 +129,12 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
-    `image_size` is the height and width of all pictures, one number for both or (height, width). `embedding` is "conv_stem" (learns fast from little; `stem_depth` convolutions a resolution) or "patch" (the
-    original). `position=False` leaves the position embedding out, for the page that shows what then fails.
-    `distilled=True` adds DeiT's distillation token, second in front, with a head of its own (arXiv 2012.12877): logits
-    are the mean of both heads, and in train mode, after `set_distilled_training(True)`, a pair. Raises LabError on
-    sizes that do not divide.
+    `image_size` is the height and width of all pictures, one number for both or (height, width).
+    `embedding` is "conv_stem" (learns fast from little; `stem_depth` convolutions a resolution) or
+    "patch" (the original). `position=False` leaves the position embedding out, for the page that
+    shows what then fails. `distilled=True` adds DeiT's distillation token, second in front, with a
+    head of its own (arXiv 2012.12877): logits are the mean of both heads, and in train mode, after
+    `set_distilled_training(True)`, a pair. Raises LabError on sizes that do not divide.
     """
 
     def __init__(self, image_size: int | tuple[int, int] = 32, patch_size: int = 4, in_channels: int = 3,
