@@ -29,7 +29,6 @@ KINDS = {   # name -> registered name, arguments, picture
     "timm, registers": ("vit_tiny_patch16_224", {**TIMM, "reg_tokens": 2, "global_pool": "avg"}, (12, 20)),
     "timm, distilled": ("deit_tiny_distilled_patch16_224", TIMM, (12, 20)),
 }
-PLAIN = ("patches", "distilled", "timm", "timm, any size", "timm, registers", "timm, distilled")
 
 
 def made(kind: str = "patches", **changes) -> nn.Module:

@@ -23,9 +23,10 @@ LARGEST_FILE, MOST_PIXELS = 2**28, 2**26        # bytes of a file; 200 MB of col
 def decode(files: Iterable[tuple[str, bytes]], count: int, size: int | tuple[int, int]) -> Tensor:
     """Decode `count` picture files, each (name, content), to bytes (count, 3, height, width), in their order.
 
-    `size` is one number for both sides, or (height, width); pictures are resized to fill it, and the centre cut out. More than 8 bits a channel are scaled to 8, and what
-    is transparent lies on white, as viewers show it. Raises LabError that names a file that is no picture, or has over
-    MOST_PIXELS: a few kilobytes can unpack to gigabytes.
+    `size` is one number for both sides, or (height, width); pictures are resized to fill it, and the
+    centre cut out. More than 8 bits a channel are scaled to 8, and what is transparent lies on white,
+    as viewers show it. Raises LabError that names a file that is no picture, or has over MOST_PIXELS:
+    a few kilobytes can unpack to gigabytes.
     """
     height, width = both_sides(size)
     pixels = numpy.empty((count, 3, height, width), dtype=numpy.uint8)
@@ -39,7 +40,8 @@ def decode(files: Iterable[tuple[str, bytes]], count: int, size: int | tuple[int
 def _decode(name: str, content: bytes, height: int, width: int) -> NDArray[numpy.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            picture.draft("RGB", (2 * max(height, width),) * 2)       # a large JPEG is decoded at a fraction of its size
+            longest = 2 * max(height, width)
+            picture.draft("RGB", (longest, longest))     # a large JPEG is decoded at a fraction of its size
             if picture.width * picture.height > MOST_PIXELS:
                 raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than the "
                                  f"{MOST_PIXELS:,} that are unpacked; make it smaller")

@@ -62,8 +62,8 @@ class Seen:
             return side, side
         formed = " or ".join(f"{rows} x {columns}" for rows, columns in self.grids)
         formed = f"no grid of {formed}" if formed else "no square"
-        raise LabError(f"{what}: {tokens} tokens, {self.prefix} of them in front, form {formed}, so they cannot be laid "
-                       "over another grid; take a model that keeps all its tokens and says its grid, by a method "
+        raise LabError(f"{what}: {tokens} tokens, {self.prefix} of them in front, form {formed}, so they cannot be "
+                       "laid over another grid; take a model that keeps all its tokens and says its grid, by a method "
                        "grids(height, width) -> [(rows, columns)], or an objective that needs no grid: Similarity, "
                        "Relational, SoftTargets")
 

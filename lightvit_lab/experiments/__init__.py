@@ -1,1 +1,1 @@
-"""Stored results (`results`) and the runs that made them (`studies`)."""
+"""Stored results (`results`), the studies that make them (on `kit`), and what trains the zoo."""

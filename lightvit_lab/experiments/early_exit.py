@@ -23,6 +23,7 @@ from ..dynamic.early_exit.report import exit_macs, reliability
 from ..dynamic.early_exit.rules import Confidence, Patience, Rule, confidence, exits_taken
 from ..dynamic.early_exit.training import ExitObjective, train_exits
 from ..runtime.running import as_input, on_device
+from ..runtime.wrapped import unwrapped
 from . import adaptive_depth, base
 from .kit import SEEDS, Row, Run, Study, scored, speed, total_seconds
 

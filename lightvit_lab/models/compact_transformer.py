@@ -90,8 +90,9 @@ class SequencePool(nn.Module):
 class CompactTransformer(nn.Module):
     """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
-    `image_size` is the height and width of all pictures, one number for both or (height, width). `widths`, `stem`, `residual` and `batch_norm` shape the `Tokenizer`; the last of `widths` is the width of the
-    tokens. Raises LabError on sizes that make no model.
+    `image_size` is the height and width of all pictures, one number for both or (height, width).
+    `widths`, `stem`, `residual` and `batch_norm` shape the `Tokenizer`; the last of `widths` is the
+    width of the tokens. Raises LabError on sizes that make no model.
     """
 
     num_prefix_tokens = 0   # no class token

@@ -6,13 +6,14 @@ from any_grid import inputs_of, made
 from drawn_weights import pictures
 from torch import nn
 
-from lightvit_lab import data, models
+from lightvit_lab import data
 from lightvit_lab.distillation import distill
 from lightvit_lab.distillation import feature_distillation as features
 from lightvit_lab.distillation.feature_distillation.joining import joined_grid, joined_tokens
 from lightvit_lab.distillation.response_distillation.objectives import SoftTargets
 from lightvit_lab.distillation.seeing import Seen, see
 from lightvit_lab.distillation.response_distillation.stored_logits import store_logits
+from lightvit_lab.dynamic.token_pruning import prune_tokens
 from lightvit_lab.errors import LabError
 
 OBJECTIVES = [features.AttentionTransfer(0, 1), features.AttentionWeights(0, 1), features.Similarity(0, 1),
@@ -108,8 +109,6 @@ def test_the_loss_of_a_model_to_itself_is_none_on_any_grid():
 
 
 def test_dropped_tokens_are_no_grid_even_where_their_number_is_a_square():
-    from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
-
     pruned = prune_tokens(made(), 0.6, (0,), fuse=False)           # 9 of 15 patches
     shown = see(pruned, inputs_of(), features=(-1,))
     with pytest.raises(LabError, match="features of layer -1: 10 tokens, 1 of them in front, form no grid of 3 x 5"):

@@ -1,13 +1,14 @@
 """The studies: found by scanning, named as their stored results, and the same runs as ever."""
 
-import hashlib
-import json
+import dataclasses
+import itertools
 import sys
 
 import pytest
 
+from lightvit_lab import storage
 from lightvit_lab.errors import LabError
-from lightvit_lab.experiments import base, distillation, results, studies
+from lightvit_lab.experiments import base, results, studies
 
 MODULE = """
 from lightvit_lab.experiments.kit import Row, Study
@@ -68,26 +69,35 @@ def test_every_study_has_rows_or_stores_times_alone_and_those_for_a_gpu_come_fir
     assert {name for name, study in studies.STUDIES.items() if not study.rows} == {"gpu_speed", "light_models"}
 
 
-# sha256 over the sorted names of the files in the cache, as they were before there was a kit: runs
-# that were made then still count.
-FILES = {
-    "distillation_cifar10": (57, "b9e2ee65319dd447"),
-    "distillation_limits": (24, "0da29b0c2a07c24c"),
-    "early_exit_cifar10": (8, "f18f82f396b3b1b7"),
-    "low_rank_cifar10": (40, "0ab8e37ae3ce53fb"),
-    "pruning_cifar10": (64, "8e48a3e6fd54625c"),
-    "token_merging_cifar10": (26, "cf7c64e51770624a"),
-    "token_pruning_cifar10": (40, "3c7d28670fbaa490"),
-}
+# Names of files in the cache, as they were before there was a kit: runs that were made then still count.
+FILES = [
+    ("pruning_cifar10", "mlp + heads, magnitude", "fine-tuned", 2, "compression-0e59836abb2769cc4781"),
+    ("pruning_cifar10", "zeros 90%, movement", "fine-tuned", 0, "compression-a2d5365f5ca4aca8ed6f"),
+    ("pruning_cifar10", "zeros 50%, 2:4", "one-shot", 0, "compression-aa5976cc5a6072466a38"),
+    ("pruning_cifar10", "blocks 1 of 6", "one-shot", 0, "compression-f119c89cd1f5297f4ba8"),
+    ("low_rank_cifar10", "SVD, budget 0.5", "fine-tuned", 1, "compression-7f5bd45de6f7d68aee99"),
+    ("low_rank_cifar10", "Nystroem, rank 16", "fine-tuned", 0, "compression-2f4d22edd36d189e0ea2"),
+    ("token_merging_cifar10", "merge r=8", "fine-tuned", 2, "dynamic-e5a36a4ea839084b747e"),
+    ("token_merging_cifar10", "clusters r=8", "off the shelf", 0, "dynamic-2853d5ac5d00ac7ba218"),
+    ("token_pruning_cifar10", "evit 0.5", "fine-tuned", 1, "dynamic-1d5e141bb54aa4ff1c1d"),
+    ("token_pruning_cifar10", "random 0.3", "off the shelf", 0, "dynamic-99674526e2dfb8e14879"),
+    ("distillation_cifar10", "labels alone", "", 0, "distillation-629c9ebfcc75ded2a595"),
+    ("distillation_cifar10", "distillation token", "", 1, "distillation-a39d3f24ba27c4722e25"),
+    ("distillation_cifar10", "shallow mimic + deep generation", "", 2, "distillation-fc9ca74c8de5f4f2abb9"),
+    ("distillation_limits", "soft targets, a teacher with its classes shuffled", "", 2, "distillation-02548103722d9ce8ec0a"),
+    ("distillation_limits", "soft targets, long", "", 0, "distillation-c6fefb2b0f40497551a8"),
+    ("early_exit_cifar10", "taught by the end", "", 1, "early_exit-55492eb849d680763882"),
+    ("early_exit_cifar10", "labels alone", "", 0, "early_exit-b174d8f736515e348eb2"),
+    ("early_exit_cifar10", "tokens halt", "", 0, "early_exit-882f8d163c77a821fa71"),
+]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_runs_that_were_cached_by_earlier_versions_are_found(name, monkeypatch):
-    for module in (base, distillation):
-        monkeypatch.setattr(module.zoo, "card", lambda name: {"sha256": f"card of {name}"})
-    study = studies.STUDIES[name]
-    keys = [study.key(row, stage, seed) for row in study.rows.values() for stage in row.stages for seed in row.seeds]
-    files = {f"{study.cache}-{hashlib.sha256(json.dumps(key, default=str).encode()).hexdigest()[:20]}" for key in keys}
-    count, digest = FILES[name]
-    assert len(files) == count
-    assert hashlib.sha256(" ".join(sorted(files)).encode()).hexdigest()[:16] == digest
+@pytest.mark.parametrize("name, label, stage, seed, file", FILES)
+def test_runs_that_were_cached_by_earlier_versions_are_found(monkeypatch, name, label, stage, seed, file):
+    monkeypatch.setattr(base.zoo, "card", lambda name: {"sha256": f"card of {name}"})
+    study, looked_for = studies.STUDIES[name], []
+    monkeypatch.setattr(storage, "is_file", lambda path: looked_for.append(path.stem) or True)
+    monkeypatch.setattr(storage, "read_json", lambda *given: {"test": 1, "cpu_seconds": 1.0})
+    row = study.rows[label]
+    dataclasses.replace(study, rows={label: row}).runs()
+    assert dict(zip(itertools.product(row.stages, row.seeds), looked_for))[stage, seed] == file
