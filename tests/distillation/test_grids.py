@@ -3,7 +3,6 @@
 import pytest
 import torch
 from any_grid import inputs_of, made
-from drawn_weights import pictures
 from torch import nn
 
 from lightvit_lab import data

@@ -4,9 +4,9 @@ from drawn_weights import fill, pictures
 from torch import nn
 
 from lightvit_lab import models
-from lightvit_lab.components import Attention, ConvStem
+from lightvit_lab.components import Attention
 from lightvit_lab.errors import LabError
-from lightvit_lab.models.vision_transformer import Block, VisionTransformer
+from lightvit_lab.models.vision_transformer import VisionTransformer
 
 # First logits of timm 1.0.31's deit_tiny_patch16_224 with weights and input by the rules in `drawn_weights.py`.
 TIMM_DEIT_TINY_LOGITS = [
