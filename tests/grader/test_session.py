@@ -1,6 +1,7 @@
 """Between grader and notebook: answers that must be prepared, exceptions by name, and what happens at the deadline."""
 
 import dataclasses
+import time
 
 import pytest
 import torch
@@ -49,6 +50,18 @@ def test_an_answer_that_must_be_prepared_is_prepared_over_there_and_judged_here(
     judge = Judge(Submission("ana", session.Path("a.ipynb")), {exercise.id: exercise}, seed=1)
     judge(exercise.id, remote)
     assert (judge.rows[exercise.id].status, judge.rows[exercise.id].mistake) == (status, mistake)
+
+
+def test_an_endless_call_is_timed_out_by_the_process_it_runs_in_and_not_cut_off_by_the_grader():
+    class Slow(ToWorker):
+        def receive(self):
+            time.sleep(0.3)                      # longer than check() lets an answer run
+            return {"late": True}
+
+    exercise = dataclasses.replace(find_exercise("vision_transformer.block_macs"), seconds=0.1)
+    judge = Judge(Submission("ana", session.Path("a.ipynb")), {exercise.id: exercise}, seed=1)
+    judge(exercise.id, session.RemoteAnswer(Slow(lambda *inputs: 0), "block_macs"))
+    assert judge.rows[exercise.id].status == "timeout"
 
 
 def test_only_the_first_answers_to_an_exercise_are_tried_so_that_nobody_guesses_on():
