@@ -200,6 +200,11 @@ def require_logits(caller: str, model: Any, logits: Any, labels: Any = None) -> 
 
 
 def _is_headless(model: Any) -> bool:
-    """Whether a model says of itself that it has no classes, as timm's say by num_classes=0."""
+    """Whether a model says of itself that it has no classes, as timm's say by num_classes=0, or its head does nothing."""
     classes = getattr(model, "num_classes", None)
-    return type(classes) is int and classes == 0
+    if type(classes) is int and classes == 0:
+        return True
+    if not type(model).__module__.startswith(("timm.", "lightvit_lab.")):       # there a head may stand elsewhere
+        return False
+    head = model.get_classifier() if hasattr(model, "get_classifier") else getattr(model, "head", None)
+    return type(head).__name__ == "Identity"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -41,7 +41,8 @@ TRANSFORMS: dict[str, Apply] = {
 OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls", "feature_cfg",
               "kwargs_filter")           # beginnings of arguments by which timm fetches, reads files, or leaves meta
 LARGEST_NUMBER, LARGEST_SIZE = 2**16, 2**10      # of any number; of an argument that is a size in pixels or tokens
-MOST_ENTRIES, MOST_ARGUMENTS, MOST_PLANS, DEEPEST, LONGEST_TEXT = 2**16, 64, 64, 10, 200
+MOST_ENTRIES, DEEPEST, LONGEST_TEXT = 2**16, 10, 200
+PARTS = {"name": (str, LONGEST_TEXT), "arguments": (dict, 64), "plans": (list, 64)}    # the longest
 SPARE, LEAST_NUMBERS, LEAST_PARTS = 64, 2**25, 2**14    # a base may be so many times its file, or so large at least
 SHOWN = 3                                        # tensors named in an error
 
@@ -49,15 +50,19 @@ SHOWN = 3                                        # tensors named in an error
 def parse(text: str) -> dict[str, Any]:
     """The recipe in `text`, of known form and within bounds. Raises LabError, or what `json` raises, on any other."""
     recipe = parse_json(text)
-    parts = {"name": str, "arguments": dict, "plans": list}
-    if not isinstance(recipe, dict) or not {"name", "arguments"} <= recipe.keys() <= parts.keys():
+    if not isinstance(recipe, dict) or not {"name", "arguments"} <= recipe.keys() <= PARTS.keys():
         raise LabError('its recipe is no {"name", "arguments", "plans"}')
-    for part, kind in parts.items():
-        if not isinstance(recipe.get(part, kind()), kind):
-            raise LabError(f"{part!r} of its recipe is a {type(recipe[part]).__name__}, not a {kind.__name__}")
-    _require_plain(recipe)
-    _require_arguments(recipe["arguments"])
-    _require_plans(recipe.get("plans", []))
+    for part, (kind, most) in PARTS.items():
+        value = recipe.get(part, kind())
+        if not isinstance(value, kind) or len(value) > most:
+            raise LabError(f"{part!r} of its recipe is no {kind.__name__} of a length up to {most}")
+    for value in _within(recipe):
+        _require_small(value)
+    for name, value in recipe["arguments"].items():
+        _require_argument(name, value)
+    for plan in recipe.get("plans", []):
+        name = plan.get("transform") if isinstance(plan, dict) else plan
+        require_choice("its recipe", "transform", name, TRANSFORMS)
     return recipe
 
 
@@ -128,57 +133,38 @@ def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
             raise LabError(f"its recipe makes a model of more than {numbers:,} numbers or {parts:,} parts, out of "
                            f"proportion to the {len(tensors)} tensors in it")
 
-    watch: list[Callable] = [registering.register_module_parameter_registration_hook,
-                             registering.register_module_buffer_registration_hook,
-                             registering.register_module_module_registration_hook]
-    handles = [register(count) for register in watch]
-    try:
+    with ExitStack() as hooks:
+        for register in (registering.register_module_parameter_registration_hook,
+                         registering.register_module_buffer_registration_hook,
+                         registering.register_module_module_registration_hook):
+            hooks.enter_context(register(count))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _require_plain(value: Any, depth: int = 0) -> None:
-    """Raise LabError unless `value` is short text, a bounded number, a boolean, None, or lists and dicts of these."""
+def _within(value: Any, depth: int = 0) -> Iterator[Any]:
+    """`value` and all that its lists and dicts hold, keys too. Raises LabError beyond DEEPEST."""
     if depth > DEEPEST:
         raise LabError(f"its recipe is nested more than {DEEPEST} deep")
+    yield value
     if isinstance(value, list | dict):
-        if len(value) > MOST_ENTRIES:
-            raise LabError(f"its recipe has a list of {len(value):,} entries, more than {MOST_ENTRIES:,}")
-        for entry in value if isinstance(value, list) else [*value.keys(), *value.values()]:
-            _require_plain(entry, depth + 1)
-    elif isinstance(value, str) and len(value) > LONGEST_TEXT:
+        for entry in [*value, *(value.values() if isinstance(value, dict) else [])]:
+            yield from _within(entry, depth + 1)
+
+
+def _require_small(value: Any) -> None:
+    """Raise LabError on a long list or text, or a large number."""
+    if isinstance(value, list | dict) and len(value) > MOST_ENTRIES:
+        raise LabError(f"its recipe has a list of {len(value):,} entries, more than {MOST_ENTRIES:,}")
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
         raise LabError(f"its recipe has a text of {len(value):,} letters, {value[:20]!r}...")
-    elif isinstance(value, int | float) and not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+    if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
         raise LabError(f"its recipe has a number beyond {LARGEST_NUMBER:,}")
-    elif not isinstance(value, str | int | float | None):
-        raise LabError(f"its recipe has a {type(value).__name__}")
 
 
-def _require_arguments(arguments: Mapping[str, Any]) -> None:
-    if len(arguments) > MOST_ARGUMENTS:
-        raise LabError(f"its recipe has {len(arguments):,} arguments, more than {MOST_ARGUMENTS}")
-    for name, value in arguments.items():
-        if name.startswith(OPEN_FILES):
-            raise LabError(f"its recipe has the argument {name!r}, by which models fetch or read what is not in a file")
-        largest = max((abs(number) for number in _numbers(value)), default=0)
-        if "size" in name and largest > LARGEST_SIZE:
-            raise LabError(f"its recipe has {name}={str(value)[:80]}, more than {LARGEST_SIZE}")
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, list):
-        for entry in value:
-            yield from _numbers(entry)
-    elif isinstance(value, int | float):
-        yield value
-
-
-def _require_plans(plans: list[Any]) -> None:
-    if len(plans) > MOST_PLANS:
-        raise LabError(f"its recipe has {len(plans)} plans, more than {MOST_PLANS}")
-    for plan in plans:
-        if not isinstance(plan, dict) or not isinstance(plan.get("transform"), str):
-            raise LabError('a plan of its recipe is no {"transform": NAME, ...}')
-        require_choice("its recipe", "transform", plan["transform"], TRANSFORMS)
+def _require_argument(name: str, value: Any) -> None:
+    """Raise LabError on an argument that opens files, and on a large size."""
+    if name.startswith(OPEN_FILES):
+        raise LabError(f"its recipe has the argument {name!r}, by which models fetch or read what is not in a file")
+    numbers = (number for number in _within(value) if isinstance(number, int | float))
+    if "size" in name and any(abs(number) > LARGEST_SIZE for number in numbers):
+        raise LabError(f"its recipe has {name}={str(value)[:80]}, more than {LARGEST_SIZE}")

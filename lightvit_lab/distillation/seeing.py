@@ -84,7 +84,7 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
     if tokens:
         found.prefix = timm_parts.num_prefix_tokens(model)
         _ask_grids(model, inputs, found)
-    if isinstance(logits, tuple):
+    if isinstance(logits, tuple) and len(logits) == 2 and all(isinstance(part, Tensor) for part in logits):
         logits, found.token_logits = logits[0], logits[1].float()
     if not isinstance(logits, Tensor) or logits.ndim != 2:      # features of a model without a head may be wanted
         require_logits("distill", model, logits)

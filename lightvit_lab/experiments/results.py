@@ -110,8 +110,6 @@ def save_weights(name: str, model: nn.Module) -> dict[str, str]:
 
 def load_weights(name: str, model: nn.Module) -> nn.Module:
     """`model` with the weights that the run `name` left. Raises LabError where they are others."""
-    from safetensors.torch import load as read
-
     path, expected = _weights(name), load(name).data.get("weights_sha256")
     mend = f"`python -m lightvit_lab.experiments.studies {name}` makes them"
     if expected is None or not any(map(storage.is_file, (path, storage.next_of(path)))):
@@ -122,7 +120,7 @@ def load_weights(name: str, model: nn.Module) -> nn.Module:
                        f"{name}.json; fetch both anew, or {mend}")
     with storage.refused(f"results.load_weights: {path} has other tensors than the model given",
                          f"give the model of the run {name!r}"):
-        halves = read(storage.read(found, storage.LARGEST))
+        _, halves = storage.read_tensors(found, most=storage.LARGEST)
         model.load_state_dict(halves)     # float16 into the model's own type
     return model
 

@@ -140,4 +140,4 @@ def require_target(caller: str, target: Target, logits: Tensor) -> Tensor:
     if ((classes < 0) | (classes >= count)).any():
         wrong = classes.flatten()[((classes < 0) | (classes >= count)).flatten()][0].item()
         raise LabError(f"{caller}: target {wrong} is out of range; the model has {count} classes, 0 to {count - 1}")
-    return classes.long().expand(batch)
+    return classes.long().expand(batch).clone()      # one made inside inference_mode can take no part in slopes

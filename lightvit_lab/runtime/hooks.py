@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -30,16 +30,24 @@ def hooked(hooks: Iterable[Hook]) -> Iterator[None]:
 
     Under gradient checkpointing the backward pass runs parts of the forward a second time, and may break
     off in the middle of a module. Hooks that only look are silent then: what they saw the first time is
-    what the backward pass is about.
+    what the backward pass is about. Compiled parts run uncompiled meanwhile: what torch has compiled
+    runs past hooks that were placed afterwards.
     """
     handles = []
     try:
         for hook in hooks:
             handles.append(_register(hook))
-        yield
+        with _nothing_compiled():
+            yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _nothing_compiled() -> AbstractContextManager:
+    """While this lasts, what `torch.compile` and `model.compile()` made runs as it was written (from torch 2.6 on)."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if stance is None else stance("force_eager")
 
 
 def _register(hook: Hook) -> Any:

@@ -44,6 +44,7 @@ from lightvit_lab.experiments import (
     difficulty,
     dynamic,
     faults,
+    kit,
     reading_attention,
     results,
 )
@@ -138,6 +139,14 @@ def merged_sources(model: nn.Module, given: Given) -> Tensor:
 
 def draw_anew(model: nn.Module, given: Given) -> None:
     drawn_anew(copy.deepcopy(model))
+
+
+def none_run(row: kit.Row, stage: str, seed: int) -> dict[str, Any]:
+    return {"seconds": 0.0}
+
+
+def described(model: nn.Module) -> dict[str, Any]:
+    return {"macs": profiling.count(model, (3, 32, 32)).macs}
 
 
 def fine_tuned(model: nn.Module, given: Given) -> nn.Module:
@@ -353,6 +362,12 @@ CALLS: dict[str, Call] = {
     "experiments.save_weights": Call(
         lambda model, given: results.save_weights("few_weights", model)
     ),
+    "experiments.result": Call(
+        lambda model, given: base.result(
+            kit.Study("few", dict, {"same": kit.Row()}, none_run), lambda model, row: model, {"": 4}, 0.1
+        )
+    ),
+    "experiments.run": Call(lambda model, given: base.run(lambda: model, "one-shot", 0, described)),
     "experiments.skipping": Call(
         lambda model, given: adaptive_depth.skipping(model, given.splits, 0.5, 0.5)
     ),

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lightvit_lab import explain, models
+from lightvit_lab.compression.pruning import prune_mlp
 from lightvit_lab.errors import LabError
 from lightvit_lab.explain.localization import bootstrap
 from lightvit_lab.explain.relevance import propagate
@@ -201,3 +202,29 @@ def test_a_layer_without_a_rule_and_an_answer_without_logits_are_refused():
     features = models.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=0, global_pool="")
     with pytest.raises(LabError, match=r"makes no logits \(batch, classes\), but \(2, 5, 192\)"):
         explain.relevance_map(features, inputs_of())
+
+
+COMPILED = {      # how readers compile: the whole model in place, its blocks in place, its blocks wrapped
+    "model": lambda model: model.compile(backend="eager"),
+    "blocks": lambda model: [block.compile(backend="eager") for block in model.blocks],
+    "wrapped blocks": lambda model: [model.blocks.__setitem__(place, torch.compile(block, backend="eager"))
+                                     for place, block in enumerate(model.blocks)],
+}
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch 2.5 cannot set what is compiled aside")
+@pytest.mark.parametrize("how", COMPILED)
+def test_hooks_see_the_forward_of_a_model_that_was_compiled_in_place_and_has_run(how):
+    found = []
+    for compiled in (True, False):
+        torch.manual_seed(0)
+        model = models.create_model("lab_vit_student", dim=32, depth=2, num_heads=2).eval()
+        inputs, labels = torch.randn(2, 3, 32, 32), torch.tensor([1, 2])
+        if compiled:
+            COMPILED[how](model)
+            model(inputs)
+        with explain.record_attention(model) as recorded, torch.no_grad():
+            model(inputs)
+        pruned = prune_mlp(model, 0.5, "taylor", (inputs, labels))
+        found.append([explain.grad_cam(model, inputs, labels), *recorded, pruned(inputs)])
+    assert len(found[0]) == 4 and all(torch.equal(*pair) for pair in zip(*found, strict=True))

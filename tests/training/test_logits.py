@@ -102,3 +102,44 @@ def test_one_picture_a_batch_is_refused_before_the_first_step_where_batch_norm_n
 @pytest.mark.parametrize("name", ["lab_cnn", "lab_vit_student", "lab_cct"])
 def test_models_that_can_train_on_one_picture_still_do(name):
     assert len(training.fit(models.create_model(name), P, **{**QUICK, "batch_size": 1}).loss) == 1
+
+
+@pytest.mark.parametrize("name, place", [("lab_vit_student", "head"), ("vit_tiny_patch16_224", "head"), ("resnet18", "fc"),
+                                         ("lab_lightvit", "head"), ("mobilenetv3_small_050", "classifier")])
+def test_features_behind_a_head_that_was_taken_away_by_hand_are_no_logits(name, place):
+    model = models.create_model(name, num_classes=10, **({"img_size": 32} if name.startswith("vit") else {}))
+    setattr(model, place, nn.Identity())
+    with pytest.raises(LabError, match="evaluate: .* features without a head"):
+        training.evaluate(model, data.load("shapes", "train", count=16))
+
+
+def test_a_model_of_ones_own_may_call_a_part_that_does_nothing_its_head():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    model.head = nn.Identity()
+    assert training.evaluate(model, data.load("shapes", "train", count=16)).count == 16
+
+
+class _Two(nn.Module):
+    """Logits, and something that is none."""
+
+    def __init__(self, *more):
+        super().__init__()
+        self.model, self.more = small(), more
+
+    def forward(self, inputs):
+        return (self.model(inputs), *self.more)
+
+
+@pytest.mark.parametrize("more", [(None,), ("text",), (None, None), ()])
+def test_a_teacher_that_returns_more_than_logits_is_refused_by_name(more, tmp_path):
+    with pytest.raises(LabError, match="_Two makes no logits .* but a tuple"):
+        store_logits(_Two(*more).eval(), data.load("shapes", "train", count=16), tmp_path / "logits", steps=1,
+                     batch_size=8, progress=False)
+
+
+@pytest.mark.parametrize("explainer", [explain.relevance_map, explain.grad_cam, explain.class_attention, explain.deep_lift])
+def test_a_target_made_inside_inference_mode_is_as_good_as_another(explainer):
+    model, inputs = small().eval(), torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        found = explainer(model, inputs, torch.tensor([1, 2]))
+    assert torch.equal(found, explainer(model, inputs, torch.tensor([1, 2])))
