@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: packages as they lie in the tree, beside two folders of data that lie under book/."""
+"""What pyproject.toml cannot say: packages as they lie in the tree, and two folders of book/."""
 
 from setuptools import find_packages, setup
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = {"book/results": "lightvit_lab/stored_results", "book/zoo": "lightvit_lab/stored_zoo"}
 PACKED = (".py", ".json", ".csv", ".css", ".js", ".safetensors")
 PAGES = len(list((ROOT / "chapters").glob("*/*.md")))
-CAP = 1e6 * (13 + max(PAGES - 11, 0))      # bytes: 13 MB for the first eleven pages, 25 MB for all 23
+CAP = 1e6 * (13 + max(PAGES - 11, 0))  # bytes: 13 MB for the first eleven pages, 25 MB for all 23
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def wheel(tmp_path_factory):
     root = tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "setup.py", "README.md"):
         shutil.copy(ROOT / name, root)
-    for folder in ("lightvit_lab", *DATA, "book/grader"):      # the grader is a package of its own
+    for folder in ("lightvit_lab", *DATA, "book/grader"):  # the grader is a package of its own
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import build_meta; build_meta.build_wheel('dist')"
     subprocess.run([sys.executable, "-c", build], cwd=root, check=True, capture_output=True)
@@ -30,10 +30,16 @@ def wheel(tmp_path_factory):
     return found
 
 
-def test_every_file_of_the_library_every_stored_run_and_the_whole_zoo_are_packed_and_nothing_else(wheel):
+def test_every_file_of_the_library_every_stored_run_and_the_whole_zoo_are_packed_and_nothing_else(
+    wheel,
+):
     folders = {"lightvit_lab": "lightvit_lab", **DATA}
-    files = {f"{target}/{path.relative_to(ROOT / folder).as_posix()}" for folder, target in folders.items()
-             for path in (ROOT / folder).rglob("*") if path.suffix in PACKED and "__pycache__" not in path.parts}
+    files = {
+        f"{target}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, target in folders.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in PACKED and "__pycache__" not in path.parts
+    }
     with zipfile.ZipFile(wheel) as packed:
         names = {name for name in packed.namelist() if ".dist-info/" not in name}
     assert names == files and len(files) > 200

@@ -1,7 +1,8 @@
-"""What the book knows of its pages, read from the tree: title, the weeks of the class plan and their questions, lectures.
+"""What the book knows of its pages, read from the tree: title, weeks of the class plan, lectures.
 
-A page says it in its own front matter, under `lesson`; a page that is planned and not written yet, in book/_ext/parts.yml.
-The map, the plan for a class and the counts of pages are made of this, so a new page edits none of them.
+A page says it in its own front matter, under `lesson`; a page that is planned and not written yet,
+in book/_ext/parts.yml. The map, the plan for a class and the counts of pages are made of this, so a
+new page edits none of them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import all_exercises
 
 PARTS = Path(__file__).parents[1] / "_ext" / "parts.yml"
-FORM = "write\nlesson:\n  weeks:\n    8: The question of week 8?\n  lectures: |\n    * 50 minutes: ..."
+FORM = (
+    "write\nlesson:\n  weeks:\n    8: The question of week 8?\n  lectures: |\n    * 50 minutes: ..."
+)
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One page of the book, written or planned. `page` is "<part>/<stem>", `weeks` week -> question to begin with."""
+    """One page of the book, written or planned.
+
+    `page` is "<part>/<stem>"; `weeks` gives for each week the question to begin with.
+    """
 
     page: str
     title: str
@@ -48,17 +54,30 @@ def in_reading_order(root: Path) -> list[Path]:
 
 
 def read(page: Path) -> Lesson:
-    """What a written page says of itself. Raises LabError where its front matter has no `lesson` of the right form."""
+    """What a written page says of itself.
+
+    Raises LabError where its front matter has no `lesson` of the right form.
+    """
     text = page.read_text(encoding="utf-8")
-    front, title = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL), re.search(r"^# (.+)$", text, re.MULTILINE)
+    front, title = (
+        re.match(r"---\n(.*?)\n---\n", text, re.DOTALL),
+        re.search(r"^# (.+)$", text, re.MULTILINE),
+    )
     try:
         said = (yaml.safe_load(front[1]) or {}).get("lesson") if front else None
     except yaml.YAMLError as error:
         raise LabError(f"{page}: its front matter cannot be read: {error}") from error
     weeks = said.get("weeks") if isinstance(said, dict) else None
-    if not title or not isinstance(weeks, dict) or not weeks or not all(map(_is_week, weeks.items())):
-        raise LabError(f"{page}: a page says in its front matter in which week of a class it is read, "
-                       f"and has a title; {FORM}")
+    if (
+        not title
+        or not isinstance(weeks, dict)
+        or not weeks
+        or not all(map(_is_week, weeks.items()))
+    ):
+        raise LabError(
+            f"{page}: a page says in its front matter in which week of a class it is read, "
+            f"and has a title; {FORM}"
+        )
     name = "/".join(page.with_suffix("").parts[-2:])
     return Lesson(name, title[1], weeks, str(said.get("lectures", "")).strip(), written=True)
 
@@ -67,16 +86,22 @@ def lessons(root: Path) -> list[Lesson]:
     """The written pages, in reading order, then the planned ones that nobody has written yet."""
     written = [read(page) for page in in_reading_order(root)]
     names = {lesson.page for lesson in written}
-    planned = [Lesson(f"{part['part']}/{page['stem']}", page["title"], page["weeks"], "", written=False)
-               for part in parts() for page in part["planned"]]
+    planned = [
+        Lesson(f"{part['part']}/{page['stem']}", page["title"], page["weeks"], "", written=False)
+        for part in parts()
+        for page in part["planned"]
+    ]
     return written + [lesson for lesson in planned if lesson.page not in names]
 
 
 def counts(root: Path) -> dict[str, int]:
-    """How many pages are written, how many the map has, how many exercises the written ones pose."""
+    """How many pages are written, how many the map has, how many exercises are posed."""
     every = lessons(root)
-    return {"pages": sum(lesson.written for lesson in every), "all pages": len(every),
-            "exercises": sum(1 for _ in all_exercises())}
+    return {
+        "pages": sum(lesson.written for lesson in every),
+        "all pages": len(every),
+        "exercises": sum(1 for _ in all_exercises()),
+    }
 
 
 def _is_week(entry: tuple[Any, Any]) -> bool:
