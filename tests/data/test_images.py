@@ -156,7 +156,7 @@ LAB = ImageCms.profileToProfile(Image.fromarray(bars()), ImageCms.createProfile(
     (Image.fromarray(bars()).convert("YCbCr"), "TIFF"), (Image.fromarray(bars()).convert("YCbCr"), "JPEG"),
     (LAB, "TIFF"), (Image.fromarray(bars()).convert("RGBX"), "TIFF"), (Image.fromarray(bars()), "BMP"),
     (Image.fromarray(bars()), "GIF"), (Image.fromarray(bars()), "PPM"),
-], ids=str)
+], ids=lambda value: getattr(value, "mode", value))
 def test_other_spaces_of_colour_keep_their_colours(picture, kind):
     found = decoded(picture, kind, **({"quality": 100} if kind == "JPEG" else {}))
     assert abs(found - bars().transpose(2, 0, 1))[:, [*range(12), *range(20, 32)]].max() <= 4
