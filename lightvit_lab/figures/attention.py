@@ -18,6 +18,8 @@ from ..errors import LabError, plain_numbers, require_grid, require_images, requ
 from .display import COLOURS, style
 from .pictures import _BARE, pictures_and_maps, to_bytes
 
+__all__ = ["attention_distance", "global_tokens", "head_gallery", "rollout_by_depth"]
+
 _UNIT = "times a fair share"
 
 

@@ -17,6 +17,8 @@ from typing import Any
 from ..errors import LabError
 from .display import HasOrigin
 
+__all__ = ["Card"]
+
 
 @dataclass(frozen=True, repr=False)
 class Card:

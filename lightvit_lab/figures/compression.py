@@ -17,6 +17,8 @@ from ..training import mean_interval
 from .display import style
 from .distillation import _LINE, _legend_below
 
+__all__ = ["four_columns", "stages", "trade_off"]
+
 Row = Mapping[str, Any]
 STAGES = {"off the shelf": 0, "one-shot": 0, "compensated": 1, "fine-tuned": 2}      # stage -> place in `style`
 COSTS = {"macs": ("million MACs for one picture", 1e6), "latency_ms": ("milliseconds, measured", 1.0),

@@ -11,6 +11,8 @@ from ..profiling.estimates import Estimate, estimate_vit
 from .axes import Axis, across, chart, decades, legend, line, look, short, upward, x_ticks, y_ticks
 from .card import Card, card, chooser, require_finding, slider, table
 
+__all__ = ["cost_explorer"]
+
 SIZES: dict[str, tuple[int, ...]] = {
     "image_size": (32, 64, 96, 128, 160, 192, 224, 256, 384, 512, 640, 768), "patch_size": (4, 8, 16, 32),
     "dim": (64, 128, 192, 256, 384, 512, 768), "depth": (4, 6, 8, 12, 16, 24)}

@@ -10,6 +10,8 @@ import plotly.graph_objects as go
 from ..errors import plain_numbers
 from .display import style
 
+__all__ = ["cost_over_tokens", "loss_curves", "scores_by_model", "training_curves"]
+
 
 @plain_numbers
 def loss_curves(losses: Mapping[str, Sequence[float]], smooth: int = 9) -> go.Figure:

@@ -12,6 +12,8 @@ import plotly.io as pio
 
 from ..errors import LabError
 
+__all__ = ["show"]
+
 
 class HasOrigin(Protocol):
     """Anything that says in one line where its numbers come from, such as a stored result."""

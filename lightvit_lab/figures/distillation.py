@@ -15,6 +15,8 @@ from ..training import mean_interval
 from .display import COLOURS, style
 from .pictures import _BARE, to_bytes
 
+__all__ = ["directions", "gains", "soft_labels"]
+
 TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _LINE = 19                    # pixels of a line of a name
 _WIDE = 20                    # letters in a line of a name: more leave a phone no room for the plot

@@ -13,6 +13,8 @@ from .display import style
 from .distillation import _LINE, _legend_below
 from .efficiency import PATTERNS
 
+__all__ = ["exit_frontier", "reliability_diagram", "shares_leaving"]
+
 _SHADES = ("#FDE725", "#9FB57A", "#5E8C8C", "#3B5F86", "#35406B", "#2A1A4A", "#000000")      # dark is deep
 
 

@@ -10,6 +10,8 @@ import plotly.graph_objects as go
 
 from .display import style
 
+__all__ = ["errors_by_counter", "macs_and_time", "roofline", "times_by_model"]
+
 PATTERNS = ("", "/", "x", ".", "-")
 
 

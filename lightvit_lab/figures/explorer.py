@@ -22,6 +22,8 @@ from .atlas import Atlas, Maps, Place
 from .gather import atlas
 from .overlay import OPACITY, QUERY, SCALE, beside, gradient, limits, picture_uri, shown
 
+__all__ = ["Explorer", "explorer"]
+
 _STAGE = ("Picture, cut into patches. Arrow keys move the patch that looks, Home chooses the class token; the sentence "
           "below says where it looks")
 

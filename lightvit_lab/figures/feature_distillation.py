@@ -12,6 +12,8 @@ from torch import Tensor
 from ..errors import LabError, plain_numbers, require_range
 from .display import style
 
+__all__ = ["agreement", "energy_beyond_width", "similarity_matrices"]
+
 _ACROSS = 2   # matrices in a row: two are legible on a phone
 
 

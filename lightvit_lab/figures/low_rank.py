@@ -15,6 +15,8 @@ from .compression import error_bars
 from .display import style
 from .efficiency import _logarithmic
 
+__all__ = ["accuracy_over", "errors_over_rank", "spectra", "time_over_rank"]
+
 Scored = tuple[float, float, float, float]     # what was turned, accuracy, low and high
 _ACROSS = 2                                    # panels in a row: two are legible on a phone
 _TITLES = 26                                   # pixels that a line of the legend takes

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..errors import plain_numbers, require_multiple, require_range
 
+__all__ = ["gallery", "patch_sequence", "pictures_and_maps"]
+
 _BARE = dict(showticklabels=False, ticks="", showgrid=False, showline=False)
 
 

@@ -13,6 +13,8 @@ from .attention import head_gallery
 from .compression import Row, error_bars, score
 from .display import COLOURS, style
 
+__all__ = ["pruned_heads", "sensitivity_curves"]
+
 
 def sensitivity_curves(rows: Sequence[Row], dense: float) -> go.Figure:
     """Accuracy after pruning one layer alone, by its place: a line for each share removed, a panel for each part.

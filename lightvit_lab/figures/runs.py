@@ -13,6 +13,8 @@ from .card import Card, card, require_finding, slider, table
 from .curves import running_mean
 from .display import COLOURS, HasOrigin
 
+__all__ = ["training_explorer"]
+
 NAME = "Training curves"
 LONGEST = 2000      # losses a run that a page carries; of longer runs, means of stretches
 Points = Sequence[tuple[int, float]]

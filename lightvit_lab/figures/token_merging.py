@@ -16,6 +16,8 @@ from .display import style
 from .low_rank import _TITLES, _above
 from .pictures import _BARE, to_bytes
 
+__all__ = ["by_block", "merged_regions"]
+
 Band = tuple[float, float, float]              # middle, low, high
 _MOST = 6                                      # pictures side by side: more are too small on a phone
 

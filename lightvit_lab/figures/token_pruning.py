@@ -19,6 +19,8 @@ from .efficiency import PATTERNS
 from .overlay import _data_uri
 from .pictures import _BARE, to_bytes
 
+__all__ = ["gains_over_size", "kept_by_block", "kept_counts", "promised_and_arrived"]
+
 Interval = tuple[float, float, float]      # a ratio, and the two ends of its interval
 _ACROSS = 3                                # pictures in a row: more are too small on a phone
 _PALE, _WHITE = 0.15, 232                  # how much of a dropped patch is still seen, on which grey

@@ -12,6 +12,8 @@ from ..survey import published
 from .card import Card, card, chooser, require_finding
 from .display import HasOrigin
 
+__all__ = ["compare_models"]
+
 NAME = "Two models compared"
 # what is compared -> its words, its unit, the unit's size, digits
 QUANTITIES = {"params": ("parameters", "M", 1e6, 2), "macs": ("MACs", "G", 1e9, 3),

@@ -110,3 +110,10 @@ def test_maps_stand_beside_their_own_picture_on_one_scale_and_upright():
     assert {trace.coloraxis for trace in heat} == {"coloraxis"} and figure.layout.coloraxis.cmax == 7
     for trace in heat:
         assert figure.layout["yaxis" + trace.yaxis[1:]].autorange == "reversed"     # row 0 on top, as in a picture
+
+
+def test_what_a_module_of_figures_exports_is_exported_by_the_room_and_no_two_have_one_name():
+    found = [(name, module) for module in figures._MODULES for name in getattr(module, "__all__", ())]
+    assert len(found) >= 46 and len({name for name, _ in found}) == len(found)
+    assert all(getattr(figures, name) is getattr(module, name) for name, module in found)
+    assert {"show", "explorer", "loss_curves"} <= set(figures.__all__) == {name for name, _ in found}
