@@ -200,10 +200,12 @@ def test_parameters_are_those_published(name):
 def test_a_linear_layer_whose_weights_onednn_has_packed_counts_as_before():
     class Packed(nn.Linear):
         def forward(self, inputs):
-            weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
+            weight, = packed
             return torch.ops.mkldnn._linear_pointwise(inputs, weight, self.bias, "gelu", [], "none")
 
-    cost = profiling.count(Packed(24, 40), (5, 24))
+    layer = Packed(24, 40).requires_grad_(False)
+    packed = [torch.ops.mkldnn._reorder_linear_weight(layer.weight)]
+    cost = profiling.count(layer, (5, 24))
     assert cost.macs == 5 * 24 * 40 and cost.uncounted == {}
 
 
