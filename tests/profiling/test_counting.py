@@ -266,7 +266,7 @@ def test_tokens_that_leave_cost_nothing_more():
             self.model = model
 
         def forward(self, images):
-        tokens, _ = self.model.patch_embed(images)
+            tokens, _ = self.model.patch_embed(images)
             tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
             for block, count in zip(self.model.blocks, kept):
                 tokens = tokens + block.attn(block.norm1(tokens))
