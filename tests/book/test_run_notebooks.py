@@ -78,6 +78,7 @@ def clean_kernel(monkeypatch, tmp_path):
         if name.lower().endswith("_proxy") or name.startswith("LIGHTVIT_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")     # as in the build: two run at a time, and threads would wait for another
     monkeypatch.setenv("LIGHTVIT_PROGRESS", "0")   # or the checks below would be written into our own progress
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     (tmp_path / "run").mkdir()
