@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from lightvit_lab import checkpoint, data, explain, models, profiling, training
@@ -72,6 +73,21 @@ def test_blocks_that_were_compiled_one_by_one_are_read():
     assert "blocks.0._orig_mod.attn.qkv.weight" in model.state_dict()
     found = checkpoint.import_official(model.state_dict(), "lab_vit_student").state_dict()
     assert all(torch.equal(value, named[name]) for name, value in found.items())
+
+
+@pytest.mark.parametrize("change", [lambda model: None, lambda model: setattr(model.blocks[1], "mlp", model.blocks[0].mlp)],
+                         ids=["apart", "sharing"])
+def test_a_model_whose_blocks_were_compiled_one_by_one_is_saved_by_its_plain_names(change, tmp_path):
+    model = small()
+    change(model)
+    named, wanted, count = dict(model.state_dict()), model(INPUTS), len(list(model.parameters()))
+    for place, block in enumerate(model.blocks):
+        model.blocks[place] = torch.compile(block)
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == set(named)
+    loaded = checkpoint.load(tmp_path / "model.safetensors")
+    assert torch.equal(loaded(INPUTS), wanted) and len(list(loaded.parameters())) == count
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)
