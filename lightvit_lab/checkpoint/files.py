@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
     """Write `model` to `path` and return the file's sha256; all of it or nothing.
 
     `model` comes from `models.create_model` and any number of the lab's transforms, on whatever device; what its
-    modules share they share again when it is loaded.
+    modules share they share again when it is loaded, and parts inside torch's wrappers (a compiled block) come plain.
     `precision="float16"` halves the file: floating-point tensors are rounded, and `load` gives them back as float32.
     Raises LabError for models whose recipe is not known or no longer fits, for arguments that JSON cannot hold, for
     numbers that float16 cannot hold, and where `path` cannot be written.
@@ -38,7 +39,7 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
     model = unwrapped(model)
     recipe, plans = _recipe_text(model)
     tensors = {name: storage.portable("checkpoint.save", name, value, precision == "float16")
-               for name, value in model.state_dict().items()}
+               for name, value in _plain(model.state_dict()).items()}
     about = json.dumps({"format": FORMATS[2 if plans else 1], "recipe": recipe,
                         "sha256": storage.digest(recipe, tensors)})
     content = encode(tensors, {"lightvit_lab": about})      # one entry: of several, their order is left to chance
@@ -61,7 +62,7 @@ def load(path: str | os.PathLike) -> nn.Module:
         path = zoo.find(str(path))
     tensors, text = _read(file_path(path))
     try:
-        return recipes.rebuild(recipes.parse(text), {plain_name(name): value for name, value in tensors.items()})
+        return recipes.rebuild(recipes.parse(text), _plain(tensors))
     except (ValueError, RecursionError) as error:       # LabError and json's own are ValueErrors
         raise LabError(f"checkpoint.load: {path} holds no model that can be made: {str(error)[:600]}. The file is of "
                        "another version of the lab, or was put together by hand; save the model anew") from error
@@ -74,7 +75,7 @@ def _recipe_text(model: nn.Module) -> tuple[str, bool]:
         raise LabError(f"checkpoint.save: this {type(model).__name__} has no recipe to build it from; make models by "
                        "models.create_model(name, ...), which remembers name and arguments")
     if shared := shared_weights(model, of_shared_modules=True):
-        plan = {"transform": "share_weights", "names": [list(names) for names in shared]}
+        plan = {"transform": "share_weights", "names": [[plain_name(name) for name in names] for names in shared]}
         recipe = {**recipe, "plans": [*(one for one in recipe.get("plans", []) if one != plan), plan]}
     try:
         text = json.dumps(recipe, sort_keys=True, allow_nan=False)
@@ -82,11 +83,16 @@ def _recipe_text(model: nn.Module) -> tuple[str, bool]:
         raise LabError(f"checkpoint.save: the arguments of {recipe['name']} are {recipe['arguments']}, which a file "
                        f"cannot hold ({error}); create the model with numbers, text, lists alone") from error
     try:
-        recipes.require_fit(recipes.parse(text), model.state_dict())
+        recipes.require_fit(recipes.parse(text), _plain(model.state_dict()))
     except LabError as error:
         raise LabError(f"checkpoint.save: load could not make this model anew: {error}. Change models by the arguments "
                        "of create_model and by the lab's transforms, which the recipe remembers") from error
     return text, bool(recipe.get("plans"))
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names that they have without wrappers."""
+    return {plain_name(name): value for name, value in tensors.items()}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:

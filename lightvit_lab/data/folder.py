@@ -31,8 +31,10 @@ class LeftOut:
         self.files: dict[str, list[Path]] = {}
 
     def add(self, reason: str, path: Path) -> None:
-        """Note a file, or every file below a folder."""
-        below = [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else [path]
+        """Note a file, or every file and every link to a folder below a folder."""
+        below = [path]
+        if path.is_dir():
+            below = sorted(file for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
         if below:
             self.files.setdefault(reason, []).extend(below)
 
@@ -61,7 +63,7 @@ def find(path: Path, image_size: int) -> Source:
     held_out = next((path / name for name in ("test", "val") if has_train and (path / name).is_dir()), None)
     if has_train:
         used = ("train", held_out.name) if held_out else ("train",)
-        for other in sorted(path.iterdir()):
+        for other in _listed(path):
             if other.name not in used:
                 left_out.add(f"beside {' and '.join(used)}", other)
     train = classes(path / "train" if has_train else path, left_out)
@@ -82,14 +84,14 @@ def classes(folder: Path, left_out: LeftOut | None = None) -> dict[str, list[Pat
     """
     left_out = left_out or LeftOut(folder)
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in _listed(folder):
         if path.name.startswith("."):
             left_out.add("hidden", path)
         elif not path.is_dir():
             left_out.add("beside the class folders", path)
         else:
             found.setdefault(_name(path), []).extend(_pictures(path, left_out))
-    found = {name: sorted(found[name]) for name in sorted(found)}
+    found = {name: sorted(found[name], key=_order) for name in sorted(found)}
     _require_classes(folder, found)
     return found
 
@@ -115,7 +117,7 @@ def _is_part(folder: Path) -> bool:
 def _pictures(folder: Path, left_out: LeftOut, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """The picture files in a folder and in those in it; links are followed, but not back to a folder above."""
     above = (*above, folder.resolve())
-    for path in sorted(folder.iterdir()):
+    for path in _listed(folder):
         if path.name.startswith("."):
             left_out.add("hidden", path)
         elif path.is_dir() and path.resolve() in above:
@@ -135,6 +137,17 @@ def _name(path: PurePath) -> str:
     return unicodedata.normalize("NFC", path.name)
 
 
+def _order(path: PurePath) -> tuple[str, ...]:
+    """What files are sorted by: a copy on another system, with é in two letters, comes in the same order."""
+    return tuple(unicodedata.normalize("NFC", part) for part in path.parts)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, in order. Raises LabError where it cannot be read."""
+    with refused(f"data.load: {folder} cannot be listed", "let this user read it, or move it elsewhere"):
+        return sorted(folder.iterdir(), key=_order)
+
+
 def carve(found: Mapping[str, Sequence[AnyPath]]) -> tuple[dict[str, list[AnyPath]], dict[str, list[AnyPath]]]:
     """Split each class four to one, into train and test, by a hash of the file names: the same on every machine.
 
@@ -147,7 +160,7 @@ def carve(found: Mapping[str, Sequence[AnyPath]]) -> tuple[dict[str, list[AnyPat
                            f"part; add some, or {LAYOUT}")
         ordered = sorted(files, key=lambda file: hashlib.sha256(_name(file).encode()).digest())
         cut = max(1, len(files) // 5)
-        train[name], test[name] = sorted(ordered[cut:]), sorted(ordered[:cut])
+        train[name], test[name] = sorted(ordered[cut:], key=_order), sorted(ordered[:cut], key=_order)
     return train, test
 
 

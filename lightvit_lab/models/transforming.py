@@ -19,6 +19,7 @@ from ..errors import LabError
 from ..runtime.wrapped import require_unwrapped
 
 REWRITING = ("prune", "prune_weights", "factorize")      # transforms that put other weights into a model's layers
+CUT_BY_LAYER = ("mlp", "heads", "head_width")            # parts that "prune" cuts by a choice for each layer
 Plan = dict[str, Any]
 Apply = Callable[[nn.Module, Plan], nn.Module]
 TRANSFORMS: dict[str, Apply] = {}       # what a plan may name; filled by `transform`
@@ -45,6 +46,8 @@ def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
     require_unwrapped(plan["transform"], model)
     if plan["transform"] in REWRITING:
         require_own_weights(plan["transform"], model)
+    if plan["transform"] == "factorize" or plan.get("part") in CUT_BY_LAYER:
+        require_own_layers(plan["transform"], model)
     changed = apply(copy.deepcopy(model), copy.deepcopy(plan)).eval()
     if (recipe := getattr(model, "recipe", None)) is not None:
         changed.recipe = copy.deepcopy({**recipe, "plans": [*recipe.get("plans", []), plan]})
@@ -92,3 +95,20 @@ def require_own_weights(caller: str, model: nn.Module) -> None:
         raise LabError(f"{caller}: {second} is the same weight as {first}{more}, and each would get one of its own; share the "
                        "whole module instead (blocks[1].mlp = blocks[0].mlp), or part them: "
                        "layer.weight = nn.Parameter(layer.weight.detach().clone())")
+
+
+def require_own_layers(caller: str, model: nn.Module) -> None:
+    """Raise LabError, in the name of `caller`, where two modules of `model` hold the same linear layer or convolution.
+
+    It would be cut once for each of them, or replaced in one alone. Holders that are shared whole hold it once.
+    """
+    held: dict[nn.Module, list[str]] = {}
+    for prefix, holder in model.named_modules():
+        for name, layer in holder._modules.items():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                held.setdefault(layer, []).append(f"{prefix}.{name}".lstrip("."))
+    for first, *others in held.values():
+        if others:
+            raise LabError(f"{caller}: {others[0]} is the same layer as {first}, and is to become another one in each place; "
+                           "share what holds it instead (blocks[1].mlp = blocks[0].mlp), or part them: "
+                           f"holder.{others[0].rpartition('.')[2]} = copy.deepcopy(layer)")

@@ -4,12 +4,14 @@ import copy
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from lightvit_lab import checkpoint, data, explain, models, profiling, training
 from lightvit_lab.compression.low_rank.factors import factorize
 from lightvit_lab.compression.pruning.movement import movement_prune
 from lightvit_lab.compression.pruning.pruners import prune_blocks, prune_embedding, prune_head_width, prune_heads, prune_mlp
+from lightvit_lab.compression.pruning.structure import apply_pruning
 from lightvit_lab.compression.pruning.unstructured import prune_weights
 from lightvit_lab.distillation import distill
 from lightvit_lab.distillation.response_distillation.objectives import SoftTargets
@@ -26,6 +28,7 @@ from lightvit_lab.dynamic.token_merging.merging import merge_tokens
 from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError
 from lightvit_lab.experiments import adaptive_depth
+from lightvit_lab.models.transforming import transformed
 
 P = data.load("shapes", "train", count=32)
 INPUTS, _ = P.batch(torch.arange(4))
@@ -70,6 +73,21 @@ def test_blocks_that_were_compiled_one_by_one_are_read():
     assert "blocks.0._orig_mod.attn.qkv.weight" in model.state_dict()
     found = checkpoint.import_official(model.state_dict(), "lab_vit_student").state_dict()
     assert all(torch.equal(value, named[name]) for name, value in found.items())
+
+
+@pytest.mark.parametrize("change", [lambda model: None, lambda model: setattr(model.blocks[1], "mlp", model.blocks[0].mlp)],
+                         ids=["apart", "sharing"])
+def test_a_model_whose_blocks_were_compiled_one_by_one_is_saved_by_its_plain_names(change, tmp_path):
+    model = small()
+    change(model)
+    named, wanted, count = dict(model.state_dict()), model(INPUTS), len(list(model.parameters()))
+    for place, block in enumerate(model.blocks):
+        model.blocks[place] = torch.compile(block)
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == set(named)
+    loaded = checkpoint.load(tmp_path / "model.safetensors")
+    assert torch.equal(loaded(INPUTS), wanted) and len(list(loaded.parameters())) == count
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)
@@ -222,6 +240,33 @@ def test_a_module_that_stands_in_two_places_is_pruned_once_and_stays_shared():
     pruned = prune_mlp(model, 0.5)
     assert pruned.blocks[1].mlp is pruned.blocks[0].mlp and pruned.blocks[0].mlp.fc1.out_features == 64
     assert pruned(INPUTS).shape == (4, 10)
+
+
+@pytest.mark.parametrize("kind, layer", [("mlp", "fc1"), ("mlp", "fc2"), ("attn", "qkv"), ("attn", "proj")])
+def test_a_layer_that_two_modules_hold_is_never_cut_twice_or_replaced_in_one_alone(kind, layer):
+    model = small()
+    setattr(getattr(model.blocks[1], kind), layer, getattr(getattr(model.blocks[0], kind), layer))
+    for change in (lambda: prune_mlp(model, 0.5), lambda: prune_heads(model, 0.5), lambda: prune_head_width(model, 0.5),
+                   lambda: factorize(model, rank=4)):
+        with pytest.raises(LabError, match=rf"blocks.1.{kind}.{layer} is the same layer as blocks.0.{kind}.{layer}"):
+            change()
+    smaller = prune_embedding(model, 0.5)              # by one choice of channels: it stays one layer
+    one, other = (getattr(getattr(block, kind), layer) for block in smaller.blocks)
+    assert one is other and 16 in one.weight.shape and smaller(INPUTS).shape == (4, 10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("share", [
+    lambda blocks: setattr(blocks[1], "norm1", blocks[0].norm1), lambda blocks: setattr(blocks[1], "mlp", blocks[0].mlp),
+    lambda blocks: blocks.__setitem__(1, blocks[0])], ids=["norm", "mlp", "block"])
+def test_an_embedding_is_pruned_once_in_what_stands_in_two_places(share):
+    model, apart = small(), small()
+    share(model.blocks)
+    apart.load_state_dict(model.state_dict())                          # the same numbers, nothing shared
+    plan = {"transform": "prune", "part": "embedding", "kept": list(range(0, 32, 2))}
+    smaller, wanted = (transformed(one, plan, apply_pruning) for one in (model, apart))
+    assert torch.allclose(smaller(INPUTS), wanted(INPUTS), atol=1e-6)
+    assert len(list(smaller.parameters())) == len(list(model.parameters()))
 
 
 def test_a_module_that_stands_in_two_places_shares_its_weights_when_it_is_loaded(tmp_path):

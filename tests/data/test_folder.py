@@ -243,3 +243,40 @@ def test_one_class_in_two_unicode_forms_in_one_part_is_joined(pets):
     (pets / "train" / unicodedata.normalize("NFC", "é") / "0.png").rename(other / "0.png")
     pictures = data.load(pets, image_size=8)
     assert len(pictures) == 11 and len(pictures.class_names) == 2
+
+
+def test_the_same_pictures_come_in_the_same_order_in_both_unicode_forms(tmp_path, picture):
+    """é in one letter sorts behind z, in two before f; which pictures are val, or test, must not hang on it."""
+    names = [f"{letter}{number}" for letter in "aéfz" for number in range(4)]
+    found = []
+    for form in ("NFC", "NFD"):
+        for kind, colour in (("cat", 0), ("dog", 1)):
+            (tmp_path / form / kind).mkdir(parents=True)
+            for place, name in enumerate(names):
+                path = tmp_path / form / kind / f"{unicodedata.normalize(form, name)}.png"
+                path.write_bytes(picture((10 * place, 200 * colour, 0)))
+        found.append([data.load(tmp_path / form, split, image_size=8).pixels for split in ("train", "val", "test")])
+    assert all(torch.equal(one, other) for one, other in zip(*found))
+
+
+@pytest.mark.parametrize("place", ["val", "train/.hidden"])
+def test_links_to_folders_of_pictures_are_counted_where_they_are_left_out(pets, place):
+    (pets / place).mkdir()
+    for name in ("cat", "dog"):
+        (pets / place / name).symlink_to(pets / "test" / name)
+    pictures, said = left_out(pets)
+    assert len(pictures) == 11 and len(said) == 1 and "2 files in" in said[0] and f"{place}/cat" in said[0]
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_and_not_left_out(pets, monkeypatch):
+    real = folder.Path.iterdir
+
+    def closed(path):
+        if path.name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    (pets / "train" / "cat" / "sub").mkdir()
+    monkeypatch.setattr(folder.Path, "iterdir", closed)
+    with pytest.raises(LabError, match="train/cat/sub cannot be listed .*Permission denied.*let this user read it"):
+        data.load(pets, image_size=8)

@@ -101,6 +101,20 @@ def test_every_term_has_its_weight_and_gradients_reach_each_predictor():
     assert all(block.predictor.in_conv[1].weight.grad.abs().sum() > 0 for block in predictors(model))
 
 
+def test_the_terms_count_by_the_published_weights():
+    """DynamicViT's code: ratio_weight=2, and 0.5 for both terms of distillation; each beside its term alone."""
+    teacher, found = lab(), []
+    with torch.no_grad():
+        teacher.head.bias.add_(torch.linspace(-1, 1, 10))
+    model, batch = prune_tokens(lab(), 0.7, (0, 1), "dynamicvit").train(), Batch(INPUTS, torch.arange(4), torch.arange(4))
+    for objective in (KeepingObjective(teacher), KeepingObjective(teacher, ratio=1, kl=1, tokens=1)):
+        torch.manual_seed(0)                           # the same tokens are kept
+        found.append({name: term.item() for name, term in objective(model, batch)[2].items()})
+    weights = {"labels": 1, "ratio": 2, "kl": 0.5, "tokens": 0.5}
+    assert found[0] == pytest.approx({name: weight * found[1][name] for name, weight in weights.items()}, rel=1e-4)
+    assert min(found[1].values()) > 0
+
+
 def test_fine_tuning_moves_the_share_kept_to_its_goal():
     torch.manual_seed(0)
     teacher = lab(dim=16, depth=2)

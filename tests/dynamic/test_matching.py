@@ -110,6 +110,14 @@ def test_centres_are_those_of_density_times_distance_and_not_its_square():
     assert matching.gone.tolist() == [[0, 3, 4, 5]] and matching.into.tolist() == [[0, 1, 1, 1]]
 
 
+def test_distances_are_per_channel_so_that_more_of_the_same_channels_change_nothing():
+    """TCFormer divides by the root of the number of channels; else 0.4 would be a centre, not 4.1 (the case above)."""
+    metric = torch.tensor([0.4, 0.7, 1.5, 1.7, 4.1, 4.5])[None, :, None]
+    for channels in (1, 4):
+        found = cluster_matching(metric.expand(-1, -1, channels), 3, protected=0, neighbours=2)
+        assert found.kept.tolist() == [[1, 2, 4]]
+
+
 def test_half_precision_matches_as_its_rounded_self():
     metric = pictures(0, 2, 33, 16).bfloat16()
     for match in (bipartite_soft_matching, cluster_matching):

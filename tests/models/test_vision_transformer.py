@@ -90,6 +90,16 @@ def test_wrong_pictures_end_in_a_sentence(pictures, words):
 def test_a_new_distillation_token_is_drawn_as_published():
     """DeiT: `trunc_normal_(self.dist_token, std=.02)`; of 4096 draws the deviation is known to about one percent."""
     torch.manual_seed(0)
-    token = VisionTransformer(dim=4096, depth=1, distilled=True, embedding="patch").dist_token
+    model = VisionTransformer(dim=4096, depth=1, distilled=True, embedding="patch")
+    token = model.dist_token
     assert token.shape == (1, 1, 4096) and token.std().item() == pytest.approx(0.02, rel=0.05)
     assert abs(token.mean().item()) < 0.002 and token.unique().numel() > 4000
+    assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.01)                 # as the position table is
+    assert model.cls_token.std().item() == pytest.approx(1e-6, rel=0.05)                 # timm's nearly nothing
+
+
+@pytest.mark.parametrize("name", ["lab_vit", "lab_cct", "lab_lightvit"])
+def test_every_learned_table_of_a_new_model_is_drawn(name):
+    model = models.create_model(name)
+    tables = {part: value for part, value in model.named_parameters() if part in model.no_weight_decay()}
+    assert tables and all(value.unique().numel() > value.numel() // 2 for value in tables.values()), tables.keys()
