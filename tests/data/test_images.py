@@ -5,6 +5,7 @@ import struct
 import zlib
 
 import numpy
+import PIL
 import pytest
 from PIL import Image, ImageCms
 
@@ -158,6 +159,8 @@ LAB = ImageCms.profileToProfile(Image.fromarray(bars()), ImageCms.createProfile(
     (Image.fromarray(bars()), "GIF"), (Image.fromarray(bars()), "PPM"),
 ], ids=lambda value: getattr(value, "mode", value))
 def test_other_spaces_of_colour_keep_their_colours(picture, kind):
+    if picture.mode == "YCbCr" and kind == "TIFF" and PILLOW < (11, 0):
+        pytest.skip("this Pillow cannot read what it wrote")
     found = decoded(picture, kind, **({"quality": 100} if kind == "JPEG" else {}))
     assert abs(found - bars().transpose(2, 0, 1))[:, [*range(12), *range(20, 32)]].max() <= 4
 
@@ -168,6 +171,7 @@ def test_pictures_of_one_bit_are_black_and_white(kind):
     assert (decoded(Image.fromarray(values), kind) == 255 * values).all()
 
 
+PILLOW = tuple(int(part) for part in PIL.__version__.split(".")[:2])
 ALPHA = numpy.full((32, 32), 255, numpy.uint8)
 ALPHA[:, 16:], ALPHA[:, 8:16] = 0, 128
 
@@ -183,7 +187,10 @@ def flat(mode):
 @pytest.mark.parametrize("mode, kind", [("RGBA", "PNG"), ("LA", "PNG"), ("RGBA", "TIFF"), ("RGBA", "WEBP"),
                                         ("LA", "TIFF"), ("PA", "TIFF")])
 def test_what_is_transparent_lies_on_white(mode, kind):
-    found = decoded(flat(mode), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    picture = flat(mode)
+    if not (numpy.asarray(picture.convert("RGBA"))[..., 3] == ALPHA).all():
+        pytest.skip(f"this Pillow drops the transparency when it makes {mode}")
+    found = decoded(picture, kind, **({"lossless": True} if kind == "WEBP" else {}))
     expected = 40 * (ALPHA / 255) + 255 * (1 - ALPHA / 255)
     assert abs(found - expected).max() <= 1
 
