@@ -233,6 +233,9 @@ CALLS: dict[str, Call] = {
             model, given.pictures, 0.5, **{**RUN, "steps": 10}
         )
     ),
+    "compression.prune": Call(
+        lambda model, given: pruning.prune(model, "mlp", 0.5, calibration=given.calibration)
+    ),
     "compression.prune_blocks": halved(pruning.prune_blocks, importance="activation"),
     "compression.prune_embedding": halved(pruning.prune_embedding, importance="taylor"),
     "compression.prune_head_width": halved(
