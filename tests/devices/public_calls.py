@@ -234,7 +234,9 @@ CALLS: dict[str, Call] = {
         )
     ),
     "compression.prune": Call(
-        lambda model, given: pruning.prune(model, "mlp", 0.5, calibration=given.calibration)
+        lambda model, given: pruning.prune(
+            model, "mlp", 0.5, "taylor", given.calibration, compensate=True
+        )
     ),
     "compression.prune_blocks": halved(pruning.prune_blocks, importance="activation"),
     "compression.prune_embedding": halved(pruning.prune_embedding, importance="taylor"),
