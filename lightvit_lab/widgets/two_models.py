@@ -26,29 +26,31 @@ def compare_models(first: str = "deit_tiny_patch16_224", second: str = "lightvit
 
     Both are counted on one picture of `input_size` = (channels, height, width), and timed on it in turns within
     `budget_s` seconds or so, with fresh weights. `.static(finding)` is the twin for a page without a kernel, of all
-    models looked at. Raises LabError if `input_size` is no square of 3 or more channels, or there is no time.
+    models looked at. Readers choose the height; the width keeps its ratio. Raises LabError if `input_size` is no such
+    triple of whole numbers from 1, or there is no time.
     """
-    if not isinstance(input_size, (tuple, list)) or len(input_size) != 3 or input_size[1] != input_size[2]:
-        raise LabError(f"compare_models: input_size={input_size!r}; give (channels, height, width) of a square picture")
-    for name, value in (("channels", input_size[0]), ("height", input_size[1])):
+    if not isinstance(input_size, (tuple, list)) or len(input_size) != 3:
+        raise LabError(f"compare_models: input_size={input_size!r}; give (channels, height, width) of a picture")
+    for name, value in zip(("channels", "height", "width"), input_size):
         require_range("compare_models", name, value, 1)
     require_range("compare_models", "budget_s", budget_s, 0.0)
-    return ModelComparison(first, second, (input_size[0], input_size[1]), budget_s)
+    return ModelComparison(first, second, tuple(input_size), budget_s)
 
 
 class ModelComparison(ipywidgets.VBox):
     """The box; made by `compare_models`. Its parts: `.first`, `.second`, `.size`, `.measure`, `.said`, ..."""
 
-    def __init__(self, first: str, second: str, picture: tuple[int, int], budget_s: float) -> None:
-        self.channels, self.budget_s = picture[0], budget_s
+    def __init__(self, first: str, second: str, picture: tuple[int, int, int], budget_s: float) -> None:
+        (self.channels, height, width), self.budget_s = picture, budget_s
+        self.aspect = width / height
         self.first, self.second = (_field(label, name) for label, name in (("first", first), ("second", second)))
-        self.size = ipywidgets.BoundedIntText(picture[1], min=1, max=4096, description="pixels a side", style=_WIDE,
-                                              continuous_update=False)
+        self.size = ipywidgets.BoundedIntText(height, min=1, max=4096, style=_WIDE, continuous_update=False,
+                                              description="pixels a side" if width == height else "pixels high")
         self.measure = ipywidgets.Button(description="measure both", button_style="primary")
         self.progress = ipywidgets.FloatProgress(0.0, min=0.0, max=1.0, description="measuring",
                                                  layout={"display": "none"})
         self.drawing, self.said, self.message = (ipywidgets.HTML() for _ in range(3))
-        self.counts: dict[tuple[str, int], Compared] = {}       # by name and pixels a side
+        self.counts: dict[tuple[str, int], Compared] = {}       # by name and height
         self.times: dict[tuple[str, str, int], profiling.Timings] = {}
         top = ipywidgets.HBox([self.first, self.second, self.size, self.measure, self.progress],
                               layout={"flex_flow": "row wrap"})
@@ -63,7 +65,16 @@ class ModelComparison(ipywidgets.VBox):
         here = {name: row for (name, size), row in self.counts.items() if size == self.size.value}
         first, second = self._names()
         return twin(here, dict(zip((first, second), (self._times() or {}).values())), finding=finding,
-                    first=first, second=second, image_size=self.size.value)
+                    first=first, second=second, image_size=self._published_size())
+
+    def _picture(self) -> tuple[int, int, int]:
+        """Channels, height, width of what both are counted and timed on."""
+        return self.channels, self.size.value, max(1, round(self.size.value * self.aspect))
+
+    def _published_size(self) -> int:
+        """The side for which accuracies may be published; 0, for which none are, of pictures that are no squares."""
+        _, height, width = self._picture()
+        return height if height == width else 0
 
     def _names(self) -> tuple[str, str]:
         return self.first.value.strip(), self.second.value.strip()
@@ -76,8 +87,8 @@ class ModelComparison(ipywidgets.VBox):
         """One model's numbers: counted when it is first named, timed when both were."""
         size, times = self.size.value, self._times()
         if (name, size) not in self.counts:
-            cost = profiling.count(unfilled(name), (self.channels, size, size))
-            self.counts[name, size] = gather(name, cost, image_size=size)
+            cost = profiling.count(unfilled(name), self._picture())
+            self.counts[name, size] = gather(name, cost, image_size=self._published_size())
         row = self.counts[name, size]
         return row._replace(latency_ms=times[label].latency_ms, interval_ms=times[label].interval_ms) if times else row
 
@@ -102,7 +113,7 @@ class ModelComparison(ipywidgets.VBox):
         first, second = self._names()
         try:
             pair = {"first": models.create_model(first), "second": models.create_model(second)}
-            picture = torch.randn(1, self.channels, self.size.value, self.size.value)
+            picture = torch.randn(1, *self._picture())
             found = profiling.measure(pair, picture, budget_s=self.budget_s, watch=_Progress(self.progress))
             self.times[first, second, self.size.value] = found
             self._refresh()

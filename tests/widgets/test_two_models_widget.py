@@ -113,8 +113,20 @@ def test_every_control_has_a_label_and_suggests_names(box):
 
 
 @pytest.mark.parametrize("wrong, said", [(dict(input_size=224), "input_size=224"), (dict(budget_s=-1), "budget_s=-1"),
-                                         (dict(input_size=(3, 32, 48)), "square"),
+                                         (dict(input_size=(3, 32, 0)), "width=0"), (dict(input_size=(3, 32)), "height, width"),
                                          (dict(input_size=(0, 8, 8)), "channels=0")])
 def test_pictures_and_budgets_that_make_no_comparison_are_refused(wrong, said):
     with pytest.raises(LabError, match=said):
         compare_models(**{**SMALL, **wrong})
+
+
+def test_a_picture_of_no_square_is_counted_as_high_and_wide_as_it_is_and_keeps_its_shape():
+    box = compare_models("lab_cnn", "lab_lightvit", input_size=(3, 12, 20), budget_s=0.05)
+    assert box.message.value == "" and box.size.description == "pixels high"
+    for height, size in ((12, (3, 12, 20)), (24, (3, 24, 40))):
+        box.size.value = height
+        for name in ("lab_cnn", "lab_lightvit"):
+            assert box.counts[name, height].macs == profiling.count(models.create_model(name), size).macs
+            assert box.counts[name, height].top1 is None
+    box.measure.click()
+    assert box.message.value == "" and set(box.times) == {("lab_cnn", "lab_lightvit", 24)}
