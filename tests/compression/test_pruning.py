@@ -9,8 +9,8 @@ from small_models import EVERY, PICTURES, PLAIN, small
 
 from lightvit_lab import data, models, profiling, training
 from lightvit_lab.compression.pruning.budgets import choose
-from lightvit_lab.compression.pruning.pruners import (prune_blocks, prune_embedding, prune_head_width, prune_heads, prune_mlp,
-                                              sensitivity)
+from lightvit_lab.compression.pruning.pruners import (prune, prune_blocks, prune_embedding, prune_head_width, prune_heads,
+                                                      prune_mlp, sensitivity)
 from lightvit_lab.errors import LabError
 
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9])
@@ -195,3 +195,13 @@ def test_a_pruned_model_learns_on():
     model = prune_head_width(prune_embedding(small(), 0.5), 0.5)
     history = training.fit(model, data.load("shapes", count=64), steps=2, batch_size=32, lr=1e-3)
     assert history is not None and model.blocks[0].attn.head_dim == 4 and model.dim == 12
+
+
+def test_prune_names_what_it_cuts_and_an_unknown_part_is_refused_with_the_closest():
+    whole = small("lab")
+    assert widths(prune(whole, "mlp", 0.5)) == [(neurons // 2, heads, width) for neurons, heads, width in widths(whole)]
+    assert widths(prune(whole, "heads", 0.5)) == [(neurons, heads // 2, width) for neurons, heads, width in widths(whole)]
+    with pytest.raises(LabError, match='prune: part=.mlps. is unknown. Did you mean "mlp"'):
+        prune(whole, "mlps", 0.5)
+    with pytest.raises(TypeError, match="compensation"):
+        prune_mlp(whole, 0.5, compensation=True)
