@@ -106,8 +106,8 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
     Rounds go on until the 95 % interval of every median is within 2 % of it, or `budget_s` seconds or `max_rounds` are
     spent, at least 6. Models run in eval mode on `runtime.device()` and are left as they were. On a CPU as many threads
     as pay are used, one or all (tried on the first model), or `threads`. After each round `watch` is called with the
-    share of the budget that is spent. Raises LabError when there is nothing to time, or a model does not take its
-    inputs.
+    share of the budget that is spent, and with 1 after the last. Raises LabError when there is nothing to time, or a
+    model does not take its inputs.
     """
     if not models:
         raise LabError('measure: no models were given; give {"label": model}')
@@ -138,13 +138,20 @@ def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_
         order.reverse()
         done += 1
         spent = time.perf_counter() - start
+        stopped = _why_to_stop(seconds, done, max_rounds, spent, budget_s)
         if watch is not None:
-            watch(min(1.0, spent / budget_s) if budget_s else 1.0)
-        if done >= LEAST_ROUNDS:
-            if all(_is_precise(found) for found in seconds.values()):
-                return seconds, f"every interval is within {PRECISE:.0%} of its median"
-            if done >= max_rounds or spent >= budget_s:
-                return seconds, f"stopped after {spent:.1f} s, before every interval was within {PRECISE:.0%}"
+            watch(1.0 if stopped else spent / max(spent, budget_s))
+        if stopped:
+            return seconds, stopped
+
+
+def _why_to_stop(seconds: Mapping[str, list[float]], done: int, max_rounds: int, spent: float, budget_s: float) -> str:
+    """What ends the rounds, or nothing while there is something to gain."""
+    if done >= LEAST_ROUNDS and all(_is_precise(found) for found in seconds.values()):
+        return f"every interval is within {PRECISE:.0%} of its median"
+    if done >= LEAST_ROUNDS and (done >= max_rounds or spent >= budget_s):
+        return f"stopped after {spent:.1f} s, before every interval was within {PRECISE:.0%}"
+    return ""
 
 
 def timed(model: nn.Module, batch: Tensor) -> float:

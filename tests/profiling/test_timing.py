@@ -13,7 +13,9 @@ from lightvit_lab.profiling.timing import Timings, median_ranks, summary
 
 
 class Sleeper(nn.Module):
-    """Takes as long as it is told, call by call, and writes down that it was called."""
+    """Takes as long as it is told, call by call, on a clock that only it moves, and writes down that it was called."""
+
+    now = 0.0
 
     def __init__(self, seconds, log=None):
         super().__init__()
@@ -21,8 +23,14 @@ class Sleeper(nn.Module):
 
     def forward(self, inputs):
         self.log.append(self)
-        time.sleep(self.seconds(len(self.log)) if callable(self.seconds) else self.seconds)
+        Sleeper.now += self.seconds(len(self.log)) if callable(self.seconds) else self.seconds
         return inputs
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time goes on while a Sleeper works, and at no other moment: whoever else uses this machine changes nothing."""
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: Sleeper.now)
 
 
 def timings(**seconds):
@@ -37,25 +45,44 @@ def test_candidates_take_turns_and_every_other_round_runs_backwards():
     assert log[8:20] == [short, long, long, short] * 3                 # six rounds
 
 
-def test_known_times_are_read():
+def test_known_times_are_read(clock):
     found = profiling.measure({"short": Sleeper(0.002), "long": Sleeper(0.02)}, torch.zeros(4, 1), budget_s=0.3, threads=1)
     short, long = found["short"], found["long"]
-    assert 2 <= short.latency_ms < 20 <= long.latency_ms
-    assert long.throughput_img_s == pytest.approx(4e3 / long.latency_ms)
-    assert long.interval_ms[0] <= long.latency_ms <= long.interval_ms[1]
-    assert long.latency_ms <= long.p90_ms and len(long.seconds) == long.rounds
-    assert found.ratio("long", "short").low > 1
+    assert (short.latency_ms, long.latency_ms, long.p90_ms) == pytest.approx((2, 20, 20))
+    assert long.throughput_img_s == pytest.approx(4 / 0.02)
+    assert long.interval_ms == pytest.approx((20, 20)) and len(long.seconds) == long.rounds == 6
+    ratio = found.ratio("long", "short")
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((10, 10, 10))
 
 
-def test_it_ends_when_precise_and_says_so():
-    found = profiling.measure({"steady": Sleeper(0.02)}, torch.zeros(1), budget_s=30, threads=1)
-    assert found["steady"].rounds < 500 and found.stopped == "every interval is within 2% of its median"
+def test_a_wait_is_read_from_the_machines_own_clock():
+    class Waits(nn.Module):
+        def forward(self, inputs):
+            time.sleep(0.005)
+            return inputs
+    assert profiling.measure({"waits": Waits()}, torch.zeros(1), budget_s=0, threads=1)["waits"].latency_ms >= 5
 
 
-def test_it_ends_with_the_budget_and_says_so():
-    uneven = Sleeper(lambda call: 0.001 + 0.02 * (call % 2))
-    found = profiling.measure({"uneven": uneven}, torch.zeros(1), budget_s=0.2, threads=1)
-    assert "before every interval was within 2%" in found.stopped and found["uneven"].rounds >= 6
+def test_it_ends_when_precise_and_says_so(clock):
+    shares, steady = [], Sleeper(0.02)
+    found = profiling.measure({"steady": steady}, torch.zeros(1), budget_s=30, threads=1, watch=shares.append)
+    assert found["steady"].rounds == 6 and found.stopped == "every interval is within 2% of its median"
+    assert shares == pytest.approx([0.02 * done / 30 for done in range(1, 6)] + [1])   # what waits for the end sees it
+
+
+def test_it_ends_with_the_budget_and_says_so(clock):
+    shares, uneven = [], Sleeper(lambda call: 0.01 + 0.02 * (call % 2))
+    found = profiling.measure({"uneven": uneven}, torch.zeros(1), budget_s=0.2, threads=1, watch=shares.append)
+    assert found.stopped == "stopped after 0.2 s, before every interval was within 2%" and found["uneven"].rounds == 10
+    assert shares[-1] == 1 and max(shares[:-1]) < 1
+
+
+@pytest.mark.parametrize("limit", [dict(budget_s=0), dict(budget_s=30, max_rounds=6)])
+def test_an_uneven_model_is_tried_six_times_and_no_more_where_no_more_is_allowed(clock, limit):
+    uneven = Sleeper(lambda call: 0.01 + 0.02 * (call % 2))
+    shares = []
+    assert profiling.measure({"uneven": uneven}, torch.zeros(1), threads=1, watch=shares.append, **limit)["uneven"].rounds == 6
+    assert all(0 <= share <= 1 for share in shares) and shares[-1] == 1
 
 
 def test_p90_and_median_are_those_of_the_samples():
@@ -96,7 +123,7 @@ def test_each_label_may_have_a_batch_of_its_own():
     assert set(seen) == {2, 3}
 
 
-def test_the_faster_number_of_threads_is_taken_named_and_set_back(monkeypatch):
+def test_the_faster_number_of_threads_is_taken_named_and_set_back(monkeypatch, clock):
     now = [2]
     monkeypatch.setattr(torch, "get_num_threads", lambda: now[-1])
     monkeypatch.setattr(torch, "set_num_threads", now.append)
