@@ -29,7 +29,9 @@ def require_choice(caller: str, argument: str, value: Any, allowed: Iterable[Any
 
 
 def number(value: Any) -> int | float | None:
-    """A number of any library (NumPy's, a tensor without axes) as Python's own; None if it is none, as True is none."""
+    """A number of any library (NumPy's, a tensor without axes) as Python's own; None if it is none,
+    as True is none.
+    """
     if type(value) is int or type(value) is float:
         return value
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
@@ -39,7 +41,8 @@ def number(value: Any) -> int | float | None:
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def require_range(caller: str, argument: str, value: Any, low: float, high: float = float("inf")) -> int | float:
+def require_range(caller: str, argument: str, value: Any, low: float,
+                  high: float = float("inf")) -> int | float:
     """`value` as Python's own number. Raises LabError unless it is finite and low <= value <= high."""
     found = number(value)
     if found is None or not low <= found <= high or found == float("inf"):
@@ -49,7 +52,9 @@ def require_range(caller: str, argument: str, value: Any, low: float, high: floa
 
 def require_whole(caller: str, argument: str, value: Any, low: float = float("-inf"),
                   high: float = float("inf")) -> int:
-    """`value`, a whole number of any type (10.0 is 10), as an int. Raises LabError unless low <= value <= high."""
+    """`value`, a whole number of any type (10.0 is 10), as an int. Raises LabError unless low <=
+    value <= high.
+    """
     found = number(value)
     if found is None or found % 1 != 0:
         limit = f" with {_limit(argument, low, high)}" if low > float("-inf") else ""
@@ -62,10 +67,11 @@ def _limit(argument: str, low: float, high: float) -> str:
 
 
 def plain_numbers(function: Callable[..., Any], caller: str | None = None) -> Callable[..., Any]:
-    """Decorator of public functions: they take numbers of any type, and see Python's own, which a recipe can hold.
+    """Decorator of public functions: they take numbers of any type, and see Python's own, which a
+    recipe can hold.
 
-    What is annotated as int, or as a sequence of int, is a whole number (10.0 is 10); LabError refuses any other. Of a
-    class, it is its `__init__` that is decorated.
+    What is annotated as int, or as a sequence of int, is a whole number (10.0 is 10); LabError
+    refuses any other. Of a class, it is its `__init__` that is decorated.
     """
     if isinstance(function, type):
         function.__init__ = plain_numbers(function.__init__, caller or function.__name__)
@@ -94,7 +100,9 @@ _SEVERAL = re.compile(r"(?:Sequence|tuple|list)\[(int|float)\b")
 
 
 def _plain(caller: str, argument: str, value: Any, kinds: list[str]) -> Any:
-    """One argument, annotated with `kinds`; left as it is where they do not say that it is a number."""
+    """One argument, annotated with `kinds`; left as it is where they do not say that it is a
+    number.
+    """
     if "Tensor" in kinds and hasattr(value, "requires_grad"):
         return value                            # it may have a gradient
     found = number(value)
@@ -110,7 +118,9 @@ def _plain(caller: str, argument: str, value: Any, kinds: list[str]) -> Any:
 
 
 def require_multiple(caller: str, argument: str, value: Any, divisor: int, why: str) -> int:
-    """`value` as an int. Raises LabError unless it is a positive multiple of `divisor`, naming the nearest that are."""
+    """`value` as an int. Raises LabError unless it is a positive multiple of `divisor`, naming the
+    nearest that are.
+    """
     value = require_whole(caller, argument, value, 1)
     if value % divisor:
         below, above = value // divisor * divisor, (value // divisor + 1) * divisor
@@ -119,9 +129,11 @@ def require_multiple(caller: str, argument: str, value: Any, divisor: int, why: 
     return value
 
 
-def require_size(caller: str, argument: str, value: Any, divisor: int = 1, why: str = "") -> tuple[int, int]:
-    """(height, width) of a picture. Raises LabError unless `value` is one positive multiple of `divisor` for both
-    sides, or a pair of such, naming the nearest that are."""
+def require_size(caller: str, argument: str, value: Any, divisor: int = 1,
+                 why: str = "") -> tuple[int, int]:
+    """(height, width) of a picture. Raises LabError unless `value` is one positive multiple of
+    `divisor` for both sides, or a pair of such, naming the nearest that are.
+    """
     if not isinstance(value, (list, tuple)):
         return (require_multiple(caller, argument, value, divisor, why),) * 2
     if len(value) != 2:
@@ -137,8 +149,10 @@ def both_sides(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
-def require_grid(caller: str, tokens: int, prefix: int, grid: Sequence[int] | None = None) -> tuple[int, int]:
-    """(rows, columns) of the patches among `tokens`, of which the first `prefix` are none; `grid` None is a square.
+def require_grid(caller: str, tokens: int, prefix: int,
+                 grid: Sequence[int] | None = None) -> tuple[int, int]:
+    """(rows, columns) of the patches among `tokens`, of which the first `prefix` are none; `grid`
+    None is a square.
 
     Raises LabError unless the patches form that grid.
     """
@@ -156,7 +170,8 @@ def require_images(caller: str, images: Any, channels: int | None = None,
                    size: int | Sequence[int] | None = None) -> None:
     """Raise LabError unless `images` is a float tensor (batch, channels, height, width) as asked.
 
-    The model's own `size` is in pixels, one number for both sides or (height, width); None means any.
+    The model's own `size` is in pixels, one number for both sides or (height, width); None means
+    any.
     """
     shape: Sequence[int] | None = getattr(images, "shape", None)
     if shape is None or not hasattr(type(images), "is_floating_point"):
@@ -179,7 +194,8 @@ def require_images(caller: str, images: Any, channels: int | None = None,
 
 
 def require_logits(caller: str, model: Any, logits: Any, labels: Any = None) -> Any:
-    """`logits`, what `model` made of a batch. Raises LabError unless they are (batch, classes) and fit the `labels` (N,).
+    """`logits`, what `model` made of a batch. Raises LabError unless they are (batch, classes) and
+    fit the `labels` (N,).
 
     The features of a model without a head (num_classes=0) are none.
     """
@@ -200,11 +216,14 @@ def require_logits(caller: str, model: Any, logits: Any, labels: Any = None) -> 
 
 
 def _is_headless(model: Any) -> bool:
-    """Whether a model says of itself that it has no classes, as timm's say by num_classes=0, or its head does nothing."""
+    """Whether a model says of itself that it has no classes, as timm's say by num_classes=0, or its
+    head does nothing.
+    """
     classes = getattr(model, "num_classes", None)
     if type(classes) is int and classes == 0:
         return True
-    if not type(model).__module__.startswith(("timm.", "lightvit_lab.")):       # there a head may stand elsewhere
+    # there a head may stand elsewhere
+    if not type(model).__module__.startswith(("timm.", "lightvit_lab.")):
         return False
     head = model.get_classifier() if hasattr(model, "get_classifier") else getattr(model, "head", None)
     return type(head).__name__ == "Identity"

@@ -1,7 +1,8 @@
-"""Pages run two at a time before Sphinx reads them; a cell that times runs alone; every solution must pass its check.
+"""Pages run two at a time before Sphinx reads them; a cell that times runs alone; every solution
+must pass its check.
 
-myst-nb then finds their outputs in the execution cache. A page that fails is not kept there, so that
-myst-nb runs it again and reports it as it always does.
+myst-nb then finds their outputs in the execution cache. A page that fails is not kept there, so
+that myst-nb runs it again and reports it as it always does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 2
-# What times, by the names under which pages call it; `seconds` is what a History says of its training.
+# What times, by the names under which pages call it; `seconds` is what a History says of its
+# training.
 TIMERS = {"measure", "best_batch", "roofline", "machine_card", "machine_peaks", "time_ratio",
           "perf_counter", "seconds"}
 FAILED = re.compile(r"^\[(not started|wrong|error)\] \S+:.*", re.MULTILINE)

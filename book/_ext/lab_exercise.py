@@ -1,4 +1,6 @@
-"""The `{exercise}` box shows the code a learner starts from, derived from the solution further down the page."""
+"""The `{exercise}` box shows the code a learner starts from, derived from the solution further down
+the page.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 class StubbedExercise(ExerciseDirective):
-    """sphinx-exercise's `{exercise}` with the stub below the prompt; its label is the id that `check` gets."""
+    """sphinx-exercise's `{exercise}` with the stub below the prompt; its label is the id that
+    `check` gets.
+    """
 
     def run(self) -> list[nodes.Node]:
-        """The exercise box; a missing label or an unusable solution cell is a warning at the directive's line."""
+        """The exercise box; a missing label or an unusable solution cell is a warning at the
+        directive's line.
+        """
         result = super().run()
         try:
             stub = self.stub()
@@ -30,7 +36,8 @@ class StubbedExercise(ExerciseDirective):
             return result
         if result:
             body = result[0][-1]
-            body["ids"] = [f"{self.options['label']}-text"]   # sphinx-exercise gives every box on a page the same id
+            # sphinx-exercise gives every box on a page the same id
+            body["ids"] = [f"{self.options['label']}-text"]
             body += [nodes.paragraph("", "Start from this:", classes=["lab-stub-title"]),
                      nodes.literal_block(stub, stub, language="python", classes=["lab-stub"])]
         return result
@@ -47,7 +54,9 @@ class StubbedExercise(ExerciseDirective):
 
 
 def hide_markers(app: Sphinx, doctree: nodes.document) -> None:
-    """Take the marker lines out of the solutions that the page shows; the source keeps them for the stub."""
+    """Take the marker lines out of the solutions that the page shows; the source keeps them for the
+    stub.
+    """
     for block in doctree.findall(nodes.literal_block):
         if stubs.BEGIN in block.rawsource:
             kept = [line for line in block.rawsource.splitlines() if line.strip() not in (stubs.BEGIN, stubs.END)]

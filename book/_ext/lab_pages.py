@@ -1,4 +1,6 @@
-"""Per page: which scripts it loads, which buttons its header has, and what its download button gives."""
+"""Per page: which scripts it loads, which buttons its header has, and what its download button
+gives.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,18 @@ def note_notebook(app: Sphinx, doctree: nodes.document) -> None:
 
 def with_new_notebook(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str],
                       removed: set[str]) -> list[str]:
-    """The pages whose notebook came or went since they were read: their buttons change, though their text does not."""
+    """The pages whose notebook came or went since they were read: their buttons change, though
+    their text does not.
+    """
     return [docname for docname, metadata in env.metadata.items() if docname not in removed
             and metadata.get("notebook_beside") not in (None, notebook_beside(app, docname) is not None)]
 
 
 def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
                    doctree: nodes.document | None) -> None:
-    """Load plotly.js (5 MB) on pages with a figure only, and none of Thebe, which this book does not use."""
+    """Load plotly.js (5 MB) on pages with a figure only, and none of Thebe, which this book does
+    not use.
+    """
     if "Plotly.newPlot" in context.get("body", ""):
         app.add_js_file("../vendor/plotly.min.js", priority=100)
     context["script_files"][:] = [script for script in context["script_files"]
@@ -51,7 +57,9 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
 
 def mend_lists(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
                doctree: nodes.document | None) -> None:
-    """Drop the role of the list of references: docutils calls it a list whose entries are no items of one."""
+    """Drop the role of the list of references: docutils calls it a list whose entries are no items
+    of one.
+    """
     if "body" in context:
         context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
 
@@ -76,7 +84,9 @@ def _without(buttons: list[dict[str, Any]], unwanted: set[str]) -> list[dict[str
 
 
 def derive_notebooks(app: Sphinx, exception: Exception | None) -> None:
-    """Put the derived notebooks, with stubs, in the place of the executed ones that the theme offers for download."""
+    """Put the derived notebooks, with stubs, in the place of the executed ones that the theme
+    offers for download.
+    """
     if exception is not None or app.builder.name != "html":
         return
     import notebooks  # here, since it is needed only once everything else went well

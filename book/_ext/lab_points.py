@@ -1,4 +1,6 @@
-"""The table of the page for teachers: `{exercise-points}`, what each page's exercises are worth, as declared."""
+"""The table of the page for teachers: `{exercise-points}`, what each page's exercises are worth, as
+declared.
+"""
 
 from __future__ import annotations
 

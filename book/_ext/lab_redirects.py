@@ -28,7 +28,9 @@ PAGE = """<!doctype html>
 
 
 def read(path: Path) -> dict[str, str]:
-    """Old addresses and new ones; empty where there is no file. Raises LabError if it holds anything else."""
+    """Old addresses and new ones; empty where there is no file. Raises LabError if it holds
+    anything else.
+    """
     try:
         found = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
     except yaml.YAMLError as error:
@@ -39,7 +41,9 @@ def read(path: Path) -> dict[str, str]:
 
 
 def require_sound(redirects: dict[str, str], pages: Collection[str]) -> None:
-    """Raise LabError on an old address that is a page or leaves the book, and on a new one that is no page."""
+    """Raise LabError on an old address that is a page or leaves the book, and on a new one that is
+    no page.
+    """
     for old, new in redirects.items():
         target = new.partition("#")[0]
         if old in pages:
@@ -54,7 +58,9 @@ def require_sound(redirects: dict[str, str], pages: Collection[str]) -> None:
 
 
 def html(old: str, new: str, title: str) -> str:
-    """The page at the old address: it leads on by itself, keeps the reader's #heading, and has a link besides."""
+    """The page at the old address: it leads on by itself, keeps the reader's #heading, and has a
+    link besides.
+    """
     target, _, anchor = new.partition("#")
     page = posixpath.relpath(f"{target}.html", posixpath.dirname(old) or ".")
     anchor = f"#{anchor}" if anchor else ""

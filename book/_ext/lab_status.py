@@ -1,4 +1,6 @@
-"""Tables: `{lab-status}`, machine and versions of this build; `{stored-results}`, the stored runs; `{lab-zoo}`, the zoo."""
+"""Tables: `{lab-status}`, machine and versions of this build; `{stored-results}`, the stored runs;
+`{lab-zoo}`, the zoo.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from lightvit_lab.experiments import results
 
 logger = logging.getLogger(__name__)
 
-BUILDERS = ("jupyter-book", "sphinx", "myst-nb")   # shown beside the packages that a page's numbers depend on
+# shown beside the packages that a page's numbers depend on
+BUILDERS = ("jupyter-book", "sphinx", "myst-nb")
 SIGNS = {"\u2705": "ran", "\u274c": "failed"}     # as nb-exec-table writes them
 
 

@@ -1,8 +1,10 @@
-"""The book's Sphinx extension: settings that depend on the checkout, and what the built pages need beyond the theme.
+"""The book's Sphinx extension: settings that depend on the checkout, and what the built pages need
+beyond the theme.
 
-Its parts: this file sets up, `lab_execution` runs the pages, `lab_exercise` fills the exercise boxes, `lab_status`,
-`lab_points` and `lab_lessons` draw tables, `lab_pages` decides which scripts and buttons a page gets and what stands behind its download
-button, `lab_redirects` leads from the old addresses of renamed pages to the new ones.
+Its parts: this file sets up, `lab_execution` runs the pages, `lab_exercise` fills the exercise
+boxes, `lab_status`, `lab_points` and `lab_lessons` draw tables, `lab_pages` decides which scripts
+and buttons a page gets and what stands behind its download button, `lab_redirects` leads from the
+old addresses of renamed pages to the new ones.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "_tools"))   # before the imports below, some of which lie there
+# before the imports below, some of which lie there
+sys.path.insert(0, str(Path(__file__).parents[1] / "_tools"))
 
 import cache_key
 import lab_execution
@@ -44,25 +47,31 @@ def setup(app: Sphinx) -> dict[str, Any]:
     return {"parallel_read_safe": False, "parallel_write_safe": True}
 
 
-# The kernel talks to the build over loopback only, so its word about unencrypted connections is no news to a reader.
+# The kernel talks to the build over loopback only, so its word about unencrypted connections is no
+# news to a reader.
 KERNEL_CONFIG = "c.IPKernelApp.log_level = 40   # errors only\n"
 
 
 def set_environment(app: Sphinx, config: Config) -> None:
-    """Tell the kernels that a book is being built, and make the data folder's path one that holds in any folder.
+    """Tell the kernels that a book is being built, and make the data folder's path one that holds
+    in any folder.
 
-    They get an IPython folder of their own, so that nobody's personal start-up files change what a page prints.
+    They get an IPython folder of their own, so that nobody's personal start-up files change what a
+    page prints.
     """
     ipython = Path(app.outdir).parent / ".ipython"
     (ipython / "profile_default").mkdir(parents=True, exist_ok=True)
     (ipython / "profile_default" / "ipython_kernel_config.py").write_text(KERNEL_CONFIG, encoding="utf-8")
-    os.environ.update(IPYTHONDIR=str(ipython), LIGHTVIT_BOOK="1", OMP_NUM_THREADS="1")   # one thread a page
+    # one thread a page
+    os.environ.update(IPYTHONDIR=str(ipython), LIGHTVIT_BOOK="1", OMP_NUM_THREADS="1")
     if os.environ.get("LIGHTVIT_DATA"):
         os.environ["LIGHTVIT_DATA"] = str(Path(app.srcdir, os.environ["LIGHTVIT_DATA"]).resolve())
 
 
 def set_execution_cache(app: Sphinx, config: Config) -> None:
-    """Keep outputs in a folder named after all that they depend on; a new name makes Sphinx read every page again."""
+    """Keep outputs in a folder named after all that they depend on; a new name makes Sphinx read
+    every page again.
+    """
     caches, key = Path(app.outdir).parent / ".jupyter_cache", cache_key.cache_key(Path(app.srcdir))
     cache_key.keep_newest(caches, key)
     config.nb_execution_cache_path = str(caches / key)
@@ -75,7 +84,8 @@ def set_repository(app: Sphinx, config: Config) -> None:
 
 
 def set_scripts(app: Sphinx, config: Config) -> None:
-    """Load MathJax and the widget manager from the book itself where they could be fetched, else from a public CDN.
+    """Load MathJax and the widget manager from the book itself where they could be fetched, else
+    from a public CDN.
 
     What lies in book/_static, style sheets and scripts, is loaded on every page.
     """
@@ -91,6 +101,8 @@ def set_scripts(app: Sphinx, config: Config) -> None:
 
 
 def forget_failed_build(app: Sphinx, exception: Exception | None) -> None:
-    """After a warning, make the next build read every page again: Sphinx would skip the faulty page and look sound."""
+    """After a warning, make the next build read every page again: Sphinx would skip the faulty page
+    and look sound.
+    """
     if exception is None and app._warncount:
         Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)

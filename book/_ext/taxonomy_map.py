@@ -1,7 +1,9 @@
-"""Sphinx extension: `{taxonomy-map}` draws the book's pages by the branches of the survey, as nested lists of cards.
+"""Sphinx extension: `{taxonomy-map}` draws the book's pages by the branches of the survey, as
+nested lists of cards.
 
-A page that exists is a link with its own title; a page that does not is marked "to come" in words and has no link.
-Only standard docutils nodes are used, so builders other than HTML write the same lists as plain text.
+A page that exists is a link with its own title; a page that does not is marked "to come" in words
+and has no link. Only standard docutils nodes are used, so builders other than HTML write the same
+lists as plain text.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ TO_COME = "to come"
 
 
 def leaves_of(page: str, title: str) -> list[str]:
-    """Leaves of the surveys that the page `<part>/<stem>` covers; one named like the page itself would say nothing."""
+    """Leaves of the surveys that the page `<part>/<stem>` covers; one named like the page itself
+    would say nothing.
+    """
     return [leaf.leaf for leaf in survey.taxonomy() if leaf.page == page and leaf.leaf != title]
 
 
@@ -63,7 +67,9 @@ class TaxonomyMap(SphinxDirective):
         return item
 
     def _link(self, name: str) -> addnodes.pending_xref:
-        """A link to the page, resolved after all pages are read, so that its text is the page's own title."""
+        """A link to the page, resolved after all pages are read, so that its text is the page's own
+        title.
+        """
         link = addnodes.pending_xref("", refdomain="std", reftype="doc", reftarget=f"/chapters/{name}",
                                      refexplicit=False, refwarn=True, refdoc=self.env.docname)
         link += nodes.inline("", name, classes=["xref", "std", "std-doc"])

@@ -1,7 +1,9 @@
-"""The name of the execution cache: it changes with everything outside a page that can change what the page prints.
+"""The name of the execution cache: it changes with everything outside a page that can change what
+the page prints.
 
-jupyter-cache looks at a page's own cells only. With the cache in a folder named by this key, a changed library, stored
-result, model of the zoo, package or data set makes every page run again, and going back to the old state finds the old cache.
+jupyter-cache looks at a page's own cells only. With the cache in a folder named by this key, a
+changed library, stored result, model of the zoo, package or data set makes every page run again,
+and going back to the old state finds the old cache.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ VARIABLES = ("LIGHTVIT_DATASET", "LIGHTVIT_DATA", "LIGHTVIT_DEVICE")
 
 
 def cache_key(root: Path, environ: Mapping[str, str] = os.environ) -> str:
-    """16 hexadecimal digits over library, stored results, zoo, versions and data, for the checkout at `root`."""
+    """16 hexadecimal digits over library, stored results, zoo, versions and data, for the checkout
+    at `root`.
+    """
     digest = hashlib.sha256()
     for line in _lines(root, environ):
         digest.update(line.encode() + b"\n")
@@ -57,10 +61,13 @@ def _lines(root: Path, environ: Mapping[str, str]) -> Iterable[str]:
     for name in VARIABLES:
         yield f"{name}={environ.get(name, '')}"
     for name in ("LIGHTVIT_DATA", "LIGHTVIT_DATASET"):   # the second may name a folder of pictures
-        folder = root / Path(environ.get(name) or "no-folder").expanduser()   # an absolute value stays as it is
+        # an absolute value stays as it is
+        folder = root / Path(environ.get(name) or "no-folder").expanduser()
         yield from (f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in _files(folder))
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below `folder` that somebody wrote, in a fixed order; none where the folder is missing."""
+    """Every file below `folder` that somebody wrote, in a fixed order; none where the folder is
+    missing.
+    """
     return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)

@@ -13,7 +13,9 @@ from lightvit_lab.errors import LabError
 
 
 def read_works(path: Path) -> dict[str, Entry]:
-    """The entries of a BibTeX file by key; none if there is no file. Raises LabError on one that cannot be read."""
+    """The entries of a BibTeX file by key; none if there is no file. Raises LabError on one that
+    cannot be read.
+    """
     if not path.is_file():
         return {}
     try:
@@ -23,7 +25,9 @@ def read_works(path: Path) -> dict[str, Entry]:
 
 
 def citation(entry: Entry, narrative: bool = False) -> str:
-    """`[Author et al., 2021](address)`; `[Author et al. (2021)](address)` where the sentence needs the name."""
+    """`[Author et al., 2021](address)`; `[Author et al. (2021)](address)` where the sentence needs
+    the name.
+    """
     year = entry.fields.get("year", "n.d.")
     words = f"{authors(entry)} ({year})" if narrative else f"{authors(entry)}, {year}"
     address = address_of(entry)
@@ -31,7 +35,9 @@ def citation(entry: Entry, narrative: bool = False) -> str:
 
 
 def authors(entry: Entry) -> str:
-    """Family names as a citation shows them: one, "A and B", or "A et al."; the key if nobody is named."""
+    """Family names as a citation shows them: one, "A and B", or "A et al."; the key if nobody is
+    named.
+    """
     people = entry.persons.get("author") or entry.persons.get("editor") or []
     names = [" ".join(str(part) for part in person.rich_prelast_names + person.rich_last_names) for person in people]
     names = [name.replace("\N{NO-BREAK SPACE}", " ") for name in names]

@@ -1,4 +1,5 @@
-"""What a teacher hands out and keeps, from the same pages and declarations as the book: `make classroom`.
+"""What a teacher hands out and keeps, from the same pages and declarations as the book: `make
+classroom`.
 
     _build/classroom/student/<stem>.ipynb       stubs
     _build/classroom/instructor/<stem>.ipynb    solutions
@@ -6,7 +7,8 @@
     _build/classroom/points.csv                 one row an exercise
     _build/classroom/nbgrader/                  with --nbgrader: a course whose source notebooks nbgrader takes
 
-Raises LabError where a page checks an exercise that is not declared, or declares one that no page checks.
+Raises LabError where a page checks an exercise that is not declared, or declares one that no page
+checks.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ COLUMNS = ("page", "exercise", "title", "points", "minutes", "known_mistakes")
 
 @dataclass(frozen=True)
 class Entry:
-    """One exercise as the page poses it (`title`, `prompt`), solves it, and the library declares it."""
+    """One exercise as the page poses it (`title`, `prompt`), solves it, and the library declares
+    it.
+    """
 
     page: str
     title: str
@@ -45,7 +49,9 @@ class Entry:
 
 
 def entries(stem: str, notebook: NotebookNode) -> Iterator[Entry]:
-    """The exercises of a notebook with solutions, in order; the prompt stands in the text cell above each."""
+    """The exercises of a notebook with solutions, in order; the prompt stands in the text cell
+    above each.
+    """
     declared, text = {exercise.id: exercise for exercise in all_exercises()}, ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -89,7 +95,8 @@ def rows(found: dict[str, list[Entry]]) -> list[tuple]:
              len(entry.exercise.mistakes)) for page in found.values() for entry in page]
 
 
-def write(out: Path, ref: str, with_nbgrader: bool = False, root: Path = notebooks.ROOT) -> dict[str, list[Entry]]:
+def write(out: Path, ref: str, with_nbgrader: bool = False,
+          root: Path = notebooks.ROOT) -> dict[str, list[Entry]]:
     """Make the folder anew; the exercises of each page that has any."""
     found = {}
     for name in ("student", "instructor", "nbgrader"):

@@ -1,7 +1,9 @@
-"""Colab's own lists of packages: those committed in tests/book/colab, and whether Google has published others since.
+"""Colab's own lists of packages: those committed in tests/book/colab, and whether Google has
+published others since.
 
-`python book/_tools/colab_lists.py --changed` reads the published lists and exits 1 if they differ, naming each package
-that does; it writes nothing. `make test-colab` sets up its environment with what `--constraints` and `--needed` print.
+`python book/_tools/colab_lists.py --changed` reads the published lists and exits 1 if they differ,
+naming each package that does; it writes nothing. `make test-colab` sets up its environment with
+what `--constraints` and `--needed` print.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ import install_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "book" / "colab"
-LISTS = ("pip-freeze.txt", "pip-freeze.gpu.txt")      # a runtime without accelerator, one with a GPU
+# a runtime without accelerator, one with a GPU
+LISTS = ("pip-freeze.txt", "pip-freeze.gpu.txt")
 PUBLISHED = "https://raw.githubusercontent.com/googlecolab/backend-info/main"
 
 
 def versions(text: str) -> dict[str, str]:
-    """Name -> version of a list that `pip freeze` printed; an address without a version counts as 0."""
+    """Name -> version of a list that `pip freeze` printed; an address without a version counts as
+    0.
+    """
     found = {}
     for line in text.splitlines():
         entry = re.match(r"([\w.-]+)(?:==| @ )(\S+)", line)
@@ -39,7 +44,8 @@ def committed(name: str) -> dict[str, str]:
 
 
 def constraints() -> str:
-    """The versions of a runtime without accelerator, for pip's `-c`, without local parts such as `+cpu`.
+    """The versions of a runtime without accelerator, for pip's `-c`, without local parts such as
+    `+cpu`.
 
     NVIDIA's libraries are left out: each build of torch brings those that it was made for.
     """
@@ -62,7 +68,9 @@ def changes(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 
 def report(source: str) -> int:
-    """Print how the lists at the address `source` differ from those committed; 1 if they do, else 0."""
+    """Print how the lists at the address `source` differ from those committed; 1 if they do, else
+    0.
+    """
     differ = False
     for name in LISTS:
         with urllib.request.urlopen(f"{source}/{name}", timeout=60) as answer:

@@ -1,6 +1,7 @@
 """The first code cell of every derived notebook: install what is missing, and nothing else.
 
-The functions below are copied into the cell as they stand here, so what the tests try is what a reader runs.
+The functions below are copied into the cell as they stand here, so what the tests try is what a
+reader runs.
 """
 
 from __future__ import annotations
@@ -24,16 +25,21 @@ def in_colab() -> bool:
         return False
 
 
-def commands(installed: dict[str, str], repository: str, ref: str, colab: bool = False) -> list[list[str]]:
-    """What pip is asked to add to `installed`; nothing that could bring another torch, torchvision or numpy."""
+def commands(installed: dict[str, str], repository: str, ref: str,
+             colab: bool = False) -> list[list[str]]:
+    """What pip is asked to add to `installed`; nothing that could bring another torch, torchvision
+    or numpy.
+    """
     free = """plotly ipywidgets safetensors tqdm pyyaml huggingface-hub joblib threadpoolctl narwhals packaging pillow
         cycler fonttools kiwisolver pyparsing python-dateutil""".split()
-    alone = "timm captum scikit-learn scipy matplotlib contourpy".split()   # these depend on torch or numpy
+    # these depend on torch or numpy
+    alone = "timm captum scikit-learn scipy matplotlib contourpy".split()
     groups = [([], free), (["--no-deps"], alone)]
     missing = [(flags, [name for name in names if name not in installed]) for flags, names in groups]
     if "lightvit-lab" not in installed:
         missing.append((["--no-deps"], [f"git+{repository}@{ref}"]))
-    ask = {"ipywidgets": "ipywidgets<8"} if colab else {}        # Colab draws no boxes of ipywidgets 8
+    # Colab draws no boxes of ipywidgets 8
+    ask = {"ipywidgets": "ipywidgets<8"} if colab else {}
     return [["install", "-q", *flags, *(ask.get(name, name) for name in names)] for flags, names in missing if names]
 
 
@@ -46,7 +52,9 @@ def too_old(installed: dict[str, str], least: dict[str, str]) -> list[str]:
 
 
 def remedy(old: list[str], installed: dict[str, str], least: dict[str, str], colab: bool) -> str:
-    """What is too old, and what mends it: a command, or in Colab, which brings torch and ipywidgets, a new runtime."""
+    """What is too old, and what mends it: a command, or in Colab, which brings torch and
+    ipywidgets, a new runtime.
+    """
     what = "Too old for this page: " + ", ".join(f"{name} {installed[name]}, needs {least[name]}" for name in old)
     if colab and {"torch", "ipywidgets"} & {*old}:
         return (f"{what}. Choose Runtime > Change runtime type > Runtime version > Latest, then Runtime > Disconnect "
@@ -72,7 +80,9 @@ def library() -> dict[str, bytes]:
 
 
 def checkout(ref: str) -> str:
-    """The commit of the checkout in which notebook and library lie; nothing unless `ref` is in its past, code unchanged."""
+    """The commit of the checkout in which notebook and library lie; nothing unless `ref` is in its
+    past, code unchanged.
+    """
     found = importlib.util.find_spec("lightvit_lab")
     folder = pathlib.Path(found.origin).resolve().parent if found and found.origin else pathlib.Path("no library")
     def git(*words):
@@ -89,7 +99,8 @@ def checkout(ref: str) -> str:
 def install(repository: str, ref: str, least: dict[str, str], code: str = "") -> None:
     """Add what is missing to this kernel, or say in one sentence what stands in the way."""
     installed = {re.sub("[-_.]+", "-", each.metadata["Name"] or "").lower(): each.version
-                 for each in reversed(list(importlib.metadata.distributions()))}   # of two copies the first counts
+                 # of two copies the first counts
+                 for each in reversed(list(importlib.metadata.distributions()))}
     if not {"torch", "torchvision"} <= installed.keys():
         raise RuntimeError("Install torch and torchvision as https://pytorch.org says, then run this again.")
     if old := too_old(installed, least):
@@ -119,8 +130,9 @@ CELL = (in_colab, commands, too_old, remedy, fingerprint, library, checkout, ins
 def source(repository: str, ref: str, least: dict[str, str], code: str = "") -> str:
     """Source of the cell for a notebook pinned to commit `ref`.
 
-    `least` holds the lowest version of each package; `code` is the fingerprint of the library's code at `ref`, and
-    empty where nobody knows it: then whatever copy is installed already is taken for the right one.
+    `least` holds the lowest version of each package; `code` is the fingerprint of the library's
+    code at `ref`, and empty where nobody knows it: then whatever copy is installed already is taken
+    for the right one.
     """
     functions = "\n\n".join(inspect.getsource(function).rstrip() for function in CELL)
     return ('# @title Set up: run this cell first { display-mode: "form" }\n'

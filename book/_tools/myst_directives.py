@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from lightvit_lab.errors import LabError
 
 TITLES = {"note": "Note", "tip": "Tip", "warning": "Warning", "important": "Important", "seealso": "See also"}
-BIBLIOGRAPHY = "\0bibliography\0"   # stands for the reference list until the whole page has been read
+# stands for the reference list until the whole page has been read
+BIBLIOGRAPHY = "\0bibliography\0"
 
 
 @dataclass
 class Directive:
-    """One directive of a page: its parts as they were written, and the converter for the Markdown inside it."""
+    """One directive of a page: its parts as they were written, and the converter for the Markdown
+    inside it.
+    """
 
     name: str
     argument: str
@@ -35,7 +38,8 @@ def exercise(directive: Directive) -> list[str]:
 
 def admonition(directive: Directive) -> list[str]:
     """A block quote under a bold title; folded where the page folds it."""
-    if directive.name in TITLES:                # the words after the name are the text's own first line
+    # the words after the name are the text's own first line
+    if directive.name in TITLES:
         first = [directive.inline(directive.argument)] if directive.argument else []
         title, body = TITLES[directive.name], first + directive.inner()
     else:
@@ -47,7 +51,9 @@ def admonition(directive: Directive) -> list[str]:
 
 
 def block_quote(title: str, body: list[str]) -> list[str]:
-    """A bold title and the body behind "> "; display math in one line, since notebooks read "> " inside it as LaTeX."""
+    """A bold title and the body behind "> "; display math in one line, since notebooks read "> "
+    inside it as LaTeX.
+    """
     text = re.sub(r"\$\$.+?\$\$", lambda math: " ".join(math[0].split()), "\n".join(body).strip("\n"), flags=re.DOTALL)
     return [("> " + line).rstrip() for line in [f"**{title.replace('**', '')}**", "", *text.split("\n")]]
 

@@ -1,6 +1,8 @@
-"""Turn the Markdown of a page into plain Markdown that reads well in Colab, by a closed list of directives and roles.
+"""Turn the Markdown of a page into plain Markdown that reads well in Colab, by a closed list of
+directives and roles.
 
-What is not on the list raises LabError with the page and the line: a reader never meets raw markup of the book.
+What is not on the list raises LabError with the page and the line: a reader never meets raw markup
+of the book.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from lightvit_lab.errors import LabError, require_choice
 FENCE = re.compile(r"^(?P<indent>\s*)(?:(?P<ticks>`{3,})(?P<rest>\{.*|[^`]*)|(?P<colons>[:~]{3,})(?P<words>.*))$")
 DIRECTIVE = re.compile(r"^\s*\{(?P<name>[^}\s]*)\}\s*(?P<argument>.*?)\s*$")
 DROPPED = re.compile(r"^\s{0,3}(?:\([^()\s]+\)=\s*$|%)")            # (label)= and % comments
-EQUATION = re.compile(r"\{math\}[^\n]*\n(?:[ \t]*:[\w-]+:.*\n)*?[ \t]*:label:[ \t]*(\S+)"    # the option, or $$ (label)
+# the option, or $$ (label)
+EQUATION = re.compile(r"\{math\}[^\n]*\n(?:[ \t]*:[\w-]+:.*\n)*?[ \t]*:label:[ \t]*(\S+)"
                       r"|^.*\$\$[ \t]*\((\S+)\)[ \t]*$", re.MULTILINE)
-RUN = r"(?:(?!\n[ \t]*\n).)"                                        # any character, but never over a blank line
+# any character, but never over a blank line
+RUN = r"(?:(?!\n[ \t]*\n).)"
 INLINE = re.compile(rf"""
     \\.
   | \{{(?P<role>[A-Za-z][\w:.+-]*)\}}(?P<tick>`+)(?P<content>{RUN}+?)(?<!`)(?P=tick)(?!`)
@@ -37,7 +41,9 @@ INLINE = re.compile(rf"""
 
 @dataclass
 class Page:
-    """A page being converted: where it lies, what its links point at, and which works it has cited so far."""
+    """A page being converted: where it lies, what its links point at, and which works it has cited
+    so far.
+    """
 
     path: Path                 # absolute
     root: Path                 # of the repository
@@ -87,7 +93,9 @@ class Page:
 
 
 def convert(page: Page, lines: list[str], first: int = 1) -> list[str]:
-    """Lines of plain Markdown for `lines` of the page, the first of which is the page's line `first`."""
+    """Lines of plain Markdown for `lines` of the page, the first of which is the page's line
+    `first`.
+    """
     result: list[str] = []
     position = 0
     while position < len(lines):
@@ -98,14 +106,17 @@ def convert(page: Page, lines: list[str], first: int = 1) -> list[str]:
         else:
             end = next((i for i in range(position, len(lines)) if FENCE.match(lines[i])), len(lines))
             block = prose(page, lines[position:end], first + position)
-        while block and not block[0] and not (result and result[-1]):   # one blank line between blocks is enough
+        # one blank line between blocks is enough
+        while block and not block[0] and not (result and result[-1]):
             block = block[1:]
         result, position = result + block, end
     return result
 
 
 def closing_fence(page: Page, lines: list[str], opening: int, first: int) -> int:
-    """Index of the line that closes the fence at `opening`: the first run of its character that is no shorter."""
+    """Index of the line that closes the fence at `opening`: the first run of its character that is
+    no shorter.
+    """
     mark = re.match(r"\s*([`:~])\1*", lines[opening])[0].strip()
     closes = re.compile(rf"\s*{mark[0]}{{{len(mark)},}}\s*$")
     for index in range(opening + 1, len(lines)):
@@ -133,11 +144,14 @@ def fenced(page: Page, fence: re.Match[str], block: list[str], line: int) -> lis
         inline=lambda text: inline(page, text, line),
         raw_link=lambda target: page.raw_link(target, line))
     plain = "\n".join(DIRECTIVES[name](directive)).strip("\n").split("\n")
-    return ["", *((indent + text).rstrip() for text in plain), ""]   # without blank lines it would join its neighbours
+    # without blank lines it would join its neighbours
+    return ["", *((indent + text).rstrip() for text in plain), ""]
 
 
 def split_options(page: Page, body: list[str], line: int) -> tuple[dict[str, str], list[str], int]:
-    """Options of a directive (`:key: value` lines or a `---` block), what follows, and the number of their lines."""
+    """Options of a directive (`:key: value` lines or a `---` block), what follows, and the number
+    of their lines.
+    """
     count = 0
     if body and body[0].strip() == "---":
         count = next((i + 1 for i in range(1, len(body)) if body[i].strip() == "---"), len(body))
@@ -185,7 +199,9 @@ def inline(page: Page, text: str, first: int) -> str:
 
 
 def link(page: Page, found: re.Match[str], line: int) -> str:
-    """A Markdown link or image; one to a page leads to the published book, one to a file to the repository."""
+    """A Markdown link or image; one to a page leads to the published book, one to a file to the
+    repository.
+    """
     target, _, anchor = found["target"].partition("#")
     if found["bang"]:
         if not found["words"].strip():

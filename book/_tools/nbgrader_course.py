@@ -1,7 +1,9 @@
-"""Notebooks that nbgrader takes as the source of an assignment: tagged cells, hidden tests, a stub that stops nothing.
+"""Notebooks that nbgrader takes as the source of an assignment: tagged cells, hidden tests, a stub
+that stops nothing.
 
-An exercise's cell becomes two: the answer, which nbgrader empties between our markers (they are nbgrader's own), and a
-locked test with the points. `nbgrader generate_assignment STEM` and `nbgrader autograde STEM` do the rest.
+An exercise's cell becomes two: the answer, which nbgrader empties between our markers (they are
+nbgrader's own), and a locked test with the points. `nbgrader generate_assignment STEM` and
+`nbgrader autograde STEM` do the rest.
 """
 
 from __future__ import annotations
@@ -46,12 +48,15 @@ def exercise_cells(cell: NotebookNode, points: dict[str, int]) -> list[NotebookN
 def with_stub(block: re.Match[str]) -> str:
     """The answer with what is to be left when nbgrader has emptied it."""
     if block["indent"]:
-        return f"{block[0]}\n{block['indent']}raise NotImplementedError"   # never reached: the answer returns before
+        # never reached: the answer returns before
+        return f"{block[0]}\n{block['indent']}raise NotImplementedError"
     return f"{stub_of(block[0])}\n{block[0]}"
 
 
 def test_source(name: str, call: str) -> str:
-    """The check that a student sees, and the hidden cases that nbgrader cuts out of what it hands out."""
+    """The check that a student sees, and the hidden cases that nbgrader cuts out of what it hands
+    out.
+    """
     expression = ast.unparse(ast.parse(call).body[0].value.args[1])
     return (f"{call}\n### BEGIN HIDDEN TESTS\nfrom lightvit_grader.hidden import require_passed\n"
             f"require_passed({name!r}, {expression})\n### END HIDDEN TESTS")

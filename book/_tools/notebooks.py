@@ -1,11 +1,14 @@
-"""Derive the notebooks that Colab opens from the pages: plain Markdown, stubs in place of solutions, no outputs.
+"""Derive the notebooks that Colab opens from the pages: plain Markdown, stubs in place of
+solutions, no outputs.
 
-`python book/_tools/notebooks.py` writes a notebook beside each page that has code cells (`make notebooks`);
-`--check` only says which are out of step. Raises LabError, with page and line, on markup that it does not know.
+`python book/_tools/notebooks.py` writes a notebook beside each page that has code cells (`make
+notebooks`); `--check` only says which are out of step. Raises LabError, with page and line, on
+markup that it does not know.
 
-A notebook names the commit whose library its first cell installs. That commit has the page as it stands, so page and
-library were tested together there. A notebook keeps its commit until its page changes, whatever the library does
-meanwhile: `make test-book` runs the pages with the library of today, and what breaks one has to change that page.
+A notebook names the commit whose library its first cell installs. That commit has the page as it
+stands, so page and library were tested together there. A notebook keeps its commit until its page
+changes, whatever the library does meanwhile: `make test-book` runs the pages with the library of
+today, and what breaks one has to change that page.
 """
 
 from __future__ import annotations
@@ -34,9 +37,12 @@ from stubs import BEGIN, stub_of
 from lightvit_lab.errors import LabError
 
 ROOT = Path(__file__).resolve().parents[2]
-INSTALLED = ["lightvit_lab", "book/results", "book/zoo", "pyproject.toml"]                  # what the install cell fetches
-PICTURES = ["book/_static", "chapters/*.png", "chapters/*.svg", "chapters/*.jpg"]   # what images point at
-KEPT_TAGS = {"skip-execution", "raises-exception"}                              # the tags that notebook tools act on
+# what the install cell fetches
+INSTALLED = ["lightvit_lab", "book/results", "book/zoo", "pyproject.toml"]
+# what images point at
+PICTURES = ["book/_static", "chapters/*.png", "chapters/*.svg", "chapters/*.jpg"]
+# the tags that notebook tools act on
+KEPT_TAGS = {"skip-execution", "raises-exception"}
 HIDING_TAGS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
@@ -107,7 +113,9 @@ def tags_of(cell: NotebookNode) -> set[str]:
 
 
 def split_title(page: Page, cell: NotebookNode) -> tuple[NotebookNode, NotebookNode | None]:
-    """The title with a line on where the notebook comes from, and what follows the title in the page's first cell."""
+    """The title with a line on where the notebook comes from, and what follows the title in the
+    page's first cell.
+    """
     title, _, rest = cell.source.partition("\n")
     if not title.startswith("# "):
         raise LabError(f"{page.place(1)}: a page begins with its title, `# Title`, not {title!r}")
@@ -153,7 +161,9 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def pinned_commit(root: Path = ROOT, page: Path | None = None) -> str:
-    """The last commit that changed what a notebook fetches, or its page; "main" where git or its history is missing."""
+    """The last commit that changed what a notebook fetches, or its page; "main" where git or its
+    history is missing.
+    """
     answer = git(root, "log", "-1", "--format=%H", "--", *INSTALLED, *PICTURES, *([str(page)] if page else []))
     return answer.strip() or "main"
 
@@ -170,7 +180,9 @@ def pin_of(page: Path, root: Path = ROOT) -> tuple[str, str]:
 
 
 def named(page: Path) -> tuple[str, str]:
-    """Commit and fingerprint in the notebook beside a page; two empty words where there is none that can be read."""
+    """Commit and fingerprint in the notebook beside a page; two empty words where there is none
+    that can be read.
+    """
     try:
         pin = nbformat.read(page.with_suffix(".ipynb"), as_version=4).metadata["lightvit_lab"]
         return pin["ref"], pin.get("code", "")
@@ -192,7 +204,9 @@ def knows(root: Path, ref: str) -> bool:
 
 @cache
 def code_at(root: Path, ref: str) -> str:
-    """Fingerprint of the library's code at a commit; nothing for a branch, which moves, or where git has no such commit."""
+    """Fingerprint of the library's code at a commit; nothing for a branch, which moves, or where
+    git has no such commit.
+    """
     if not re.fullmatch("[0-9a-f]{40}", ref):
         return ""
     try:
@@ -219,7 +233,9 @@ def text_of(notebook: NotebookNode) -> str:
 
 
 def in_step(page: Path) -> bool:
-    """Whether the notebook beside a page is what the page derives to, whatever commit it is pinned to."""
+    """Whether the notebook beside a page is what the page derives to, whatever commit it is pinned
+    to.
+    """
     ref, code = named(page)
     return bool(ref) and page.with_suffix(".ipynb").read_text(encoding="utf-8") == text_of(derive(page, ref, code=code))
 
@@ -227,7 +243,8 @@ def in_step(page: Path) -> bool:
 def fault(page: Path, root: Path = ROOT) -> str:
     """What is wrong with the notebook beside a page, in words; nothing if it is sound.
 
-    A page that is not committed yet has no commit to name: then only what the notebook says is looked at.
+    A page that is not committed yet has no commit to name: then only what the notebook says is
+    looked at.
     """
     if not in_step(page):
         return "its notebook is out of step"

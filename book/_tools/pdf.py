@@ -1,7 +1,9 @@
-"""Print the built book to one PDF through Chromium: `make pdf`, or `python book/_tools/pdf.py` after `make book`.
+"""Print the built book to one PDF through Chromium: `make pdf`, or `python book/_tools/pdf.py`
+after `make book`.
 
-Two passes: the first one tells on which sheet each page begins, the second one has the numbers in its contents. Needs
-the extra `pdf` and a Chromium or Chrome (the variable CHROMIUM names another one).
+Two passes: the first one tells on which sheet each page begins, the second one has the numbers in
+its contents. Needs the extra `pdf` and a Chromium or Chrome (the variable CHROMIUM names another
+one).
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ def launched() -> Iterator[object]:
 
 @contextmanager
 def opened(browser: object, html: Path, page: str) -> Iterator[object]:
-    """A tab that shows `page` (HTML, below the root of the built book at `html`) as it will be on paper, all drawn.
+    """A tab that shows `page` (HTML, below the root of the built book at `html`) as it will be on
+    paper, all drawn.
 
     Raises LabError if a formula or a figure cannot be drawn.
     """
@@ -146,7 +149,8 @@ def first_sheets(path: Path, titles: dict[str, str]) -> dict[str, int]:
 
     with pypdfium2.PdfDocument(path) as document:
         marks = {once(" ".join(mark.get_title().split())): mark.get_dest().get_index() + 1
-                 for mark in document.get_toc() if mark.level <= 1}         # parts and pages, no sections
+                 # parts and pages, no sections
+                 for mark in document.get_toc() if mark.level <= 1}
         return {slug: marks[title] for slug, title in titles.items() if title in marks}
 
 
@@ -158,7 +162,9 @@ def project(root: Path) -> dict[str, str]:
 
 
 def make(browser: object, html: Path, toc: Path, path: Path, solutions: bool = False) -> list[str]:
-    """Print the built book at `html` to `path`; gives what is too wide for the paper, an empty list if nothing is."""
+    """Print the built book at `html` to `path`; gives what is too wide for the paper, an empty list
+    if nothing is.
+    """
     numbers: dict[str, int] = {}
     for _ in range(2):
         page = print_page.whole_book(html, toc, project(ROOT), numbers)

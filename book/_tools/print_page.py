@@ -1,11 +1,12 @@
-"""The whole book as one HTML page for printing: the built pages in the order of `_toc.yml`, their links made internal.
+"""The whole book as one HTML page for printing: the built pages in the order of `_toc.yml`, their
+links made internal.
 
-`pdf.py` prints it. One document, rather than one PDF a page and a merge: so links lead from page to page, headings
-become bookmarks, and the tags that screen readers need stay in the file.
+`pdf.py` prints it. One document, rather than one PDF a page and a merge: so links lead from page to
+page, headings become bookmarks, and the tags that screen readers need stay in the file.
 
 Sphinx's own builder for one page, singlehtml, was tried: it drops the titles of the parts, gives
-pages the same ids (42 of 122 links between pages, those of citations, lead astray), has no place for
-answers or page numbers, and executes every page again where a variable differs from that of the
+pages the same ids (42 of 122 links between pages, those of citations, lead astray), has no place
+for answers or page numbers, and executes every page again where a variable differs from that of the
 build. What is here prints exactly what was built.
 """
 
@@ -23,12 +24,15 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 from lightvit_lab.errors import LabError
 
-KEPT_SCRIPTS = re.compile(r"MathJax|plotly|_static/print\.js", re.IGNORECASE)   # of all that a page loads
+# of all that a page loads
+KEPT_SCRIPTS = re.compile(r"MathJax|plotly|_static/print\.js", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One page of the book: its address below the built book, the title of its part ("" in front), what it says."""
+    """One page of the book: its address below the built book, the title of its part ("" in front),
+    what it says.
+    """
 
     address: str
     part: str
@@ -59,7 +63,8 @@ def addresses(toc: Path) -> list[tuple[str, str]]:
 
 
 def whole_book(html: Path, toc: Path, project: dict[str, str], numbers: dict[str, int]) -> str:
-    """The HTML of the whole book; `numbers` says by slug on which sheet a page begins, as far as that is known.
+    """The HTML of the whole book; `numbers` says by slug on which sheet a page begins, as far as
+    that is known.
 
     `project` holds what the title page says (`pdf.project`). Raises LabError where a page of the
     table of contents has not been built.
@@ -82,7 +87,9 @@ def whole_book(html: Path, toc: Path, project: dict[str, str], numbers: dict[str
 
 
 def needed(head: Tag, address: str) -> list[str]:
-    """Style sheets, and the scripts that draw formulas and figures, with addresses below the book's root."""
+    """Style sheets, and the scripts that draw formulas and figures, with addresses below the book's
+    root.
+    """
     kept = head.find_all("link", rel="stylesheet")
     kept += [script for script in head.find_all("script") if KEPT_SCRIPTS.search(script.get("src") or script.text)]
     for element in kept:
@@ -93,7 +100,9 @@ def needed(head: Tag, address: str) -> list[str]:
 
 
 def below_root(link: str, address: str) -> str:
-    """A link as it stands on the page at `address`, as one from the book's root; links to elsewhere as they are."""
+    """A link as it stands on the page at `address`, as one from the book's root; links to elsewhere
+    as they are.
+    """
     parts = urlsplit(link)
     if parts.scheme or parts.netloc or not parts.path:
         return link
@@ -104,8 +113,8 @@ def below_root(link: str, address: str) -> str:
 def make_internal(chapter: Chapter, known: set[str]) -> None:
     """Give a page's anchors names of its own, and let its links lead to anchors of the whole book.
 
-    Links to files of the built book that are no pages, such as downloads, become plain text: a reader of the PDF has
-    none of them.
+    Links to files of the built book that are no pages, such as downloads, become plain text: a
+    reader of the PDF has none of them.
     """
     for tag in chapter.article.find_all(True):
         if tag.find_parent(class_="cell_output"):     # scripts in there look for their own ids
@@ -125,7 +134,9 @@ def make_internal(chapter: Chapter, known: set[str]) -> None:
 
 
 def append_answers(chapter: Chapter) -> None:
-    """Number a page's predictions, and put their answers at its end: on paper no button reveals them."""
+    """Number a page's predictions, and put their answers at its end: on paper no button reveals
+    them.
+    """
     asked = chapter.article.select(".lab-predict")
     if not asked:
         return
@@ -159,7 +170,9 @@ def contents(chapters: list[Chapter], numbers: dict[str, int]) -> str:
 
 
 def printed(chapters: list[Chapter]) -> list[str]:
-    """Each page from a new sheet on, a part's title above its first; headings go down a level, below the parts."""
+    """Each page from a new sheet on, a part's title above its first; headings go down a level,
+    below the parts.
+    """
     pages, part = [], ""
     for chapter in chapters:
         title = f'<h1 class="lab-part">{escape(chapter.part)}</h1>' if chapter.part != part else ""

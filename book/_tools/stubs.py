@@ -1,6 +1,8 @@
-"""Exercise stubs, derived from the solutions: the box on the page and the derived notebook both take them from here.
+"""Exercise stubs, derived from the solutions: the box on the page and the derived notebook both
+take them from here.
 
-A solution cell holds its answer between two marker lines. The stub is the same cell with the answer taken out:
+A solution cell holds its answer between two marker lines. The stub is the same cell with the answer
+taken out:
 
     def double(x):                                def double(x):
         ### BEGIN SOLUTION                            raise NotImplementedError
@@ -9,7 +11,8 @@ A solution cell holds its answer between two marker lines. The stub is the same 
 
     check("page.double", double)
 
-At the top level nothing may raise, or "Run all" would stop there: every name the answer binds becomes `...`.
+At the top level nothing may raise, or "Run all" would stop there: every name the answer binds
+becomes `...`.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ CHECK_CALL = re.compile(r"""^[^#\n]*\bcheck\(\s*["']([^"']+)["']""", re.MULTILIN
 def stub_of(source: str) -> str:
     """The cell a learner starts from: `source` with each answer between markers replaced.
 
-    Raises LabError when there are no markers, when they do not pair up, or when an answer leaves nothing to fill in.
+    Raises LabError when there are no markers, when they do not pair up, or when an answer leaves
+    nothing to fill in.
     """
     stub, count = ANSWER.subn(_blank, source)
     if BEGIN in stub or END in stub:
@@ -42,7 +46,9 @@ def stub_of(source: str) -> str:
 
 
 def solution_cells(page_text: str) -> dict[str, str]:
-    """Exercise label -> source of the first code cell of the MyST page that calls `check("<label>", ...)`."""
+    """Exercise label -> source of the first code cell of the MyST page that calls `check("<label>",
+    ...)`.
+    """
     found: dict[str, str] = {}
     for cell in jupytext.reads(page_text, fmt="md:myst").cells:
         if cell.cell_type == "code":
@@ -57,7 +63,9 @@ def labels_checked(source: str) -> list[str]:
 
 
 def _blank(block: re.Match[str]) -> str:
-    """What stands in a stub instead of an answer: a raise inside a function, names bound to `...` at the top level."""
+    """What stands in a stub instead of an answer: a raise inside a function, names bound to `...`
+    at the top level.
+    """
     if block["indent"]:
         return block["indent"] + "raise NotImplementedError"
     names = list(dict.fromkeys(_names_bound(block["answer"])))

@@ -1,9 +1,9 @@
 """Fetch the scripts that the pages need, so that the built book asks no host but its own.
 
-`python book/_tools/vendor.py` fills book/_vendor/vendor/, and every build calls `vendor` too: what is there already
-is left alone. plotly.js comes from the installed plotly package; MathJax and the widget manager come through npm,
-pinned by version and checksum. Without npm or a network one line says so, and the pages load those two from a public
-CDN.
+`python book/_tools/vendor.py` fills book/_vendor/vendor/, and every build calls `vendor` too: what
+is there already is left alone. plotly.js comes from the installed plotly package; MathJax and the
+widget manager come through npm, pinned by version and checksum. Without npm or a network one line
+says so, and the pages load those two from a public CDN.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ NPM_SECONDS = 120
 
 @dataclass(frozen=True)
 class Package:
-    """One npm package: which files of it we keep, where its script lies, and where a CDN serves the same file."""
+    """One npm package: which files of it we keep, where its script lies, and where a CDN serves the
+    same file.
+    """
 
     npm: str
     version: str
@@ -45,13 +47,15 @@ class Package:
 
 
 PACKAGES = {
-    # The TeX extensions are loaded one by one when a formula needs them: \boldsymbol, \cancel, \color and others.
+    # The TeX extensions are loaded one by one when a formula needs them: \boldsymbol, \cancel,
+    # \color and others.
     "mathjax": Package(
         "mathjax", "3.2.2",
         "Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw==",
         "package/es5/", r"tex-mml-chtml\.js|output/chtml/fonts/woff-v2/.*|input/tex/extensions/.*",
         "tex-mml-chtml.js"),
-    # embed.js, not embed-amd.js: it needs no require.js, beside which plotly.js would not define window.Plotly.
+    # embed.js, not embed-amd.js: it needs no require.js, beside which plotly.js would not define
+    # window.Plotly.
     "widgets": Package(
         "@jupyter-widgets/html-manager", "1.0.15",
         "5thBIV6ymNgmPVOHvzx+gGy8ZSKmSazhtGw4/c4xJDVzRhG9PTeQsRjF3FUTopvFi//SABeNz1yp47bCrJ3CQA==",
@@ -75,7 +79,9 @@ def vendor(folder: Path = FOLDER) -> dict[str, str]:
 
 
 def present(folder: Path = FOLDER) -> dict[str, str]:
-    """Name -> version of what lies complete in `folder`: noted in its stamp once unpacked, and still there."""
+    """Name -> version of what lies complete in `folder`: noted in its stamp once unpacked, and
+    still there.
+    """
     stamp = folder / STAMP
     noted = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
     return {name: version for name, version in noted.items() if (folder / script(name)).exists()}
@@ -87,7 +93,9 @@ def script(name: str) -> str:
 
 
 def _copy_plotly(folder: Path) -> None:
-    """Copy plotly.js out of the installed plotly package, so that page and library are of one version."""
+    """Copy plotly.js out of the installed plotly package, so that page and library are of one
+    version.
+    """
     version = importlib.metadata.version("plotly")
     if present(folder).get("plotly") != version:
         package = Path(importlib.util.find_spec("plotly").origin).parent
@@ -119,7 +127,9 @@ def _install(name: str, scratch: Path, folder: Path) -> None:
 
 
 def _unpack(packed: Path, package: Package, target: Path) -> None:
-    """Write the kept files of a packed package below `target`; raises ValueError on a wrong checksum."""
+    """Write the kept files of a packed package below `target`; raises ValueError on a wrong
+    checksum.
+    """
     digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
     if digest != package.sha512:
         raise ValueError(f"{packed.name} has an unexpected checksum")

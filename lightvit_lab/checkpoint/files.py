@@ -1,4 +1,6 @@
-"""One safetensors file a model: its tensors, the recipe that makes it, and a sha256 over both. No pickle, no code."""
+"""One safetensors file a model: its tensors, the recipe that makes it, and a sha256 over both. No
+pickle, no code.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +22,20 @@ from ..models.transforming import shared_weights
 from ..storage import LARGEST, LARGEST_HEADER
 from . import recipes, zoo
 
-FORMATS = {1: "lightvit_lab model 1", 2: "lightvit_lab model 2"}   # 2: with plans, which a reader of 1 would not see
+# 2: with plans, which a reader of 1 would not see
+FORMATS = {1: "lightvit_lab model 1", 2: "lightvit_lab model 2"}
 PRECISIONS = ("as it is", "float16")
 
 
 def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is") -> str:
     """Write `model` to `path` and return the file's sha256; all of it or nothing.
 
-    `model` comes from `models.create_model` and any number of the lab's transforms, on whatever device; what its
-    modules share they share again when it is loaded, and parts inside torch's wrappers (a compiled block) come plain.
-    `precision="float16"` halves the file: floating-point tensors are rounded, and `load` gives them back as float32.
-    Raises LabError for models whose recipe is not known or no longer fits, for arguments that JSON cannot hold, for
-    numbers that float16 cannot hold, and where `path` cannot be written.
+    `model` comes from `models.create_model` and any number of the lab's transforms, on whatever
+    device; what its modules share they share again when it is loaded, and parts inside torch's
+    wrappers (a compiled block) come plain. `precision="float16"` halves the file: floating-point
+    tensors are rounded, and `load` gives them back as float32. Raises LabError for models whose
+    recipe is not known or no longer fits, for arguments that JSON cannot hold, for numbers that
+    float16 cannot hold, and where `path` cannot be written.
     """
     from safetensors.torch import save as encode
 
@@ -42,7 +46,8 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
                for name, value in _plain(model.state_dict()).items()}
     about = json.dumps({"format": FORMATS[2 if plans else 1], "recipe": recipe,
                         "sha256": storage.digest(recipe, tensors)})
-    content = encode(tensors, {"lightvit_lab": about})      # one entry: of several, their order is left to chance
+    # one entry: of several, their order is left to chance
+    content = encode(tensors, {"lightvit_lab": about})
     if (header := int.from_bytes(content[:8], "little")) > LARGEST_HEADER:
         raise LabError(f"checkpoint.save: names and recipe take {header:,} bytes, and load reads {LARGEST_HEADER:,} of "
                        "them; save a model of fewer plans")
@@ -51,12 +56,14 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
 
 
 def load(path: str | os.PathLike) -> nn.Module:
-    """The model that `save` wrote, in eval mode, its weights in the type they are created with (float32).
+    """The model that `save` wrote, in eval mode, its weights in the type they are created with
+    (float32).
 
-    `path` may name a model of the zoo, "zoo:lab_vit_teacher/cifar10". Verifies the sha256 over tensors and recipe
-    before anything is built, and that the recipe makes what the tensors are before memory is taken for it; whoever
-    wrote the file, nothing in it is executed. Raises LabError, naming the file and the fault, on what is damaged, was
-    not written by `save`, or is of a newer version of the lab.
+    `path` may name a model of the zoo, "zoo:lab_vit_teacher/cifar10". Verifies the sha256 over
+    tensors and recipe before anything is built, and that the recipe makes what the tensors are
+    before memory is taken for it; whoever wrote the file, nothing in it is executed. Raises
+    LabError, naming the file and the fault, on what is damaged, was not written by `save`, or is of
+    a newer version of the lab.
     """
     if str(path).startswith("zoo:"):
         path = zoo.find(str(path))
@@ -69,7 +76,9 @@ def load(path: str | os.PathLike) -> nn.Module:
 
 
 def _recipe_text(model: nn.Module) -> tuple[str, bool]:
-    """The recipe of `model` as JSON, and whether it has plans. Raises LabError unless it makes what `model` is."""
+    """The recipe of `model` as JSON, and whether it has plans. Raises LabError unless it makes what
+    `model` is.
+    """
     recipe = getattr(model, "recipe", None)
     if recipe is None:
         raise LabError(f"checkpoint.save: this {type(model).__name__} has no recipe to build it from; make models by "

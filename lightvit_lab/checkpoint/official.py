@@ -1,4 +1,6 @@
-"""Weights from files: `import_official` reads what authors publish, runs no code from it and downloads nothing."""
+"""Weights from files: `import_official` reads what authors publish, runs no code from it and
+downloads nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,20 @@ from ..errors import LabError
 from ..runtime import file_path
 from ..runtime.wrapped import plain_name
 
-WRAPPINGS = ("state_dict", "model")   # under these names training scripts keep the weights beside other things
+# under these names training scripts keep the weights beside other things
+WRAPPINGS = ("state_dict", "model")
 SHOWN = 4                             # names of each kind in an error
 
 
-def import_official(source: str | os.PathLike | Mapping[str, Any], name: str | None = None) -> nn.Module:
+def import_official(source: str | os.PathLike | Mapping[str, Any],
+                    name: str | None = None) -> nn.Module:
     """The model `name` with the published weights in `source`, strictly loaded, in eval mode.
 
-    `source` is the path of a .pth, .pt or .ckpt file, or what is in it: a dict of tensors, bare or under "state_dict"
-    or "model", with or without what DataParallel, DistributedDataParallel and torch.compile
-    put into the names. Without a name, the published LightViT of that width is
-    taken; the number of classes is that of the weights. Files are read with `weights_only=True`. Raises LabError if the
-    file cannot be read so, or names and shapes are not those of the model.
+    `source` is the path of a .pth, .pt or .ckpt file, or what is in it: a dict of tensors, bare or
+    under "state_dict" or "model", with or without what DataParallel, DistributedDataParallel and
+    torch.compile put into the names. Without a name, the published LightViT of that width is taken;
+    the number of classes is that of the weights. Files are read with `weights_only=True`. Raises
+    LabError if the file cannot be read so, or names and shapes are not those of the model.
     """
     weights = _unwrap(_read(source) if isinstance(source, (str, os.PathLike)) else source)
     name = name or _published_name(weights)
@@ -60,9 +64,11 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
 
 
 def _classes(name: str, weights: dict[str, Tensor]) -> dict[str, int]:
-    """The number of classes that the head of `weights` makes, as an argument; none where it has another name.
+    """The number of classes that the head of `weights` makes, as an argument; none where it has
+    another name.
 
-    timm's models say what they call the last layer, or the last layers, and the lab's call it `head`.
+    timm's models say what they call the last layer, or the last layers, and the lab's call it
+    `head`.
     """
     try:
         with torch.device("meta"):

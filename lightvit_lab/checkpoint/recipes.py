@@ -1,8 +1,10 @@
-"""Recipes: what a file says a model is made of, checked as the word of a stranger before anything is made of it.
+"""Recipes: what a file says a model is made of, checked as the word of a stranger before anything
+is made of it.
 
-A recipe is {"name", "arguments"} of `models.create_model` and, if the model was transformed, "plans". Names select from
-fixed tables, never a module; arguments and plans are plain data; a trial on torch's meta device, where tensors have
-shapes and no memory, shows whether what the recipe makes has the names and shapes of the tensors at hand.
+A recipe is {"name", "arguments"} of `models.create_model` and, if the model was transformed,
+"plans". Names select from fixed tables, never a module; arguments and plans are plain data; a trial
+on torch's meta device, where tensors have shapes and no memory, shows whether what the recipe makes
+has the names and shapes of the tensors at hand.
 """
 
 from __future__ import annotations
@@ -26,16 +28,21 @@ from ..storage import parse_json
 for _package in (compression, dynamic):      # whose files register what a plan may name
     import_all(_package)
 OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls", "feature_cfg",
-              "kwargs_filter")           # beginnings of arguments by which timm fetches, reads files, or leaves meta
-LARGEST_NUMBER, LARGEST_SIZE = 2**16, 2**10      # of any number; of an argument that is a size in pixels or tokens
+              # beginnings of arguments by which timm fetches, reads files, or leaves meta
+              "kwargs_filter")
+# of any number; of an argument that is a size in pixels or tokens
+LARGEST_NUMBER, LARGEST_SIZE = 2**16, 2**10
 MOST_ENTRIES, DEEPEST, LONGEST_TEXT = 2**16, 10, 200
 PARTS = {"name": (str, LONGEST_TEXT), "arguments": (dict, 64), "plans": (list, 64)}    # the longest
-SPARE, LEAST_NUMBERS, LEAST_PARTS = 64, 2**25, 2**14    # a base may be so many times its file, or so large at least
+# a base may be so many times its file, or so large at least
+SPARE, LEAST_NUMBERS, LEAST_PARTS = 64, 2**25, 2**14
 SHOWN = 3                                        # tensors named in an error
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The recipe in `text`, of known form and within bounds. Raises LabError, or what `json` raises, on any other."""
+    """The recipe in `text`, of known form and within bounds. Raises LabError, or what `json`
+    raises, on any other.
+    """
     recipe = parse_json(text)
     if not isinstance(recipe, dict) or not {"name", "arguments"} <= recipe.keys() <= PARTS.keys():
         raise LabError('its recipe is no {"name", "arguments", "plans"}')
@@ -54,7 +61,8 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def rebuild(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
-    """The model of a parsed `recipe`, in eval mode, with `tensors` strictly loaded; memory as for a few such models.
+    """The model of a parsed `recipe`, in eval mode, with `tensors` strictly loaded; memory as for a
+    few such models.
 
     Raises LabError unless the recipe makes a model of just these names and shapes.
     """
@@ -65,7 +73,9 @@ def rebuild(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Modu
 
 
 def require_fit(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Raise LabError unless the names and shapes of `tensors` are those of the model that `recipe` makes."""
+    """Raise LabError unless the names and shapes of `tensors` are those of the model that `recipe`
+    makes.
+    """
     with torch.device("meta"), _bounded(tensors):
         needed = _make(recipe).state_dict()
     faults = [f"{name} is missing" for name in needed if name not in tensors]
@@ -106,7 +116,9 @@ def _kind(value: Tensor) -> str:
 
 @contextmanager
 def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """While this lasts, modules of this thread that register more than is in proportion to `tensors` raise LabError."""
+    """While this lasts, modules of this thread that register more than is in proportion to
+    `tensors` raise LabError.
+    """
     numbers = max(SPARE * sum(value.numel() for value in tensors.values()), LEAST_NUMBERS)
     parts = max(SPARE * len(tensors), LEAST_PARTS)
     left, thread = {"numbers": numbers, "parts": parts}, threading.get_ident()

@@ -19,7 +19,9 @@ from . import doctor, exercises
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 1 if something of the core is missing, or 2 on bad input."""
+    """Run one command; returns the exit code: 0, or 1 if something of the core is missing, or 2 on
+    bad input.
+    """
     chosen = _parser().parse_args(arguments)
     try:
         if chosen.command == "exercises":
@@ -55,7 +57,9 @@ def _grade_options(grade: argparse.ArgumentParser) -> None:
 
 
 def _grade(chosen: argparse.Namespace) -> int:
-    """Grade a class; says first what this machine does not protect against. Raises LabError on bad input."""
+    """Grade a class; says first what this machine does not protect against. Raises LabError on bad
+    input.
+    """
     _require_grader()
     from lightvit_grader import grading, lockdown, session
 
@@ -88,7 +92,9 @@ def _grader_source() -> str:
 
 
 def _results(name: str | None) -> int:
-    """List all stored runs with their origin, or print one. Raises LabError on unknown and on broken ones."""
+    """List all stored runs with their origin, or print one. Raises LabError on unknown and on
+    broken ones.
+    """
     from ..experiments import results
 
     if name is not None:

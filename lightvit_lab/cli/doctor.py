@@ -1,4 +1,6 @@
-"""`lightvit-lab doctor`: what is installed, what this machine has, and the command that mends each failing line."""
+"""`lightvit-lab doctor`: what is installed, what this machine has, and the command that mends each
+failing line.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from ..errors import LabError
 
 PACKAGE = "lightvit-lab"
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "amx_bf16", "amx_int8")
-DATA_FOLDERS = {   # where `data` looks for each set, below LIGHTVIT_DATA and the cache; the usual one first
+# where `data` looks for each set, below LIGHTVIT_DATA and the cache; the usual one first
+DATA_FOLDERS = {
     "fashion_mnist": ("fashion_mnist", "FashionMNIST/raw"),
     "cifar10": ("cifar10_jpeg", "cifar10", "cifar-10-batches-py", "cifar-10-binary.tar.gz"),
     "flowers": ("flower_photos_128", "flowers", "flower_photos", "flower_photos.tgz"),
@@ -29,7 +32,9 @@ _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?P<bound>[^;]*?)\s*(?:;.*extra 
 
 @dataclass(frozen=True)
 class Line:
-    """One finding: status "ok", "missing", "optional" or "unfit", what it is, how to mend it. `core`: needed by all."""
+    """One finding: status "ok", "missing", "optional" or "unfit", what it is, how to mend it.
+    `core`: needed by all.
+    """
 
     status: str
     text: str
@@ -92,7 +97,9 @@ def _package(name: str, bound: str, extra: str | None) -> Line:
 
 
 def _within(version: str, bound: str) -> bool:
-    """Whether a version keeps the bounds; taken for granted where `packaging` is not at hand to tell."""
+    """Whether a version keeps the bounds; taken for granted where `packaging` is not at hand to
+    tell.
+    """
     try:
         from packaging.specifiers import SpecifierSet
     except ImportError:
@@ -107,7 +114,9 @@ def _pip(*arguments: str) -> str:
 # --- machine
 
 def machine() -> Iterator[Line]:
-    """Device, threads, instruction sets and the way torchvision loads; without torch, what can be told without it."""
+    """Device, threads, instruction sets and the way torchvision loads; without torch, what can be
+    told without it.
+    """
     torch_line = _import_torch()
     if torch_line is None:
         yield _device()
@@ -190,7 +199,9 @@ def _capability() -> str:
 # --- data and disk
 
 def data_and_disk() -> Iterator[Line]:
-    """The data sets found where `data.load` looks, and the room on the disks it and a build write to."""
+    """The data sets found where `data.load` looks, and the room on the disks it and a build write
+    to.
+    """
     folder, cache = os.environ.get("LIGHTVIT_DATA"), Path.home() / ".cache"
     try:
         from .. import data
@@ -218,7 +229,9 @@ def _data_folder(given: str | None, root: Path | None, known: set[str]) -> Itera
 
 
 def _sets(label: str, root: Path, known: set[str], mend: str = "") -> Line:
-    """Which of the known sets a folder holds; holding none is in order unless there is something to `mend`."""
+    """Which of the known sets a folder holds; holding none is in order unless there is something to
+    `mend`.
+    """
     found = [name for name, places in DATA_FOLDERS.items()
              if name in known and any((root / place).exists() for place in places)]
     if not found:

@@ -1,4 +1,6 @@
-"""`lightvit-lab exercises`: every exercise of the book with its page, points, minutes and known wrong answers."""
+"""`lightvit-lab exercises`: every exercise of the book with its page, points, minutes and known
+wrong answers.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ _Line = tuple[str, str, int, int, int]
 
 
 def main() -> int:
-    """Print all with the sums of each page; returns 1 if there are none or one knows too few wrong answers."""
+    """Print all with the sums of each page; returns 1 if there are none or one knows too few wrong
+    answers.
+    """
     lines = _lines()
     table: list[Sequence[object]] = [_HEADER]
     for page, of_page in groupby(lines, key=lambda line: line[1]):

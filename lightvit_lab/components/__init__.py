@@ -1,8 +1,8 @@
 """Parts that vision transformers are made of, interchangeable because they are called alike.
 
-Between embedding and head each is `part(tokens, grid) -> tokens`: tokens (batch, N, dim) stand row by
-row on `grid`, (rows, columns). What needs no grid may leave it out. An embedding is
-`embed(maps) -> (tokens, grid)` of maps (batch, channels, height, width).
+Between embedding and head each is `part(tokens, grid) -> tokens`: tokens (batch, N, dim) stand row
+by row on `grid`, (rows, columns). What needs no grid may leave it out. An embedding is `embed(maps)
+-> (tokens, grid)` of maps (batch, channels, height, width).
 """
 
 from .attention import Attention, attend, attention_weights, join_heads, split_heads

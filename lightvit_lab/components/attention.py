@@ -1,4 +1,5 @@
-"""Multi-head self-attention, and the steps that all its relatives share: split into heads, attend, join.
+"""Multi-head self-attention, and the steps that all its relatives share: split into heads, attend,
+join.
 
 Derived by `chapters/foundations/vision_transformer`. Vaswani et al., arXiv 1706.03762.
 """
@@ -15,7 +16,9 @@ from .maps import Grid
 
 
 def split_heads(projected: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
-    """(batch, N, parts * heads * head_dim) -> `parts` tensors (batch, heads, N, head_dim), as queries, keys, values."""
+    """(batch, N, parts * heads * head_dim) -> `parts` tensors (batch, heads, N, head_dim), as
+    queries, keys, values.
+    """
     return projected.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
@@ -26,7 +29,8 @@ def join_heads(mixed: Tensor) -> Tensor:
 
 def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None,
                       scale: float | None = None) -> Tensor:
-    """softmax(query key^T * scale + bias), (..., queries, keys), in float32 or finer; rows sum to 1.
+    """softmax(query key^T * scale + bias), (..., queries, keys), in float32 or finer; rows sum to
+    1.
 
     `scale` is by default the inverse root of head_dim.
     """
@@ -35,9 +39,10 @@ def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None,
     return (scores if bias is None else scores + bias).softmax(dim=-1, dtype=exact)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, scale: float | None = None,
-           fused: bool = True) -> Tensor:
-    """The values, averaged for each query by `attention_weights`: (batch, heads, queries, head_dim).
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None,
+           scale: float | None = None, fused: bool = True) -> Tensor:
+    """The values, averaged for each query by `attention_weights`: (batch, heads, queries,
+    head_dim).
 
     With `fused` torch's kernel does it, and the weights never exist in memory.
     """
@@ -50,8 +55,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
 class Attention(nn.Module):
     """Multi-head self-attention: each token becomes a weighted mean of the values of all tokens.
 
-    (batch, tokens, dim) -> (batch, tokens, dim). With `fused=True` (the default) torch's fused kernel is used and the
-    (batch, heads, tokens, tokens) weights never exist in memory; `weights` computes them for whoever wants to look.
+    (batch, tokens, dim) -> (batch, tokens, dim). With `fused=True` (the default) torch's fused
+    kernel is used and the (batch, heads, tokens, tokens) weights never exist in memory; `weights`
+    computes them for whoever wants to look.
     """
 
     def __init__(self, dim: int, num_heads: int, fused: bool = True, qkv_bias: bool = True):
@@ -68,9 +74,11 @@ class Attention(nn.Module):
 
     @full_precision
     def weights(self, tokens: Tensor) -> Tensor:
-        """The attention weights, (batch, heads, tokens, tokens); rows sum to 1: row i says where token i looks.
+        """The attention weights, (batch, heads, tokens, tokens); rows sum to 1: row i says where
+        token i looks.
 
-        In float32, as the fused kernel computes its softmax, whatever the type of the tokens, also under autocast.
+        In float32, as the fused kernel computes its softmax, whatever the type of the tokens, also
+        under autocast.
         """
         query, key, _ = self.split_heads(tokens)
         return attention_weights(query.float(), key.float(), scale=self.scale)

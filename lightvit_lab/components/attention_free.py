@@ -11,7 +11,8 @@ from .maps import Grid, to_map, to_tokens
 
 @plain_numbers
 class Pooling(nn.Module):
-    """The mean of a token's neighbourhood, minus the token: no weights at all. (batch, N, dim) in and out.
+    """The mean of a token's neighbourhood, minus the token: no weights at all. (batch, N, dim) in
+    and out.
 
     Places beyond the edge do not count. Yu et al., MetaFormer, arXiv 2111.11418.
     """

@@ -11,7 +11,9 @@ from ..errors import plain_numbers
 
 @plain_numbers
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between, applied to every token alone; (batch, tokens, dim) in and out."""
+    """Two linear layers with a GELU between, applied to every token alone; (batch, tokens, dim) in
+    and out.
+    """
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
@@ -30,7 +32,8 @@ class PreNormBlock(nn.Module):
     what is added, so that it may let a picture skip it in training.
     """
 
-    def __init__(self, dim: int, mixer: nn.Module, mlp: nn.Module, drop_path: nn.Module | None = None):
+    def __init__(self, dim: int, mixer: nn.Module, mlp: nn.Module,
+                 drop_path: nn.Module | None = None):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = mixer
@@ -44,7 +47,9 @@ class PreNormBlock(nn.Module):
 
 
 def initialise_linear(module: nn.Module) -> None:
-    """Truncated normal of std 0.02 and no bias, where `module` is a linear layer: a function for `nn.Module.apply`."""
+    """Truncated normal of std 0.02 and no bias, where `module` is a linear layer: a function for
+    `nn.Module.apply`.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -14,14 +14,15 @@ from .windows import sort_into_windows
 
 @plain_numbers
 class WindowAttention(nn.Module):
-    """Attention inside windows of `window_size` (rows, columns) tokens, with a learned bias for each offset.
+    """Attention inside windows of `window_size` (rows, columns) tokens, with a learned bias for
+    each offset.
 
-    (batch, N, dim) -> the same; at the right and the bottom windows may be smaller. Liu et al., Swin Transformer,
-    arXiv 2103.14030, without the shift: windows do not learn of each other.
+    (batch, N, dim) -> the same; at the right and the bottom windows may be smaller. Liu et al.,
+    Swin Transformer, arXiv 2103.14030, without the shift: windows do not learn of each other.
     """
 
-    def __init__(self, dim: int, num_heads: int, window_size: int | tuple[int, int] = 4, fused: bool = True,
-                 qkv_bias: bool = True):
+    def __init__(self, dim: int, num_heads: int, window_size: int | tuple[int, int] = 4,
+                 fused: bool = True, qkv_bias: bool = True):
         super().__init__()
         self.num_heads, self.window_size, self.fused = num_heads, both_sides(window_size), fused
         rows, columns = self.window_size

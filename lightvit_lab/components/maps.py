@@ -1,4 +1,6 @@
-"""Tokens (batch, N, dim), row by row on a grid, and maps (batch, dim, rows, columns): the same numbers."""
+"""Tokens (batch, N, dim), row by row on a grid, and maps (batch, dim, rows, columns): the same
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,5 +15,7 @@ def to_tokens(maps: Tensor) -> tuple[Tensor, Grid]:
 
 
 def to_map(tokens: Tensor, grid: Grid) -> Tensor:
-    """Tokens (batch, rows * columns, dim) on `grid` -> maps (batch, dim, rows, columns), without a copy."""
+    """Tokens (batch, rows * columns, dim) on `grid` -> maps (batch, dim, rows, columns), without a
+    copy.
+    """
     return tokens.transpose(1, 2).unflatten(2, grid)

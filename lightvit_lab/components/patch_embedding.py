@@ -1,7 +1,7 @@
 """Images to tokens: one convolution that cuts patches, or several that overlap.
 
-Dosovitskiy et al., arXiv 2010.11929; the stem is that of Xiao et al., Early Convolutions Help Transformers See Better,
-arXiv 2106.14881.
+Dosovitskiy et al., arXiv 2010.11929; the stem is that of Xiao et al., Early Convolutions Help
+Transformers See Better, arXiv 2106.14881.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from ..errors import plain_numbers
 from .maps import Grid, to_tokens
 
 
-def convolution(narrow: int, wide: int, kernel: int = 3, stride: int = 1, groups: int = 1, pool: bool = False,
-                batch_norm: bool = True, activation: Callable[[], nn.Module] = nn.ReLU) -> list[nn.Module]:
-    """The layers of a convolution with padding 1: itself, a max-pooling that halves, batch norm, activation."""
+def convolution(narrow: int, wide: int, kernel: int = 3, stride: int = 1, groups: int = 1,
+                pool: bool = False, batch_norm: bool = True,
+                activation: Callable[[], nn.Module] = nn.ReLU) -> list[nn.Module]:
+    """The layers of a convolution with padding 1: itself, a max-pooling that halves, batch norm,
+    activation.
+    """
     layers: list[nn.Module] = [nn.Conv2d(narrow, wide, kernel, stride, padding=1, groups=groups, bias=False)]
     layers += [nn.MaxPool2d(3, stride=2, padding=1)] if pool else []
     layers += [nn.BatchNorm2d(wide)] if batch_norm else []
@@ -25,9 +28,11 @@ def convolution(narrow: int, wide: int, kernel: int = 3, stride: int = 1, groups
 
 @plain_numbers
 class PatchEmbedding(nn.Module):
-    """Cut images into patches and map each by one linear layer; a convolution whose stride is its kernel does both.
+    """Cut images into patches and map each by one linear layer; a convolution whose stride is its
+    kernel does both.
 
-    (batch, channels, height, width) -> (batch, tokens, dim) and the grid (height / patch_size, width / patch_size).
+    (batch, channels, height, width) -> (batch, tokens, dim) and the grid (height / patch_size,
+    width / patch_size).
     """
 
     def __init__(self, patch_size: int, dim: int, in_channels: int = 3):
@@ -40,10 +45,12 @@ class PatchEmbedding(nn.Module):
 
 @plain_numbers
 class ConvStem(nn.Module):
-    """Overlapping 3x3 convolutions: one of stride 2 for every halving until a token covers `patch_size` pixels.
+    """Overlapping 3x3 convolutions: one of stride 2 for every halving until a token covers
+    `patch_size` pixels.
 
-    Same shapes as `PatchEmbedding`; `patch_size` is a power of two. The width doubles on the way up to `dim`. `depth` is
-    the number of convolutions at each of the resolutions; 1 is the stem as published, 2 learns faster still.
+    Same shapes as `PatchEmbedding`; `patch_size` is a power of two. The width doubles on the way up
+    to `dim`. `depth` is the number of convolutions at each of the resolutions; 1 is the stem as
+    published, 2 learns faster still.
     """
 
     def __init__(self, patch_size: int, dim: int, in_channels: int = 3, depth: int = 1):

@@ -14,8 +14,8 @@ from .maps import Grid
 class Windows(NamedTuple):
     """How the image tokens of a stage are sorted into `count` windows of `area` places each.
 
-    A map that is no multiple of the window leaves places empty, at the right and at the bottom. They exist only while
-    windows attend, and nothing looks at them.
+    A map that is no multiple of the window leaves places empty, at the right and at the bottom.
+    They exist only while windows attend, and nothing looks at them.
     """
 
     order: Tensor     # (T + N,) from reading order to window order; the global tokens stay in front
@@ -23,10 +23,13 @@ class Windows(NamedTuple):
     slots: Tensor     # (N,) the place of each image token among count * area
     count: int
     area: int
-    padded: bool      # whether some places are empty; no property, which torch 2.5 cannot compile here
+    # whether some places are empty; no property, which torch 2.5 cannot compile here
+    padded: bool
 
     def cut(self, tokens: Tensor) -> Tensor:
-        """Image tokens in window order (B, N, C) -> (B * count, area, C), empty places filled with zeros."""
+        """Image tokens in window order (B, N, C) -> (B * count, area, C), empty places filled with
+        zeros.
+        """
         if self.padded:
             places = tokens.new_zeros(tokens.shape[0], self.count * self.area, tokens.shape[-1])
             tokens = places.index_copy(1, self.slots, tokens)
@@ -38,14 +41,17 @@ class Windows(NamedTuple):
         return tokens.index_select(1, self.slots) if self.padded else tokens
 
     def mask(self, bias: Tensor) -> Tensor:
-        """-inf for empty places, 0 for tokens, in the type of `bias`: (count, 1, 1, area), to be added to scores."""
+        """-inf for empty places, 0 for tokens, in the type of `bias`: (count, 1, 1, area), to be
+        added to scores.
+        """
         places = bias.new_full((self.count * self.area,), -torch.inf)
         return places.index_fill(0, self.slots, 0.0).view(self.count, 1, 1, self.area)
 
 
 def sort_into_windows(grid: Grid, size: int | tuple[int, int], num_tokens: int = 0,
                       device: torch.device | str | None = None) -> Windows:
-    """Windows of `size` (rows, columns) tokens, one number for both, on a map of `grid`, row by row.
+    """Windows of `size` (rows, columns) tokens, one number for both, on a map of `grid`, row by
+    row.
 
     `num_tokens` global tokens stand in front.
     """

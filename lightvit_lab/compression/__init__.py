@@ -1,1 +1,3 @@
-"""Compression after training: models that are really smaller and, where the pages say so, really faster."""
+"""Compression after training: models that are really smaller and, where the pages say so, really
+faster.
+"""

@@ -1,4 +1,6 @@
-"""What layers see of a few pictures: the moments of their inputs, which compensation and low-rank factors are made of."""
+"""What layers see of a few pictures: the moments of their inputs, which compensation and low-rank
+factors are made of.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +44,13 @@ class Moments:
         return self.second_moment - torch.outer(self.mean, self.mean)
 
 
-def require_calibration(caller: str, calibration: Calibration | None, labels: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Inputs (B, C, H, W) and labels (B,), or None, of `calibration`: normalised pictures, or a pair with their labels.
+def require_calibration(caller: str, calibration: Calibration | None,
+                        labels: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Inputs (B, C, H, W) and labels (B,), or None, of `calibration`: normalised pictures, or a
+    pair with their labels.
 
-    Raises LabError if there are none, only one, if they are not normalised, or if `labels` are needed and missing.
+    Raises LabError if there are none, only one, if they are not normalised, or if `labels` are
+    needed and missing.
     """
     if calibration is None:
         needs = "a pair (inputs, labels)" if labels else "inputs (batch, channels, height, width)"
@@ -66,9 +71,10 @@ def require_calibration(caller: str, calibration: Calibration | None, labels: bo
 
 
 @plain_numbers
-def input_moments(model: nn.Module, inputs: Tensor, modules: Mapping[str, nn.Module], batch_size: int = 64
-                  ) -> dict[str, Moments]:
-    """Moments of what each of `modules` (parts of `model`) is given, in eval mode, over all tokens of `inputs`.
+def input_moments(model: nn.Module, inputs: Tensor, modules: Mapping[str, nn.Module],
+                  batch_size: int = 64) -> dict[str, Moments]:
+    """Moments of what each of `modules` (parts of `model`) is given, in eval mode, over all tokens
+    of `inputs`.
 
     Products are made in float32 batch by batch and added up in float64.
     """

@@ -11,14 +11,17 @@ from ..models.timm_parts import AttentionParts, is_readable
 from ..runtime.wrapped import require_unwrapped
 from .low_rank_linear import LowRankLinear
 
-KINDS = ("qkv", "kv_global", "proj", "fc1", "fc2")     # kv_global: what LightViT's global tokens hand back
+# kv_global: what LightViT's global tokens hand back
+KINDS = ("qkv", "kv_global", "proj", "fc1", "fc2")
 
 
-def block_layers(caller: str, model: nn.Module, wanted: str | Sequence[str] | None = None) -> dict[str, nn.Module]:
-    """Name -> layer, in order: of attention (qkv, kv_global, proj) and of MLPs (fc1, fc2), all or the `wanted` ones.
+def block_layers(caller: str, model: nn.Module,
+                 wanted: str | Sequence[str] | None = None) -> dict[str, nn.Module]:
+    """Name -> layer, in order: of attention (qkv, kv_global, proj) and of MLPs (fc1, fc2), all or
+    the `wanted` ones.
 
-    `wanted` are kinds (`KINDS`), or names of layers. Raises LabError, in the name of `caller`, on other names and on
-    models that have none.
+    `wanted` are kinds (`KINDS`), or names of layers. Raises LabError, in the name of `caller`, on
+    other names and on models that have none.
     """
     require_unwrapped(caller, model)
     found = {f"{name}.{kind}" if name else kind: getattr(parent, kind) for name, parent in model.named_modules()

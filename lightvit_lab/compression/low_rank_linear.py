@@ -10,7 +10,9 @@ from ..errors import LabError, number, plain_numbers, require_multiple, require_
 
 @plain_numbers
 class GroupedLinear(nn.Module):
-    """(..., groups * rank) -> (..., out_features): each group of inputs makes an equal share of outputs, in order."""
+    """(..., groups * rank) -> (..., out_features): each group of inputs makes an equal share of
+    outputs, in order.
+    """
 
     def __init__(self, rank: int, out_features: int, groups: int, bias: bool = True):
         super().__init__()
@@ -28,14 +30,17 @@ class GroupedLinear(nn.Module):
 
 @plain_numbers
 class LowRankLinear(nn.Module):
-    """Linear layer whose weight is up @ down, of at most `rank`: (..., in_features) -> (..., out_features).
+    """Linear layer whose weight is up @ down, of at most `rank`: (..., in_features) -> (...,
+    out_features).
 
-    With `groups` the outputs fall into equal blocks, each with factors of its own of that rank. It costs rank *
-    (groups * in_features + out_features) multiply-accumulates a token. `down` and `up` are layers of their own, so
-    that whatever prunes or quantizes linear layers finds them. Raises LabError on a rank over full.
+    With `groups` the outputs fall into equal blocks, each with factors of its own of that rank. It
+    costs rank * (groups * in_features + out_features) multiply-accumulates a token. `down` and `up`
+    are layers of their own, so that whatever prunes or quantizes linear layers finds them. Raises
+    LabError on a rank over full.
     """
 
-    def __init__(self, in_features: int, out_features: int, rank: int, groups: int = 1, bias: bool = True):
+    def __init__(self, in_features: int, out_features: int, rank: int, groups: int = 1,
+                 bias: bool = True):
         super().__init__()
         require_multiple("LowRankLinear", "out_features", out_features, groups, f"{groups} groups have equal shares")
         require_range("LowRankLinear", "in_features", in_features, 1)
@@ -65,5 +70,7 @@ def require_rank(caller: str, rank: object, in_features: int, out_features: int)
 
 @plain_numbers
 def break_even(m: int, n: int) -> float:
-    """m n / (m + n): the rank from which two factors of an (m, n) matrix cost as much as the matrix itself."""
+    """m n / (m + n): the rank from which two factors of an (m, n) matrix cost as much as the matrix
+    itself.
+    """
     return m * n / (m + n)

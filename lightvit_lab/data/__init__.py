@@ -1,7 +1,8 @@
-"""Pictures to train on and to look at: `load(name, split)` gives one `Pictures`, the same shape whatever the set.
+"""Pictures to train on and to look at: `load(name, split)` gives one `Pictures`, the same shape
+whatever the set.
 
-`shapes` are drawn by the lab, `digits` come with scikit-learn. The others are looked for in the folder that
-`LIGHTVIT_DATA` names, then in the user's cache, and are then downloaded.
+`shapes` are drawn by the lab, `digits` come with scikit-learn. The others are looked for in the
+folder that `LIGHTVIT_DATA` names, then in the user's cache, and are then downloaded.
 """
 
 from __future__ import annotations
@@ -33,22 +34,26 @@ def names() -> tuple[str, ...]:
 
 
 def chosen(default: str = "shapes") -> str:
-    """The set that a page trains on: `LIGHTVIT_DATASET` if set, else `default`. Raises LabError on unknown names."""
+    """The set that a page trains on: `LIGHTVIT_DATASET` if set, else `default`. Raises LabError on
+    unknown names.
+    """
     name = os.environ.get("LIGHTVIT_DATASET") or default
     _folder_of("data.chosen (LIGHTVIT_DATASET)", name)
     return name
 
 
 @partial(plain_numbers, caller="data.load")
-def load(name: str | Path = "shapes", split: str = "train", image_size: int = 32, count: int | None = None,
-         seed: int = 0, level: str = "standard") -> Pictures:
-    """Load one split of a set, or of a folder `name/{train,test}/<class>/**/*.jpg`, shuffled by `seed`.
+def load(name: str | Path = "shapes", split: str = "train", image_size: int = 32,
+         count: int | None = None, seed: int = 0, level: str = "standard") -> Pictures:
+    """Load one split of a set, or of a folder `name/{train,test}/<class>/**/*.jpg`, shuffled by
+    `seed`.
 
-    Pictures are resized to `image_size` x `image_size` pixels. `val` is a tenth of the training pictures, carved out
-    with a fixed seed; nothing is chosen on `test`. `count` keeps the first so many, None all; of `shapes`, which are
-    drawn by `seed` at a `level`, there are as many as asked for. What a folder holds beside pictures is counted in a
-    warning. Raises LabError on unknown names and splits, on a
-    count that is too large, and where files are missing or broken (it names them).
+    Pictures are resized to `image_size` x `image_size` pixels. `val` is a tenth of the training
+    pictures, carved out with a fixed seed; nothing is chosen on `test`. `count` keeps the first so
+    many, None all; of `shapes`, which are drawn by `seed` at a `level`, there are as many as asked
+    for. What a folder holds beside pictures is counted in a warning. Raises LabError on unknown
+    names and splits, on a count that is too large, and where files are missing or broken (it names
+    them).
     """
     folder_path = _folder_of("data.load", name)
     require_choice("data.load", "split", split, SPLITS)
@@ -66,7 +71,9 @@ def load(name: str | Path = "shapes", split: str = "train", image_size: int = 32
 
 
 def _folder_of(caller: str, name: Any) -> Path | None:
-    """The folder that `name` is the path of; None for the name of a set. Raises LabError if it is neither."""
+    """The folder that `name` is the path of; None for the name of a set. Raises LabError if it is
+    neither.
+    """
     if not isinstance(name, (str, Path)) or name == "" or name in names():
         require_choice(caller, "name", name, names())
         return None

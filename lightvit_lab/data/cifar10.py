@@ -1,7 +1,9 @@
-"""CIFAR-10: photographs of ten kinds of things, 32 x 32 pixels in colour, 50,000 to train and 10,000 to test.
+"""CIFAR-10: photographs of ten kinds of things, 32 x 32 pixels in colour, 50,000 to train and
+10,000 to test.
 
-Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; no licence is stated. Read from torchvision's
-batches, from the official binary archive, or from a copy as JPEG files (lossy) in two npz files.
+Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; no licence is stated. Read
+from torchvision's batches, from the official binary archive, or from a copy as JPEG files (lossy)
+in two npz files.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ ARCHIVE = Remote(
     ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
      "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/cifar-10-binary.tar.gz"),
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", size=170_052_171, room=60_000 * 3 * 32**2)
-LARGEST = 2**28             # bytes of one array or pickle, unpacked; the whole training part as pixels has 2**27.2
+# bytes of one array or pickle, unpacked; the whole training part as pixels has 2**27.2
+LARGEST = 2**28
 _PLACES = ("cifar-10-batches-py", "cifar10/cifar-10-batches-py", "cifar10/cifar-10-binary.tar.gz",
            "cifar-10-binary.tar.gz", "cifar10_jpeg")
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -57,7 +60,9 @@ def find() -> Source:
 
 
 def _read_archive(file: Path) -> Parts:
-    """The official binary archive: of each picture a byte that is its label, then the three colours."""
+    """The official binary archive: of each picture a byte that is its label, then the three
+    colours.
+    """
     verify(file, ARCHIVE)
     try:
         with tarfile.open(file) as tar:
@@ -75,7 +80,8 @@ def _read_batches(files: Sequence[Path]) -> Parts:
         try:
             content = storage.read(file, LARGEST)
             batch = _Unpickler(io.BytesIO(content), encoding="latin1").load()
-            storage.require_size(getattr(batch["data"], "nbytes", 0), len(content))     # a few bytes can name terabytes
+            # a few bytes can name terabytes
+            storage.require_size(getattr(batch["data"], "nbytes", 0), len(content))
             pixels = numpy.asarray(batch["data"], dtype=numpy.uint8).reshape(-1, 3 * 32 * 32)
             batches.append((pixels, numpy.asarray(batch["labels"], dtype=numpy.int64)))
         except _UNREADABLE as error:
@@ -97,7 +103,9 @@ def _read_copy(files: Sequence[Path]) -> Parts:
 
 
 def _array(file: Path, name: str) -> NDArray[Any]:
-    """One array of an npz file. Raises ValueError where it promises more than its file has, before it takes memory."""
+    """One array of an npz file. Raises ValueError where it promises more than its file has, before
+    it takes memory.
+    """
     if not storage.is_file(file):
         raise ValueError("there is no file")
     with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as member:
@@ -112,7 +120,9 @@ def _array(file: Path, name: str) -> NDArray[Any]:
 
 
 def _require_files(data: NDArray[Any], ends: NDArray[Any], labels: NDArray[Any]) -> None:
-    """Raise ValueError unless `ends` cut `data`, bytes, into as many pieces as there are labels, of 50,000 at most."""
+    """Raise ValueError unless `ends` cut `data`, bytes, into as many pieces as there are labels, of
+    50,000 at most.
+    """
     if data.dtype != numpy.uint8 or not 0 < len(labels) <= 50_000 or len(ends) != len(labels) + 1:
         raise ValueError(f"it has {data.dtype} of {len(ends) - 1} pictures and {len(labels)} labels; 1 to 50,000 are read")
     if ends[0] != 0 or ends[-1] != len(data) or (ends[1:] <= ends[:-1]).any():
@@ -133,14 +143,19 @@ def _unreadable(file: Path, error: BaseException) -> LabError:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits what arrays, lists and numbers are made of: a pickle from elsewhere could otherwise run any command."""
+    """Admits what arrays, lists and numbers are made of: a pickle from elsewhere could otherwise
+    run any command.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        """The class or function of that name; raises UnpicklingError unless arrays, lists and numbers need it."""
+        """The class or function of that name; raises UnpicklingError unless arrays, lists and
+        numbers need it.
+        """
         allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
                    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
         if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of an array")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)     # the module's old name, which old pickles use
+            # the module's old name, which old pickles use
+            warnings.simplefilter("ignore", DeprecationWarning)
             return super().find_class(module, name)

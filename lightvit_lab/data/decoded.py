@@ -23,7 +23,8 @@ from .places import acquire
 
 
 class Parts(NamedTuple):
-    """A whole set. Pixels (N, 1 or 3, H, W) are bytes, labels (N,) int64; `title` is the set's name in tables.
+    """A whole set. Pixels (N, 1 or 3, H, W) are bytes, labels (N,) int64; `title` is the set's name
+    in tables.
 
     `mean` and `std` (3,) are those of the pictures that are left for training; `read` adds them.
     """
@@ -51,7 +52,9 @@ class Source:
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """What changes when one of the files does: of paths, sizes and times. Raises LabError if one is missing."""
+    """What changes when one of the files does: of paths, sizes and times. Raises LabError if one is
+    missing.
+    """
     digest = hashlib.sha256()
     for file in files:
         try:
@@ -64,17 +67,20 @@ def fingerprint(files: Sequence[Path]) -> str:
 
 
 def carve(count: int) -> tuple[Tensor, Tensor]:
-    """Which of the `count` training pictures of a set are left for training, and which tenth is the val split."""
+    """Which of the `count` training pictures of a set are left for training, and which tenth is the
+    val split.
+    """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(2505))
     val, train = order.tensor_split([count // 10])
     return train, val
 
 
 def read(source: Source, stamp: str) -> Parts:
-    """The pictures of a source whose files have the fingerprint `stamp`: from the decoded copy, else made and kept.
+    """The pictures of a source whose files have the fingerprint `stamp`: from the decoded copy,
+    else made and kept.
 
-    Where the cache cannot be written, they are decoded at every start, and a warning says why. Raises LabError on
-    files that cannot be read.
+    Where the cache cannot be written, they are decoded at every start, and a warning says why.
+    Raises LabError on files that cannot be read.
     """
     path = cache() / "decoded" / f"{source.name}-{stamp}.safetensors"
     return _open(path) or _make(path, source)
@@ -113,7 +119,8 @@ def _checked(source: Source) -> Parts:
 
 
 def moments(pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel of some pictures (N, C, H, W), as fractions of 255, each (3,).
+    """Mean and standard deviation per channel of some pictures (N, C, H, W), as fractions of 255,
+    each (3,).
 
     From how often each of the 256 values occurs: exact, and no picture becomes floats.
     """
@@ -124,7 +131,8 @@ def moments(pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     values, total = torch.arange(256) / 255.0, counts[0].sum()
     mean = (counts * values).sum(1) / total
     variance = (counts * (values - mean[:, None]) ** 2).sum(1) / (total - 1)
-    std = variance.sqrt().clamp(min=1 / 255)        # a colour that never changes is divided by something
+    # a colour that never changes is divided by something
+    std = variance.sqrt().clamp(min=1 / 255)
     return mean.float().expand(3).clone(), std.float().expand(3).clone()
 
 
@@ -133,7 +141,9 @@ def _shown(files: Sequence[Path]) -> str:
 
 
 def _open(path: Path) -> Parts | None:
-    """The decoded copy; None if there is none, or if it is cut or changed (a crc32 finds what is not malice)."""
+    """The decoded copy; None if there is none, or if it is cut or changed (a crc32 finds what is
+    not malice).
+    """
     try:
         about, tensors = storage.read_tensors(path)
         names = tuple(storage.parse_json(about["class_names"]))

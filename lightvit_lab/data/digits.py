@@ -1,6 +1,8 @@
-"""Handwritten digits, 8 x 8 pixels, 1,797 of them, that come with scikit-learn and need no download.
+"""Handwritten digits, 8 x 8 pixels, 1,797 of them, that come with scikit-learn and need no
+download.
 
-Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, CC BY 4.0.
+Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, CC
+BY 4.0.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from .decoded import Parts, Source
 
 
 def find() -> Source:
-    """scikit-learn's package stands for the file in it, which is read once: importing it takes longer than all the rest.
+    """scikit-learn's package stands for the file in it, which is read once: importing it takes
+    longer than all the rest.
 
     Raises LabError if it is not installed.
     """

@@ -1,4 +1,6 @@
-"""Downloads: resumed after a cut, verified by sha256 before they get their name, from a list of mirrors."""
+"""Downloads: resumed after a cut, verified by sha256 before they get their name, from a list of
+mirrors.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,17 @@ _CHUNK = 2**18
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to download. `size` and `room`, what its decoded pictures take in the cache, are in bytes."""
+    """A file to download. `size` and `room`, what its decoded pictures take in the cache, are in
+    bytes.
+    """
 
     name: str
     urls: tuple[str, ...]
     sha256: str
     size: int
     room: int = 0
-    unzipped: bool = False      # size is approximate and sha256 that of the unzipped content: mirrors zip differently
+    # size is approximate and sha256 that of the unzipped content: mirrors zip differently
+    unzipped: bool = False
 
 
 class _MirrorError(Exception):
@@ -42,9 +47,11 @@ class _MirrorError(Exception):
 
 
 def fetch(remote: Remote, folder: Path) -> Path:
-    """The file in `folder`, downloaded unless it is there; safe when several processes ask for it at once.
+    """The file in `folder`, downloaded unless it is there; safe when several processes ask for it
+    at once.
 
-    Raises LabError where every mirror fails, where LIGHTVIT_OFFLINE is set, and where the folder or disk has no room.
+    Raises LabError where every mirror fails, where LIGHTVIT_OFFLINE is set, and where the folder or
+    disk has no room.
     """
     path = folder / remote.name
     if path.is_file():
@@ -62,7 +69,9 @@ def fetch(remote: Remote, folder: Path) -> Path:
 
 
 def verify(path: Path, remote: Remote) -> None:
-    """Raise LabError unless the file, which may have been put there by hand, is the one that was published."""
+    """Raise LabError unless the file, which may have been put there by hand, is the one that was
+    published.
+    """
     if not _is_whole(path, remote):
         raise LabError(f"data: {path} ({path.stat().st_size:,} bytes) is not the published {remote.name} "
                        f"({remote.size:,} bytes, sha256 {remote.sha256}); delete it, and the next call downloads it")
@@ -105,12 +114,15 @@ def _complete(url: str, remote: Remote, part: Path) -> None:
 
 
 def _receive(url: str, start: int, remote: Remote, part: Path) -> None:
-    """Append to `part` what follows byte `start`, or begin anew if the server sends all. Raises _MirrorError."""
+    """Append to `part` what follows byte `start`, or begin anew if the server sends all. Raises
+    _MirrorError.
+    """
     with _open(url, start) as response:
         start = start if response.status == 206 else 0
         total = start + int(response.headers.get("Content-Length") or remote.size - start)
         chunk = _read(response)
-        _require_file(response, chunk, start, total, remote)     # before anything on disk is touched
+        # before anything on disk is touched
+        _require_file(response, chunk, start, total, remote)
         bar = tqdm(desc=remote.name, total=total, initial=start, unit="B", unit_scale=True,
                    disable="LIGHTVIT_BOOK" in os.environ)
         with bar, part.open("r+b" if start else "wb") as file:
@@ -145,7 +157,8 @@ def _read(response: HTTPResponse) -> bytes:
         raise _MirrorError(str(error) or type(error).__name__) from error
 
 
-def _require_file(response: HTTPResponse, chunk: bytes, start: int, total: int, remote: Remote) -> None:
+def _require_file(response: HTTPResponse, chunk: bytes, start: int, total: int,
+                  remote: Remote) -> None:
     """Raise _MirrorError if the answer is a web page, or of another size than the file."""
     is_page = response.headers.get_content_type() in ("text/html", "application/xhtml+xml")
     if is_page or (start == 0 and chunk.lstrip()[:1] == b"<"):

@@ -1,6 +1,7 @@
 """Fashion-MNIST: photographs of clothes, 28 x 28 grey pixels, 60,000 to train and 10,000 to test.
 
-Xiao, Rasul and Vollgraf, arXiv 1708.07747, MIT licence. Read from its four IDX files, gzipped or not.
+Xiao, Rasul and Vollgraf, arXiv 1708.07747, MIT licence. Read from its four IDX files, gzipped or
+not.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ FILES = {
 
 
 def find() -> Source:
-    """Where its four files lie; those that lie nowhere are downloaded. Raises LabError if that fails."""
+    """Where its four files lie; those that lie nowhere are downloaded. Raises LabError if that
+    fails.
+    """
     files = tuple(_find_file(stem) for stem in FILES)
     return Source("fashion_mnist", files, partial(_read, files))
 
@@ -60,7 +63,9 @@ def _read(files: Sequence[Path]) -> Parts:
 
 
 def _idx(path: Path, dimensions: int) -> Tensor:
-    """Read one IDX file of bytes: a magic number whose last byte is the number of dimensions, the sizes, the bytes."""
+    """Read one IDX file of bytes: a magic number whose last byte is the number of dimensions, the
+    sizes, the bytes.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(LARGEST)        # a few kilobytes can unpack to gigabytes

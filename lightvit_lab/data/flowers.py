@@ -1,7 +1,9 @@
-"""Flowers: 3,670 photographs of five kinds of flowers, TensorFlow's flower_photos, CC BY 2.0 per photograph.
+"""Flowers: 3,670 photographs of five kinds of flowers, TensorFlow's flower_photos, CC BY 2.0 per
+photograph.
 
-Read from the unpacked archive, from the archive itself, or from a copy at 128 pixels in two tar files. They are kept
-at 128 x 128 pixels. There is no official split: the copy comes with one, else a fifth of each class is the test part.
+Read from the unpacked archive, from the archive itself, or from a copy at 128 pixels in two tar
+files. They are kept at 128 x 128 pixels. There is no official split: the copy comes with one, else
+a fifth of each class is the test part.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ def _read_archive(file: Path) -> Parts:
 
 
 def _unpack(file: Path) -> tuple[list[PurePosixPath], Tensor]:
-    """Paths of the pictures in a tar file, in its order, and their pixels. Nothing is written to disk."""
+    """Paths of the pictures in a tar file, in its order, and their pixels. Nothing is written to
+    disk.
+    """
     try:
         with tarfile.open(file) as tar:
             members = [member for member in tar if member.isfile() and _label(PurePosixPath(member.name)) is not None]
@@ -76,7 +80,8 @@ def _unpack(file: Path) -> tuple[list[PurePosixPath], Tensor]:
     return [PurePosixPath(member.name) for member in members], pixels
 
 
-def _choose(paths: list[PurePosixPath], pixels: Tensor, chosen: list[PurePosixPath]) -> tuple[Tensor, Tensor]:
+def _choose(paths: list[PurePosixPath], pixels: Tensor,
+            chosen: list[PurePosixPath]) -> tuple[Tensor, Tensor]:
     """Pixels and labels of the `chosen` among the pictures of an archive."""
     places = {path: place for place, path in enumerate(paths)}
     return pixels[[places[path] for path in chosen]], torch.tensor([_label(path) for path in chosen])

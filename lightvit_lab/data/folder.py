@@ -1,4 +1,6 @@
-"""Any folder of pictures, `path/{train,test}/<class>/*.jpg`: each part as torchvision's ImageFolder has it."""
+"""Any folder of pictures, `path/{train,test}/<class>/*.jpg`: each part as torchvision's ImageFolder
+has it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 class LeftOut:
-    """What lies in a given folder and is not used: reason -> files, so that nothing is left out silently."""
+    """What lies in a given folder and is not used: reason -> files, so that nothing is left out
+    silently.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -39,7 +43,9 @@ class LeftOut:
             self.files.setdefault(reason, []).extend(below)
 
     def warn(self) -> None:
-        """One warning that counts the files, says why each is left out, and names the first of each reason."""
+        """One warning that counts the files, says why each is left out, and names the first of each
+        reason.
+        """
         if not self.files:
             return
         total = sum(map(len, self.files.values()))
@@ -52,10 +58,11 @@ class LeftOut:
 def find(path: Path, image_size: int) -> Source:
     """The pictures below `path`, in each class folder however deep; decoded at `image_size`.
 
-    `val` is the test part where there is no `test`. Where there is neither, or no `train`, a fifth of each class is
-    the test part. Class names are compared in one Unicode form (NFC). What is no picture, hidden, a link to nothing or
-    beside the parts is left out, and a warning counts it. Raises LabError on empty folders and classes, on a single
-    class, and on parts of other names, which would be taken for classes.
+    `val` is the test part where there is no `test`. Where there is neither, or no `train`, a fifth
+    of each class is the test part. Class names are compared in one Unicode form (NFC). What is no
+    picture, hidden, a link to nothing or beside the parts is left out, and a warning counts it.
+    Raises LabError on empty folders and classes, on a single class, and on parts of other names,
+    which would be taken for classes.
     """
     path = path.resolve()
     left_out = LeftOut(path)
@@ -115,7 +122,9 @@ def _is_part(folder: Path) -> bool:
 
 
 def _pictures(folder: Path, left_out: LeftOut, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """The picture files in a folder and in those in it; links are followed, but not back to a folder above."""
+    """The picture files in a folder and in those in it; links are followed, but not back to a
+    folder above.
+    """
     above = (*above, folder.resolve())
     for path in _listed(folder):
         if path.name.startswith("."):
@@ -133,12 +142,16 @@ def _pictures(folder: Path, left_out: LeftOut, above: tuple[Path, ...] = ()) -> 
 
 
 def _name(path: PurePath) -> str:
-    """The name of a file or folder in the composed Unicode form: systems write é in one letter or in two."""
+    """The name of a file or folder in the composed Unicode form: systems write é in one letter or
+    in two.
+    """
     return unicodedata.normalize("NFC", path.name)
 
 
 def _order(path: PurePath) -> tuple[str, ...]:
-    """What files are sorted by: a copy on another system, with é in two letters, comes in the same order."""
+    """What files are sorted by: a copy on another system, with é in two letters, comes in the same
+    order.
+    """
     return tuple(unicodedata.normalize("NFC", part) for part in path.parts)
 
 
@@ -148,8 +161,11 @@ def _listed(folder: Path) -> list[Path]:
         return sorted(folder.iterdir(), key=_order)
 
 
-def carve(found: Mapping[str, Sequence[AnyPath]]) -> tuple[dict[str, list[AnyPath]], dict[str, list[AnyPath]]]:
-    """Split each class four to one, into train and test, by a hash of the file names: the same on every machine.
+def carve(
+    found: Mapping[str, Sequence[AnyPath]]
+) -> tuple[dict[str, list[AnyPath]], dict[str, list[AnyPath]]]:
+    """Split each class four to one, into train and test, by a hash of the file names: the same on
+    every machine.
 
     Raises LabError where a class has a single picture.
     """
@@ -164,14 +180,15 @@ def carve(found: Mapping[str, Sequence[AnyPath]]) -> tuple[dict[str, list[AnyPat
     return train, test
 
 
-def source(train: Mapping[str, Sequence[Path]], test: Mapping[str, Sequence[Path]], size: int, name: str,
-           title: str) -> Source:
+def source(train: Mapping[str, Sequence[Path]], test: Mapping[str, Sequence[Path]], size: int,
+           name: str, title: str) -> Source:
     """The source of two parts, each a mapping of class names to files."""
     files = tuple(file for part in (train, test) for held in part.values() for file in held)
     return Source(name, files, partial(_read, train, test, size, title))
 
 
-def _read(train: Mapping[str, Sequence[Path]], test: Mapping[str, Sequence[Path]], size: int, title: str) -> Parts:
+def _read(train: Mapping[str, Sequence[Path]], test: Mapping[str, Sequence[Path]], size: int,
+          title: str) -> Parts:
     tensors = []
     for part in (train, test):
         files = [file for held in part.values() for file in held]

@@ -21,12 +21,13 @@ LARGEST_FILE, MOST_PIXELS = 2**28, 2**26        # bytes of a file; 200 MB of col
 
 
 def decode(files: Iterable[tuple[str, bytes]], count: int, size: int | tuple[int, int]) -> Tensor:
-    """Decode `count` picture files, each (name, content), to bytes (count, 3, height, width), in their order.
+    """Decode `count` picture files, each (name, content), to bytes (count, 3, height, width), in
+    their order.
 
-    `size` is one number for both sides, or (height, width); pictures are resized to fill it, and the
-    centre cut out. More than 8 bits a channel are scaled to 8, and what is transparent lies on white,
-    as viewers show it. Raises LabError that names a file that is no picture, or has over MOST_PIXELS:
-    a few kilobytes can unpack to gigabytes.
+    `size` is one number for both sides, or (height, width); pictures are resized to fill it, and
+    the centre cut out. More than 8 bits a channel are scaled to 8, and what is transparent lies on
+    white, as viewers show it. Raises LabError that names a file that is no picture, or has over
+    MOST_PIXELS: a few kilobytes can unpack to gigabytes.
     """
     height, width = both_sides(size)
     pixels = numpy.empty((count, 3, height, width), dtype=numpy.uint8)
@@ -41,12 +42,14 @@ def _decode(name: str, content: bytes, height: int, width: int) -> NDArray[numpy
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             longest = 2 * max(height, width)
-            picture.draft("RGB", (longest, longest))     # a large JPEG is decoded at a fraction of its size
+            # a large JPEG is decoded at a fraction of its size
+            picture.draft("RGB", (longest, longest))
             if picture.width * picture.height > MOST_PIXELS:
                 raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than the "
                                  f"{MOST_PIXELS:,} that are unpacked; make it smaller")
             depth = _depth(picture, content)
-            turns = picture.format != "TIFF" and picture.getexif()     # a TIFF is turned as it is read
+            # a TIFF is turned as it is read
+            turns = picture.format != "TIFF" and picture.getexif()
             upright = ImageOps.exif_transpose(picture) if turns else picture
             colour = in_colour(upright, depth)
         if colour.size != (width, height):
@@ -98,8 +101,11 @@ def _eight_bits(values: NDArray, mode: str, depth: Depth) -> NDArray[numpy.uint8
     return numpy.rint(255 * (1 - share if depth.zero_is_white else share)).astype(numpy.uint8)
 
 
-def _is_entry(picture: Image.Image, clear: int | tuple[int, ...], bits: int) -> NDArray[numpy.bool_]:
-    """Where a picture has the value `clear` that stands for transparent; PNG tells it in the bits of the file."""
+def _is_entry(picture: Image.Image, clear: int | tuple[int, ...],
+              bits: int) -> NDArray[numpy.bool_]:
+    """Where a picture has the value `clear` that stands for transparent; PNG tells it in the bits
+    of the file.
+    """
     values = numpy.asarray(picture.convert("L") if picture.mode == "1" else picture)
     entry = numpy.atleast_1d(numpy.asarray(clear, dtype=numpy.int64))
     if picture.mode == "1":

@@ -1,4 +1,6 @@
-"""`OnDemand`: a tensor of floats that are made of stored bytes when they are used, a slice's for the slice alone."""
+"""`OnDemand`: a tensor of floats that are made of stored bytes when they are used, a slice's for
+the slice alone.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,12 @@ _ABOUT |= {getattr(Tensor, name).__get__ for name in (
 
 
 class OnDemand(Tensor):
-    """`make(stored)`, a float tensor with as many rows as `stored` (N, ...), made where its values are used.
+    """`make(stored)`, a float tensor with as many rows as `stored` (N, ...), made where its values
+    are used.
 
-    `x[:8]`, `x[3]`, `x[[1, 2]]` and `x[:8, 0]` make only the rows asked for, as a tensor of their own: writing into it
-    changes nothing here. Any other use makes all rows, once, and is then what it would be of any tensor.
+    `x[:8]`, `x[3]`, `x[[1, 2]]` and `x[:8, 0]` make only the rows asked for, as a tensor of their
+    own: writing into it changes nothing here. Any other use makes all rows, once, and is then what
+    it would be of any tensor.
     """
 
     _stored: Tensor
@@ -43,16 +47,19 @@ class OnDemand(Tensor):
         """All rows, as an ordinary tensor, the same at each call."""
         if self._made is not None:
             return self._made
-        if torch.jit.is_tracing():              # what is made now would become a constant of the traced model
+        # what is made now would become a constant of the traced model
+        if torch.jit.is_tracing():
             raise LabError("torch.jit.trace: pictures of a whole split are made as they are used, and a "
                            "trace wants them ready; give some of them, pictures.inputs[:8]")
         made = self._rows(self._stored)
-        if type(made) is Tensor:                # while a model is exported they are only shapes, which are not kept
+        # while a model is exported they are only shapes, which are not kept
+        if type(made) is Tensor:
             self._made = made
         return made
 
     def _rows(self, stored: Tensor) -> Tensor:
-        with torch.inference_mode(False), torch.no_grad():       # else they could not be trained on afterwards
+        # else they could not be trained on afterwards
+        with torch.inference_mode(False), torch.no_grad():
             return self._make(stored)
 
     def _item(self, index: Any) -> Tensor:

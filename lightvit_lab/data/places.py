@@ -17,7 +17,9 @@ NO_DOWNLOAD = 'data.load("shapes") needs no download'
 
 
 def root() -> Path | None:
-    """The folder `LIGHTVIT_DATA` names, absolute; None where it is not set. Raises LabError if it does not exist."""
+    """The folder `LIGHTVIT_DATA` names, absolute; None where it is not set. Raises LabError if it
+    does not exist.
+    """
     folder = os.environ.get("LIGHTVIT_DATA")
     if not folder:
         return None
@@ -29,15 +31,19 @@ def root() -> Path | None:
 
 
 def find(*names: str) -> Path | None:
-    """The first of these files or folders below `root()`, then below `cache()`; None where there is none."""
+    """The first of these files or folders below `root()`, then below `cache()`; None where there is
+    none.
+    """
     paths = (base / name for base in (root(), cache()) if base for name in names)
     return next((path for path in paths if path.exists()), None)
 
 
 def acquire(path: Path) -> AbstractContextManager:
-    """Make the folder of `path` and wait until no other process works on it; `with` gives the lock back.
+    """Make the folder of `path` and wait until no other process works on it; `with` gives the lock
+    back.
 
-    The system gives it back for a process that was killed. Raises OSError where the folder cannot be written.
+    The system gives it back for a process that was killed. Raises OSError where the folder cannot
+    be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock")

@@ -1,10 +1,12 @@
-"""Shapes: pictures that the lab draws itself, so that no page needs a download. Class = outline x local texture.
+"""Shapes: pictures that the lab draws itself, so that no page needs a download. Class = outline x
+local texture.
 
-One large textured object stands anywhere on a cloudy background, above small distractors and below an occluder. Its
-outline (five) and its texture (two) make the ten classes; colour, place, size, tilt, frequency and phase are drawn
-without looking at the class, and all outlines cover the same area. Everything is integer arithmetic on a frame of 8192
-x 8192 units, so the same seed gives the same bytes on every machine, at any size. Picture i of a seed depends on
-nothing but (seed, split, i).
+One large textured object stands anywhere on a cloudy background, above small distractors and below
+an occluder. Its outline (five) and its texture (two) make the ten classes; colour, place, size,
+tilt, frequency and phase are drawn without looking at the class, and all outlines cover the same
+area. Everything is integer arithmetic on a frame of 8192 x 8192 units, so the same seed gives the
+same bytes on every machine, at any size. Picture i of a seed depends on nothing but (seed, split,
+i).
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ CLASS_NAMES = tuple(f"{dress} {outline}" for outline in OUTLINES for dress in ("
 COUNTS = {"train": 20_000, "val": 2_000, "test": 4_000}
 _FRAME = 8192                    # side of a picture in units; 256 units are a pixel at 32 px
 _PLAIN = len(TEXTURES)           # third texture: none
-_CHUNK = 256                     # pictures drawn at a time, so that the working set stays in the processor's cache
+# pictures drawn at a time, so that the working set stays in the processor's cache
+_CHUNK = 256
 _CIRCLE = 1024                   # angles in the table of sines
 _SINE = numpy.array([round(16384 * math.sin(2 * math.pi * step / _CIRCLE)) for step in range(_CIRCLE)], numpy.int32)
 
@@ -35,7 +38,9 @@ Ints = NDArray[numpy.int32]
 
 @dataclass(frozen=True)
 class Level:
-    """How hard the pictures are. Colours and noise are in 1/255, the radius (of a disc) in 1/256 px at 32 px."""
+    """How hard the pictures are. Colours and noise are in 1/255, the radius (of a disc) in 1/256 px
+    at 32 px.
+    """
 
     contrast: tuple[int, int]            # between the two colours of a texture, per channel
     radius: tuple[int, int]
@@ -57,10 +62,12 @@ LEVELS = {
 @partial(plain_numbers, caller="shapes")
 def read(split: str = "train", image_size: int = 32, count: int | None = None, seed: int = 0,
          level: str = "standard") -> tuple[Tensor, Tensor, Tensor]:
-    """Draw pixels (N, 3, image_size, image_size) as bytes, labels (N,), and masks (N, image_size, image_size) as bool.
+    """Draw pixels (N, 3, image_size, image_size) as bytes, labels (N,), and masks (N, image_size,
+    image_size) as bool.
 
-    A mask is true where the object, not an occluder, covers at least half of the pixel. Any `count` will do (None:
-    COUNTS of the split), and the first pictures do not depend on it. Raises LabError on unknown splits and levels.
+    A mask is true where the object, not an occluder, covers at least half of the pixel. Any `count`
+    will do (None: COUNTS of the split), and the first pictures do not depend on it. Raises LabError
+    on unknown splits and levels.
     """
     require_choice("shapes", "split", split, COUNTS)
     require_choice("shapes", "level", level, LEVELS)
@@ -84,7 +91,9 @@ def moments(level: str = "standard") -> tuple[Tensor, Tensor]:
 
 
 class _Dice:
-    """Random integers that are a pure function of stream, picture and number of the throw (SplitMix64's finalizer)."""
+    """Random integers that are a pure function of stream, picture and number of the throw
+    (SplitMix64's finalizer).
+    """
 
     def __init__(self, stream: int, pictures: NDArray[numpy.int64]):
         self.count = len(pictures)
@@ -105,7 +114,9 @@ class _Dice:
 
 
 def _scramble(bits: NDArray[numpy.uint64]) -> NDArray[numpy.uint64]:
-    """Mix 64 bits so that neighbouring numbers give unrelated ones (Steele, Lea and Flood, OOPSLA 2014)."""
+    """Mix 64 bits so that neighbouring numbers give unrelated ones (Steele, Lea and Flood, OOPSLA
+    2014).
+    """
     bits = (bits ^ (bits >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> numpy.uint64(31))
@@ -113,7 +124,9 @@ def _scramble(bits: NDArray[numpy.uint64]) -> NDArray[numpy.uint64]:
 
 @dataclass(frozen=True)
 class _Things:
-    """One thing per picture: what it is, where, how large, how turned, in which colours. All arrays (pictures, ...)."""
+    """One thing per picture: what it is, where, how large, how turned, in which colours. All arrays
+    (pictures, ...).
+    """
 
     outline: Ints
     texture: Ints
@@ -125,7 +138,8 @@ class _Things:
     grain: Ints         # (pictures, 4): angle, cycles of the frame in 1/8, two phases in 1/65536
 
 
-def _draw(dice: _Dice, level: Level, size: int) -> tuple[NDArray[numpy.uint8], Ints, NDArray[numpy.bool_]]:
+def _draw(dice: _Dice, level: Level,
+          size: int) -> tuple[NDArray[numpy.uint8], Ints, NDArray[numpy.bool_]]:
     """Pixels, labels and masks of one chunk."""
     labels = dice.throw(0, len(CLASS_NAMES) - 1)
     canvas = _clouds(dice, size)
@@ -135,7 +149,8 @@ def _draw(dice: _Dice, level: Level, size: int) -> tuple[NDArray[numpy.uint8], I
         texture = numpy.where(textured, dice.throw(0, _PLAIN - 1), _PLAIN)
         _paint(canvas, _things(dice, level, dice.throw(0, 4), texture, centre, dice.throw(520, 820), _CIRCLE // 2))
     centre, radius = dice.throw(2560, _FRAME - 2560, 2), dice.throw(*level.radius)
-    visible = _paint(canvas, _things(dice, level, labels // 2, labels % 2, centre, radius, 98))   # 98 steps: 0.6 rad
+    # 98 steps: 0.6 rad
+    visible = _paint(canvas, _things(dice, level, labels // 2, labels % 2, centre, radius, 98))
     for _ in range(level.occluders):
         plain = numpy.full(dice.count, _PLAIN, dtype=numpy.int32)
         spot = centre + dice.throw(-1536, 1536, 2)
@@ -145,7 +160,8 @@ def _draw(dice: _Dice, level: Level, size: int) -> tuple[NDArray[numpy.uint8], I
     return canvas.clip(0, 255).astype(numpy.uint8), labels, visible
 
 
-def _things(dice: _Dice, level: Level, outline: Ints, texture: Ints, centre: Ints, radius: Ints, tilt: int) -> _Things:
+def _things(dice: _Dice, level: Level, outline: Ints, texture: Ints, centre: Ints, radius: Ints,
+            tilt: int) -> _Things:
     """Throw what is not given: angle up to `tilt` steps, colours, and the grain of the texture."""
     sign = 2 * dice.throw(0, 1, 3) - 1
     grain = numpy.stack([dice.throw(0, _CIRCLE - 1), dice.throw(32, 52), dice.throw(0, 65535), dice.throw(0, 65535)], 1)
@@ -155,14 +171,19 @@ def _things(dice: _Dice, level: Level, outline: Ints, texture: Ints, centre: Int
 
 def _clouds(dice: _Dice, size: int, nodes: int = 4) -> Ints:
     """Smooth colours: a grid of random ones, interpolated; (pictures, 3, size, size), 0..255."""
-    grid = dice.throw(40, 215, 3, nodes, nodes).astype(numpy.float32)   # exact: all sums are integers below 2**24
-    place = (2 * numpy.arange(size, dtype=numpy.int32) + 1) * 64 * (nodes - 1) // (2 * size)      # 64 steps a cell
-    weights = (64 - abs(place[:, None] - 64 * numpy.arange(nodes, dtype=numpy.int32))).clip(0)    # (size, nodes)
+    # exact: all sums are integers below 2**24
+    grid = dice.throw(40, 215, 3, nodes, nodes).astype(numpy.float32)
+    # 64 steps a cell
+    place = (2 * numpy.arange(size, dtype=numpy.int32) + 1) * 64 * (nodes - 1) // (2 * size)
+    # (size, nodes)
+    weights = (64 - abs(place[:, None] - 64 * numpy.arange(nodes, dtype=numpy.int32))).clip(0)
     return (weights.astype(numpy.float32) @ grid @ weights.T.astype(numpy.float32)).astype(numpy.int32) >> 12
 
 
 def _paint(canvas: Ints, things: _Things) -> NDArray[numpy.bool_]:
-    """Paint one thing into each picture of `canvas` (n, 3, size, size), in place; where it covers, (n, size, size)."""
+    """Paint one thing into each picture of `canvas` (n, 3, size, size), in place; where it covers,
+    (n, size, size).
+    """
     size = canvas.shape[-1]
     window, corner = _window(things, size)
     across, down = _turned(things.centre, things.angle, size, window, corner)
@@ -183,14 +204,19 @@ def _paint(canvas: Ints, things: _Things) -> NDArray[numpy.bool_]:
 
 
 def _window(things: _Things, size: int) -> tuple[int, Ints]:
-    """Side in pixels of a window that holds the largest thing, and its upper left corner in each picture, (n, 2)."""
-    reach = int(things.radius.max()) * 8 // 5 + 2 * _FRAME // size     # a triangle's corner is farthest: 1.555 radii
+    """Side in pixels of a window that holds the largest thing, and its upper left corner in each
+    picture, (n, 2).
+    """
+    # a triangle's corner is farthest: 1.555 radii
+    reach = int(things.radius.max()) * 8 // 5 + 2 * _FRAME // size
     window = min(size, 2 * reach * size // _FRAME + 2)
     return window, ((things.centre - reach) * size // _FRAME).clip(0, size - window)
 
 
 def _cut(canvas: NDArray, window: int, corner: Ints, put: NDArray | None = None) -> NDArray:
-    """A copy of the windows of pictures (n, c, size, size), (n, c, window, window), after `put` was written there."""
+    """A copy of the windows of pictures (n, c, size, size), (n, c, window, window), after `put` was
+    written there.
+    """
     views = numpy.lib.stride_tricks.sliding_window_view(canvas, (window, window), axis=(2, 3), writeable=True)
     where = (numpy.arange(len(canvas)), slice(None), corner[:, 1], corner[:, 0])
     if put is not None:
@@ -199,7 +225,9 @@ def _cut(canvas: NDArray, window: int, corner: Ints, put: NDArray | None = None)
 
 
 def _turned(centre: Ints, angle: Ints, size: int, window: int, corner: Ints) -> tuple[Ints, Ints]:
-    """Coordinates of the pixels of a window in the system of a thing, each (n, window, window), in units."""
+    """Coordinates of the pixels of a window in the system of a thing, each (n, window, window), in
+    units.
+    """
     pixel = corner[:, :, None] + numpy.arange(window, dtype=numpy.int32)
     x, y = ((2 * pixel + 1) * _FRAME // (2 * size) - centre[:, :, None]).transpose(1, 0, 2)
     sine, cosine = _SINE[angle][:, None, None], _SINE[(angle + _CIRCLE // 4) % _CIRCLE][:, None, None]
@@ -208,7 +236,9 @@ def _turned(centre: Ints, angle: Ints, size: int, window: int, corner: Ints) -> 
 
 
 def _pattern(things: _Things, size: int, window: int, corner: Ints) -> Ints:
-    """-128..128: stripes, or the product of two sets of stripes; 0 where there is no texture. (n, window, window)."""
+    """-128..128: stripes, or the product of two sets of stripes; 0 where there is no texture. (n,
+    window, window).
+    """
     pattern = numpy.zeros((len(things.texture), window, window), dtype=numpy.int32)
     dressed = numpy.flatnonzero(things.texture != _PLAIN)
     if len(dressed):
@@ -222,7 +252,9 @@ def _pattern(things: _Things, size: int, window: int, corner: Ints) -> Ints:
 
 
 def _wave(place: Ints, cycles: Ints, phase: Ints) -> Ints:
-    """A steep triangle wave, -128..128: flat tops, and edges soft enough for a pixel. `place` (n, window, window)."""
+    """A steep triangle wave, -128..128: flat tops, and edges soft enough for a pixel. `place` (n,
+    window, window).
+    """
     turns = place * cycles[:, None, None] + phase[:, None, None]
     return ((abs((turns & 65535) - 32768) - 16384) >> 5).clip(-128, 128)
 
@@ -233,22 +265,27 @@ def _disc(across: Ints, down: Ints, radius: Ints) -> Ints:
 
 
 def _ring(across: Ints, down: Ints, radius: Ints) -> Ints:
-    outer = radius * 296 >> 8                                   # a hole of half the radius takes a quarter of the area
+    # a hole of half the radius takes a quarter of the area
+    outer = radius * 296 >> 8
     return numpy.maximum(_disc(across, down, outer), -_disc(across, down, outer >> 1))
 
 
 def _square(across: Ints, down: Ints, radius: Ints) -> Ints:
-    return numpy.maximum(abs(across), abs(down)) - (radius * 227 >> 8)                    # sqrt(pi) / 2
+    # sqrt(pi) / 2
+    return numpy.maximum(abs(across), abs(down)) - (radius * 227 >> 8)
 
 
 def _triangle(across: Ints, down: Ints, radius: Ints) -> Ints:
-    sides = (abs(across) * 14189 >> 14) - (down >> 1)                                     # sqrt(3) / 2 and 1 / 2
-    return numpy.maximum(sides, down) - (radius * 199 >> 8)                               # sqrt(pi / (3 sqrt 3))
+    # sqrt(3) / 2 and 1 / 2
+    sides = (abs(across) * 14189 >> 14) - (down >> 1)
+    # sqrt(pi / (3 sqrt 3))
+    return numpy.maximum(sides, down) - (radius * 199 >> 8)
 
 
 def _cross(across: Ints, down: Ints, radius: Ints) -> Ints:
     longer, shorter = numpy.maximum(abs(across), abs(down)), numpy.minimum(abs(across), abs(down))
-    arm = radius * 304 >> 8                                                               # sqrt(9 pi / 20)
+    # sqrt(9 pi / 20)
+    arm = radius * 304 >> 8
     return numpy.maximum(longer - arm, shorter - arm // 3)
 
 
@@ -256,8 +293,11 @@ _DISTANCES = (_disc, _square, _triangle, _cross, _ring)
 
 
 def _noise(dice: _Dice, deviation: int, size: int) -> Ints:
-    """Nearly normal noise: the sum of four bytes has a standard deviation of 147.8. (n, 3, size, size)."""
-    bits = dice.bits((3 * size * size + 1) // 2)                             # eight bytes a throw: two values
+    """Nearly normal noise: the sum of four bytes has a standard deviation of 147.8. (n, 3, size,
+    size).
+    """
+    # eight bytes a throw: two values
+    bits = dice.bits((3 * size * size + 1) // 2)
     pairs = (bits & 0xFF00FF00FF00FF) + (bits >> numpy.uint64(8) & 0xFF00FF00FF00FF)
     sums = (pairs & 0xFFFF0000FFFF) + (pairs >> numpy.uint64(16) & 0xFFFF0000FFFF)
     values = sums.astype("<u8").view("<i4")[:, : 3 * size * size].reshape(-1, 3, size, size)

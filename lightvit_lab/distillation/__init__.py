@@ -1,4 +1,6 @@
-"""Knowledge distillation: a student learns what a teacher says (responses) and how it gets there (features)."""
+"""Knowledge distillation: a student learns what a teacher says (responses) and how it gets there
+(features).
+"""
 
 from .distilling import distill
 from .seeing import Seen

@@ -1,4 +1,6 @@
-"""The training loop of distillation: `fit` with a teacher beside the student, and objectives that are added up."""
+"""The training loop of distillation: `fit` with a teacher beside the student, and objectives that
+are added up.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ FEW = 4   # pictures on which all is tried before a run; angles between pictures
 
 
 def _settings(train: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters of a training loop, with their defaults, but for those that `distill` gives itself."""
+    """The parameters of a training loop, with their defaults, but for those that `distill` gives
+    itself.
+    """
     found = inspect.signature(train).parameters
     return {name: value.default for name, value in found.items() if name not in ("model", "data")}
 
@@ -35,11 +39,13 @@ _OURS = {"objective": "give `objectives`", "label_smoothing": "smooth in the obj
 
 
 class Objective(Protocol):
-    """One term of the loss: a frozen dataclass of its parameters, so that a checkpoint knows it, called as below.
+    """One term of the loss: a frozen dataclass of its parameters, so that a checkpoint knows it,
+    called as below.
 
-    It may say which layers it needs: `student_features`, `teacher_features`, `student_attention`, `teacher_attention`,
-    tuples of 0-based blocks. With a method `build(student, teacher) -> nn.Module`, given what both showed of a few
-    pictures, the module is trained along with the student and called in the objective's place.
+    It may say which layers it needs: `student_features`, `teacher_features`, `student_attention`,
+    `teacher_attention`, tuples of 0-based blocks. With a method `build(student, teacher) ->
+    nn.Module`, given what both showed of a few pictures, the module is trained along with the
+    student and called in the objective's place.
     """
 
     weight: float
@@ -47,16 +53,19 @@ class Objective(Protocol):
     def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor: ...
 
 
-def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures, objectives: Mapping[str, Objective], *,
-            teacher_precision: str = "auto", **settings: Any) -> History:
-    """Train `student` in place on `data` to do what the labels and `teacher` say: `fit` with several objectives.
+def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures,
+            objectives: Mapping[str, Objective], *, teacher_precision: str = "auto",
+            **settings: Any) -> History:
+    """Train `student` in place on `data` to do what the labels and `teacher` say: `fit` with
+    several objectives.
 
-    `teacher` is a model in eval mode, or `StoredLogits`, for which it ran before. The loss is the sum of `objectives`,
-    a dict of name -> term, each times its `weight`; `History.terms` and the bar show every one. What objectives train
-    beside the student (projectors) is dropped at the end. Student and teacher are on `runtime.device()` meanwhile and
-    back where they were at the end, the student in eval mode. `settings` are those of `training.fit`, but for
-    `objective` and `label_smoothing`: smooth in the objective `Labels`. Raises LabError, before the first step, where
-    teacher, student and objectives do not fit together.
+    `teacher` is a model in eval mode, or `StoredLogits`, for which it ran before. The loss is the
+    sum of `objectives`, a dict of name -> term, each times its `weight`; `History.terms` and the
+    bar show every one. What objectives train beside the student (projectors) is dropped at the end.
+    Student and teacher are on `runtime.device()` meanwhile and back where they were at the end, the
+    student in eval mode. `settings` are those of `training.fit`, but for `objective` and
+    `label_smoothing`: smooth in the objective `Labels`. Raises LabError, before the first step,
+    where teacher, student and objectives do not fit together.
     """
     _require(objectives, settings)
     student = unwrapped(student)
@@ -90,7 +99,9 @@ class _Pair(nn.Module):
 
 @dataclass
 class _Sum:
-    """The objective that `fit` sees: the sum of all, known to checkpoints by their parameters and by the teacher."""
+    """The objective that `fit` sees: the sum of all, known to checkpoints by their parameters and
+    by the teacher.
+    """
 
     objectives: tuple[tuple[str, Objective], ...]
     teacher: str
@@ -99,7 +110,9 @@ class _Sum:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What was tried out before the run; set again where a checkpoint is taken up, for the same bits."""
+        """What was tried out before the run; set again where a checkpoint is taken up, for the same
+        bits.
+        """
         return {"teacher_precision": self.live.precision} if isinstance(self.live, LiveTeacher) else {}
 
     @choices.setter
@@ -122,7 +135,9 @@ class _Sum:
 
 
 def _needs(objectives: Any) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Layers whose features and attention are needed, of student and of teacher, each once, in order."""
+    """Layers whose features and attention are needed, of student and of teacher, each once, in
+    order.
+    """
     objectives = list(objectives)
 
     def of(name: str) -> tuple[int, ...]:
@@ -131,9 +146,11 @@ def _needs(objectives: Any) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]
     return {who: (of(f"{who}_features"), of(f"{who}_attention")) for who in ("student", "teacher")}
 
 
-def _build(student: nn.Module, live: Any, first: Batch, objectives: Mapping[str, Objective], seed: int
-           ) -> dict[str, nn.Module]:
-    """What objectives train, by their place; drawn by `seed`. Also tries all that is asked for on a few pictures."""
+def _build(student: nn.Module, live: Any, first: Batch, objectives: Mapping[str, Objective],
+           seed: int) -> dict[str, nn.Module]:
+    """What objectives train, by their place; drawn by `seed`. Also tries all that is asked for on a
+    few pictures.
+    """
     count = min(FEW, len(first.labels))
     few = Batch(first.inputs[:count], first.labels[:count], first.index[:count], step=first.step,
                 places=torch.arange(count))
@@ -147,13 +164,16 @@ def _build(student: nn.Module, live: Any, first: Batch, objectives: Mapping[str,
         parts = {str(place): value.build(shown, taught).to(few.inputs.device)
                  for place, value in enumerate(objectives.values()) if hasattr(value, "build")}
         for place, value in enumerate(objectives.values()):
-            if any(_needs([value])["student"]):     # what does not fit is refused now, not after the teacher's first step
+            # what does not fit is refused now, not after the teacher's first step
+            if any(_needs([value])["student"]):
                 parts.get(str(place), value)(shown, taught, few)
     return parts
 
 
 def _first_batch(data: Pictures, run: dict[str, Any], target: torch.device) -> Batch:
-    """The pictures of the first step, as they come, for choices and checks; `fit` refuses what makes no run."""
+    """The pictures of the first step, as they come, for choices and checks; `fit` refuses what
+    makes no run.
+    """
     count = min(len(data), run["batch_size"])
     inputs, labels = (tensor.to(target) for tensor in data.batch(torch.arange(count)))
     return Batch(inputs, labels, torch.arange(count), step=1, places=torch.arange(count))
@@ -184,9 +204,11 @@ def _require_apart(student: nn.Module, teacher: nn.Module | Any) -> None:
                        "learns; give a copy, copy.deepcopy(student).eval()")
 
 
-def _require_both_heads(student: nn.Module, objectives: Mapping[str, Objective], shown: Seen, taught: Seen,
-                        few: Batch) -> None:
-    """Raise LabError if the head of a distillation token would learn nothing: half of what such a student says."""
+def _require_both_heads(student: nn.Module, objectives: Mapping[str, Objective], shown: Seen,
+                        taught: Seen, few: Batch) -> None:
+    """Raise LabError if the head of a distillation token would learn nothing: half of what such a
+    student says.
+    """
     if getattr(student, "head_dist", None) is None:
         return
     with torch.enable_grad():

@@ -1,4 +1,6 @@
-"""What a model shows of a batch: logits, the outputs of its blocks, its attention; with gradients if wanted."""
+"""What a model shows of a batch: logits, the outputs of its blocks, its attention; with gradients
+if wanted.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,13 @@ from ..runtime.wrapped import unwrapped
 class Seen:
     """What one model showed of one batch, in float32.
 
-    `logits` (B, classes); `token_logits` (B, classes) if the model has a distillation token, whose head made them (then
-    `logits` are those of the class token's head). `features` has the output of each layer that was asked for, tokens
-    (B, N, D), of which the first `prefix` stand for no patch, or maps (B, C, h, w); `attention` has weights
-    (B, heads, N, N). Layers are 0-based blocks, or stages where there are none, as they were asked for: -1 is the last.
-    `grids` are those, (rows, columns), that the model said its patches form on these pictures; of patches that form
-    none of them, `square` says whether they may be taken for a square.
+    `logits` (B, classes); `token_logits` (B, classes) if the model has a distillation token, whose
+    head made them (then `logits` are those of the class token's head). `features` has the output of
+    each layer that was asked for, tokens (B, N, D), of which the first `prefix` stand for no patch,
+    or maps (B, C, h, w); `attention` has weights (B, heads, N, N). Layers are 0-based blocks, or
+    stages where there are none, as they were asked for: -1 is the last. `grids` are those, (rows,
+    columns), that the model said its patches form on these pictures; of patches that form none of
+    them, `square` says whether they may be taken for a square.
     """
 
     logits: Tensor
@@ -37,7 +40,9 @@ class Seen:
     square: bool = True
 
     def maps(self, layer: int) -> Tensor:
-        """Features of a layer as maps (B, C, h, w); of tokens, the patches alone, which must form a grid."""
+        """Features of a layer as maps (B, C, h, w); of tokens, the patches alone, which must form a
+        grid.
+        """
         found = self.features[layer]
         if found.ndim == 4:
             return found
@@ -54,7 +59,9 @@ class Seen:
         return next((grid for grid in self.grids if grid[0] * grid[1] == tokens - self.prefix), None)
 
     def grid(self, what: str, tokens: int) -> tuple[int, int]:
-        """(rows, columns) of the patches among `tokens`. Raises LabError, in the name of `what`, if they form none."""
+        """(rows, columns) of the patches among `tokens`. Raises LabError, in the name of `what`, if
+        they form none.
+        """
         if (said := self.said_grid(tokens)) is not None:
             return said
         side = isqrt(max(tokens - self.prefix, 0))
@@ -68,11 +75,13 @@ class Seen:
                        "Relational, SoftTargets")
 
 
-def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attention: Sequence[int] = ()) -> Seen:
+def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (),
+        attention: Sequence[int] = ()) -> Seen:
     """Run `model` on `inputs` (B, 3, H, W) and return what it showed.
 
-    A model with a distillation token is asked for both of its heads, which it answers in train mode only. Raises
-    LabError on layers that the model does not have, and on a model whose layers or attention cannot be read.
+    A model with a distillation token is asked for both of its heads, which it answers in train mode
+    only. Raises LabError on layers that the model does not have, and on a model whose layers or
+    attention cannot be read.
     """
     model, found = unwrapped(model), Seen(inputs)
     hooks = [*_feature_hooks(model, features, found), *_attention_hooks(model, attention, found)]
@@ -86,14 +95,17 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (), attentio
         _ask_grids(model, inputs, found)
     if isinstance(logits, tuple) and len(logits) == 2 and all(isinstance(part, Tensor) for part in logits):
         logits, found.token_logits = logits[0], logits[1].float()
-    if not isinstance(logits, Tensor) or logits.ndim != 2:      # features of a model without a head may be wanted
+    # features of a model without a head may be wanted
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
         require_logits("distill", model, logits)
     found.logits = logits.float()
     return found
 
 
 def _ask_grids(model: nn.Module, inputs: Tensor, found: Seen) -> None:
-    """What the model says of its patches; a network of stages may make fewer of them in each than it says."""
+    """What the model says of its patches; a network of stages may make fewer of them in each than
+    it says.
+    """
     try:
         found.grids = [*found.grids, *timm_parts.grids(model, inputs)]
         in_one_row = hasattr(model, "blocks")
@@ -110,10 +122,13 @@ def _feature_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> Iter
     """Hooks that keep the outputs of the layers asked for."""
     blocks = timm_parts.blocks(model) if layers else []
     for layer in layers:
-        def keep(_module: nn.Module, _given: tuple, _keywords: dict, output: Tensor | tuple, layer: int = layer) -> None:
+
+        def keep(_module: nn.Module, _given: tuple, _keywords: dict, output: Tensor | tuple,
+                 layer: int = layer) -> None:
             if isinstance(output, tuple):
                 output, *rest = output
-                found.grids = [*found.grids, *filter(_is_grid, rest)]      # stages that hand their grid on
+                # stages that hand their grid on
+                found.grids = [*found.grids, *filter(_is_grid, rest)]
             found.features[layer] = _channels_second(model, output)
         yield Hook(_at(model, blocks, layer), "output", keep)
 
@@ -122,7 +137,9 @@ def _attention_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> It
     """Hooks that keep the attention weights of the layers asked for."""
     readers = _readers(model) if layers else []
     for layer in layers:
-        def keep(module: nn.Module, given: tuple, keywords: dict[str, Any], layer: int = layer) -> None:
+
+        def keep(module: nn.Module, given: tuple, keywords: dict[str, Any],
+                 layer: int = layer) -> None:
             weights = timm_parts.attention_weights(module, *given, **keywords)
             if isinstance(weights, dict):
                 raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}) and "
@@ -132,7 +149,9 @@ def _attention_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> It
 
 
 def _require_graph(model: nn.Module, hooks: Sequence[Hook], shown: Sequence[Tensor]) -> None:
-    """Raise LabError where a layer that learns showed values without a gradient, as in a reentrant checkpoint."""
+    """Raise LabError where a layer that learns showed values without a gradient, as in a reentrant
+    checkpoint.
+    """
     learns = [any(value.requires_grad for value in hook.module.parameters()) for hook in hooks]
     if torch.is_grad_enabled() and any(one and not value.requires_grad for one, value in zip(learns, shown)):
         raise LabError(f"distill: {type(model).__name__} runs a layer that is compared inside torch.utils.checkpoint "
@@ -140,17 +159,23 @@ def _require_graph(model: nn.Module, hooks: Sequence[Hook], shown: Sequence[Tens
 
 
 def _channels_second(model: nn.Module, output: Any) -> Tensor:
-    """Features as tokens (B, N, D) or maps (B, C, h, w), in float32; raises LabError on what is neither."""
+    """Features as tokens (B, N, D) or maps (B, C, h, w), in float32; raises LabError on what is
+    neither.
+    """
     if not isinstance(output, Tensor) or output.ndim not in (3, 4):
         shown = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
         raise LabError(f"distill: a layer of {type(model).__name__} puts out features of {shown}; tokens (B, N, D) and "
                        "maps (B, C, h, w) can be compared")
-    last = output.ndim == 4 and getattr(model, "output_fmt", "NCHW") == "NHWC"      # timm's Swin and its kin
+    # timm's Swin and its kin
+    last = output.ndim == 4 and getattr(model, "output_fmt", "NCHW") == "NHWC"
     return (output.permute(0, 3, 1, 2) if last else output).float()
 
 
-def _require_seen(model: nn.Module, features: Sequence[int], attention: Sequence[int], found: Seen) -> None:
-    """Raise LabError if the forward went past a layer: what is compiled or wrapped does not call it."""
+def _require_seen(model: nn.Module, features: Sequence[int], attention: Sequence[int],
+                  found: Seen) -> None:
+    """Raise LabError if the forward went past a layer: what is compiled or wrapped does not call
+    it.
+    """
     for what, asked, shown in (("features", features, found.features), ("attention", attention, found.attention)):
         if missing := [layer for layer in asked if layer not in shown]:
             raise LabError(f"distill: {type(model).__name__} showed no {what} of layer {missing[0]}: its forward does "

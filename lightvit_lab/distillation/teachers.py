@@ -21,11 +21,13 @@ from .seeing import Seen, see
 
 
 class LiveTeacher:
-    """Shows of each batch what `model` makes of it, without gradients; in bfloat16 if asked, or if "auto" and it pays.
+    """Shows of each batch what `model` makes of it, without gradients; in bfloat16 if asked, or if
+    "auto" and it pays.
 
     Whoever uses it puts the model on the device of the batches: `with on_device(teacher.model)`.
 
-    Raises LabError if the model is in train mode: dropout would change what it says, and batch norm would learn.
+    Raises LabError if the model is in train mode: dropout would change what it says, and batch norm
+    would learn.
     """
 
     def __init__(self, model: nn.Module, precision: str = "auto"):
@@ -37,13 +39,17 @@ class LiveTeacher:
         self.model, self.precision = model, precision
 
     def prepare(self, inputs: Tensor, data: Pictures, run: Mapping[str, Any]) -> None:
-        """Choose the precision on the first `inputs` (B, 3, H, W) of a run on `data`, where that was left open."""
+        """Choose the precision on the first `inputs` (B, 3, H, W) of a run on `data`, where that
+        was left open.
+        """
         if self.precision == "auto":
             self.precision = "bfloat16" if _half_pays(self.model, inputs) else "float32"
 
     @property
     def identity(self) -> str:
-        """Class, and the beginning of the sha256 of the weights: by these a checkpoint of a run knows its teacher."""
+        """Class, and the beginning of the sha256 of the weights: by these a checkpoint of a run
+        knows its teacher.
+        """
         digest = hashlib.sha256()
         for name, value in self.model.state_dict().items():
             digest.update(name.encode())
@@ -51,15 +57,19 @@ class LiveTeacher:
         return f"{type(self.model).__name__} {digest.hexdigest()[:16]}"
 
     @torch.no_grad()
-    def see(self, batch: Batch, features: Sequence[int] = (), attention: Sequence[int] = ()) -> Seen:
+    def see(self, batch: Batch, features: Sequence[int] = (),
+            attention: Sequence[int] = ()) -> Seen:
         """What the teacher shows of `batch`."""
-        with cast(self.precision, batch.inputs.device):     # said either way: the student may be under autocast
+        # said either way: the student may be under autocast
+        with cast(self.precision, batch.inputs.device):
             return see(self.model, as_input(self.model, batch.inputs), features, attention)
 
 
 @torch.no_grad()
 def _half_pays(model: nn.Module, inputs: Tensor, rounds: int = 4) -> bool:
-    """Whether a forward pass in bfloat16 gains enough; on a GPU, whether it multiplies that type itself."""
+    """Whether a forward pass in bfloat16 gains enough; on a GPU, whether it multiplies that type
+    itself.
+    """
     if inputs.device.type != "cpu":
         return native_bfloat16(inputs.device)
     seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
@@ -69,5 +79,6 @@ def _half_pays(model: nn.Module, inputs: Tensor, rounds: int = 4) -> bool:
             with cast(precision, inputs.device):
                 model(as_input(model, inputs[:32]))
             times.append(time.perf_counter() - start)
-    plain, half = (times[1:] for times in seconds.values())      # the first pass also prepares kernels
+    # the first pass also prepares kernels
+    plain, half = (times[1:] for times in seconds.values())
     return min(median(plain) / median(half), min(plain) / min(half)) >= GAIN

@@ -1,7 +1,8 @@
-"""Exercises and predictions: `check("vision_transformer.patchify", my_function)` and `predict(question, answer=value)`.
+"""Exercises and predictions: `check("vision_transformer.patchify", my_function)` and
+`predict(question, answer=value)`.
 
-One file per page declares its exercises, `exercises/<part>/<stem>.py`, as a tuple `EXERCISES`. `progress()` shows how
-they went.
+One file per page declares its exercises, `exercises/<part>/<stem>.py`, as a tuple `EXERCISES`.
+`progress()` shows how they went.
 """
 
 from .engine import CheckResult, Exercise, Mistake, all_exercises, check, examine, find, page_of, reset

@@ -1,6 +1,7 @@
 """The small HTML boxes of checks and predictions: self-contained, legible on light and dark pages.
 
-Every colour of the text is inherited from the page; the hue of the left edge only repeats what a sign and a word say.
+Every colour of the text is inherited from the page; the hue of the left edge only repeats what a
+sign and a word say.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def preformatted(text: str) -> str:
 
 def check_box(status: str, exercise_id: str, message: str, beside: str = "", drawing: str = "",
               printed: str = "") -> str:
-    """The box of a check: sign, status and exercise in one line, the message below, then numbers, drawing, output."""
+    """The box of a check: sign, status and exercise in one line, the message below, then numbers,
+    drawing, output.
+    """
     css = status.replace(" ", "-")
     output = f'<div style="margin-top:.4em">It printed:</div>{preformatted(printed)}' if printed else ""
     return (f'<div class="lab-check lab-check-{css}" style="{box_style(status)}">'

@@ -15,16 +15,21 @@ SMALL = 16   # outputs of up to so many numbers are shown whole
 
 @dataclass(frozen=True)
 class Difference:
-    """The first thing that sets two values apart. `discreet`: the text gives no expected number away."""
+    """The first thing that sets two values apart. `discreet`: the text gives no expected number
+    away.
+    """
 
     text: str
     discreet: bool = False
 
 
-def difference(given: Any, expected: Any, tolerance: float, name: str = "the output") -> Difference | None:
-    """What sets `given` apart from `expected`, None where they agree within `tolerance` (relative and absolute).
+def difference(given: Any, expected: Any, tolerance: float,
+               name: str = "the output") -> Difference | None:
+    """What sets `given` apart from `expected`, None where they agree within `tolerance` (relative
+    and absolute).
 
-    Knows tensors (any device), numbers, bools, strings, None, and tuples, lists and dicts of them. NaN agrees with NaN.
+    Knows tensors (any device), numbers, bools, strings, None, and tuples, lists and dicts of them.
+    NaN agrees with NaN.
     """
     if isinstance(expected, Tensor):
         return _tensor_difference(given, expected, tolerance, name)
@@ -42,7 +47,9 @@ def beside(given: Any, expected: Any) -> str:
 
 
 def describe(value: Any) -> str:
-    """A value in a few words: a tensor by its shape, a module by its class, anything else as Python writes it."""
+    """A value in a few words: a tensor by its shape, a module by its class, anything else as Python
+    writes it.
+    """
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)}"
     if isinstance(value, nn.Module):
@@ -57,7 +64,8 @@ def item(value: Any) -> Any:
     return value.item() if single and getattr(getattr(value, "device", None), "type", "") != "meta" else value
 
 
-def _tensor_difference(given: Any, expected: Tensor, tolerance: float, name: str) -> Difference | None:
+def _tensor_difference(given: Any, expected: Tensor, tolerance: float,
+                       name: str) -> Difference | None:
     if expected.dim() == 0 and isinstance(given, (int, float)):
         given = torch.tensor(given, dtype=expected.dtype)
     if not isinstance(given, Tensor):
@@ -79,7 +87,8 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
-def _value_difference(given: Tensor, expected: Tensor, tolerance: float, name: str) -> Difference | None:
+def _value_difference(given: Tensor, expected: Tensor, tolerance: float,
+                      name: str) -> Difference | None:
     inexact = given.is_floating_point() or given.is_complex()
     close = torch.isclose(given, expected, tolerance, tolerance, equal_nan=True) if inexact else given == expected
     if close.all():
@@ -102,7 +111,8 @@ def _place(mask: Tensor) -> str:
     return f"at {mask.nonzero()[0].tolist()}" if mask.dim() else "as a single number"
 
 
-def _mapping_difference(given: Any, expected: Mapping, tolerance: float, name: str) -> Difference | None:
+def _mapping_difference(given: Any, expected: Mapping, tolerance: float,
+                        name: str) -> Difference | None:
     if not isinstance(given, Mapping):
         return Difference(f"{name} is {_kind(given)}; expected a dict", True)
     if set(given) != set(expected):
@@ -111,7 +121,8 @@ def _mapping_difference(given: Any, expected: Mapping, tolerance: float, name: s
     return next((part for part in parts if part), None)
 
 
-def _sequence_difference(given: Any, expected: tuple | list, tolerance: float, name: str) -> Difference | None:
+def _sequence_difference(given: Any, expected: tuple | list, tolerance: float,
+                         name: str) -> Difference | None:
     if not isinstance(given, (tuple, list)):
         return Difference(f"{name} is {_kind(given)}; expected a {type(expected).__name__} of {len(expected)}", True)
     if len(given) != len(expected):
@@ -157,7 +168,9 @@ def _digits(value: Any) -> str:
 
 
 def _small(value: Any) -> str | None:
-    """The whole value as text where it is a tensor or a few values of at most SMALL numbers, else None."""
+    """The whole value as text where it is a tensor or a few values of at most SMALL numbers, else
+    None.
+    """
     if isinstance(value, Tensor):
         shown = value.numel() <= SMALL and value.device.type != "meta"
         return _nested(value.detach().cpu().tolist()) if shown else None
@@ -166,7 +179,9 @@ def _small(value: Any) -> str | None:
 
 
 def _nested(value: Any) -> str | None:
-    """Lists, tuples and numbers with 4 significant digits; None where there is anything larger inside."""
+    """Lists, tuples and numbers with 4 significant digits; None where there is anything larger
+    inside.
+    """
     if isinstance(value, (list, tuple)):
         parts = [_small(part) if isinstance(part, Tensor) else _nested(part) for part in value]
         left, right = "[]" if isinstance(value, list) else "()"

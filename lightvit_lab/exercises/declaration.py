@@ -13,7 +13,8 @@ from ..errors import LabError, plain_numbers, require_range
 
 @dataclass(frozen=True)
 class Mistake:
-    """A known wrong answer: a short name, the answer itself, the hint it draws and the one it draws the next time.
+    """A known wrong answer: a short name, the answer itself, the hint it draws and the one it draws
+    the next time.
 
     `answer` is of the solution's kind: a callable of the same signature, or a value.
     """
@@ -27,13 +28,15 @@ class Mistake:
 @plain_numbers
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise. Its id is "<stem>.<name>", the stem being that of its page and of the file that declares it.
+    """One exercise. Its id is "<stem>.<name>", the stem being that of its page and of the file that
+    declares it.
 
-    `solution` is the reference: a callable, or a value (then `cases` is None). `cases(generator)` draws the inputs, a
-    list of tuples of arguments. `tolerance` is relative and absolute; tensors of integers are compared exactly, and so
-    are whole numbers unless the tolerance is 1e-3 or more. `prepare`, where given, turns an answer (a module, a class)
-    into the callable or value that is compared; it is called on solution, mistakes and answer alike, same seed.
-    `seconds` is how long one call may take. Raises LabError on a declaration that cannot work.
+    `solution` is the reference: a callable, or a value (then `cases` is None). `cases(generator)`
+    draws the inputs, a list of tuples of arguments. `tolerance` is relative and absolute; tensors
+    of integers are compared exactly, and so are whole numbers unless the tolerance is 1e-3 or more.
+    `prepare`, where given, turns an answer (a module, a class) into the callable or value that is
+    compared; it is called on solution, mistakes and answer alike, same seed. `seconds` is how long
+    one call may take. Raises LabError on a declaration that cannot work.
     """
 
     id: str

@@ -1,4 +1,6 @@
-"""Expected beside given, drawn: small PNGs inside the HTML of a check, for outputs that are pictures or 2-D maps."""
+"""Expected beside given, drawn: small PNGs inside the HTML of a check, for outputs that are
+pictures or 2-D maps.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,11 @@ LONG, SHORT = 130, 32        # pixels on the page: the longer side, and the shor
 
 
 def drawn_beside(given: Any, expected: Any) -> str:
-    """Both outputs and where they differ, as HTML; empty unless both are tensors of one shape that can be drawn.
+    """Both outputs and where they differ, as HTML; empty unless both are tensors of one shape that
+    can be drawn.
 
-    Of a stack (batch, heads, ..., rows, columns) the one map with the largest difference is drawn; three channels of
-    numbers in [0, 1] are drawn in colour.
+    Of a stack (batch, heads, ..., rows, columns) the one map with the largest difference is drawn;
+    three channels of numbers in [0, 1] are drawn in colour.
     """
     if not _drawable(given, expected):
         return ""
@@ -46,13 +49,17 @@ def _drawable(given: Any, expected: Any) -> bool:
 
 
 def _is_picture(expected: Tensor) -> bool:
-    """Whether an output is colour pictures (..., 3, rows, columns) rather than a stack of three maps."""
+    """Whether an output is colour pictures (..., 3, rows, columns) rather than a stack of three
+    maps.
+    """
     large = expected.dim() >= 3 and expected.shape[-3] == 3 and min(expected.shape[-2:]) >= 8
     return bool(large and expected.min() >= 0 and expected.max() <= 1)
 
 
 def _worst(given: Tensor, expected: Tensor, kept: int) -> tuple[int, ...]:
-    """Index, over all but the last `kept` dimensions, of the map with the largest difference; () where there is one."""
+    """Index, over all but the last `kept` dimensions, of the map with the largest difference; ()
+    where there is one.
+    """
     stack = expected.shape[:-kept]
     gaps = (given - expected).abs().flatten(-kept).amax(-1)
     return tuple(int(part) for part in torch.unravel_index(gaps.argmax(), stack)) if stack else ()
@@ -89,7 +96,9 @@ def _rgb(picture: Tensor) -> numpy.ndarray:
 
 
 def _figure(caption: str, alt: str, pixels: numpy.ndarray) -> str:
-    """One drawing with its caption. The theme darkens and pads pictures in the dark, except those of `dark-light`."""
+    """One drawing with its caption. The theme darkens and pads pictures in the dark, except those
+    of `dark-light`.
+    """
     rows, columns, scale = *pixels.shape[:2], LONG / max(pixels.shape)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")

@@ -1,7 +1,8 @@
 """The check of an exercise: it says which mistake an answer looks like.
 
-A check takes the reader's own live object, never a file, and tries it on freshly drawn inputs beside the reference and
-beside known wrong answers. It never raises because of what the reader wrote, and never shows the reference.
+A check takes the reader's own live object, never a file, and tries it on freshly drawn inputs
+beside the reference and beside known wrong answers. It never raises because of what the reader
+wrote, and never shows the reference.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ __all__ = ["CheckResult", "Exercise", "Mistake", "all_exercises", "check", "exam
 
 _PACKAGE = __name__.rpartition(".")[0]
 _FOLDER = Path(__file__).parent
-_attempts: Counter[tuple[str, str]] = Counter()   # per session: how often each known mistake was seen
+# per session: how often each known mistake was seen
+_attempts: Counter[tuple[str, str]] = Counter()
 _seeds = itertools.count(1)
 
 
 def check(exercise_id: str, answer: Any) -> CheckResult:
-    """Try an answer (function, module or value) on the exercise of this id; `progress()` remembers how it went.
+    """Try an answer (function, module or value) on the exercise of this id; `progress()` remembers
+    how it went.
 
     Raises LabError only on an unknown id.
     """
@@ -44,7 +47,9 @@ def check(exercise_id: str, answer: Any) -> CheckResult:
 
 @plain_numbers
 def examine(exercise: Exercise, answer: Any, seed: int | None = None) -> CheckResult:
-    """Try an answer on an exercise, and leave no trace; a new `seed` is taken at each call unless one is given."""
+    """Try an answer on an exercise, and leave no trace; a new `seed` is taken at each call unless
+    one is given.
+    """
     if _unfinished(answer):
         return messages.not_started(exercise)
     refusal = _wrong_kind(exercise, answer)
@@ -69,7 +74,9 @@ def examine(exercise: Exercise, answer: Any, seed: int | None = None) -> CheckRe
 
 
 def reset() -> None:
-    """Forget this session's attempts and start the seeds anew; what `progress()` keeps is not touched."""
+    """Forget this session's attempts and start the seeds anew; what `progress()` keeps is not
+    touched.
+    """
     global _seeds
     _attempts.clear()
     _seeds = itertools.count(1)
@@ -78,7 +85,9 @@ def reset() -> None:
 # --- finding exercises
 
 def find(exercise_id: str) -> Exercise:
-    """The exercise of this id; only the file of its stem is imported. Raises LabError with the closest id."""
+    """The exercise of this id; only the file of its stem is imported. Raises LabError with the
+    closest id.
+    """
     module = _modules().get(str(exercise_id).partition(".")[0])
     for exercise in _declared(module) if module else ():
         if exercise.id == exercise_id:
@@ -119,7 +128,8 @@ def _same(one: Outcome, other: Outcome, tolerance: float) -> bool:
     return difference(one.value, other.value, tolerance) is None
 
 
-def _recognise(exercise: Exercise, given: list[Outcome], cases: list[tuple], seed: int) -> Mistake | None:
+def _recognise(exercise: Exercise, given: list[Outcome], cases: list[tuple],
+               seed: int) -> Mistake | None:
     """The first known mistake that gives what the answer gave, on every case."""
     for mistake in exercise.mistakes:
         known = outcomes(exercise, mistake.answer, cases, seed)
@@ -136,7 +146,9 @@ def _unfinished(value: Any) -> bool:
 
 
 def _is_stub(outcome: Outcome) -> bool:
-    """Whether a call met `raise NotImplementedError` or gave `...`; torch's own NotImplementedError is a real error."""
+    """Whether a call met `raise NotImplementedError` or gave `...`; torch's own NotImplementedError
+    is a real error.
+    """
     if not isinstance(outcome.error, NotImplementedError):
         return _unfinished(outcome.value)
     frame, line = list(traceback.walk_tb(outcome.error.__traceback__))[-1]

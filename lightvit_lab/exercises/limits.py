@@ -1,4 +1,5 @@
-"""Bounds on what a reader's function may do while it is tried: how long it runs, how much of what it prints is kept.
+"""Bounds on what a reader's function may do while it is tried: how long it runs, how much of what
+it prints is kept.
 
 They protect the notebook from slips such as a loop without end. They are no sandbox.
 """
@@ -16,15 +17,20 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from ..errors import LabError
 
 KEPT_CHARACTERS, KEPT_LINES = 1000, 20   # of what an answer prints
-_AGAIN_S = 1.0                           # a bare `except:` may swallow the first stop, so it is repeated
+# a bare `except:` may swallow the first stop, so it is repeated
+_AGAIN_S = 1.0
 
 
 class TimeUp(BaseException):
-    """An answer ran longer than its limit. No Exception, or `except Exception` in its loop would hold it up."""
+    """An answer ran longer than its limit. No Exception, or `except Exception` in its loop would
+    hold it up.
+    """
 
 
 def seconds_allowed(declared: float) -> float:
-    """Seconds that one call may take: LIGHTVIT_CHECK_SECONDS where it is set, else as `declared`; 0 is no limit."""
+    """Seconds that one call may take: LIGHTVIT_CHECK_SECONDS where it is set, else as `declared`; 0
+    is no limit.
+    """
     given = os.environ.get("LIGHTVIT_CHECK_SECONDS", "").strip()
     try:
         seconds = float(given or declared)
@@ -39,8 +45,8 @@ def seconds_allowed(declared: float) -> float:
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeUp in the block once it has run for `seconds`; 0 is no limit.
 
-    On the main thread of Linux and macOS a signal does it, which also ends sleeping; elsewhere a second thread, which
-    waits until Python code runs. Neither can end one long call inside torch.
+    On the main thread of Linux and macOS a signal does it, which also ends sleeping; elsewhere a
+    second thread, which waits until Python code runs. Neither can end one long call inside torch.
     """
     if not seconds:
         yield
@@ -52,7 +58,9 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _signal_after(seconds: float) -> Iterator[None]:
-    """Stop the main thread by SIGALRM; handler and timer of others, pytest-timeout's for one, are put back after it."""
+    """Stop the main thread by SIGALRM; handler and timer of others, pytest-timeout's for one, are
+    put back after it.
+    """
     active = True
 
     def stop(number: int, frame: object) -> None:
@@ -88,11 +96,14 @@ def _exception_after(seconds: float) -> Iterator[None]:
         with lock:
             over = True
         timer.cancel()
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)   # one that was set too late to be raised
+        # one that was set too late to be raised
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
 
 
 class Printed(io.TextIOBase):
-    """Stands for the terminal while an answer runs: keeps the beginning of what is written and counts the rest."""
+    """Stands for the terminal while an answer runs: keeps the beginning of what is written and
+    counts the rest.
+    """
 
     def __init__(self) -> None:
         self._kept, self._length = "", 0
@@ -109,7 +120,9 @@ class Printed(io.TextIOBase):
 
     @property
     def text(self) -> str:
-        """What was written, cut after KEPT_CHARACTERS or KEPT_LINES with a note that says how much is missing."""
+        """What was written, cut after KEPT_CHARACTERS or KEPT_LINES with a note that says how much
+        is missing.
+        """
         shown = "\n".join(self._kept.rstrip().split("\n")[:KEPT_LINES])
         missing = self._length - len(shown)
         cut = len(shown) < len(self._kept.rstrip()) or self._length > KEPT_CHARACTERS

@@ -1,4 +1,6 @@
-"""What a check says, in words: what passed, which mistake was seen, or where an answer and the expected one part."""
+"""What a check says, in words: what passed, which mistake was seen, or where an answer and the
+expected one part.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def not_started(exercise: Exercise) -> CheckResult:
                        "then run the cell again.")
 
 
-def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome], seed: int) -> CheckResult:
+def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome],
+           seed: int) -> CheckResult:
     """How many cases agree, how closely, for how many points, and what to mind all the same."""
     points = f"{exercise.points} point{'s' if exercise.points != 1 else ''}"
     if exercise.cases is None:
@@ -42,7 +45,8 @@ def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome], se
     return CheckResult("passed", exercise.id, text, seed=seed, printed=given[0].printed)
 
 
-def known(exercise: Exercise, mistake: Mistake, hint: str, outcome: Outcome, seed: int) -> CheckResult:
+def known(exercise: Exercise, mistake: Mistake, hint: str, outcome: Outcome,
+          seed: int) -> CheckResult:
     """A known mistake draws its hint; where it raises, the reader's line stands before it."""
     status, text = "wrong", hint
     if outcome.error:
@@ -79,7 +83,9 @@ def _warning(outcome: Outcome) -> str:
 
 
 def _value_verdict(given: Any, expected: Any, tolerance: float) -> str:
-    """What is wrong with a value, without giving the expected one away: its kind, its direction, no more."""
+    """What is wrong with a value, without giving the expected one away: its kind, its direction, no
+    more.
+    """
     found = difference(given, expected, tolerance, "Your answer")
     if found.discreet:
         return f"{found.text}."

@@ -1,7 +1,9 @@
-"""Predict first: the reader commits to a guess, then sees the answer and by what factor the guess was off.
+"""Predict first: the reader commits to a guess, then sees the answer and by what factor the guess
+was off.
 
-One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request. The guess stays in
-the browser (localStorage), where the page "Your guesses" finds it. Without JavaScript the answer stands in a fold.
+One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request.
+The guess stays in the browser (localStorage), where the page "Your guesses" finds it. Without
+JavaScript the answer stands in a fold.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ _CONTROL = ("font:inherit;color:inherit;background:transparent;border:1px solid 
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """One question with its answer; made by `predict`. HTML in notebooks, the bare question in terminals."""
+    """One question with its answer; made by `predict`. HTML in notebooks, the bare question in
+    terminals.
+    """
 
     question: str
     answer: float | str
@@ -44,7 +48,9 @@ class Prediction:
         return str(self.answer) if self.choices else _with_unit(_shown(self.answer), self.unit)
 
     def reveal(self, guess: float | str) -> str:
-        """Commit to a guess and read the answer. Raises LabError on a guess that is no number, or no choice."""
+        """Commit to a guess and read the answer. Raises LabError on a guess that is no number, or
+        no choice.
+        """
         if self.choices:
             require_choice("reveal", "guess", guess, self.choices)
             verdict = "right" if guess == self.answer else f"it is {self.answer}"
@@ -110,9 +116,10 @@ def predict(question: str, answer: float | str, *, unit: str = "", choices: list
             tolerance: float | None = None, explain: str = "") -> Prediction:
     """Ask for a guess before the answer is seen.
 
-    `answer` is a finite number in `unit`, or one of `choices`; `tolerance` is the relative error that still counts as
-    right (None: none for a whole number, which is a count, else 0.01); `explain` follows the answer. The guess is kept
-    by the question's text. Raises LabError on an empty question, no finite answer, or an answer that is no choice.
+    `answer` is a finite number in `unit`, or one of `choices`; `tolerance` is the relative error
+    that still counts as right (None: none for a whole number, which is a count, else 0.01);
+    `explain` follows the answer. The guess is kept by the question's text. Raises LabError on an
+    empty question, no finite answer, or an answer that is no choice.
     """
     if not isinstance(question, str) or not question.strip():
         raise LabError(f"predict: question={question!r}; give the question as text")

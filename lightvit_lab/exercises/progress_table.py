@@ -1,4 +1,6 @@
-"""The table of a chapter's exercises, or of all: what passed, for how many points, after how many attempts."""
+"""The table of a chapter's exercises, or of all: what passed, for how many points, after how many
+attempts.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _HEADER = ("exercise", "status", "points", "attempts")
 
 @dataclass(frozen=True)
 class Row:
-    """One exercise: its id, what it asks, how it went; `points` of `possible` are earned by passing."""
+    """One exercise: its id, what it asks, how it went; `points` of `possible` are earned by
+    passing.
+    """
 
     exercise_id: str
     prompt: str
@@ -33,7 +37,9 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Progress:
-    """A table of exercises; text in terminals, a box in notebooks. `kept` says where it is kept, or why it is not."""
+    """A table of exercises; text in terminals, a box in notebooks. `kept` says where it is kept, or
+    why it is not.
+    """
 
     rows: tuple[Row, ...]
     kept: str
@@ -75,10 +81,11 @@ class Progress:
 
 
 def progress(chapter: str | None = None) -> Progress:
-    """How the exercises of a chapter went, `progress("vision_transformer")`, or those of all chapters.
+    """How the exercises of a chapter went, `progress("vision_transformer")`, or those of all
+    chapters.
 
-    Passed stays passed. It is kept in `progress.json` in the cache folder (LIGHTVIT_CACHE); LIGHTVIT_PROGRESS=0
-    switches that off. Raises LabError on an unknown chapter.
+    Passed stays passed. It is kept in `progress.json` in the cache folder (LIGHTVIT_CACHE);
+    LIGHTVIT_PROGRESS=0 switches that off. Raises LabError on an unknown chapter.
     """
     exercises = list(engine.all_exercises())
     if chapter is not None:
@@ -130,5 +137,6 @@ def _html_row(first: str, cells: Sequence[str], sign: str = "") -> str:
 
 
 def _cell(column: int) -> str:
-    width = "white-space:nowrap" if column else "min-width:11em"   # on a phone the box scrolls sideways
+    # on a phone the box scrolls sideways
+    width = "white-space:nowrap" if column else "min-width:11em"
     return f"padding:.2em .8em .2em 0;text-align:{'left' if column < 2 else 'right'};{width};vertical-align:top"

@@ -1,6 +1,7 @@
 """How a reader's exercises went: one small file in the cache, so that it is still known tomorrow.
 
-Nothing here ever fails a check. LIGHTVIT_PROGRESS=0, a build of the book and CI keep everything in memory alone.
+Nothing here ever fails a check. LIGHTVIT_PROGRESS=0, a build of the book and CI keep everything in
+memory alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ unwritten = False                   # whether the last attempt to write the file
 
 @dataclass(frozen=True)
 class Entry:
-    """How one exercise went: `status` as the last check left it, though "passed" stays; tries until it passed."""
+    """How one exercise went: `status` as the last check left it, though "passed" stays; tries until
+    it passed.
+    """
 
     status: str = "not started"
     attempts: int = 0
@@ -84,7 +87,9 @@ def _how_far(entry: Entry) -> tuple[bool, int]:
 
 
 def forget() -> None:
-    """Forget everything, in this session and in the file; raises OSError where the file cannot be removed."""
+    """Forget everything, in this session and in the file; raises OSError where the file cannot be
+    removed.
+    """
     _session.clear()
     if not why_not_kept():
         path().unlink(missing_ok=True)

@@ -9,10 +9,12 @@ from .boxes import check_box
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found. `status` is "passed", "not started", "wrong" or "error"; `mistake` names the known one seen.
+    """What a check found. `status` is "passed", "not started", "wrong" or "error"; `mistake` names
+    the known one seen.
 
-    `beside` holds expected and given where both are small; `drawing` shows them as HTML where they are maps or
-    pictures; `printed` is what the answer printed, cut; `seed` is the one that the inputs were drawn with.
+    `beside` holds expected and given where both are small; `drawing` shows them as HTML where they
+    are maps or pictures; `printed` is what the answer printed, cut; `seed` is the one that the
+    inputs were drawn with.
     """
 
     status: str

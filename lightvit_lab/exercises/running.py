@@ -1,4 +1,6 @@
-"""Run an answer on the drawn inputs: on copies, within limits, with random numbers of its own, whatever it raises."""
+"""Run an answer on the drawn inputs: on copies, within limits, with random numbers of its own,
+whatever it raises.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,16 @@ from .comparison import difference
 from .declaration import Exercise
 from .limits import TimeUp, captured, seconds_allowed, time_limit
 
-_SURVIVED = (Exception, TimeUp, SystemExit)   # told to the reader; KeyboardInterrupt is the reader's own wish
+# told to the reader; KeyboardInterrupt is the reader's own wish
+_SURVIVED = (Exception, TimeUp, SystemExit)
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What one call gave: a value, or the exception it raised.
 
-    `changed` lists the arguments it wrote into, `printed` is what it printed, `was_training` says that it is a module
-    in train mode whose outputs depend on the mode.
+    `changed` lists the arguments it wrote into, `printed` is what it printed, `was_training` says
+    that it is a module in train mode whose outputs depend on the mode.
     """
 
     value: Any = None
@@ -60,7 +63,8 @@ def outcomes(exercise: Exercise, answer: Any, cases: list[tuple], seed: int) -> 
             return _calls(made.value, cases, seed, seconds, was_training)
 
 
-def _calls(function: Callable, cases: list[tuple], seed: int, seconds: float, was_training: bool) -> list[Outcome]:
+def _calls(function: Callable, cases: list[tuple], seed: int, seconds: float,
+           was_training: bool) -> list[Outcome]:
     """One call per case, until one runs out of time: its outcome then stands for the rest."""
     given: list[Outcome] = []
     for index, case in enumerate(cases):
@@ -110,7 +114,9 @@ def _depends_on_mode(part: nn.Module) -> bool:
 
 
 def _clone(value: Any, device: torch.device | None) -> Any:
-    """A copy of a case, its tensors on `device`, so that what is written into it is seen and harms no other call."""
+    """A copy of a case, its tensors on `device`, so that what is written into it is seen and harms
+    no other call.
+    """
     if isinstance(value, Tensor):
         return value.detach().clone().to(device or value.device).requires_grad_(value.requires_grad)
     if type(value) in (tuple, list):

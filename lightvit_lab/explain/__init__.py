@@ -1,4 +1,6 @@
-"""What a model looks at: attention weights read beside its own forward, maps of several methods, and their scores."""
+"""What a model looks at: attention weights read beside its own forward, maps of several methods,
+and their scores.
+"""
 
 from .attribution import completeness_gap, deep_lift, grad_cam, integrated_gradients, kernel_shap, occlusion
 from .curves import Curves, insertion_deletion

@@ -2,11 +2,12 @@
 
 Maps have the type of `inputs` and lie on their device, wherever the model runs.
 
-What a method needs decides what its map is worth. Integrated Gradients and occlusion ask for gradients or logits alone,
-and hold for any model; KernelSHAP asks for logits, and is as good as its samples; Grad-CAM reads one layer. DeepLift
-needs a rule for every part of the model, and captum's has none for GELU, LayerNorm and a softmax inside fused
-attention: there it takes the plain gradient without a word. It runs, and its map does not sum to what the logit gained.
-`completeness_gap` shows by how much, and `deep_lift` is here for that lesson only. Derived in
+What a method needs decides what its map is worth. Integrated Gradients and occlusion ask for
+gradients or logits alone, and hold for any model; KernelSHAP asks for logits, and is as good as its
+samples; Grad-CAM reads one layer. DeepLift needs a rule for every part of the model, and captum's
+has none for GELU, LayerNorm and a softmax inside fused attention: there it takes the plain gradient
+without a word. It runs, and its map does not sum to what the logit gained. `completeness_gap` shows
+by how much, and `deep_lift` is here for that lesson only. Derived in
 `chapters/practice/reading_attention`.
 """
 
@@ -29,11 +30,12 @@ from .relevance import REENTRANT, Target
 @plain_numbers
 def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None, steps: int = 32,
                          baseline: float = 0.0, progress: bool = True) -> Tensor:
-    """Gradients along the straight line from `baseline` to the picture, times the way: (batch, height, width), signed.
+    """Gradients along the straight line from `baseline` to the picture, times the way: (batch,
+    height, width), signed.
 
-    Summed over channels, so that a map sums to f(x) - f(baseline), f the target's logit, the better the more `steps`.
-    Positive evidence alone is `.clamp_min(0)`. Sundararajan, Taly and Yan, arXiv 1703.01365. Raises LabError on targets
-    out of range and steps < 1.
+    Summed over channels, so that a map sums to f(x) - f(baseline), f the target's logit, the better
+    the more `steps`. Positive evidence alone is `.clamp_min(0)`. Sundararajan, Taly and Yan, arXiv
+    1703.01365. Raises LabError on targets out of range and steps < 1.
     """
     require_range("integrated_gradients", "steps", steps, 1)
     with explaining("integrated_gradients", model, inputs, target) as (model, pictures, classes):
@@ -46,12 +48,14 @@ def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None
 
 
 @plain_numbers
-def deep_lift(model: nn.Module, inputs: Tensor, target: Target = None, baseline: float = 0.0) -> Tensor:
-    """A caution, not a method for these models: captum's DeepLift, summed over channels, (batch, height, width).
+def deep_lift(model: nn.Module, inputs: Tensor, target: Target = None,
+              baseline: float = 0.0) -> Tensor:
+    """A caution, not a method for these models: captum's DeepLift, summed over channels, (batch,
+    height, width).
 
-    It has no rule for GELU, LayerNorm and fused softmax, falls back to plain gradients there, and is therefore not
-    complete: see `completeness_gap`. Shrikumar, Greenside and Kundaje, arXiv 1704.02685. Raises LabError on targets out
-    of range.
+    It has no rule for GELU, LayerNorm and fused softmax, falls back to plain gradients there, and
+    is therefore not complete: see `completeness_gap`. Shrikumar, Greenside and Kundaje, arXiv
+    1704.02685. Raises LabError on targets out of range.
     """
     with explaining("deep_lift", model, inputs, target) as (model, pictures, classes):
         from captum.attr import DeepLift
@@ -62,13 +66,15 @@ def deep_lift(model: nn.Module, inputs: Tensor, target: Target = None, baseline:
     return torch.cat(maps).sum(dim=1).detach().to(inputs)
 
 
-def grad_cam(model: nn.Module, inputs: Tensor, target: Target = None, layer: nn.Module | None = None) -> Tensor:
+def grad_cam(model: nn.Module, inputs: Tensor, target: Target = None,
+             layer: nn.Module | None = None) -> Tensor:
     """Grad-CAM on tokens, taken as the feature map of a CNN: (batch, rows, columns), not negative.
 
-    Each channel of `layer`'s output counts by the mean, over the image tokens, of the logit's gradient; class tokens
-    are left out of both. `layer` is a module whose output is tokens (batch, tokens, dim) or a feature map (batch,
-    channels, rows, columns); None: the first norm of the last block. Selvaraju et al., arXiv 1610.02391. Raises
-    LabError for models without tokens, layers that give neither, and targets out of range.
+    Each channel of `layer`'s output counts by the mean, over the image tokens, of the logit's
+    gradient; class tokens are left out of both. `layer` is a module whose output is tokens (batch,
+    tokens, dim) or a feature map (batch, channels, rows, columns); None: the first norm of the last
+    block. Selvaraju et al., arXiv 1610.02391. Raises LabError for models without tokens, layers
+    that give neither, and targets out of range.
     """
     layer = _last_norm(unwrapped(model)) if layer is None else layer
     with (explaining("grad_cam", model, inputs, target) as (model, pictures, classes),
@@ -82,13 +88,14 @@ def grad_cam(model: nn.Module, inputs: Tensor, target: Target = None, layer: nn.
 
 
 @plain_numbers
-def occlusion(model: nn.Module, inputs: Tensor, target: Target = None, patch_size: int = 4, stride: int | None = None,
-              baseline: float = 0.0, progress: bool = True) -> Tensor:
+def occlusion(model: nn.Module, inputs: Tensor, target: Target = None, patch_size: int = 4,
+              stride: int | None = None, baseline: float = 0.0, progress: bool = True) -> Tensor:
     """By how much the target's logit falls when a patch is covered with `baseline`.
 
-    With `stride` None or `patch_size`, one value a patch: (batch, height / patch_size, width / patch_size). With a
-    smaller one patches overlap, and a pixel has the mean of its patches: (batch, height, width). Zeiler and Fergus,
-    arXiv 1311.2901. Raises LabError on patches that do not divide the picture and targets out of range.
+    With `stride` None or `patch_size`, one value a patch: (batch, height / patch_size, width /
+    patch_size). With a smaller one patches overlap, and a pixel has the mean of its patches:
+    (batch, height, width). Zeiler and Fergus, arXiv 1311.2901. Raises LabError on patches that do
+    not divide the picture and targets out of range.
     """
     _require_patches("occlusion", inputs, patch_size)
     stride = patch_size if stride is None else stride
@@ -105,15 +112,17 @@ def occlusion(model: nn.Module, inputs: Tensor, target: Target = None, patch_siz
 
 
 @plain_numbers
-def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_size: int = 4, samples: int = 512,
-                seed: int = 0, baseline: float = 0.0, progress: bool = True) -> Tensor:
+def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_size: int = 4,
+                samples: int = 512, seed: int = 0, baseline: float = 0.0,
+                progress: bool = True) -> Tensor:
     """Shapley values of patches, from `samples` random coalitions, signed.
 
-    One value a patch: (batch, height / patch_size, width / patch_size). A map sums to f(x) - f(baseline), f the logit
-    of the target, and with few samples its values are noisy; `samples` must exceed the number of patches. Coalitions
-    follow from `seed` and are the same for every picture, so that a map does not depend on the rest of its batch; the
-    global random state stays as it is. Lundberg and Lee, arXiv 1705.07874. Raises LabError on patches that do not
-    divide the picture, too few samples and targets out of range.
+    One value a patch: (batch, height / patch_size, width / patch_size). A map sums to f(x) -
+    f(baseline), f the logit of the target, and with few samples its values are noisy; `samples`
+    must exceed the number of patches. Coalitions follow from `seed` and are the same for every
+    picture, so that a map does not depend on the rest of its batch; the global random state stays
+    as it is. Lundberg and Lee, arXiv 1705.07874. Raises LabError on patches that do not divide the
+    picture, too few samples and targets out of range.
     """
     _require_patches("kernel_shap", inputs, patch_size)
     rows, columns = inputs.shape[-2] // patch_size, inputs.shape[-1] // patch_size
@@ -137,10 +146,12 @@ def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_s
 @plain_numbers
 def completeness_gap(model: nn.Module, inputs: Tensor, attribution: Tensor, target: Target = None,
                      baseline: float = 0.0) -> Tensor:
-    """How far a map is from summing to what the target's logit gained over `baseline`, as a share of it; (batch,).
+    """How far a map is from summing to what the target's logit gained over `baseline`, as a share
+    of it; (batch,).
 
-    |sum(attribution) - (f(x) - f(baseline))| / |f(x) - f(baseline)|: 0 for a complete method, and large, whatever the
-    map, for a picture whose logit is that of the baseline. Raises LabError if maps and pictures differ in number.
+    |sum(attribution) - (f(x) - f(baseline))| / |f(x) - f(baseline)|: 0 for a complete method, and
+    large, whatever the map, for a picture whose logit is that of the baseline. Raises LabError if
+    maps and pictures differ in number.
     """
     require_images("completeness_gap", inputs)
     if len(attribution) != len(inputs):
@@ -177,10 +188,12 @@ def _last_norm(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def _as_feature_map(model: nn.Module, layer: nn.Module, inputs: Tensor) -> Iterator[nn.Module]:
-    """A module that, during a forward, is given the output of `layer` as (batch, channels, rows, columns).
+    """A module that, during a forward, is given the output of `layer` as (batch, channels, rows,
+    columns).
 
-    Captum's Grad-CAM takes dimension 1 for the channels; of tokens as they are it would average the wrong one. Raises
-    LabError if a forward does not come by `layer`, or if its output is of another kind.
+    Captum's Grad-CAM takes dimension 1 for the channels; of tokens as they are it would average the
+    wrong one. Raises LabError if a forward does not come by `layer`, or if its output is of another
+    kind.
     """
     maps, reached = nn.Identity(), []
 

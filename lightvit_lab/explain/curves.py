@@ -1,7 +1,9 @@
-"""Insertion and deletion: what a model makes of a picture as the pixels that a map holds important come or go.
+"""Insertion and deletion: what a model makes of a picture as the pixels that a map holds important
+come or go.
 
-Petsiuk, Das and Saenko, RISE, arXiv 1806.07421. No mask is needed, but the model sees pictures that it never saw in
-training: what fills the holes is part of the answer. Derived in `chapters/practice/reading_attention`.
+Petsiuk, Das and Saenko, RISE, arXiv 1806.07421. No mask is needed, but the model sees pictures that
+it never saw in training: what fills the holes is part of the answer. Derived in
+`chapters/practice/reading_attention`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ BASELINES = ("mean", "blur")
 
 @dataclass(frozen=True)
 class Curves:
-    """The probability of the target as pixels come (`insertion`) or go (`deletion`), (batch, steps + 1) each."""
+    """The probability of the target as pixels come (`insertion`) or go (`deletion`), (batch, steps
+    + 1) each.
+    """
 
     insertion: Tensor
     deletion: Tensor
@@ -34,19 +38,24 @@ class Curves:
 
     @property
     def deletion_auc(self) -> Tensor:
-        """Area under the curve of deletion, (batch,), in [0, 1]: low if few pixels are missed at once."""
+        """Area under the curve of deletion, (batch,), in [0, 1]: low if few pixels are missed at
+        once.
+        """
         return _area(self.deletion)
 
 
 @plain_numbers
-def insertion_deletion(model: nn.Module, inputs: Tensor, maps: Tensor, target: Target = None, steps: int = 16,
-                       baseline: str = "mean", seed: int = 0) -> Curves:
-    """The target's probability after each of `steps` equal helpings of pixels, the most important first.
+def insertion_deletion(model: nn.Module, inputs: Tensor, maps: Tensor, target: Target = None,
+                       steps: int = 16, baseline: str = "mean", seed: int = 0) -> Curves:
+    """The target's probability after each of `steps` equal helpings of pixels, the most important
+    first.
 
-    `maps` (batch, rows, columns) on any grid. Pixels of equal importance, as those of one patch, follow in a random
-    order, which hangs on `seed` alone and is the same for all pictures. Where a pixel is missing, the picture has the
-    mean of the training pictures (0 in normalised `inputs`) or a "blur" of itself. The model runs in eval mode, without
-    gradients; the curves are in float32, on the device of `inputs`. Raises LabError if maps and pictures differ in number, and on bad steps, baselines and targets.
+    `maps` (batch, rows, columns) on any grid. Pixels of equal importance, as those of one patch,
+    follow in a random order, which hangs on `seed` alone and is the same for all pictures. Where a
+    pixel is missing, the picture has the mean of the training pictures (0 in normalised `inputs`)
+    or a "blur" of itself. The model runs in eval mode, without gradients; the curves are in
+    float32, on the device of `inputs`. Raises LabError if maps and pictures differ in number, and
+    on bad steps, baselines and targets.
     """
     require_choice("insertion_deletion", "baseline", baseline, BASELINES)
     require_maps("insertion_deletion", maps)
@@ -55,7 +64,8 @@ def insertion_deletion(model: nn.Module, inputs: Tensor, maps: Tensor, target: T
             raise LabError(f"insertion_deletion: {len(maps)} maps for {len(pictures)} pictures; give one map each")
         size = pictures.shape[-2:]
         require_range("insertion_deletion", "steps", steps, 1, size.numel())
-        places = ranks(at_resolution(maps, *size), seed).to(pictures.device)[:, None]      # (B, 1, H, W)
+        # (B, 1, H, W)
+        places = ranks(at_resolution(maps, *size), seed).to(pictures.device)[:, None]
         empty = torch.zeros_like(pictures) if baseline == "mean" else blurred(pictures)
         counts = [round(step * size.numel() / steps) for step in range(steps + 1)]
         at_once = max(1, pass_size(pictures) // len(pictures))
@@ -66,7 +76,9 @@ def insertion_deletion(model: nn.Module, inputs: Tensor, maps: Tensor, target: T
 
 
 def ranks(maps: Tensor, seed: int = 0) -> Tensor:
-    """Each pixel's place in the order of falling importance, from 0; (batch, height, width). Ties as `seed` says."""
+    """Each pixel's place in the order of falling importance, from 0; (batch, height, width). Ties
+    as `seed` says.
+    """
     flat = maps.flatten(1)
     shuffle = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed)).to(flat.device)
     order = shuffle[flat[:, shuffle].argsort(dim=1, descending=True, stable=True)]
@@ -74,16 +86,26 @@ def ranks(maps: Tensor, seed: int = 0) -> Tensor:
 
 
 def blurred(inputs: Tensor) -> Tensor:
-    """Pictures (batch, channels, height, width) after two means over windows of about a third of their shorter side."""
+    """Pictures (batch, channels, height, width) after two means over windows of about a third of
+    their shorter side.
+    """
     reach = max(1, min(inputs.shape[-2:]) // 6)
     for _ in range(2):
         inputs = F.avg_pool2d(inputs, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
     return inputs
 
 
-def _probabilities(model: nn.Module, before: Tensor, after: Tensor, places: Tensor, counts: list[int], classes: Tensor,
-                   ) -> Tensor:
-    """The classes' probabilities where the first `counts` pixels are those of `after`: (len(counts), batch)."""
+def _probabilities(
+    model: nn.Module,
+    before: Tensor,
+    after: Tensor,
+    places: Tensor,
+    counts: list[int],
+    classes: Tensor,
+) -> Tensor:
+    """The classes' probabilities where the first `counts` pixels are those of `after`:
+    (len(counts), batch).
+    """
     pictures = torch.cat([torch.where(places < count, after, before) for count in counts])
     chances = logits_of(model, pictures).float().softmax(dim=1).unflatten(0, (len(counts), -1))
     return chances.gather(2, classes.expand(len(counts), -1)[..., None])[..., 0]

@@ -1,7 +1,8 @@
 """Attention distance: how far, in patches, each head looks.
 
-Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929, figure 7 (there in pixels); Raghu et al., Do Vision
-Transformers See Like Convolutional Neural Networks?, arXiv 2108.08810. Used in `chapters/practice/reading_attention`.
+Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929, figure 7 (there in pixels);
+Raghu et al., Do Vision Transformers See Like Convolutional Neural Networks?, arXiv 2108.08810. Used
+in `chapters/practice/reading_attention`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from .rollout import require_square_maps
 
 
 @plain_numbers
-def attention_distance(maps: Sequence[Tensor], prefix: int = 1, grid: tuple[int, int] | None = None) -> Tensor:
-    """Mean distance in patches between a looking patch and those it looks at, weighted by attention: (blocks, heads).
+def attention_distance(maps: Sequence[Tensor], prefix: int = 1,
+                       grid: tuple[int, int] | None = None) -> Tensor:
+    """Mean distance in patches between a looking patch and those it looks at, weighted by
+    attention: (blocks, heads).
 
-    `maps` holds (batch, heads, N, N) per block, as `record_attention` gives them. The first `prefix` tokens, the class
-    token among them, are left out and rows divided by what remains of their sum; the mean is over patches and pictures.
-    Distances are Euclidean between the centres of patches on a `grid` of (rows, columns), None for a square; times the
-    patch size, they are pixels. Raises LabError on maps that are no such list, and on a grid that tokens do not form.
+    `maps` holds (batch, heads, N, N) per block, as `record_attention` gives them. The first
+    `prefix` tokens, the class token among them, are left out and rows divided by what remains of
+    their sum; the mean is over patches and pictures. Distances are Euclidean between the centres of
+    patches on a `grid` of (rows, columns), None for a square; times the patch size, they are
+    pixels. Raises LabError on maps that are no such list, and on a grid that tokens do not form.
     """
     require_square_maps("attention_distance", maps)
     heads = {block_map.shape[1] for block_map in maps}
@@ -44,4 +48,3 @@ def _distances(rows: int, columns: int) -> Tensor:
     """Between the centres of all patches in reading order, (patches, patches), in patches."""
     places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
     return (places[:, None] - places[None]).norm(dim=-1)
-

@@ -1,10 +1,12 @@
-"""Layer-wise relevance: what is handed back from a class, layer by layer, to the attention of each block.
+"""Layer-wise relevance: what is handed back from a class, layer by layer, to the attention of each
+block.
 
-Chefer, Gur and Wolf, Transformer Interpretability Beyond Attention Visualization, arXiv 2012.09838, with alpha = 1. Each
-layer hands the relevance of its outputs to its inputs in proportion to what they contributed. There is no rule for GELU,
-softmax and LayerNorm, nor for positions: relevance passes them unchanged, which is a convention and no derivation. Where
-a sum is near zero, shares of it explode: a change of 1e-6 in a picture can change its relevance by a third. All is
-therefore computed in float64, or else the map would depend on the machine.
+Chefer, Gur and Wolf, Transformer Interpretability Beyond Attention Visualization, arXiv 2012.09838,
+with alpha = 1. Each layer hands the relevance of its outputs to its inputs in proportion to what
+they contributed. There is no rule for GELU, softmax and LayerNorm, nor for positions: relevance
+passes them unchanged, which is a convention and no derivation. Where a sum is near zero, shares of
+it explode: a change of 1e-6 in a picture can change its relevance by a third. All is therefore
+computed in float64, or else the map would depend on the machine.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ from ..runtime.wrapped import unwrapped
 
 
 def attention_relevance(model: nn.Module, inputs: Tensor, target: Tensor) -> list[Tensor]:
-    """The relevance of each attention weight to the logit of `target` (batch,): (batch, heads, N, N) per block.
+    """The relevance of each attention weight to the logit of `target` (batch,): (batch, heads, N,
+    N) per block.
 
-    Followed in float64, in a copy of the model, and given in float32, where the copy runs: on the CPU if the device
-    knows no float64. Raises LabError for models other than the lab's ViT: the rules follow its layers one by one.
+    Followed in float64, in a copy of the model, and given in float32, where the copy runs: on the
+    CPU if the device knows no float64. Raises LabError for models other than the lab's ViT: the
+    rules follow its layers one by one.
     """
     model = unwrapped(model)
     _require_layers(model)
@@ -61,7 +65,9 @@ def _require_layers(model: nn.Module) -> None:
 
 
 def _from_head(model: VisionTransformer, tokens: Tensor, target: Tensor) -> Tensor:
-    """The relevance (B, N, D) of the last tokens, of which the heads read one each; their logits are two summands."""
+    """The relevance (B, N, D) of the last tokens, of which the heads read one each; their logits
+    are two summands.
+    """
     relevance = torch.zeros_like(tokens)
     chosen = F.one_hot(target, model.num_classes).to(tokens)
     heads = [head for head in (model.head, model.head_dist) if head is not None]
@@ -87,8 +93,11 @@ def _through_block(relevance: Tensor, block: Block, tokens: Tensor) -> tuple[Ten
     return of_tokens + of_attention, of_weights
 
 
-def _through_attention(relevance: Tensor, attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """To the tokens (B, N, D) and to the weights (B, heads, N, N); a product of two shares its relevance among them."""
+def _through_attention(relevance: Tensor, attention: Attention,
+                       tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """To the tokens (B, N, D) and to the weights (B, heads, N, N); a product of two shares its
+    relevance among them.
+    """
     query, key, value = attention.split_heads(tokens)
     weights = (query @ key.mT * attention.scale).softmax(dim=-1)
     mixed = weights @ value
@@ -96,19 +105,23 @@ def _through_attention(relevance: Tensor, attention: Attention, tokens: Tensor) 
     of_mixed = of_mixed.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
     of_weights, of_value = (part / 2 for part in _through(of_mixed, torch.matmul, weights, value))
     of_query, of_key = (part / 2 for part in _through(of_weights, lambda q, k: q @ k.transpose(-2, -1), query, key))
-    of_qkv = torch.stack([of_query, of_key, of_value]).permute(1, 3, 0, 2, 4).flatten(2)     # (B, N, 3 * D)
+    # (B, N, 3 * D)
+    of_qkv = torch.stack([of_query, of_key, of_value]).permute(1, 3, 0, 2, 4).flatten(2)
     return _through_linear(of_qkv, attention.qkv, tokens), of_weights
 
 
 def _through_linear(relevance: Tensor, layer: nn.Linear, inputs: Tensor) -> Tensor:
-    """Shares of the positive contributions alone: positive inputs by positive weights, negative by negative."""
+    """Shares of the positive contributions alone: positive inputs by positive weights, negative by
+    negative.
+    """
     positive, negative = inputs.clamp_min(0), inputs.clamp_max(0)
     share = _divide(relevance, F.linear(positive, layer.weight.clamp_min(0)) + F.linear(negative, layer.weight.clamp_max(0)))
     return positive * (share @ layer.weight.clamp_min(0)) + negative * (share @ layer.weight.clamp_max(0))
 
 
 def _through_sum(relevance: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of two summands, scaled so that a picture's whole relevance is kept, in proportion to their sums.
+    """Shares of two summands, scaled so that a picture's whole relevance is kept, in proportion to
+    their sums.
 
     One whose sum is 0 gets none.
     """
@@ -119,7 +132,8 @@ def _through_sum(relevance: Tensor, first: Tensor, second: Tensor) -> tuple[Tens
     return tuple(part * torch.where(total == 0, 0.0, total.sign() * whole) for part, total in zip(parts, totals))
 
 
-def _through(relevance: Tensor, function: Callable[[Tensor, Tensor], Tensor], *inputs: Tensor) -> list[Tensor]:
+def _through(relevance: Tensor, function: Callable[[Tensor, Tensor], Tensor], *inputs:
+             Tensor) -> list[Tensor]:
     """Shares of the inputs of any product: input * derivative * relevance / output."""
     inputs = [tensor.detach().requires_grad_() for tensor in inputs]
     with torch.enable_grad():

@@ -1,8 +1,9 @@
-"""Which map finds the object? Explainers scored on the same pictures by five measures, with intervals.
+"""Which map finds the object? Explainers scored on the same pictures by five measures, with
+intervals.
 
-Pointing, energy and IoU ask whether a map lies on the object's mask; insertion and deletion ask the model. They need
-not agree: a model that goes by the background is explained well by a map that misses the object. Derived in
-`chapters/practice/reading_attention`.
+Pointing, energy and IoU ask whether a map lies on the object's mask; insertion and deletion ask the
+model. They need not agree: a model that goes by the background is explained well by a map that
+misses the object. Derived in `chapters/practice/reading_attention`.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ RESAMPLES = 1000
 class Localization:
     """Scores of explainers on the same `count` pictures.
 
-    `scores[name][measure]` is (mean, low, high), a 95 % interval over pictures; `per_picture[name][measure]` the values
-    (count,). `thresholds[name]` is that of IoU. `chance` is the mean area of the masks: what pointing and energy give
-    to a map that knows nothing.
+    `scores[name][measure]` is (mean, low, high), a 95 % interval over pictures;
+    `per_picture[name][measure]` the values (count,). `thresholds[name]` is that of IoU. `chance` is
+    the mean area of the masks: what pointing and energy give to a map that knows nothing.
     """
 
     scores: dict[str, dict[str, tuple[float, float, float]]]
@@ -61,15 +62,18 @@ class Localization:
 
 
 @plain_numbers
-def localize(model: nn.Module, pictures: Any, explainers: Mapping[str, Callable[..., Tensor]], target: Target = None,
-             batch_size: int = 32, seed: int = 0, steps: int = 16, progress: bool = True) -> Localization:
-    """Score every explainer, name -> (model, inputs, target) -> (batch, rows, columns), by all `MEASURES`.
+def localize(model: nn.Module, pictures: Any, explainers: Mapping[str, Callable[..., Tensor]],
+             target: Target = None, batch_size: int = 32, seed: int = 0, steps: int = 16,
+             progress: bool = True) -> Localization:
+    """Score every explainer, name -> (model, inputs, target) -> (batch, rows, columns), by all
+    `MEASURES`.
 
-    `pictures` is a set with masks, as `data.load("shapes", "test", count=100)`, or a tuple (inputs, masks) or (inputs,
-    masks, labels): inputs (N, 3, H, W) normalised, masks (N, H, W), labels (N,). The target is a class, one for each
-    picture, "labels" for their own, or None: what the model predicts. The intervals are those of a bootstrap over
-    pictures (percentiles of 1000 resamples, the same ones for all explainers, by `seed`), the threshold of IoU held
-    fixed. Explainers get the model and the pictures on the model's own device and in its type. Raises LabError without
+    `pictures` is a set with masks, as `data.load("shapes", "test", count=100)`, or a tuple (inputs,
+    masks) or (inputs, masks, labels): inputs (N, 3, H, W) normalised, masks (N, H, W), labels (N,).
+    The target is a class, one for each picture, "labels" for their own, or None: what the model
+    predicts. The intervals are those of a bootstrap over pictures (percentiles of 1000 resamples,
+    the same ones for all explainers, by `seed`), the threshold of IoU held fixed. Explainers get
+    the model and the pictures on the model's own device and in its type. Raises LabError without
     masks, on an empty one, and if an explainer returns no maps.
     """
     inputs, masks, labels = _parts_of(pictures)
@@ -95,19 +99,24 @@ def localize(model: nn.Module, pictures: Any, explainers: Mapping[str, Callable[
     return Localization(scores, found, thresholds, float(masks.bool().float().mean()), len(inputs))
 
 
-def bootstrap(values: Tensor, seed: int = 0, resamples: int = RESAMPLES) -> list[tuple[float, float, float]]:
-    """(mean, low, high) of each column of `values` (N, measures), low to high the middle 95 % of resampled means."""
+def bootstrap(values: Tensor, seed: int = 0,
+              resamples: int = RESAMPLES) -> list[tuple[float, float, float]]:
+    """(mean, low, high) of each column of `values` (N, measures), low to high the middle 95 % of
+    resampled means.
+    """
     count = len(values)
     drawn = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))
     values = values.cpu().double()
     times = torch.zeros(resamples, count, dtype=torch.double).scatter_add_(1, drawn, torch.ones_like(drawn).double())
-    means = times @ values / count                                                       # (resamples, measures)
+    # (resamples, measures)
+    means = times @ values / count
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.double), dim=0)
     return list(zip(values.mean(dim=0).tolist(), low.tolist(), high.tolist()))
 
 
-def _measured(name: str, explainer: Callable[..., Tensor], model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]],
-              masks: Tensor, steps: int, bar: tqdm) -> tuple[dict[str, Tensor], float]:
+def _measured(name: str, explainer: Callable[..., Tensor], model: nn.Module,
+              batches: Iterable[tuple[Tensor, Tensor]], masks: Tensor, steps: int,
+              bar: tqdm) -> tuple[dict[str, Tensor], float]:
     """Measure -> values (N,) of one explainer, on the CPU, and the threshold of its IoU."""
     maps, insertion, deletion = [], [], []
     for part, of in batches:

@@ -1,4 +1,6 @@
-"""What explainers that call a model share: its state while it is asked, passes of bounded size, a bar for who waits."""
+"""What explainers that call a model share: its state while it is asked, passes of bounded size, a
+bar for who waits.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import unwrapped
 from .relevance import Target, refusing_reentrant, require_target
 
-PIXELS_AT_ONCE, MOST_AT_ONCE = 2**18, 64     # in one pass, so that memory stays small: 64 pictures of 32 px, 5 of 224
+# in one pass, so that memory stays small: 64 pictures of 32 px, 5 of 224
+PIXELS_AT_ONCE, MOST_AT_ONCE = 2**18, 64
 
 
 class Asked(NamedTuple):
@@ -29,13 +32,15 @@ class Asked(NamedTuple):
 
 
 @contextmanager
-def explaining(caller: str, model: nn.Module, inputs: Tensor, target: Target, slopes: bool = True) -> Iterator[Asked]:
-    """What is asked about `inputs` (batch, channels, height, width), on the device in use; the class is the predicted
-    one where `target` is None.
+def explaining(caller: str, model: nn.Module, inputs: Tensor, target: Target,
+               slopes: bool = True) -> Iterator[Asked]:
+    """What is asked about `inputs` (batch, channels, height, width), on the device in use; the
+    class is the predicted one where `target` is None.
 
-    Within, the model is in eval mode, gradients are on or off as `slopes` says, also inside `torch.no_grad()`, no
-    autocast turns products into half precision, and captum's warnings are silenced. Raises LabError on what are no
-    pictures, on targets out of range, and where gradients cannot pass what the model does.
+    Within, the model is in eval mode, gradients are on or off as `slopes` says, also inside
+    `torch.no_grad()`, no autocast turns products into half precision, and captum's warnings are
+    silenced. Raises LabError on what are no pictures, on targets out of range, and where gradients
+    cannot pass what the model does.
     """
     require_images(caller, inputs)
     if len(inputs) == 0:
@@ -43,7 +48,8 @@ def explaining(caller: str, model: nn.Module, inputs: Tensor, target: Target, sl
     model = unwrapped(model)
     with (on_device(model, grad=slopes, precision="float32") as place, warnings.catch_warnings(),
           refusing_reentrant(caller, model)):
-        warnings.filterwarnings("ignore", module=r"captum\.|lightvit_lab\.explain")   # on hooks and grads that we meant
+        # on hooks and grads that we meant
+        warnings.filterwarnings("ignore", module=r"captum\.|lightvit_lab\.explain")
         pictures = as_input(model, inputs.detach().clone()).to(place)
         with torch.no_grad():
             classes = require_target(caller, target, logits_of(model, pictures))
@@ -60,7 +66,8 @@ def pass_size(inputs: Tensor) -> int:
     return max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // inputs.shape[-2:].numel()))
 
 
-def parts(inputs: Tensor, classes: Tensor, size: int, title: str, progress: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def parts(inputs: Tensor, classes: Tensor, size: int, title: str,
+          progress: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """`size` pictures at a time with their classes, under a bar that counts pictures."""
     with tqdm(total=len(inputs), desc=title, unit=" pictures", leave=False, disable=not shown(progress)) as bar:
         for part, of in zip(inputs.split(size), classes.split(size)):

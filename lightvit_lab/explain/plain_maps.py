@@ -1,6 +1,8 @@
-"""Maps that know nothing of the model, to compare with: an explainer that does not beat them has explained nothing.
+"""Maps that know nothing of the model, to compare with: an explainer that does not beat them has
+explained nothing.
 
-Each is an explainer, (model, inputs, target) -> (batch, rows, columns), that uses neither the model nor the target.
+Each is an explainer, (model, inputs, target) -> (batch, rows, columns), that uses neither the model
+nor the target.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from .relevance import Target
 
 @plain_numbers
 def random_map(seed: int = 0, patch_size: int = 4) -> Callable[..., Tensor]:
-    """An explainer that draws a number in [0, 1) for each patch: (batch, height / patch_size, width / patch_size).
+    """An explainer that draws a number in [0, 1) for each patch: (batch, height / patch_size, width
+    / patch_size).
 
     The numbers follow from `seed` and the picture's own values, whatever its batch.
     """
@@ -36,7 +39,9 @@ def random_map(seed: int = 0, patch_size: int = 4) -> Callable[..., Tensor]:
 
 
 def centre_map(model: nn.Module | None, inputs: Tensor, target: Target = None) -> Tensor:
-    """A hill in the middle of every picture, a Gaussian of a quarter of its sides: (batch, height, width)."""
+    """A hill in the middle of every picture, a Gaussian of a quarter of its sides: (batch, height,
+    width).
+    """
     require_images("centre_map", inputs)
     down, across = (torch.exp(-8 * ((torch.arange(side, device=inputs.device) + 0.5) / side - 0.5) ** 2)
                     for side in inputs.shape[-2:])

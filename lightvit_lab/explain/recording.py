@@ -1,7 +1,8 @@
 """Attention weights of every block, recorded beside the model's own forward.
 
-The model keeps its fused attention: a hook on each attention module computes the weights from the same tokens, for
-whoever looks, and leaves when the `with` block ends. Derived in `chapters/foundations/vision_transformer`.
+The model keeps its fused attention: a hook on each attention module computes the weights from the
+same tokens, for whoever looks, and leaves when the `with` block ends. Derived in
+`chapters/foundations/vision_transformer`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from ..runtime.hooks import Hook, hooked
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[list[Tensor | dict[str, Tensor]]]:
-    """Yield a list that fills, at each forward, with the attention weights of each block, first block first.
+    """Yield a list that fills, at each forward, with the attention weights of each block, first
+    block first.
 
-    That is one (batch, heads, tokens, tokens) tensor for a ViT, the lab's or timm's, and a dict of three for LightViT:
-    "window", "aggregation", "broadcast". Float32, also under autocast, on the model's device; rows sum to 1. The list
-    is emptied when a new forward reaches the first block; what is recomputed in a backward pass is not recorded again.
-    Raises LabError if the model has no attention that can be read, or if nothing was recorded when the `with` block
-    ends without an exception.
+    That is one (batch, heads, tokens, tokens) tensor for a ViT, the lab's or timm's, and a dict of
+    three for LightViT: "window", "aggregation", "broadcast". Float32, also under autocast, on the
+    model's device; rows sum to 1. The list is emptied when a new forward reaches the first block;
+    what is recomputed in a backward pass is not recorded again. Raises LabError if the model has no
+    attention that can be read, or if nothing was recorded when the `with` block ends without an
+    exception.
     """
     modules = list(timm_parts.attention_modules(model).values())
     maps: list[Tensor | dict[str, Tensor]] = []

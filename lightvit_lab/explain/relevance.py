@@ -1,8 +1,8 @@
 """Relevance: attention weighted by its gradient, head by head, so that a map is about one class.
 
-Chefer, Gur and Wolf, Generic Attention-model Explainability, arXiv 2103.15679, equations 5 and 6 (self-attention); the
-earlier form of the same authors, arXiv 2012.09838, has the attention's layer-wise relevance in place of the attention.
-Derived in `chapters/practice/reading_attention`.
+Chefer, Gur and Wolf, Generic Attention-model Explainability, arXiv 2103.15679, equations 5 and 6
+(self-attention); the earlier form of the same authors, arXiv 2012.09838, has the attention's
+layer-wise relevance in place of the attention. Derived in `chapters/practice/reading_attention`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Target = Tensor | Sequence[int] | int | None
 
 
 class Passage(NamedTuple):
-    """What one attention module did in a forward: its weights, its values, and what its heads mixed of them."""
+    """What one attention module did in a forward: its weights, its values, and what its heads mixed
+    of them.
+    """
 
     weights: Tensor   # (B, heads, N, N)
     values: Tensor    # (B, heads, N, head_dim)
@@ -34,15 +36,18 @@ class Passage(NamedTuple):
 
 
 @plain_numbers
-def relevance(model: nn.Module, inputs: Tensor, target: Target = None, rule: str = "attention") -> Tensor:
-    """How much each first token bears on each last one, for the class `target`; (batch, N, N), a row for a last one.
+def relevance(model: nn.Module, inputs: Tensor, target: Target = None,
+              rule: str = "attention") -> Tensor:
+    """How much each first token bears on each last one, for the class `target`; (batch, N, N), a
+    row for a last one.
 
-    `target` is a class for all pictures, one for each, or None: the class that the model predicts. Through the blocks,
-    R <- R + mean over heads of (gradient * attention, where positive) @ R, from the identity; with rule="layerwise",
-    gradient * relevance of the attention (`layerwise.attention_relevance`; the lab's ViT alone). The model runs in eval
-    mode with its fused attention on; its parameters get no gradient. Float32, on the device of `inputs`. Raises
-    LabError for targets out of range, unknown rules, models whose attention is not one square of weights a head, and
-    where the model's own checkpointing lets no gradient pass.
+    `target` is a class for all pictures, one for each, or None: the class that the model predicts.
+    Through the blocks, R <- R + mean over heads of (gradient * attention, where positive) @ R, from
+    the identity; with rule="layerwise", gradient * relevance of the attention
+    (`layerwise.attention_relevance`; the lab's ViT alone). The model runs in eval mode with its
+    fused attention on; its parameters get no gradient. Float32, on the device of `inputs`. Raises
+    LabError for targets out of range, unknown rules, models whose attention is not one square of
+    weights a head, and where the model's own checkpointing lets no gradient pass.
     """
     require_choice("relevance", "rule", rule, RULES)
     weights, gradients, classes = attention_gradients(model, inputs, target)
@@ -52,7 +57,9 @@ def relevance(model: nn.Module, inputs: Tensor, target: Target = None, rule: str
 
 
 def propagate(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
-    """The rule of `relevance` on given attention (or its relevance) and gradients, (batch, heads, N, N) per block."""
+    """The rule of `relevance` on given attention (or its relevance) and gradients, (batch, heads,
+    N, N) per block.
+    """
     flow = torch.eye(weights[0].shape[-1], device=weights[0].device).expand(len(weights[0]), -1, -1)
     with cast("float32", flow.device):
         for block_weights, gradient in zip(weights, gradients, strict=True):
@@ -63,11 +70,11 @@ def propagate(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
 @plain_numbers
 def attention_gradients(model: nn.Module, inputs: Tensor, target: Target = None
                         ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Attention weights of every block, the gradients of the target's logit by them, (batch, heads, N, N) each, and the
-    target itself, (batch,); all where the model runs.
+    """Attention weights of every block, the gradients of the target's logit by them, (batch, heads,
+    N, N) each, and the target itself, (batch,); all where the model runs.
 
-    Fused attention never forms the weights, but mixed = weights @ values, so their gradient is that of `mixed`, which is
-    formed, times the values.
+    Fused attention never forms the weights, but mixed = weights @ values, so their gradient is that
+    of `mixed`, which is formed, times the values.
     """
     model, passages = unwrapped(model), []
     hooks = list(_watching(model, passages))
@@ -83,7 +90,9 @@ def attention_gradients(model: nn.Module, inputs: Tensor, target: Target = None
 
 
 def _by_weights(slope: Tensor, values: Tensor) -> Tensor:
-    """The gradient by the weights, (B, heads, N, N), from that by what they mixed, (B, N, heads * head_dim)."""
+    """The gradient by the weights, (B, heads, N, N), from that by what they mixed, (B, N, heads *
+    head_dim).
+    """
     return slope.unflatten(-1, (values.shape[1], -1)).transpose(1, 2) @ values.transpose(-2, -1)
 
 
@@ -94,7 +103,8 @@ def _watching(model: nn.Module, found: list[Passage]) -> Iterator[Hook]:
         values, mixer = timm_parts.values_and_mixed(module)
 
         @torch.no_grad()
-        def before(module: nn.Module, given: tuple, keywords: dict[str, Any], values: Any = values) -> None:
+        def before(module: nn.Module, given: tuple, keywords: dict[str, Any],
+                   values: Any = values) -> None:
             tokens = (*given, *keywords.values())[0]
             seen.append((timm_parts.attention_weights(module, *given, **keywords), values(tokens)))
 
@@ -116,7 +126,9 @@ def _require_graph(model: nn.Module, passages: Sequence[Passage]) -> None:
 
 @contextmanager
 def refusing_reentrant(caller: str, model: nn.Module) -> Iterator[None]:
-    """Say in a sentence what torch says of gradients through a forward that is recomputed in its older form."""
+    """Say in a sentence what torch says of gradients through a forward that is recomputed in its
+    older form.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -140,4 +152,5 @@ def require_target(caller: str, target: Target, logits: Tensor) -> Tensor:
     if ((classes < 0) | (classes >= count)).any():
         wrong = classes.flatten()[((classes < 0) | (classes >= count)).flatten()][0].item()
         raise LabError(f"{caller}: target {wrong} is out of range; the model has {count} classes, 0 to {count - 1}")
-    return classes.long().expand(batch).clone()      # one made inside inference_mode can take no part in slopes
+    # one made inside inference_mode can take no part in slopes
+    return classes.long().expand(batch).clone()

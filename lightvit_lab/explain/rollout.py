@@ -1,8 +1,9 @@
-"""Attention rollout: from the attention of each block to what flows from the picture's tokens to the last ones.
+"""Attention rollout: from the attention of each block to what flows from the picture's tokens to
+the last ones.
 
-Abnar and Zuidema, Quantifying Attention Flow in Transformers, arXiv 2005.00928. Rows are normalised so that they sum to
-1, as in the text of the paper; a common script divides row i's entries by the sums of rows j instead. Derived in
-`chapters/practice/reading_attention`.
+Abnar and Zuidema, Quantifying Attention Flow in Transformers, arXiv 2005.00928. Rows are normalised
+so that they sum to 1, as in the text of the paper; a common script divides row i's entries by the
+sums of rows j instead. Derived in `chapters/practice/reading_attention`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ FUSIONS = ("mean", "max", "min")
 @plain_numbers
 def rollout(maps: Sequence[Tensor], fusion: str = "mean", discard_ratio: float = 0.0,
             head_weights: Sequence[float] | Tensor | None = None) -> Tensor:
-    """Attention multiplied through all blocks, (batch, N, N): row i says of which first tokens the last token i is made.
+    """Attention multiplied through all blocks, (batch, N, N): row i says of which first tokens the
+    last token i is made.
 
-    `maps` holds (batch, heads, N, N) per block, first block first, as `record_attention` gives them. Heads are fused by
-    their mean, max or min; `head_weights`, (heads,) or (blocks, heads), weigh the mean. The lowest `discard_ratio` of
-    each fused map is set to zero (not the entry from the class token to itself). Then the identity is added for the
-    residual path and each row divided by its sum. Rows of the result, in float32, sum to 1. Raises LabError on anything else.
+    `maps` holds (batch, heads, N, N) per block, first block first, as `record_attention` gives
+    them. Heads are fused by their mean, max or min; `head_weights`, (heads,) or (blocks, heads),
+    weigh the mean. The lowest `discard_ratio` of each fused map is set to zero (not the entry from
+    the class token to itself). Then the identity is added for the residual path and each row
+    divided by its sum. Rows of the result, in float32, sum to 1. Raises LabError on anything else.
     """
     require_square_maps("rollout", maps)
     require_choice("rollout", "fusion", fusion, FUSIONS)
@@ -49,7 +52,9 @@ def _fuse(block_map: Tensor, fusion: str, weights: Tensor | None) -> Tensor:
 
 
 def _discard_lowest(fused: Tensor, ratio: float) -> Tensor:
-    """`fused` (B, N, N) with the lowest `ratio` of each map's entries set to 0, but not entry (0, 0)."""
+    """`fused` (B, N, N) with the lowest `ratio` of each map's entries set to 0, but not entry (0,
+    0).
+    """
     flat = fused.flatten(1)
     lowest = flat.topk(int(flat.shape[1] * ratio), largest=False).indices
     kept = flat.scatter(1, lowest, 0.0)
@@ -57,7 +62,8 @@ def _discard_lowest(fused: Tensor, ratio: float) -> Tensor:
     return kept.view_as(fused)
 
 
-def _head_weights(weights: Sequence[float] | Tensor | None, fusion: str, maps: Sequence[Tensor]) -> Tensor | None:
+def _head_weights(weights: Sequence[float] | Tensor | None, fusion: str,
+                  maps: Sequence[Tensor]) -> Tensor | None:
     if weights is None:
         return None
     weights, shape = torch.as_tensor(weights, dtype=torch.float32), (len(maps), maps[0].shape[1])
@@ -73,7 +79,9 @@ def _head_weights(weights: Sequence[float] | Tensor | None, fusion: str, maps: S
 
 
 def require_square_maps(caller: str, maps: Sequence[Tensor]) -> None:
-    """Raise LabError unless `maps` holds square maps (batch, heads, N, N) of the same tokens for every block."""
+    """Raise LabError unless `maps` holds square maps (batch, heads, N, N) of the same tokens for
+    every block.
+    """
     if not isinstance(maps, (list, tuple)) or not maps:
         raise LabError(f"{caller}: maps={type(maps).__name__} of {len(maps) if hasattr(maps, '__len__') else 'no'} blocks; "
                        "give the list that record_attention filled")

@@ -1,8 +1,8 @@
-"""Does a map depend on what the model has learned? Its weights are drawn anew, from the last part to the first, and the
-map is compared with the one before.
+"""Does a map depend on what the model has learned? Its weights are drawn anew, from the last part
+to the first, and the map is compared with the one before.
 
-Adebayo et al., Sanity Checks for Saliency Maps, arXiv 1810.03292, the cascading randomisation. Derived in
-`chapters/practice/reading_attention`.
+Adebayo et al., Sanity Checks for Saliency Maps, arXiv 1810.03292, the cascading randomisation.
+Derived in `chapters/practice/reading_attention`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ Explainer = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Sanity:
-    """Stage -> mean rank correlation, in [0, 1], of the maps with the original ones, in the order of the cascade.
+    """Stage -> mean rank correlation, in [0, 1], of the maps with the original ones, in the order
+    of the cascade.
 
-    A stage is named by the part whose weights were drawn anew there, beside those of all stages before it.
+    A stage is named by the part whose weights were drawn anew there, beside those of all stages
+    before it.
     """
 
     name: str
@@ -47,15 +49,17 @@ class Sanity:
 
 
 @plain_numbers
-def sanity_check(explainer: Explainer, model: nn.Module, inputs: Tensor, target: Target = None, seed: int = 0,
-                 limit: float = 0.5) -> Sanity:
-    """Compare the maps of `model` with those of a copy whose weights are drawn anew: head, last block, ..., everything.
+def sanity_check(explainer: Explainer, model: nn.Module, inputs: Tensor, target: Target = None,
+                 seed: int = 0, limit: float = 0.5) -> Sanity:
+    """Compare the maps of `model` with those of a copy whose weights are drawn anew: head, last
+    block, ..., everything.
 
-    The comparison is the absolute rank correlation (Spearman) of each picture's two maps. The target, None for what the
-    original predicts, stays the same throughout. `limit` is the mean correlation at the end above which a map counts as
-    unchanged. Layers draw by their own `reset_parameters`, other parameters from a normal of their own mean and
-    standard deviation. The model and the global random state stay as they are. Raises LabError on what `explainer`
-    refuses, and if it returns no maps.
+    The comparison is the absolute rank correlation (Spearman) of each picture's two maps. The
+    target, None for what the original predicts, stays the same throughout. `limit` is the mean
+    correlation at the end above which a map counts as unchanged. Layers draw by their own
+    `reset_parameters`, other parameters from a normal of their own mean and standard deviation. The
+    model and the global random state stay as they are. Raises LabError on what `explainer` refuses,
+    and if it returns no maps.
     """
     require_range("sanity_check", "limit", limit, 0, 1)
     if not callable(explainer):
@@ -75,9 +79,11 @@ def sanity_check(explainer: Explainer, model: nn.Module, inputs: Tensor, target:
 
 
 def _cascade(model: nn.Module, seed: int) -> Iterator[tuple[str, nn.Module]]:
-    """Stage by stage its name, and a copy of `model`, in eval mode on its device, with all up to there drawn anew.
+    """Stage by stage its name, and a copy of `model`, in eval mode on its device, with all up to
+    there drawn anew.
 
-    Weights are drawn on the CPU, the same for every device, and what is drawn elsewhere meanwhile shifts none of them.
+    Weights are drawn on the CPU, the same for every device, and what is drawn elsewhere meanwhile
+    shifts none of them.
     """
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -94,9 +100,11 @@ def _cascade(model: nn.Module, seed: int) -> Iterator[tuple[str, nn.Module]]:
 
 
 def stages(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """Stage -> parts of `model` to draw anew there: "head", whatever follows the blocks, each block, then "everything".
+    """Stage -> parts of `model` to draw anew there: "head", whatever follows the blocks, each
+    block, then "everything".
 
-    Blocks are the items of lists among the model's parts; without such lists, each part counts as a block.
+    Blocks are the items of lists among the model's parts; without such lists, each part counts as a
+    block.
     """
     units = [unit for name, part in model.named_children() for unit in _opened(name, part)]
     blocks = [place for place, (name, _) in enumerate(units) if "." in name]
@@ -122,7 +130,8 @@ def draw_anew(module: nn.Module) -> None:
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's correlation of each pair of maps (batch, rows, columns): (batch,) in [-1, 1].
 
-    Ties share their mean rank. Of a constant map it is undefined: 0 here, and 1 for two constant maps.
+    Ties share their mean rank. Of a constant map it is undefined: 0 here, and 1 for two constant
+    maps.
     """
     one, other = (_mean_ranks(maps.flatten(1)) for maps in (first, second))
     one, other = one - one.mean(dim=1, keepdim=True), other - other.mean(dim=1, keepdim=True)
@@ -132,20 +141,25 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _mean_ranks(values: Tensor) -> Tensor:
-    """(batch, N) -> ranks from 0, in double, on the CPU if the device knows none; equal values share their mean."""
+    """(batch, N) -> ranks from 0, in double, on the CPU if the device knows none; equal values
+    share their mean.
+    """
     ordered, values = values.sort(dim=1).values, values.contiguous()
     below, through = (torch.searchsorted(ordered, values, side=side) for side in ("left", "right"))
     return double(below + through - 1) / 2
 
 
 def _opened(name: str, part: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The items of a list of parts, named "list.0" on; another part as it is; nothing if it holds no parameters."""
+    """The items of a list of parts, named "list.0" on; another part as it is; nothing if it holds
+    no parameters.
+    """
     is_list = isinstance(part, (nn.ModuleList, nn.Sequential)) and len(part)
     items = [(f"{name}.{key}", item) for key, item in part.named_children()] if is_list else [(name, part)]
     return [item for item in items if next(item[1].parameters(), None) is not None]
 
 
-def _map_of(name: str, explainer: Explainer, model: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
+def _map_of(name: str, explainer: Explainer, model: nn.Module, inputs: Tensor,
+            classes: Tensor) -> Tensor:
     maps = explainer(model, inputs, classes)
     require_maps(f"sanity_check: {name}", maps)
     return maps.detach()

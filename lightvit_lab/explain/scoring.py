@@ -1,7 +1,9 @@
-"""Scores of maps against masks: does a map point at the object? All are in [0, 1], and larger is better.
+"""Scores of maps against masks: does a map point at the object? All are in [0, 1], and larger is
+better.
 
-A coarse map is never smoothed on its way to the mask's pixels: bilinear interpolation would invent a slope between two
-cells, and carry weight out of the object or into it. Derived in `chapters/practice/reading_attention`.
+A coarse map is never smoothed on its way to the mask's pixels: bilinear interpolation would invent
+a slope between two cells, and carry weight out of the object or into it. Derived in
+`chapters/practice/reading_attention`.
 """
 
 from __future__ import annotations
@@ -20,14 +22,17 @@ MEND_MASKS = 'give masks (batch, height, width), as data.load("shapes", "test").
 
 @plain_numbers
 def at_resolution(maps: Tensor, rows: int, columns: int) -> Tensor:
-    """Maps (batch, r, c) on a grid of `rows` x `columns`: every pixel takes the value of the cell its centre is in.
+    """Maps (batch, r, c) on a grid of `rows` x `columns`: every pixel takes the value of the cell
+    its centre is in.
 
-    Where the map is the finer one, a pixel takes the mean of the map's cells. Raises LabError on what is no map.
+    Where the map is the finer one, a pixel takes the mean of the map's cells. Raises LabError on
+    what is no map.
     """
     require_maps("at_resolution", maps)
     finer = (min(rows, maps.shape[1]), min(columns, maps.shape[2]))
     if finer != tuple(maps.shape[1:]):
-        maps = F.adaptive_avg_pool2d(double(maps), finer).to(maps)   # double, so that ties stay ties
+        # double, so that ties stay ties
+        maps = F.adaptive_avg_pool2d(double(maps), finer).to(maps)
     for axis, size in ((1, rows), (2, columns)):
         if size != maps.shape[axis]:
             centres = (torch.arange(size, device=maps.device) + 0.5) * maps.shape[axis] / size
@@ -36,11 +41,12 @@ def at_resolution(maps: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
-    """Share of the map's highest pixels that lie in the mask, (batch,): 1 or 0, or between where pixels tie.
+    """Share of the map's highest pixels that lie in the mask, (batch,): 1 or 0, or between where
+    pixels tie.
 
-    `maps` (batch, rows, columns) on any grid, `masks` (batch, height, width). A constant map scores the mask's area.
-    Zhang et al., arXiv 1608.00507, without their tolerance of some pixels. Raises LabError on maps or masks that do not
-    fit, values that are not finite, and empty masks.
+    `maps` (batch, rows, columns) on any grid, `masks` (batch, height, width). A constant map scores
+    the mask's area. Zhang et al., arXiv 1608.00507, without their tolerance of some pixels. Raises
+    LabError on maps or masks that do not fit, values that are not finite, and empty masks.
     """
     maps, masks = _fitted("pointing_game", maps, masks)
     highest = maps == maps.amax(dim=(1, 2), keepdim=True)
@@ -48,10 +54,11 @@ def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
-    """Share of the map's positive mass that lies in the mask, (batch,). A map without any scores the mask's area.
+    """Share of the map's positive mass that lies in the mask, (batch,). A map without any scores
+    the mask's area.
 
-    `maps` (batch, rows, columns) on any grid, `masks` (batch, height, width). Wang et al., Score-CAM, arXiv 1910.01279.
-    Raises LabError as `pointing_game` does.
+    `maps` (batch, rows, columns) on any grid, `masks` (batch, height, width). Wang et al.,
+    Score-CAM, arXiv 1910.01279. Raises LabError as `pointing_game` does.
     """
     maps, masks = _fitted("energy_in_mask", maps, masks)
     mass = maps.clamp_min(0)
@@ -61,12 +68,14 @@ def energy_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
 
 @plain_numbers
 def best_iou(maps: Tensor, masks: Tensor, levels: int = 100) -> tuple[Tensor, float]:
-    """Overlap of {map >= threshold} with the mask, intersection over union, (batch,), and the threshold.
+    """Overlap of {map >= threshold} with the mask, intersection over union, (batch,), and the
+    threshold.
 
-    Each map is scaled to [0, 1], a constant one to 0. ONE threshold serves all pictures: of `levels` in [0, 1), the one
-    with the highest mean, chosen on these very pictures. That is kind to every explainer alike; a threshold of its own
-    for each picture would be kinder than any use. Threshold 0 takes the whole picture for the object, so that the mean
-    area of the masks is the least that can come out. Choe et al., arXiv 2007.04178. Raises LabError as `pointing_game`.
+    Each map is scaled to [0, 1], a constant one to 0. ONE threshold serves all pictures: of
+    `levels` in [0, 1), the one with the highest mean, chosen on these very pictures. That is kind
+    to every explainer alike; a threshold of its own for each picture would be kinder than any use.
+    Threshold 0 takes the whole picture for the object, so that the mean area of the masks is the
+    least that can come out. Choe et al., arXiv 2007.04178. Raises LabError as `pointing_game`.
     """
     require_range("best_iou", "levels", levels, 1)
     maps, masks = _fitted("best_iou", maps, masks)
@@ -108,7 +117,9 @@ def require_masks(caller: str, masks: Any, count: int) -> None:
 
 
 def _fitted(caller: str, maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Checked maps, in float32 at least, at the resolution of the masks, and these as bool on the maps' device."""
+    """Checked maps, in float32 at least, at the resolution of the masks, and these as bool on the
+    maps' device.
+    """
     require_maps(caller, maps)
     require_masks(caller, masks, len(maps))
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32))

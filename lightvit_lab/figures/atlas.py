@@ -1,6 +1,8 @@
-"""An `Atlas`: the maps of some pictures by several methods, looked up by method, block, head and looking token.
+"""An `Atlas`: the maps of some pictures by several methods, looked up by method, block, head and
+looking token.
 
-Rows, columns, blocks and heads count from 0, as the tensors do. `gather.atlas` makes one and checks what it is given.
+Rows, columns, blocks and heads count from 0, as the tensors do. `gather.atlas` makes one and checks
+what it is given.
 """
 
 from __future__ import annotations
@@ -14,20 +16,26 @@ from torch import Tensor
 from ..errors import require_choice
 from .overlay import limits, shown, shown_times
 
-SHARES = {"fair": "a fair share", "mean": "the mean patch"}     # what a value is compared with, in words
+# what a value is compared with, in words
+SHARES = {"fair": "a fair share", "mean": "the mean patch"}
 
 
 class Maps(NamedTuple):
-    """What one method says of all pictures. `kind` is "heads", "flow" or "grid"; a grid has one query, the picture."""
+    """What one method says of all pictures. `kind` is "heads", "flow" or "grid"; a grid has one
+    query, the picture.
+    """
 
     kind: str
-    values: Tensor     # (pictures, blocks, heads, queries, h, w): patches, or pixels of a grid as fine as the picture
+    # (pictures, blocks, heads, queries, h, w): patches, or pixels of a grid as fine as the picture
+    values: Tensor
     prefix: Tensor     # (pictures, blocks, heads, queries, tokens in front of the patches)
     share: str         # of SHARES, or "" where values lie below zero and are compared with nothing
 
 
 class Place(NamedTuple):
-    """What is looked up: `head` None is the mean of all heads, `query` the token that looks, those in front first."""
+    """What is looked up: `head` None is the mean of all heads, `query` the token that looks, those
+    in front first.
+    """
 
     picture: int
     method: str
@@ -37,7 +45,9 @@ class Place(NamedTuple):
 
 
 class Look(NamedTuple):
-    """One map: as drawn, by patch, what goes to the tokens in front, and what a value is compared with (0: nothing)."""
+    """One map: as drawn, by patch, what goes to the tokens in front, and what a value is compared
+    with (0: nothing).
+    """
 
     cells: Tensor      # (h, w)
     patches: Tensor    # (rows, columns)
@@ -56,7 +66,9 @@ class Atlas:
     grid: tuple[int, int]
 
     def start(self) -> Place:
-        """The first picture and method, the last block, heads averaged; the class token, or the middle patch, looks."""
+        """The first picture and method, the last block, heads averaged; the class token, or the
+        middle patch, looks.
+        """
         rows, columns = self.grid
         middle = 0 if self.prefix else rows // 2 * columns + columns // 2
         method, maps = next(iter(self.methods.items()))
@@ -84,7 +96,9 @@ class Atlas:
         return left, top, right, bottom
 
     def sentence(self, place: Place) -> str:
-        """What there is to see at `place`, in words and numbers; `explorer.js` says the same in the browser."""
+        """What there is to see at `place`, in words and numbers; `explorer.js` says the same in the
+        browser.
+        """
         look, maps = self.look(place), self.methods[place.method]
         best, here = int(look.patches.argmax()), place.query - self.prefix
         most = f"{self.patch(best)}: {self.amount(place, best)}"
@@ -99,14 +113,18 @@ class Atlas:
         return f"{place.method}{where}: {self.token(place.query)} {verb} {most}.{rest}"
 
     def amount(self, place: Place, patch: int) -> str:
-        """The value of one patch in the map at `place`, and how many times a fair share, or the mean, that is."""
+        """The value of one patch in the map at `place`, and how many times a fair share, or the
+        mean, that is.
+        """
         look, share = self.look(place), self.methods[place.method].share
         value = look.patches.flatten()[patch].item()
         text = shown(value, limits(look.patches)[1])
         return f"{text}, {shown_times(value / look.share)} times {SHARES[share]}" if look.share > 0 else text
 
     def ends(self, place: Place) -> tuple[str, str, str]:
-        """What stands under the colour bar: the low end, the middle, and the high end, compared with the share too."""
+        """What stands under the colour bar: the low end, the middle, and the high end, compared
+        with the share too.
+        """
         look, share = self.look(place), self.methods[place.method].share
         low, high = limits(look.cells)
         times = f" ({shown_times(high / look.share)} x {share})" if look.share > 0 else ""

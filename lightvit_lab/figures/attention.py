@@ -1,4 +1,5 @@
-"""Figures of attention: rollout by depth, all heads at once, how far heads look, what global tokens take and hand back.
+"""Figures of attention: rollout by depth, all heads at once, how far heads look, what global tokens
+take and hand back.
 
 A map's unit is the fair share: what each token would get if all got the same.
 """
@@ -26,16 +27,19 @@ _UNIT = "times a fair share"
 @plain_numbers
 def rollout_by_depth(image: Tensor, flows_by_depth: Sequence[Tensor], prefix: int = 1,
                      grid: tuple[int, int] | None = None) -> go.Figure:
-    """Of what the class token is made after 1, 2, ... blocks: one small map a block, on one scale, in fair shares.
+    """Of what the class token is made after 1, 2, ... blocks: one small map a block, on one scale,
+    in fair shares.
 
-    `image` is (3, H, W) in [0, 1]; `flows_by_depth` holds (N, N) per depth, such as `rollout(maps[:depth])[picture]`.
-    The first `prefix` tokens are no patches; without any, the mean over all looking patches is drawn. `grid` is (rows,
-    columns) of the patches, None for a square. Raises LabError on flows that are none, or of another grid.
+    `image` is (3, H, W) in [0, 1]; `flows_by_depth` holds (N, N) per depth, such as
+    `rollout(maps[:depth])[picture]`. The first `prefix` tokens are no patches; without any, the
+    mean over all looking patches is drawn. `grid` is (rows, columns) of the patches, None for a
+    square. Raises LabError on flows that are none, or of another grid.
     """
     _require("rollout_by_depth", image, flows_by_depth, 2, "(N, N)")
     rows, columns = require_grid("rollout_by_depth", flows_by_depth[0].shape[-1], prefix, grid)
     found = [_looking_row(flow, prefix).reshape(rows, columns).cpu() for flow in flows_by_depth]
-    places = [(index // 3 + 1, index % 3 + 1) for index in range(1 + len(found))]   # three to a row, for phones
+    # three to a row, for phones
+    places = [(index // 3 + 1, index % 3 + 1) for index in range(1 + len(found))]
     lines = places[-1][0]
     figure = make_subplots(lines, 3, horizontal_spacing=0.02, vertical_spacing=0.2 / lines,
                            subplot_titles=("picture", *(f"block {block}" for block in range(len(found)))))
@@ -52,12 +56,15 @@ def rollout_by_depth(image: Tensor, flows_by_depth: Sequence[Tensor], prefix: in
 @plain_numbers
 def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
                  grid: tuple[int, int] | None = None) -> go.Figure:
-    """Where the class token looks in every block (rows) and head (columns), on one scale, in fair shares.
+    """Where the class token looks in every block (rows) and head (columns), on one scale, in fair
+    shares.
 
-    The scale ends where 1 % of the values lie above, so that one sharp head does not hide all others.
+    The scale ends where 1 % of the values lie above, so that one sharp head does not hide all
+    others.
 
-    `image` is (3, H, W) in [0, 1]; `block_maps` holds (heads, N, N) per block, at most 12 heads and 24 blocks; `prefix`
-    and `grid` as in `rollout_by_depth`. Raises LabError on maps that are none, of several sizes, or of another grid.
+    `image` is (3, H, W) in [0, 1]; `block_maps` holds (heads, N, N) per block, at most 12 heads and
+    24 blocks; `prefix` and `grid` as in `rollout_by_depth`. Raises LabError on maps that are none,
+    of several sizes, or of another grid.
     """
     _require("head_gallery", image, block_maps, 3, "(heads, N, N)")
     require_range("head_gallery", "number of blocks", len(block_maps), 1, 24)
@@ -81,7 +88,9 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
 
 
 def _sheet(found: Sequence[Sequence[Tensor]]) -> go.Heatmap:
-    """All maps on one sheet, a free row or column between two: a tenth of the weight of as many subplots."""
+    """All maps on one sheet, a free row or column between two: a tenth of the weight of as many
+    subplots.
+    """
     rows, columns = found[0][0].shape
     values = numpy.full((len(found) * (rows + 1) - 1, len(found[0]) * (columns + 1) - 1), numpy.nan)
     names = numpy.full((*values.shape, 4), -1)
@@ -104,7 +113,9 @@ def _middles(count: int, size: int) -> dict:
 
 
 def attention_distance(distances: Tensor, unit: str = "patches") -> go.Figure:
-    """How far each head looks, by block: distances (blocks, heads) in `unit`, a point a head, their mean as a line."""
+    """How far each head looks, by block: distances (blocks, heads) in `unit`, a point a head, their
+    mean as a line.
+    """
     if not isinstance(distances, Tensor) or distances.ndim != 2 or not distances.isfinite().all():
         raise LabError(f"attention_distance: distances={_shape(distances)}; give finite ones, (blocks, heads), as "
                        "explain.attention_distance(maps)")
@@ -123,12 +134,13 @@ def attention_distance(distances: Tensor, unit: str = "patches") -> go.Figure:
 @plain_numbers
 def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor,
                   grid: tuple[int, int] | None = None) -> go.Figure:
-    """What each global token of LightViT takes from where, and where it is handed back to: two rows a picture.
+    """What each global token of LightViT takes from where, and where it is handed back to: two rows
+    a picture.
 
-    `images` (B, 3, H, W) in [0, 1]; `aggregation` (B, heads, T, N) and `broadcast` (B, heads, N, T) as
-    `record_attention` gives them for one block, heads averaged here. N patches form `grid`, None for a square. Values
-    are in fair shares: of N patches where a token takes, of T tokens where it is handed back. Raises LabError on maps
-    that do not fit.
+    `images` (B, 3, H, W) in [0, 1]; `aggregation` (B, heads, T, N) and `broadcast` (B, heads, N, T)
+    as `record_attention` gives them for one block, heads averaged here. N patches form `grid`, None
+    for a square. Values are in fair shares: of N patches where a token takes, of T tokens where it
+    is handed back. Raises LabError on maps that do not fit.
     """
     require_images("global_tokens", images, channels=3)
     pictures = len(images)
@@ -143,7 +155,8 @@ def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor,
     grid = require_grid("global_tokens", patches, 0, grid)
     taken = aggregation.float().mean(dim=1) * patches                             # (B, T, N)
     handed = broadcast.float().mean(dim=1).transpose(1, 2) * tokens
-    both = torch.stack([taken, handed], dim=1).flatten(0, 1).cpu().unflatten(-1, grid)     # (2B, T, rows, columns)
+    # (2B, T, rows, columns)
+    both = torch.stack([taken, handed], dim=1).flatten(0, 1).cpu().unflatten(-1, grid)
     titles = [f"token {token}" for token in range(tokens)]
     figure = pictures_and_maps(images.repeat_interleave(2, dim=0), both.unbind(dim=1), titles, _UNIT)
     for row in range(2 * pictures):
@@ -153,13 +166,17 @@ def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor,
 
 
 def _looking_row(weights: Tensor, prefix: int) -> Tensor:
-    """Where the class token looks, or the mean patch without one, in fair shares: (N, N) -> (patches,)."""
+    """Where the class token looks, or the mean patch without one, in fair shares: (N, N) ->
+    (patches,).
+    """
     row = weights[0] if prefix else weights.mean(dim=0)
     return row[prefix:].float() * len(weights)
 
 
 def _scale(found: Sequence[Tensor], share: float = 1.0) -> dict:
-    """One scale for all maps, from zero to what `share` of all values do not exceed, its bar below the figure."""
+    """One scale for all maps, from zero to what `share` of all values do not exceed, its bar below
+    the figure.
+    """
     every = torch.stack([part.detach().cpu() for part in found]).double()
     top = every.flatten().quantile(share).item()
     title = dict(text=_UNIT + (" (or more, at the end)" if share < 1 else ""), side="top", font_size=12)
@@ -182,7 +199,9 @@ def _shape(value: object) -> object:
 
 
 def _require(caller: str, image: Tensor, maps: Sequence[Tensor], ndim: int, asked: str) -> None:
-    """Raise LabError unless there is one picture, and at least one map, all of one shape, square and finite."""
+    """Raise LabError unless there is one picture, and at least one map, all of one shape, square
+    and finite.
+    """
     if not isinstance(image, Tensor) or image.ndim != 3 or len(image) != 3:
         raise LabError(f"{caller}: image={_shape(image)}; give one picture (3, height, width) in [0, 1], such as "
                        "images[0]")

@@ -1,4 +1,6 @@
-"""Small charts as SVG text: axes, ticks, lines. Drawn here, so that a script need only move what changes."""
+"""Small charts as SVG text: axes, ticks, lines. Drawn here, so that a script need only move what
+changes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ GLYPHS = "\u25cf\u25a0\u25c6\u25b2\u2715\u2605\u271a"        # as display.MARKER
 
 
 class Axis(NamedTuple):
-    """Values from `low` to `high` laid from pixel `start` to pixel `end`, by their logarithm if `log`."""
+    """Values from `low` to `high` laid from pixel `start` to pixel `end`, by their logarithm if
+    `log`.
+    """
 
     low: float
     high: float

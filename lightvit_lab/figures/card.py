@@ -1,7 +1,8 @@
-"""The frame of our small tools for a page without a kernel: native controls, a drawing, live text, a finding, a table.
+"""The frame of our small tools for a page without a kernel: native controls, a drawing, live text,
+a finding, a table.
 
-One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request. Without JavaScript
-the drawing at its start, the sentence about it and the table stand there.
+One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request.
+Without JavaScript the drawing at its start, the sentence about it and the table stand there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ __all__ = ["Card"]
 
 @dataclass(frozen=True, repr=False)
 class Card:
-    """A tool for the page; `said` is what it says at its start. HTML in notebooks, a line of text in terminals."""
+    """A tool for the page; `said` is what it says at its start. HTML in notebooks, a line of text
+    in terminals.
+    """
 
     name: str
     said: str
@@ -36,11 +39,13 @@ class Card:
         return self.html
 
 
-def card(kind: str, name: str, *, controls: str, drawing: str, said: str, finding: str, data: Mapping[str, Any],
-         table: str = "", result: HasOrigin | None = None) -> Card:
-    """A tool whose script is `<kind>.js`, named `name` for those who do not see it; `data` is what the script reads.
+def card(kind: str, name: str, *, controls: str, drawing: str, said: str, finding: str,
+         data: Mapping[str, Any], table: str = "", result: HasOrigin | None = None) -> Card:
+    """A tool whose script is `<kind>.js`, named `name` for those who do not see it; `data` is what
+    the script reads.
 
-    `controls`, `drawing` and `table` are HTML; the table is folded. `result` says where the numbers come from.
+    `controls`, `drawing` and `table` are HTML; the table is folded. `result` says where the numbers
+    come from.
     """
     packed = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     fold = f'<details class="lab-card-data"><summary>Data table</summary>{table}</details>' if table else ""
@@ -95,7 +100,9 @@ def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 @cache
 def _script(kind: str) -> str:
-    """What all cards share and the kind's own script in one function, so that none of their names is the page's."""
+    """What all cards share and the kind's own script in one function, so that none of their names
+    is the page's.
+    """
     return '(function () {\n"use strict";\n' + _read("card.js") + _read(f"{kind}.js") + "})();"
 
 

@@ -1,4 +1,5 @@
-"""Figures of compressed models: accuracy over cost with what nothing beats, stages of a recipe, four columns of cost.
+"""Figures of compressed models: accuracy over cost with what nothing beats, stages of a recipe,
+four columns of cost.
 
 Rows are those of the stored results of pruning and low rank.
 """
@@ -20,7 +21,8 @@ from .distillation import _LINE, _legend_below
 __all__ = ["four_columns", "stages", "trade_off"]
 
 Row = Mapping[str, Any]
-STAGES = {"off the shelf": 0, "one-shot": 0, "compensated": 1, "fine-tuned": 2}      # stage -> place in `style`
+# stage -> place in `style`
+STAGES = {"off the shelf": 0, "one-shot": 0, "compensated": 1, "fine-tuned": 2}
 COSTS = {"macs": ("million MACs for one picture", 1e6), "latency_ms": ("milliseconds, measured", 1.0),
          "latency_1_ms": ("milliseconds, one picture at a time", 1.0),
          "bytes": ("KiB on disk", 2**10), "params": ("thousand parameters", 1e3)}
@@ -30,19 +32,24 @@ _NARROW = 15                  # letters in a line of a name: more leave a phone 
 
 
 def score(row: Row) -> tuple[float, float, float]:
-    """Accuracy of a row with its interval, in percent: of a stored row, or of one that `sensitivity` returns."""
+    """Accuracy of a row with its interval, in percent: of a stored row, or of one that
+    `sensitivity` returns.
+    """
     keys = ("test", "test_low", "test_high") if "test" in row else ("accuracy", "low", "high")
     return tuple(100 * row[key] for key in keys)
 
 
-def error_bars(middle: Sequence[float], low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:
+def error_bars(middle: Sequence[float], low: Sequence[float],
+               high: Sequence[float]) -> dict[str, Any]:
     """Of plotly, from the ends of intervals."""
     return dict(type="data", symmetric=False, thickness=1, array=[b - a for a, b in zip(middle, high)],
                 arrayminus=[a - b for a, b in zip(middle, low)])
 
 
 def by_recipe(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One row for each label and stage, over its seeds: means, and from two seeds on the interval of the mean."""
+    """One row for each label and stage, over its seeds: means, and from two seeds on the interval
+    of the mean.
+    """
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault((row["label"], row["stage"]), []).append(row)
@@ -58,7 +65,9 @@ def _over_seeds(group: Sequence[Row]) -> dict[str, Any]:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points (cost, score) that no other beats, cheapest first: less costly and as good, or better."""
+    """Places of the points (cost, score) that no other beats, cheapest first: less costly and as
+    good, or better.
+    """
     front, best = [], float("-inf")
     for place in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
         if points[place][1] > best:
@@ -67,11 +76,14 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def trade_off(rows: Sequence[Row], dense: Row, costs: Sequence[str] = ("macs", "latency_ms", "bytes")) -> go.Figure:
-    """Accuracy over cost, a point a recipe and stage, with the line that no recipe beats; hover gives the recipe.
+def trade_off(rows: Sequence[Row], dense: Row,
+              costs: Sequence[str] = ("macs", "latency_ms", "bytes")) -> go.Figure:
+    """Accuracy over cost, a point a recipe and stage, with the line that no recipe beats; hover
+    gives the recipe.
 
-    `rows` and `dense` are those of a stored result, or rows with "stage", "label", "recipe", a test accuracy and the
-    `costs`, keys of COSTS: a button for each, without a kernel. Raises LabError on others, and without rows.
+    `rows` and `dense` are those of a stored result, or rows with "stage", "label", "recipe", a test
+    accuracy and the `costs`, keys of COSTS: a button for each, without a kernel. Raises LabError on
+    others, and without rows.
     """
     for cost in costs:
         require_choice("trade_off", "cost", cost, COSTS)
@@ -132,10 +144,11 @@ def _button(cost: str, points: Sequence[Row], groups: Sequence[Sequence[Row]]) -
 
 
 def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
-    """Accuracy of each recipe at each of its STAGES, with intervals; a line and a band mark the whole model.
+    """Accuracy of each recipe at each of its STAGES, with intervals; a line and a band mark the
+    whole model.
 
-    `rows` as in `trade_off`; their labels name the lines. Raises LabError without rows, or on a stage that is none of
-    STAGES.
+    `rows` as in `trade_off`; their labels name the lines. Raises LabError without rows, or on a
+    stage that is none of STAGES.
     """
     if not rows:
         raise LabError('stages: no rows; give results.load("pruning_cifar10").data["rows"]')
@@ -169,10 +182,12 @@ def _folded(name: str) -> str:
 
 
 def four_columns(models: Mapping[str, Row]) -> go.Figure:
-    """Zeros, bytes on disk, MACs and measured time of each model: four columns, a cell each with its number.
+    """Zeros, bytes on disk, MACs and measured time of each model: four columns, a cell each with
+    its number.
 
-    A model is a row with "zeros" (share of its linear layers' weights), "bytes", "macs" and "latency_ms"; the first is
-    the whole one. The darker a cell, the less is left of the first row's: of non-zero weights, bytes, MACs, time.
+    A model is a row with "zeros" (share of its linear layers' weights), "bytes", "macs" and
+    "latency_ms"; the first is the whole one. The darker a cell, the less is left of the first
+    row's: of non-zero weights, bytes, MACs, time.
     """
     rows = list(models.values())
     cells = [[1 - row["zeros"], *(row[key] / rows[0][key] for key in ("bytes", "macs", "latency_ms"))] for row in rows]

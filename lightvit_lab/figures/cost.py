@@ -1,4 +1,6 @@
-"""What a Vision Transformer costs, explored in a page: resolution, patch size, width, depth chosen without a kernel."""
+"""What a Vision Transformer costs, explored in a page: resolution, patch size, width, depth chosen
+without a kernel.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ LABELS = {"image_size": ("resolution", " px"), "patch_size": ("patch size", " px
           "depth": ("depth", " blocks")}
 QUANTITIES = {"MACs": "MACs of one picture", "parameters": "parameters", "tokens": "tokens",
               "share of attention": "attention, % of all MACs"}
-PANELS = ("image_size", "patch_size", "dim")                # what the three charts are drawn against
+# what the three charts are drawn against
+PANELS = ("image_size", "patch_size", "dim")
 LINES = ("the whole model", "products with weights, 12 N d\u00b2 L and both ends",
          "attention's own products, 2 N\u00b2 d L")
 HEADS = ("changed", "tokens", "parameters", "MACs", "attention")
@@ -30,12 +33,14 @@ Sizes = Mapping[str, int]
 
 
 @plain_numbers
-def cost_explorer(finding: str, *, image_size: int = 224, patch_size: int = 16, dim: int = 192, depth: int = 12,
-                  num_classes: int = 1000) -> Card:
-    """Cost of a plain ViT against resolution, patch size and width, in a page without a kernel, from given sizes on.
+def cost_explorer(finding: str, *, image_size: int = 224, patch_size: int = 16, dim: int = 192,
+                  depth: int = 12, num_classes: int = 1000) -> Card:
+    """Cost of a plain ViT against resolution, patch size and width, in a page without a kernel,
+    from given sizes on.
 
-    MACs, parameters, tokens and the share of attention by `profiling.estimate_vit`, on logarithmic axes. `finding` says
-    in one sentence what to find. Raises LabError without it, and on sizes that are none of the offered ones.
+    MACs, parameters, tokens and the share of attention by `profiling.estimate_vit`, on logarithmic
+    axes. `finding` says in one sentence what to find. Raises LabError without it, and on sizes that
+    are none of the offered ones.
     """
     require_finding("cost_explorer", finding)
     sizes = require_sizes(image_size, patch_size, dim, depth, num_classes)
@@ -48,7 +53,8 @@ def cost_explorer(finding: str, *, image_size: int = 224, patch_size: int = 16, 
                 said=said, finding=finding, data=data, table=cost_table(sizes, num_classes))
 
 
-def require_sizes(image_size: int, patch_size: int, dim: int, depth: int, num_classes: int) -> dict[str, int]:
+def require_sizes(image_size: int, patch_size: int, dim: int, depth: int,
+                  num_classes: int) -> dict[str, int]:
     """The four sizes by name. Raises LabError unless they are offered."""
     sizes = {"image_size": image_size, "patch_size": patch_size, "dim": dim, "depth": depth}
     for name, value in sizes.items():
@@ -77,7 +83,8 @@ def _drawing(sizes: Sizes, num_classes: int, quantities: Sequence[str], shown: s
     return f'<div data-legend{hidden}>{legend(LINES)}</div><div class="lab-card-charts">{charts}</div>'
 
 
-def _panel(varied: str, sizes: Sizes, num_classes: int, quantities: Sequence[str], shown: str) -> str:
+def _panel(varied: str, sizes: Sizes, num_classes: int, quantities: Sequence[str],
+           shown: str) -> str:
     """One chart, with the vertical axis of each of `quantities`, of which one is shown."""
     x, y = x_axis(varied), y_axis(shown, num_classes)
     label, unit = LABELS[varied]
@@ -118,7 +125,8 @@ def x_axis(varied: str) -> Axis:
 @cache
 def y_axis(quantity: str, num_classes: int) -> Axis:
     """Around all that can be chosen, so that the axis stands still when sizes change."""
-    ends = product(*((options[0], options[-1]) for options in SIZES.values()))        # each quantity is monotonic
+    # each quantity is monotonic
+    ends = product(*((options[0], options[-1]) for options in SIZES.values()))
     found = [values(estimate_vit(*end, num_classes=num_classes), quantity)[0] for end in ends]
     return upward(min(found) / 1.5, max(found) * 1.5, log=True)
 

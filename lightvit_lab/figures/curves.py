@@ -15,7 +15,9 @@ __all__ = ["cost_over_tokens", "loss_curves", "scores_by_model", "training_curve
 
 @plain_numbers
 def loss_curves(losses: Mapping[str, Sequence[float]], smooth: int = 9) -> go.Figure:
-    """Training loss of one or more runs over steps; a running mean over `smooth` steps takes out the noise of batches."""
+    """Training loss of one or more runs over steps; a running mean over `smooth` steps takes out
+    the noise of batches.
+    """
     figure = go.Figure()
     for index, (label, loss) in enumerate(losses.items()):
         means = running_mean(loss, smooth)
@@ -31,7 +33,9 @@ def running_mean(values: Sequence[float], smooth: int) -> list[float]:
 
 
 def training_curves(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> go.Figure:
-    """Validation accuracy over steps: per label several seeds, each a list of (step, accuracy). One line per seed."""
+    """Validation accuracy over steps: per label several seeds, each a list of (step, accuracy). One
+    line per seed.
+    """
     figure = go.Figure()
     for index, (label, seeds) in enumerate(runs.items()):
         for number, points in enumerate(seeds):
@@ -42,8 +46,11 @@ def training_curves(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -
     return figure
 
 
-def scores_by_model(scores: Mapping[str, tuple[float, float, float]], runs: Mapping[str, Sequence[float]]) -> go.Figure:
-    """Accuracy per model: (mean, low, high) as a point with its interval, and every single run as a small open marker."""
+def scores_by_model(scores: Mapping[str, tuple[float, float, float]],
+                    runs: Mapping[str, Sequence[float]]) -> go.Figure:
+    """Accuracy per model: (mean, low, high) as a point with its interval, and every single run as a
+    small open marker.
+    """
     figure = go.Figure()
     for index, (label, (middle, low, high)) in enumerate(scores.items()):
         look = style(index)
@@ -59,9 +66,11 @@ def scores_by_model(scores: Mapping[str, tuple[float, float, float]], runs: Mapp
     return figure.update_layout(height=130 + 60 * len(scores))
 
 
-def cost_over_tokens(tokens: Sequence[int], lines: Mapping[str, Sequence[float]], points: Mapping[str, Sequence[float]],
-                     unit: str) -> go.Figure:
-    """Cost over the number of tokens on two logarithmic axes: `lines` (from a formula) and `points` (counted, measured)."""
+def cost_over_tokens(tokens: Sequence[int], lines: Mapping[str, Sequence[float]],
+                     points: Mapping[str, Sequence[float]], unit: str) -> go.Figure:
+    """Cost over the number of tokens on two logarithmic axes: `lines` (from a formula) and `points`
+    (counted, measured).
+    """
     figure = go.Figure()
     for index, (label, values) in enumerate(lines.items()):
         figure.add_trace(go.Scatter(x=tokens, y=values, name=label, mode="lines", line=style(index)["line"]))

@@ -21,8 +21,8 @@ class HasOrigin(Protocol):
     origin: str
 
 
-# Told apart by colour-blind readers, and dark enough on white: four of Okabe and Ito's colours, wine and indigo of Paul
-# Tol's, black. Every series has a marker and a dash of its own as well.
+# Told apart by colour-blind readers, and dark enough on white: four of Okabe and Ito's colours,
+# wine and indigo of Paul Tol's, black. Every series has a marker and a dash of its own as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#882255", "#332288", "#000000")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "12px,3px,3px,3px,3px,3px")
@@ -38,7 +38,9 @@ _HIDDEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inse
 
 
 def style(index: int) -> dict:
-    """Colour, marker and dash of the `index`-th series, as keyword arguments of a Plotly scatter trace."""
+    """Colour, marker and dash of the `index`-th series, as keyword arguments of a Plotly scatter
+    trace.
+    """
     index %= len(COLOURS)
     return {"line": {"color": COLOURS[index], "dash": DASHES[index]},
             "marker": {"color": COLOURS[index], "symbol": MARKERS[index], "size": 9}}
@@ -46,11 +48,13 @@ def style(index: int) -> dict:
 
 def show(figure: go.Figure, alt: str, result: HasOrigin | None = None, finding: str = "",
          table: Mapping[str, Sequence[Any]] | None = None) -> None:
-    """Show `figure` with its alternative text, and under it what there is to find, its numbers and where they come from.
+    """Show `figure` with its alternative text, and under it what there is to find, its numbers and
+    where they come from.
 
-    `finding` is one sentence for all readers; `table` holds columns by name, the first one naming the rows, and is folded;
-    `result` is the stored run that the figure draws. Raises LabError if `figure` is none, if `alt` does not say in a
-    sentence what there is to see, or if columns differ in length.
+    `finding` is one sentence for all readers; `table` holds columns by name, the first one naming
+    the rows, and is folded; `result` is the stored run that the figure draws. Raises LabError if
+    `figure` is none, if `alt` does not say in a sentence what there is to see, or if columns differ
+    in length.
     """
     if not isinstance(figure, go.Figure):
         raise LabError(f"show: expected a Plotly figure, got {type(figure).__name__}")
@@ -87,7 +91,9 @@ def _cell(value: Any) -> str:
 
 
 def _page_html(figure: go.Figure, alt: str, below: str) -> str:
-    """HTML for a page that has plotly.js already. A group, not an image: sliders and buttons in it stay reachable."""
+    """HTML for a page that has plotly.js already. A group, not an image: sliders and buttons in it
+    stay reachable.
+    """
     drawing = pio.to_html(figure, full_html=False, include_plotlyjs=False, include_mathjax=False, auto_play=False,
                           config={"responsive": True, "displaylogo": False, "displayModeBar": False})
     return (f'<figure class="lab-figure" role="group" aria-label="{escape(alt, quote=True)}">{drawing}'

@@ -1,4 +1,6 @@
-"""Figures of distillation: a teacher's soft labels, two directions of a divergence, what each objective brings."""
+"""Figures of distillation: a teacher's soft labels, two directions of a divergence, what each
+objective brings.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,14 @@ _LINE = 19                    # pixels of a line of a name
 _WIDE = 20                    # letters in a line of a name: more leave a phone no room for the plot
 
 
-def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str], temperatures: Sequence[float] = TEMPERATURES
-                ) -> go.Figure:
-    """Probabilities of each class of one picture, the likeliest on top, with a slider for the temperature.
+def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str],
+                temperatures: Sequence[float] = TEMPERATURES) -> go.Figure:
+    """Probabilities of each class of one picture, the likeliest on top, with a slider for the
+    temperature.
 
-    `image` is (3, H, W) in [0, 1], `logits` (classes,). The slider needs no kernel: one frame for each temperature,
-    and begins at temperature 1, or the first if 1 is not among them. Raises LabError on logits of another number of
-    classes, and on a temperature that is not above 0.
+    `image` is (3, H, W) in [0, 1], `logits` (classes,). The slider needs no kernel: one frame for
+    each temperature, and begins at temperature 1, or the first if 1 is not among them. Raises
+    LabError on logits of another number of classes, and on a temperature that is not above 0.
     """
     if logits.shape != (len(class_names),):
         raise LabError(f"soft_labels: logits of shape {tuple(logits.shape)} for {len(class_names)} classes; give those "
@@ -84,10 +87,12 @@ def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
 
 
 def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone") -> go.Figure:
-    """Test accuracy of each objective: mean and 95 % interval over its runs, each run as a small open marker.
+    """Test accuracy of each objective: mean and 95 % interval over its runs, each run as a small
+    open marker.
 
-    `rows` is that of a stored result: label -> {"leaf", "runs": [{"test"}, ...]}, at least two runs each. Colour and
-    marker tell the leaf of the survey; a line and a band mark the `baseline`. Raises LabError if that is no row.
+    `rows` is that of a stored result: label -> {"leaf", "runs": [{"test"}, ...]}, at least two runs
+    each. Colour and marker tell the leaf of the survey; a line and a band mark the `baseline`.
+    Raises LabError if that is no row.
     """
     require_choice("gains", "baseline", baseline, tuple(rows))
     scores = {label: [100 * run["test"] for run in row["runs"]] for label, row in rows.items()}
@@ -108,7 +113,8 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
     return figure.update_layout(height=plot + below + 110, margin=dict(t=20, b=90 + below), legend=_legend_below(plot))
 
 
-def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]], baseline: str) -> None:
+def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]],
+              baseline: str) -> None:
     """Means with intervals of a leaf's rows, named in the legend, and their single runs."""
     look, means = style(index)["marker"], {label: mean_interval(values) for label, values in scores.items()}
     middles, lows, highs = zip(*means.values())
@@ -131,5 +137,7 @@ def _broken(name: str) -> str:
 
 
 def _legend_below(plot: int) -> dict[str, Any]:
-    """One name below the other, under the title of the axis of a plot so many pixels high: it covers nothing."""
+    """One name below the other, under the title of the axis of a plot so many pixels high: it
+    covers nothing.
+    """
     return dict(orientation="v", x=0, xanchor="left", y=-75 / plot, yanchor="top")

@@ -1,4 +1,6 @@
-"""Figures of early exits: accuracy over mean cost for all thresholds, who leaves where, whether confidence is right."""
+"""Figures of early exits: accuracy over mean cost for all thresholds, who leaves where, whether
+confidence is right.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,19 @@ from .efficiency import PATTERNS
 
 __all__ = ["exit_frontier", "reliability_diagram", "shares_leaving"]
 
-_SHADES = ("#FDE725", "#9FB57A", "#5E8C8C", "#3B5F86", "#35406B", "#2A1A4A", "#000000")      # dark is deep
+# dark is deep
+_SHADES = ("#FDE725", "#9FB57A", "#5E8C8C", "#3B5F86", "#35406B", "#2A1A4A", "#000000")
 
 
 def exit_frontier(lines: Mapping[str, Sequence[tuple[float, float]]],
                   exits: Mapping[str, Sequence[tuple[float, float, float, float]]],
                   dense: tuple[float, float]) -> go.Figure:
-    """Accuracy over the mean MACs of a picture: `lines` of rules turned up and down, `exits` that all pictures take.
+    """Accuracy over the mean MACs of a picture: `lines` of rules turned up and down, `exits` that
+    all pictures take.
 
-    A point of a line is (MACs, accuracy), one of an exit (MACs, accuracy, low, high), accuracies being shares; `dense`
-    is the model without exits. Raises LabError without lines, and on accuracies that are no shares.
+    A point of a line is (MACs, accuracy), one of an exit (MACs, accuracy, low, high), accuracies
+    being shares; `dense` is the model without exits. Raises LabError without lines, and on
+    accuracies that are no shares.
     """
     _require_shares([point[1] for points in (*lines.values(), *exits.values()) for point in points])
     figure = go.Figure()
@@ -50,7 +55,8 @@ def exit_frontier(lines: Mapping[str, Sequence[tuple[float, float]]],
 
 
 def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -> go.Figure:
-    """Bars of 100 %: of each group the share that leaves at each of `ends`, early ones bright, the end dark.
+    """Bars of 100 %: of each group the share that leaves at each of `ends`, early ones bright, the
+    end dark.
 
     Raises LabError where shares do not sum to 1, or are not as many as `ends`.
     """
@@ -75,7 +81,8 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
 
 
 def reliability_diagram(found: Mapping[str, Reliability]) -> go.Figure:
-    """Share right over mean confidence, a point for each bin that has pictures; on the grey line confidence is right.
+    """Share right over mean confidence, a point for each bin that has pictures; on the grey line
+    confidence is right.
 
     Larger points stand for more pictures. Raises LabError if there is nothing to draw.
     """

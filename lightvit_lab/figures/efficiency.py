@@ -1,4 +1,6 @@
-"""Figures of cost: times with intervals, MACs beside milliseconds, the roofline, what counters miss."""
+"""Figures of cost: times with intervals, MACs beside milliseconds, the roofline, what counters
+miss.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def times_by_model(times: Mapping[str, HasLatency]) -> go.Figure:
 
 
 def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
-    """Error of each counter (a pattern each) on each model, as a share of the true count: bars, with the number beside."""
+    """Error of each counter (a pattern each) on each model, as a share of the true count: bars,
+    with the number beside.
+    """
     figure = go.Figure()
     for index, (counter, by_model) in enumerate(errors.items()):
         percent = [100 * value for value in by_model.values()]
@@ -46,17 +50,21 @@ def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
             textposition="outside", cliponaxis=False, hovertemplate="%{x:+.1f} %<extra></extra>",
             marker=dict(color=style(index)["marker"]["color"], pattern=dict(shape=PATTERNS[index % len(PATTERNS)]))))
     percents = [100 * value for by_model in errors.values() for value in by_model.values()]
-    room = 0.15 * (max([0, *percents]) - min([0, *percents]) or 1)      # for the numbers beside the bars
+    # for the numbers beside the bars
+    room = 0.15 * (max([0, *percents]) - min([0, *percents]) or 1)
     figure.update_xaxes(title="error of the count (%)", range=[min([0, *percents]) - room, max([0, *percents]) + room])
     figure.update_yaxes(autorange="reversed")
     rows = max(len(by_model) for by_model in errors.values())
     return figure.update_layout(height=140 + 34 * rows * len(errors), legend=dict(traceorder="normal"))
 
 
-def macs_and_time(points: Mapping[str, tuple[float, float]], here: Mapping[str, float] | None = None) -> go.Figure:
-    """A point per model: MACs of one image and milliseconds, both logarithmic; `here`, milliseconds on this machine.
+def macs_and_time(points: Mapping[str, tuple[float, float]],
+                  here: Mapping[str, float] | None = None) -> go.Figure:
+    """A point per model: MACs of one image and milliseconds, both logarithmic; `here`, milliseconds
+    on this machine.
 
-    Points are numbered from 1 in the given order, since names would lie on top of each other; hovering shows the name.
+    Points are numbered from 1 in the given order, since names would lie on top of each other;
+    hovering shows the name.
     """
     numbers = {name: number for number, name in enumerate(points, start=1)}
     series = {"stored run": {name: ms for name, (_, ms) in points.items()}} | ({"your machine": dict(here)} if here else {})
@@ -72,10 +80,13 @@ def macs_and_time(points: Mapping[str, tuple[float, float]], here: Mapping[str, 
     return figure.update_layout(height=460)
 
 
-def roofline(peak_flops: float, bandwidth: float, layers: Mapping[str, Sequence[tuple[str, float, float]]]) -> go.Figure:
-    """The roof, the smaller of peak and intensity times bandwidth, and each model's layers below it.
+def roofline(peak_flops: float, bandwidth: float,
+             layers: Mapping[str, Sequence[tuple[str, float, float]]]) -> go.Figure:
+    """The roof, the smaller of peak and intensity times bandwidth, and each model's layers below
+    it.
 
-    `peak_flops` in FLOP/s, `bandwidth` in bytes/s; a layer is (name, FLOPs per byte, FLOP/s reached).
+    `peak_flops` in FLOP/s, `bandwidth` in bytes/s; a layer is (name, FLOPs per byte, FLOP/s
+    reached).
     """
     intensities = [intensity for rows in layers.values() for _, intensity, _ in rows]
     ridge = peak_flops / bandwidth
@@ -95,7 +106,9 @@ def roofline(peak_flops: float, bandwidth: float, layers: Mapping[str, Sequence[
 
 
 def _logarithmic(figure: go.Figure, xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Logarithmic axes with room around the points, and plain numbers: at 1, 2 and 5, or over many decades at 1 alone."""
+    """Logarithmic axes with room around the points, and plain numbers: at 1, 2 and 5, or over many
+    decades at 1 alone.
+    """
     for update, values in ((figure.update_xaxes, xs), (figure.update_yaxes, ys)):
         low, high = math.log10(min(values)) - 0.15, math.log10(max(values)) + 0.15
         steps = (1, 2, 5) if high - low < 2 else (1,)

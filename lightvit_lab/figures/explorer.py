@@ -1,7 +1,8 @@
-"""Where a model looks, explored in a page: picture, method, block, head and looking patch chosen without a kernel.
+"""Where a model looks, explored in a page: picture, method, block, head and looking patch chosen
+without a kernel.
 
-One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request. Without
-JavaScript a picture with its map, and its table, stand there.
+One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request.
+Without JavaScript a picture with its map, and its table, stand there.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ __all__ = ["Explorer", "explorer"]
 _STAGE = ("Picture, cut into patches. Arrow keys move the patch that looks, Home chooses the class token; the sentence "
           "below says where it looks")
 
-_LIMIT = 16     # megabytes of maps that a browser takes at once; six pictures of the lab's ViT are 0.6
+# megabytes of maps that a browser takes at once; six pictures of the lab's ViT are 0.6
+_LIMIT = 16
 _CAPTION = "One value a patch, rows by columns"
 
 
 @dataclass(frozen=True, repr=False)
 class Explorer:
-    """Pictures with their maps and what is to be found there; made by `explorer`. In terminals, a line of text."""
+    """Pictures with their maps and what is to be found there; made by `explorer`. In terminals, a
+    line of text.
+    """
 
     atlas: Atlas
     finding: str
@@ -58,17 +62,21 @@ class Explorer:
 
 
 @plain_numbers
-def explorer(images: Tensor, captions: Sequence[str], finding: str, *, attention: Sequence[Tensor] = (),
-             flows: Mapping[str, Tensor] | None = None, grids: Mapping[str, Tensor] | None = None, prefix: int = 1,
+def explorer(images: Tensor, captions: Sequence[str], finding: str, *,
+             attention: Sequence[Tensor] = (), flows: Mapping[str, Tensor] | None = None,
+             grids: Mapping[str, Tensor] | None = None, prefix: int = 1,
              grid: tuple[int, int] | None = None) -> Explorer:
-    """Explore the maps of some pictures (P, 3, H, W) in [0, 1], each with its caption, in a page without a kernel.
+    """Explore the maps of some pictures (P, 3, H, W) in [0, 1], each with its caption, in a page
+    without a kernel.
 
-    `attention` holds (P, heads, N, N) per block, as `record_attention` gives it; `flows` by name token-to-token maps
-    (P, N, N), such as `rollout` and `relevance`; `grids` by name maps of the whole picture, (P, rows, columns) or one
-    value a pixel. The first `prefix` of the N tokens are no patches, the class token first; `grid` is (rows, columns)
-    of the patches, None for a square. `finding` says in one sentence what to see. Maps are stored in 255 steps from
-    zero, or the method's lowest value, to each row's maximum. Raises LabError on maps that do not fit the pictures, the
-    grid or each other, on values that are not finite, on more than 16 megabytes of maps, and without a finding.
+    `attention` holds (P, heads, N, N) per block, as `record_attention` gives it; `flows` by name
+    token-to-token maps (P, N, N), such as `rollout` and `relevance`; `grids` by name maps of the
+    whole picture, (P, rows, columns) or one value a pixel. The first `prefix` of the N tokens are
+    no patches, the class token first; `grid` is (rows, columns) of the patches, None for a square.
+    `finding` says in one sentence what to see. Maps are stored in 255 steps from zero, or the
+    method's lowest value, to each row's maximum. Raises LabError on maps that do not fit the
+    pictures, the grid or each other, on values that are not finite, on more than 16 megabytes of
+    maps, and without a finding.
     """
     if not isinstance(finding, str) or len(finding.split()) < 4:
         raise LabError(f"explorer: finding={finding!r}; say in one sentence what there is to see in the maps")
@@ -81,7 +89,9 @@ def explorer(images: Tensor, captions: Sequence[str], finding: str, *, attention
 
 
 def _data(maps: Atlas) -> dict:
-    """What the script reads: pictures, the layout of each method, and all maps as bytes and scales in base64."""
+    """What the script reads: pictures, the layout of each method, and all maps as bytes and scales
+    in base64.
+    """
     start, tokens = maps.start(), maps.prefix + maps.grid[0] * maps.grid[1]
     packed = [_pack(part) for part in maps.methods.values()]
     methods = [_layout(name, part, tokens) for name, part in maps.methods.items()]
@@ -104,7 +114,9 @@ def _low(maps: Maps) -> float:
 
 
 def _pack(maps: Maps) -> tuple[Tensor, Tensor]:
-    """A method's maps as bytes (rows, h * w); per row, its maximum and what goes to the tokens in front, float32."""
+    """A method's maps as bytes (rows, h * w); per row, its maximum and what goes to the tokens in
+    front, float32.
+    """
     rows, low = maps.values.flatten(4).flatten(0, 3), _low(maps)
     high = rows.amax(dim=-1, keepdim=True)
     steps = ((rows - low) / (high - low).clamp_min(1e-30) * 255).round().clamp(0, 255).byte()

@@ -1,4 +1,6 @@
-"""Figures of feature distillation: which pictures are alike, what a width holds, who looks where the teacher does."""
+"""Figures of feature distillation: which pictures are alike, what a width holds, who looks where
+the teacher does.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,14 @@ __all__ = ["agreement", "energy_beyond_width", "similarity_matrices"]
 _ACROSS = 2   # matrices in a row: two are legible on a phone
 
 
-def similarity_matrices(matrices: Mapping[str, Tensor], groups: Sequence[str], unit: str = "similarity") -> go.Figure:
-    """How alike a network finds each pair of pictures, a matrix (B, B) a network, side by side on one scale.
+def similarity_matrices(matrices: Mapping[str, Tensor], groups: Sequence[str],
+                        unit: str = "similarity") -> go.Figure:
+    """How alike a network finds each pair of pictures, a matrix (B, B) a network, side by side on
+    one scale.
 
-    `groups` names the group (the class) of each picture; pictures of one group stand together, and their block is named
-    at its middle. Raises LabError on matrices of other sizes, or with values that are not finite.
+    `groups` names the group (the class) of each picture; pictures of one group stand together, and
+    their block is named at its middle. Raises LabError on matrices of other sizes, or with values
+    that are not finite.
     """
     _require_matrices(matrices, len(groups))
     order = sorted(range(len(groups)), key=lambda place: groups[place])
@@ -49,10 +54,12 @@ def similarity_matrices(matrices: Mapping[str, Tensor], groups: Sequence[str], u
 
 @plain_numbers
 def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure:
-    """Which share of a layer's energy no features of a smaller width reach: a line a layer, over the width.
+    """Which share of a layer's energy no features of a smaller width reach: a line a layer, over
+    the width.
 
-    `energies` holds for each layer the squares of its singular values (D,), falling; `width` is the student's, and gets
-    a line of its own. Raises LabError on energies that are negative or do not fall.
+    `energies` holds for each layer the squares of its singular values (D,), falling; `width` is the
+    student's, and gets a line of its own. Raises LabError on energies that are negative or do not
+    fall.
     """
     require_range("energy_beyond_width", "width", width, 1)
     figure = go.Figure()
@@ -69,7 +76,8 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
 
 
 def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
-    """How alike each network's maps are to the teacher's: of every picture (N,) a correlation in [-1, 1], as boxes.
+    """How alike each network's maps are to the teacher's: of every picture (N,) a correlation in
+    [-1, 1], as boxes.
 
     Raises LabError on values beyond that range.
     """

@@ -1,4 +1,6 @@
-"""From attention, flows and grids as the library computes them to an `Atlas`, with every check on the way."""
+"""From attention, flows and grids as the library computes them to an `Atlas`, with every check on
+the way.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ from .atlas import Atlas, Maps
 
 
 def atlas(images: Tensor, captions: Sequence[str], attention: Sequence[Tensor] = (),
-          flows: Mapping[str, Tensor] | None = None, grids: Mapping[str, Tensor] | None = None, prefix: int = 1,
-          grid: tuple[int, int] | None = None, caller: str = "atlas") -> Atlas:
-    """Pictures (P, 3, H, W) in [0, 1] with their maps; the arguments, and what is refused, are those of `explorer`."""
+          flows: Mapping[str, Tensor] | None = None, grids: Mapping[str, Tensor] | None = None,
+          prefix: int = 1, grid: tuple[int, int] | None = None, caller: str = "atlas") -> Atlas:
+    """Pictures (P, 3, H, W) in [0, 1] with their maps; the arguments, and what is refused, are
+    those of `explorer`.
+    """
     attention, flows, grids = list(attention), dict(flows or {}), dict(grids or {})
     _require_pictures(caller, images, captions)
     _require_names(caller, attention, flows, grids)
@@ -39,7 +43,8 @@ def _require_pictures(caller: str, images: Any, captions: Sequence[str]) -> None
                        "at least one picture")
 
 
-def _require_names(caller: str, attention: Sequence[Any], flows: Mapping[str, Any], grids: Mapping[str, Any]) -> None:
+def _require_names(caller: str, attention: Sequence[Any], flows: Mapping[str, Any],
+                   grids: Mapping[str, Any]) -> None:
     """Raise LabError unless there is a map at all, and no name is given twice."""
     if not (attention or flows or grids):
         raise LabError(f"{caller}: no maps; give attention=maps of record_attention, flows={{'rollout': "
@@ -50,8 +55,11 @@ def _require_names(caller: str, attention: Sequence[Any], flows: Mapping[str, An
                        "their own")
 
 
-def _require_tokens(caller: str, attention: Sequence[Any], flows: Mapping[str, Any], pictures: int) -> None:
-    """Raise LabError unless all maps among tokens are square, of the same tokens, of every picture, and finite."""
+def _require_tokens(caller: str, attention: Sequence[Any], flows: Mapping[str, Any],
+                    pictures: int) -> None:
+    """Raise LabError unless all maps among tokens are square, of the same tokens, of every picture,
+    and finite.
+    """
     named = {f"attention of block {block}": part for block, part in enumerate(attention)} | flows
     for name, part in named.items():
         if isinstance(part, dict):
@@ -96,7 +104,9 @@ def _from_tokens(kind: str, weights: Tensor, prefix: int, grid: tuple[int, int])
 
 
 def _from_grid(caller: str, name: str, values: Any, images: Tensor, grid: tuple[int, int]) -> Maps:
-    """Maps of whole pictures, (P, h, w). Raises LabError unless they are as coarse as patches or as fine as pixels."""
+    """Maps of whole pictures, (P, h, w). Raises LabError unless they are as coarse as patches or as
+    fine as pixels.
+    """
     size, shape = tuple(images.shape[-2:]), _shape(values)
     fine = shape[1:] == size and size[0] % grid[0] == size[1] % grid[1] == 0
     if shape[:1] != (len(images),) or not (shape[1:] == grid or fine):

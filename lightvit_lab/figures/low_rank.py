@@ -22,11 +22,14 @@ _ACROSS = 2                                    # panels in a row: two are legibl
 _TITLES = 26                                   # pixels that a line of the legend takes
 
 
-def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[str, float] | None = None) -> go.Figure:
-    """Energy kept over the rank, a panel for each kind of layer, a line for each label, up to its smallest full rank.
+def spectra(energies: Mapping[str, Mapping[str, Tensor]],
+            break_even: Mapping[str, float] | None = None) -> go.Figure:
+    """Energy kept over the rank, a panel for each kind of layer, a line for each label, up to its
+    smallest full rank.
 
-    `energies[label][kind]` are squared singular values (k,), the largest first; `break_even[kind]`, where given, gets a
-    line of its own. Raises LabError on values that are negative or do not fall, and on labels of other kinds.
+    `energies[label][kind]` are squared singular values (k,), the largest first; `break_even[kind]`,
+    where given, gets a line of its own. Raises LabError on values that are negative or do not fall,
+    and on labels of other kinds.
     """
     kinds = list(next(iter(energies.values()), {}))
     _require_energies(energies, kinds)
@@ -53,10 +56,13 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]], break_even: Mapping[st
 
 
 @plain_numbers
-def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
-    """Relative output error over the rank: `errors[label][i]` are those of all layers at `ranks[i]`.
+def errors_over_rank(ranks: Sequence[int], errors: Mapping[str,
+                                                           Sequence[Sequence[float]]]) -> go.Figure:
+    """Relative output error over the rank: `errors[label][i]` are those of all layers at
+    `ranks[i]`.
 
-    The median layer is a point, bars run from the best layer to the worst. Raises LabError where counts differ.
+    The median layer is a point, bars run from the best layer to the worst. Raises LabError where
+    counts differ.
     """
     figure = go.Figure()
     for index, (label, by_rank) in enumerate(errors.items()):
@@ -76,12 +82,13 @@ def errors_over_rank(ranks: Sequence[int], errors: Mapping[str, Sequence[Sequenc
     return figure.update_layout(legend=_above(), margin=dict(t=20 + _TITLES * len(errors)))
 
 
-def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str, whole: tuple[float, float, float] | None = None,
-                  log: bool = False) -> go.Figure:
-    """Test accuracy over what is `turned` (the title of that axis): points (value, accuracy, low, high), shares.
+def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
+                  whole: tuple[float, float, float] | None = None, log: bool = False) -> go.Figure:
+    """Test accuracy over what is `turned` (the title of that axis): points (value, accuracy, low,
+    high), shares.
 
-    `whole` is (accuracy, low, high) of the model before, a line across with a band. Raises LabError on shares outside
-    [0, 1].
+    `whole` is (accuracy, low, high) of the model before, a line across with a band. Raises LabError
+    on shares outside [0, 1].
     """
     values = sorted({point[0] for points in lines.values() for point in points})
     figure = go.Figure()
@@ -104,11 +111,13 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str, whole: tup
 
 
 @plain_numbers
-def time_over_rank(ranks: Sequence[int], macs: Sequence[float], times: Sequence[tuple[float, float, float]]
-                   ) -> go.Figure:
-    """What two thin layers cost over their rank, as shares of the whole layer's: MACs, and times (share, low, high).
+def time_over_rank(ranks: Sequence[int], macs: Sequence[float],
+                   times: Sequence[tuple[float, float, float]]) -> go.Figure:
+    """What two thin layers cost over their rank, as shares of the whole layer's: MACs, and times
+    (share, low, high).
 
-    Lines go down where each of them breaks even, if it does within these ranks. Raises LabError where counts differ.
+    Lines go down where each of them breaks even, if it does within these ranks. Raises LabError
+    where counts differ.
     """
     if not len(ranks) == len(macs) == len(times):
         raise LabError(f"time_over_rank: {len(ranks)} ranks, {len(macs)} counts and {len(times)} times; give "
@@ -130,7 +139,8 @@ def time_over_rank(ranks: Sequence[int], macs: Sequence[float], times: Sequence[
 
 
 def crossing(ranks: Sequence[float], shares: Sequence[float], level: float = 1.0) -> float | None:
-    """The rank at which rising `shares` reach `level`, on straight lines between the points; None if they do not.
+    """The rank at which rising `shares` reach `level`, on straight lines between the points; None
+    if they do not.
 
     Where noise lets them cross more than once, the last time counts.
     """

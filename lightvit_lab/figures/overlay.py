@@ -1,4 +1,5 @@
-"""A map laid over its picture: colours, numbers and drawing, the same for explorers in pages and in live notebooks.
+"""A map laid over its picture: colours, numbers and drawing, the same for explorers in pages and in
+live notebooks.
 
 `explorer.js` does the same arithmetic in the browser.
 """
@@ -17,19 +18,25 @@ from torch import Tensor
 
 from .pictures import to_bytes
 
-SCALE = [[int(colour[i:i + 2], 16) for i in (1, 3, 5)] for colour in sequential.Cividis]   # low to high, RGB
-OPACITY = 0.7                   # of the map above the picture, which is turned grey so that all colour is the map's
+# low to high, RGB
+SCALE = [[int(colour[i:i + 2], 16) for i in (1, 3, 5)] for colour in sequential.Cividis]
+# of the map above the picture, which is turned grey so that all colour is the map's
+OPACITY = 0.7
 QUERY = "#D55E00"               # frames the patch that looks
 _GREY = (0.299, 0.587, 0.114)   # brightness of red, green and blue (ITU-R BT.601)
 
 
 def limits(cells: Tensor) -> tuple[float, float]:
-    """Ends of a map's colour scale: zero, or its lowest value if that is below, and its highest value."""
+    """Ends of a map's colour scale: zero, or its lowest value if that is below, and its highest
+    value.
+    """
     return min(0.0, cells.min().item()), cells.max().item()
 
 
 def shown(value: float, top: float) -> str:
-    """`value` with as many digits as a map up to `top` is told apart by, which is 255 steps; small ones as 1.5e-7."""
+    """`value` with as many digits as a map up to `top` is told apart by, which is 255 steps; small
+    ones as 1.5e-7.
+    """
     digits = max(0, math.floor(math.log10(255 / top))) if top > 0 else 0
     if value == 0 or digits > 5:
         return _small(value)
@@ -38,7 +45,9 @@ def shown(value: float, top: float) -> str:
 
 
 def shown_times(value: float) -> str:
-    """A factor with no digit behind the point from 10 on, one below that, more where it would be lost."""
+    """A factor with no digit behind the point from 10 on, one below that, more where it would be
+    lost.
+    """
     size = abs(value)
     return _small(value) if size < 0.01 else f"{value:.{0 if size >= 9.95 else 1 if size >= 0.095 else 2}f}"
 
@@ -49,7 +58,9 @@ def _small(value: float) -> str:
 
 
 def blend(image: Tensor, cells: Tensor) -> NDArray[numpy.uint8]:
-    """A map (h, w) laid over its picture (3, H, W) in [0, 1], on the scale of `limits`: bytes (H, W, 3)."""
+    """A map (h, w) laid over its picture (3, H, W) in [0, 1], on the scale of `limits`: bytes (H,
+    W, 3).
+    """
     low, high = limits(cells)
     across = (cells.detach().cpu().double().numpy() - low) / ((high - low) or 1)
     rows = numpy.arange(image.shape[-2]) * cells.shape[0] // image.shape[-2]
@@ -58,7 +69,9 @@ def blend(image: Tensor, cells: Tensor) -> NDArray[numpy.uint8]:
 
 
 def _over(across: NDArray, grey: NDArray | float) -> NDArray[numpy.uint8]:
-    """Colours of places on the scale, 0 to 1, (...), above grey of 0 to 255, (..., 1): bytes (..., 3)."""
+    """Colours of places on the scale, 0 to 1, (...), above grey of 0 to 255, (..., 1): bytes (...,
+    3).
+    """
     stops = numpy.linspace(0, 1, len(SCALE))
     colour = numpy.stack([numpy.interp(across, stops, channel) for channel in zip(*SCALE)], axis=-1)
     return numpy.floor(OPACITY * colour + (1 - OPACITY) * grey + 0.5).astype(numpy.uint8)
@@ -70,10 +83,13 @@ def gradient() -> str:
     return f"linear-gradient(to right, {', '.join('#%02x%02x%02x' % tuple(map(int, stop)) for stop in stops)})"
 
 
-def beside(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None = None, height: int = 256) -> str:
-    """Picture (3, H, W) on the left, the map over it on the right, as a PNG in a data URI; about `height` pixels high.
+def beside(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None = None,
+           height: int = 256) -> str:
+    """Picture (3, H, W) on the left, the map over it on the right, as a PNG in a data URI; about
+    `height` pixels high.
 
-    `frame` is the looking patch's left, top, right and bottom in pixels of the picture; None frames nothing.
+    `frame` is the looking patch's left, top, right and bottom in pixels of the picture; None frames
+    nothing.
     """
     times = max(1, round(height / image.shape[-2]))
     panels = [Image.fromarray(pixels.repeat(times, 0).repeat(times, 1))

@@ -26,7 +26,9 @@ def to_bytes(image: Tensor, scale: int = 1) -> numpy.ndarray:
 
 @plain_numbers
 def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
-    """One picture (3, H, W) in [0, 1], cut up: its patches apart on the left, in reading order as a sequence on the right."""
+    """One picture (3, H, W) in [0, 1], cut up: its patches apart on the left, in reading order as a
+    sequence on the right.
+    """
     for side, length in zip(("height", "width"), image.shape[-2:]):
         require_multiple("patch_sequence", f"image {side}", length, patch_size, f"patches of {patch_size} pixels")
     rows, columns = image.shape[-2] // patch_size, image.shape[-1] // patch_size
@@ -43,9 +45,13 @@ def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
     return figure.update_layout(height=330, margin=dict(l=10, r=10, t=40, b=10), showlegend=False)
 
 
-def _tile(patches: Sequence[Tensor], size: int, width: int) -> tuple[numpy.ndarray, list[tuple[float, float]]]:
-    """Patches side by side, `width` to a row, on white: canvas (h, w, 3), and a place for a number above each (x, y)."""
-    gap, head = max(1, size // 8), max(1, size // 2)     # between patches, and above each for its number
+def _tile(patches: Sequence[Tensor], size: int,
+          width: int) -> tuple[numpy.ndarray, list[tuple[float, float]]]:
+    """Patches side by side, `width` to a row, on white: canvas (h, w, 3), and a place for a number
+    above each (x, y).
+    """
+    # between patches, and above each for its number
+    gap, head = max(1, size // 8), max(1, size // 2)
     height = math.ceil(len(patches) / width)
     canvas = numpy.full((height * (size + head), width * (size + gap) + gap, 3), 255, dtype=numpy.uint8)
     places = []
@@ -63,7 +69,9 @@ def _numbers(places: list[tuple[float, float]]) -> go.Scatter:
 
 @plain_numbers
 def gallery(images: Tensor, captions: Sequence[str], columns: int = 4) -> go.Figure:
-    """Pictures (N, 3, H, W) in [0, 1] in a grid, each under its caption, one word a line: legible on a phone."""
+    """Pictures (N, 3, H, W) in [0, 1] in a grid, each under its caption, one word a line: legible
+    on a phone.
+    """
     require_range("gallery", "number of pictures", len(images), 1, 64)
     rows = math.ceil(len(images) / columns)
     more = max(caption.count(" ") for caption in captions)       # lines beyond the first
@@ -75,8 +83,10 @@ def gallery(images: Tensor, captions: Sequence[str], columns: int = 4) -> go.Fig
     return figure.update_layout(height=(150 + 15 * more) * rows, margin=dict(l=5, r=5, t=25 + 15 * more, b=5))
 
 
-def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[str], unit: str) -> go.Figure:
-    """Pictures (N, 3, H, W) in [0, 1], one to a row, and beside each its maps, (N, rows, columns) each; brighter is more.
+def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[str],
+                      unit: str) -> go.Figure:
+    """Pictures (N, 3, H, W) in [0, 1], one to a row, and beside each its maps, (N, rows, columns)
+    each; brighter is more.
 
     All maps share one scale, named by `unit`; `titles` stand above the maps.
     """

@@ -17,10 +17,11 @@ __all__ = ["pruned_heads", "sensitivity_curves"]
 
 
 def sensitivity_curves(rows: Sequence[Row], dense: float) -> go.Figure:
-    """Accuracy after pruning one layer alone, by its place: a line for each share removed, a panel for each part.
+    """Accuracy after pruning one layer alone, by its place: a line for each share removed, a panel
+    for each part.
 
-    `rows` hold "layer", "ratio" and an accuracy with its interval, and where there are several kinds "part"; `dense`
-    is the accuracy of the whole model, a share. Raises LabError without rows.
+    `rows` hold "layer", "ratio" and an accuracy with its interval, and where there are several
+    kinds "part"; `dense` is the accuracy of the whole model, a share. Raises LabError without rows.
     """
     if not rows:
         raise LabError("sensitivity_curves: no rows; give those of compression.pruning.sensitivity(model, data)")
@@ -42,7 +43,8 @@ def sensitivity_curves(rows: Sequence[Row], dense: float) -> go.Figure:
     return figure.update_layout(height=plot + 160, margin=dict(t=30, b=130), legend=legend)
 
 
-def _sensitivity(rows: Sequence[Row], layers: Sequence[str], index: int, ratio: float, named: bool) -> go.Scatter:
+def _sensitivity(rows: Sequence[Row], layers: Sequence[str], index: int, ratio: float,
+                 named: bool) -> go.Scatter:
     middle, low, high = zip(*map(score, rows))
     return go.Scatter(x=[layers.index(row["layer"]) for row in rows], y=middle, mode="lines+markers", **style(index),
                       name=f"{ratio:.0%}", legendgroup=f"{ratio}", showlegend=named, text=[row["layer"] for row in rows],
@@ -51,9 +53,10 @@ def _sensitivity(rows: Sequence[Row], layers: Sequence[str], index: int, ratio: 
 
 
 @plain_numbers
-def pruned_heads(image: Tensor, block_maps: Sequence[Tensor], pruned: Sequence[tuple[int, int]], prefix: int = 1,
-                 grid: tuple[int, int] | None = None) -> go.Figure:
-    """`head_gallery` of the whole model with a frame around the heads, (block, head) from 0, that pruning took.
+def pruned_heads(image: Tensor, block_maps: Sequence[Tensor], pruned: Sequence[tuple[int, int]],
+                 prefix: int = 1, grid: tuple[int, int] | None = None) -> go.Figure:
+    """`head_gallery` of the whole model with a frame around the heads, (block, head) from 0, that
+    pruning took.
 
     Raises LabError on a head that is not there, and on maps as `head_gallery` does.
     """

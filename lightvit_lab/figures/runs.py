@@ -1,4 +1,6 @@
-"""Training runs to read in a page without a kernel: smoothing, and a cursor over steps. The live box draws the same."""
+"""Training runs to read in a page without a kernel: smoothing, and a cursor over steps. The live
+box draws the same.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ Points = Sequence[tuple[int, float]]
 
 
 class Runs(NamedTuple):
-    """Losses by run, each the mean of a stretch of `stretch` steps; (step, accuracy) by run; steps in all."""
+    """Losses by run, each the mean of a stretch of `stretch` steps; (step, accuracy) by run; steps
+    in all.
+    """
 
     losses: dict[str, list[float]]
     scores: dict[str, list[tuple[int, float]]]
@@ -35,13 +39,16 @@ class Runs(NamedTuple):
 
 
 @plain_numbers
-def training_explorer(losses: Mapping[str, Sequence[float]], scores: Mapping[str, Points] | None = None, *,
-                      finding: str, stretch: int = 1, smooth: int = 9, result: HasOrigin | None = None) -> Card:
-    """Training loss of some runs to smooth and read step by step in a page without a kernel; validation beside it.
+def training_explorer(losses: Mapping[str, Sequence[float]],
+                      scores: Mapping[str, Points] | None = None, *, finding: str, stretch: int = 1,
+                      smooth: int = 9, result: HasOrigin | None = None) -> Card:
+    """Training loss of some runs to smooth and read step by step in a page without a kernel;
+    validation beside it.
 
-    `losses` in nats and `scores`, (step, accuracy), by run, as `training.fit`'s history has them; a loss may stand for
-    a `stretch` of steps. The loss is a running mean over `smooth` values. `finding` says in one sentence what to find,
-    `result` where the runs are from. Raises LabError without a finding, without losses, and on any that is not finite.
+    `losses` in nats and `scores`, (step, accuracy), by run, as `training.fit`'s history has them; a
+    loss may stand for a `stretch` of steps. The loss is a running mean over `smooth` values.
+    `finding` says in one sentence what to find, `result` where the runs are from. Raises LabError
+    without a finding, without losses, and on any that is not finite.
     """
     require_finding("training_explorer", finding)
     runs = gather(losses, scores or {}, stretch)
@@ -57,7 +64,9 @@ def training_explorer(losses: Mapping[str, Sequence[float]], scores: Mapping[str
 
 def gather(losses: Mapping[str, Sequence[float]], scores: Mapping[str, Points], stretch: int = 1,
            steps: int = 0) -> Runs:
-    """Runs ready to be drawn over `steps` steps (or as many as there are). Raises LabError where there is none."""
+    """Runs ready to be drawn over `steps` steps (or as many as there are). Raises LabError where
+    there is none.
+    """
     require_range("training_explorer", "stretch", stretch, 1)
     if not losses or not all(len(loss) for loss in losses.values()):
         raise LabError(f"training_explorer: losses of {list(losses)}; give one run at least, and of each some losses")
@@ -100,7 +109,9 @@ def longest_mean(runs: Runs) -> int:
 
 
 def drawing(runs: Runs, smooth: int, index: int) -> str:
-    """Loss, and validation accuracy where there is some, over steps; a line at the place that is read."""
+    """Loss, and validation accuracy where there is some, over steps; a line at the place that is
+    read.
+    """
     x, y = x_axis(runs), loss_axis(runs)
     paths = "".join(f'<path class="line" d="{_loss_line(runs, loss, smooth, x, y)}" {look(number)}/>'
                     for number, loss in enumerate(runs.losses.values()))

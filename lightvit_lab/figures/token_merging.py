@@ -1,4 +1,6 @@
-"""Figures of token merging: which patches are one token, with a slider over blocks, and lines over blocks."""
+"""Figures of token merging: which patches are one token, with a slider over blocks, and lines over
+blocks.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,20 @@ from .pictures import _BARE, to_bytes
 __all__ = ["by_block", "merged_regions"]
 
 Band = tuple[float, float, float]              # middle, low, high
-_MOST = 6                                      # pictures side by side: more are too small on a phone
+# pictures side by side: more are too small on a phone
+_MOST = 6
 
 
 @plain_numbers
-def merged_regions(images: Tensor, places: Sequence[Tensor], grid: tuple[int, int] | None = None) -> go.Figure:
-    """Pictures whose patches merge: borders between tokens above, each token in its mean colour below, a step a block.
+def merged_regions(images: Tensor, places: Sequence[Tensor],
+                   grid: tuple[int, int] | None = None) -> go.Figure:
+    """Pictures whose patches merge: borders between tokens above, each token in its mean colour
+    below, a step a block.
 
-    `images` is (batch, 3, H, W) in [0, 1], at most 6; `places[i]` (batch, patches) says in which token each patch is
-    after i blocks, as `source_map` does without its class token. `grid` is (rows, columns) of the patches, None for a
-    square. The slider needs no kernel. Raises LabError on places of other pictures or another number of patches.
+    `images` is (batch, 3, H, W) in [0, 1], at most 6; `places[i]` (batch, patches) says in which
+    token each patch is after i blocks, as `source_map` does without its class token. `grid` is
+    (rows, columns) of the patches, None for a square. The slider needs no kernel. Raises LabError
+    on places of other pictures or another number of patches.
     """
     require_images("merged_regions", images, channels=3)
     _require_places(images, places)
@@ -69,7 +75,9 @@ def _step(images: Tensor, places: Tensor, grid: tuple[int, int]) -> list[go.Scat
 
 
 def _borders(cells: Tensor, size: tuple[int, int]) -> go.Scatter:
-    """Lines between neighbouring patches (rows, columns) that are in different tokens, in pixels of the picture."""
+    """Lines between neighbouring patches (rows, columns) that are in different tokens, in pixels of
+    the picture.
+    """
     high, wide = size[0] / cells.shape[0], size[1] / cells.shape[1]
     x: list[float | None] = []
     y: list[float | None] = []
@@ -83,7 +91,9 @@ def _borders(cells: Tensor, size: tuple[int, int]) -> go.Scatter:
 
 
 def _painted(cells: Tensor, image: Tensor) -> go.Image:
-    """Each patch in the mean colour of all patches of its token; pointing at it tells how many they are."""
+    """Each patch in the mean colour of all patches of its token; pointing at it tells how many they
+    are.
+    """
     rows, columns = cells.shape
     colours = torch.nn.functional.adaptive_avg_pool2d(image.float().cpu(), (rows, columns)).flatten(1)
     index = cells.flatten().cpu()
@@ -102,7 +112,8 @@ def _slider(left: Sequence[int]) -> dict[str, Any]:
 
 
 def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figure:
-    """One line a label over the blocks passed, from 0: numbers, or (middle, low, high) with their intervals.
+    """One line a label over the blocks passed, from 0: numbers, or (middle, low, high) with their
+    intervals.
 
     Raises LabError without lines, and where they differ in length.
     """

@@ -1,4 +1,6 @@
-"""Figures of dropped tokens: which patches are left, how many, and what of the promised gain arrives."""
+"""Figures of dropped tokens: which patches are left, how many, and what of the promised gain
+arrives.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,20 @@ __all__ = ["gains_over_size", "kept_by_block", "kept_counts", "promised_and_arri
 
 Interval = tuple[float, float, float]      # a ratio, and the two ends of its interval
 _ACROSS = 3                                # pictures in a row: more are too small on a phone
-_PALE, _WHITE = 0.15, 232                  # how much of a dropped patch is still seen, on which grey
+# how much of a dropped patch is still seen, on which grey
+_PALE, _WHITE = 0.15, 232
 
 
 @plain_numbers
-def kept_by_block(images: Tensor, kept: Sequence[Tensor], labels: Sequence[str], patch_size: int) -> go.Figure:
-    """Pictures (P, 3, H, W) in [0, 1] with the patches that are gone greyed out; a slider goes from choice to choice.
+def kept_by_block(images: Tensor, kept: Sequence[Tensor], labels: Sequence[str],
+                  patch_size: int) -> go.Figure:
+    """Pictures (P, 3, H, W) in [0, 1] with the patches that are gone greyed out; a slider goes from
+    choice to choice.
 
-    `kept` holds for each choice the patches left, (P, k), row by row from 0, -1 for none, as `kept_patches` returns
-    them; `labels` name the choices. The slider needs no kernel and begins at the first choice. Raises LabError where
-    counts differ, and on a patch that is not in the picture.
+    `kept` holds for each choice the patches left, (P, k), row by row from 0, -1 for none, as
+    `kept_patches` returns them; `labels` name the choices. The slider needs no kernel and begins at
+    the first choice. Raises LabError where counts differ, and on a patch that is not in the
+    picture.
     """
     if len(kept) != len(labels) or not len(kept) or any(len(places) != len(images) for places in kept):
         raise LabError(f"kept_by_block: {len(images)} pictures, {len(kept)} choices of {[len(one) for one in kept]} "
@@ -65,7 +71,9 @@ def _sheet(images: Tensor, kept: Tensor | None, patch_size: int) -> go.Image:
 
 
 def _greyed(image: Tensor, kept: Tensor | None, patch_size: int) -> numpy.ndarray:
-    """A picture as bytes (H, W, 3), three times as large, in which patches that are not `kept` are pale."""
+    """A picture as bytes (H, W, 3), three times as large, in which patches that are not `kept` are
+    pale.
+    """
     times, columns = 3, image.shape[-1] // patch_size
     pixels = to_bytes(image, times).copy()
     stays = set(range(columns * (image.shape[-2] // patch_size)) if kept is None else kept.tolist())
@@ -85,10 +93,11 @@ def _slider(names: Sequence[str]) -> dict[str, Any]:
 
 
 def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figure:
-    """Of each model, how many times fewer MACs it has, and how many times as fast it was measured, with the interval.
+    """Of each model, how many times fewer MACs it has, and how many times as fast it was measured,
+    with the interval.
 
-    `gains`: label -> (MACs of the whole model over its own, (time over its own, low, high)). The line at 1 is the
-    whole model.
+    `gains`: label -> (MACs of the whole model over its own, (time over its own, low, high)). The
+    line at 1 is the whole model.
     """
     names, (macs, times) = list(gains), zip(*gains.values())
     middle, low, high = zip(*times)
@@ -108,10 +117,11 @@ def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figu
 
 
 def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """How many times as fast a recipe was over the side of the picture, a line each; thin lines are its gain in MACs.
+    """How many times as fast a recipe was over the side of the picture, a line each; thin lines are
+    its gain in MACs.
 
-    `rows` are the "sizes" of a stored result: "image_size", "label", "macs_gain" and "speedup" (ratio, low, high).
-    Raises LabError without rows.
+    `rows` are the "sizes" of a stored result: "image_size", "label", "macs_gain" and "speedup"
+    (ratio, low, high). Raises LabError without rows.
     """
     if not rows:
         raise LabError('gains_over_size: no rows; give results.load("token_pruning_cifar10").data["sizes"]')
@@ -135,7 +145,8 @@ def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 
 def kept_counts(counts: Mapping[str, Sequence[int]], whole: int) -> go.Figure:
-    """How many pictures keep how many patches, a pattern for each block: label -> the number that each picture keeps.
+    """How many pictures keep how many patches, a pattern for each block: label -> the number that
+    each picture keeps.
 
     The axis ends at `whole`, all patches.
     """

@@ -1,4 +1,6 @@
-"""Two models beside each other: what they hold, compute, move and take, any two of those at hand, without a kernel."""
+"""Two models beside each other: what they hold, compute, move and take, any two of those at hand,
+without a kernel.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,17 @@ class Compared(NamedTuple):
 
 
 @plain_numbers
-def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = None, *, finding: str,
-                   first: str | None = None, second: str | None = None, image_size: int = 224,
-                   result: HasOrigin | None = None) -> Card:
-    """Choose any two of some models in a page without a kernel, and read how many times as much the second needs.
+def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = None, *,
+                   finding: str, first: str | None = None, second: str | None = None,
+                   image_size: int = 224, result: HasOrigin | None = None) -> Card:
+    """Choose any two of some models in a page without a kernel, and read how many times as much the
+    second needs.
 
-    `costs` holds by name `profiling.count`'s results, or rows of a stored run with the same fields; `times` those of
-    `profiling.measure`; top-1 is what was published, if it was, at `image_size`. It starts with `first` and `second`
-    (None: the first two); `finding` says in one sentence what to find, `result` where the numbers are from. Raises LabError
-    on fewer than two models, unknown names, and without a finding.
+    `costs` holds by name `profiling.count`'s results, or rows of a stored run with the same fields;
+    `times` those of `profiling.measure`; top-1 is what was published, if it was, at `image_size`.
+    It starts with `first` and `second` (None: the first two); `finding` says in one sentence what
+    to find, `result` where the numbers are from. Raises LabError on fewer than two models, unknown
+    names, and without a finding.
     """
     require_finding("compare_models", finding)
     if len(costs) < 2:
@@ -73,16 +77,20 @@ def _field(row: Any, key: str) -> Any:
 
 
 def top1(name: str, image_size: int) -> float | None:
-    """Top-1 on ImageNet-1K in percent, as published at `image_size`; None where the library has no such row."""
+    """Top-1 on ImageNet-1K in percent, as published at `image_size`; None where the library has no
+    such row.
+    """
     return next((row.top1 for row in published() if name in (row.model, row.model.partition(".")[0])
                  and image_size == row.image_size), None)
 
 
 def beside(first: str, one: Compared, second: str, two: Compared,
            paired: Mapping[str, float | None] | None = None) -> str:
-    """Both models' numbers in a table, with how many times as much the second has; a bar a row, logarithmic.
+    """Both models' numbers in a table, with how many times as much the second has; a bar a row,
+    logarithmic.
 
-    `paired` holds ratios that are known better than by dividing; None where the machine was too noisy to say.
+    `paired` holds ratios that are known better than by dividing; None where the machine was too
+    noisy to say.
     """
     divided = {key: None if None in (a, b) else b / a for key, a, b in zip(QUANTITIES, one, two)}
     ratios = {**divided, **(paired or {})}
@@ -115,7 +123,9 @@ def _shown(value: float | None, size: float, digits: int) -> str:
 
 
 def sentence(first: str, one: Compared, second: str, two: Compared, measured: str = "") -> str:
-    """What the comparison says; `two_models.js` says the same. `measured` is a ratio with its interval, as text."""
+    """What the comparison says; `two_models.js` says the same. `measured` is a ratio with its
+    interval, as text.
+    """
     if first == second and not measured:
         return f"{first} beside itself: every ratio is 1."
     params, macs = two.params / one.params, two.macs / one.macs

@@ -1,6 +1,8 @@
-"""A small residual network, the lab's convolutional rival and teacher (He et al., arXiv 1512.03385, the CIFAR form).
+"""A small residual network, the lab's convolutional rival and teacher (He et al., arXiv 1512.03385,
+the CIFAR form).
 
-Derived nowhere: `chapters/foundations/vision_transformer` trains it beside the ViT to see what convolution knows already.
+Derived nowhere: `chapters/foundations/vision_transformer` trains it beside the ViT to see what
+convolution knows already.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from ..errors import plain_numbers, require_images, require_range
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, added to their input; (batch, c, h, w) -> (batch, c', h / stride, w / stride).
+    """Two 3x3 convolutions with batch norm, added to their input; (batch, c, h, w) -> (batch, c', h
+    / stride, w / stride).
 
-    `pooled` takes the largest of each square of `stride` pixels after the first convolution, which then sees every
-    place, instead of convolving at each `stride`-th.
+    `pooled` takes the largest of each square of `stride` pixels after the first convolution, which
+    then sees every place, instead of convolving at each `stride`-th.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1, pooled: bool = False):
@@ -39,14 +42,16 @@ class ResidualBlock(nn.Module):
 
 @plain_numbers
 class ResidualNetwork(nn.Module):
-    """Images (batch, in_channels, height, width), normalised, any size from 8 px -> logits (batch, num_classes).
+    """Images (batch, in_channels, height, width), normalised, any size from 8 px -> logits (batch,
+    num_classes).
 
-    A 3x3 stem, then one stage per width with `blocks` residual blocks each; every stage but the first halves the map.
-    `pooled` (the quick trainers' form: arXiv 2404.00498) halves it in every stage, by the maximum, after a stem of half
-    the first width: more of the work on fine maps.
+    A 3x3 stem, then one stage per width with `blocks` residual blocks each; every stage but the
+    first halves the map. `pooled` (the quick trainers' form: arXiv 2404.00498) halves it in every
+    stage, by the maximum, after a stem of half the first width: more of the work on fine maps.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128), blocks: int = 2, in_channels: int = 3,
+    def __init__(self, widths: tuple[int,
+                                     ...] = (32, 64, 128), blocks: int = 2, in_channels: int = 3,
                  num_classes: int = 10, stem_stride: int = 1, pooled: bool = False):
         super().__init__()
         require_range("ResidualNetwork", "blocks", blocks, 1)

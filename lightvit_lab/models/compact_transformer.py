@@ -1,7 +1,9 @@
-"""Compact transformers: convolutions make the tokens, a learned weighted mean of all replaces the class token.
+"""Compact transformers: convolutions make the tokens, a learned weighted mean of all replaces the
+class token.
 
-Hassani et al., Escaping the Big Data Paradigm with Compact Transformers, arXiv 2104.05704. The defaults are ours, for
-training in minutes on two cores; `cct_2_3x2` gives the shape of the smallest model of the paper.
+Hassani et al., Escaping the Big Data Paradigm with Compact Transformers, arXiv 2104.05704. The
+defaults are ours, for training in minutes on two cores; `cct_2_3x2` gives the shape of the smallest
+model of the paper.
 """
 
 from __future__ import annotations
@@ -32,16 +34,17 @@ class Residual(nn.Module):
 
 @plain_numbers
 class Tokenizer(nn.Module):
-    """Images (batch, channels, height, width) -> tokens (batch, tokens, widths[-1]), row by row, and their grid.
+    """Images (batch, channels, height, width) -> tokens (batch, tokens, widths[-1]), row by row,
+    and their grid.
 
-    Each of `widths` is a 3x3 convolution and a 3x3 max-pooling that halves the map; with `residual` one more
-    convolution is added to the pooled map. A `stem` width puts a 4x4 convolution of stride 2 in front: it halves the
-    map before the first expensive convolution. Pooling comes before the ReLU: the two commute, and a quarter is left
-    to normalise and to cut off.
+    Each of `widths` is a 3x3 convolution and a 3x3 max-pooling that halves the map; with `residual`
+    one more convolution is added to the pooled map. A `stem` width puts a 4x4 convolution of stride
+    2 in front: it halves the map before the first expensive convolution. Pooling comes before the
+    ReLU: the two commute, and a quarter is left to normalise and to cut off.
     """
 
-    def __init__(self, widths: Sequence[int], in_channels: int = 3, stem: int = 0, residual: bool = False,
-                 batch_norm: bool = True):
+    def __init__(self, widths: Sequence[int], in_channels: int = 3, stem: int = 0,
+                 residual: bool = False, batch_norm: bool = True):
         super().__init__()
         self.in_channels, self.stem, self.halvings = in_channels, stem, len(widths)
         layers = [_step(in_channels, stem, batch_norm, kernel=4, stride=2)] if stem else []
@@ -56,11 +59,12 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Tensor, floor: float = 1e-2) -> None:
-        """Set the stem's filters to the principal components of 4x4 patches of `images`, and their negatives.
+        """Set the stem's filters to the principal components of 4x4 patches of `images`, and their
+        negatives.
 
-        A component is divided by the root of its variance plus `floor`, so that all answer about equally strongly. The
-        filters are trained on from there. Raises LabError without a stem. Jordan, 94% on CIFAR-10 in 3.29 seconds,
-        arXiv 2404.00498, holds such filters fixed.
+        A component is divided by the root of its variance plus `floor`, so that all answer about
+        equally strongly. The filters are trained on from there. Raises LabError without a stem.
+        Jordan, 94% on CIFAR-10 in 3.29 seconds, arXiv 2404.00498, holds such filters fixed.
         """
         if not self.stem:
             raise LabError("Tokenizer.whiten: stem=0, there are no 4x4 filters to set; build it with stem=32")
@@ -97,9 +101,10 @@ class CompactTransformer(nn.Module):
 
     num_prefix_tokens = 0   # no class token
 
-    def __init__(self, image_size: int | tuple[int, int] = 32, in_channels: int = 3, num_classes: int = 10,
-                 widths: Sequence[int] = (64, 128), stem: int = 32, residual: bool = True, batch_norm: bool = True,
-                 depth: int = 2, num_heads: int = 4, mlp_ratio: float = 2.0, qkv_bias: bool = True, fused: bool = True):
+    def __init__(self, image_size: int | tuple[int, int] = 32, in_channels: int = 3,
+                 num_classes: int = 10, widths: Sequence[int] = (64, 128), stem: int = 32,
+                 residual: bool = True, batch_norm: bool = True, depth: int = 2, num_heads: int = 4,
+                 mlp_ratio: float = 2.0, qkv_bias: bool = True, fused: bool = True):
         super().__init__()
         height, width = _require_sizes(image_size, in_channels, widths, stem, depth, num_heads)
         self.image_size = (height, width) if isinstance(image_size, (list, tuple)) else height
@@ -115,7 +120,9 @@ class CompactTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As the paper's code does: normal of std 0.02 for linear layers, 0.2 for positions, He's for convolutions."""
+        """As the paper's code does: normal of std 0.02 for linear layers, 0.2 for positions, He's
+        for convolutions.
+        """
         self.apply(initialise_linear)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -155,8 +162,8 @@ def _cells(side: int, halvings: int, stem: int) -> int:
     return size
 
 
-def _require_sizes(image_size: int | tuple[int, int], in_channels: int, widths: Sequence[int], stem: int, depth: int,
-                   num_heads: int) -> tuple[int, int]:
+def _require_sizes(image_size: int | tuple[int, int], in_channels: int, widths: Sequence[int],
+                   stem: int, depth: int, num_heads: int) -> tuple[int, int]:
     """Height and width of the pictures."""
     caller = "CompactTransformer"
     sizes = require_size(caller, "image_size", image_size)

@@ -1,11 +1,14 @@
-"""LightViT: attention in windows, and a few global tokens that gather from all windows and hand back to all tokens.
+"""LightViT: attention in windows, and a few global tokens that gather from all windows and hand
+back to all tokens.
 
-Huang et al., LightViT: Towards Light-Weight Convolution-Free Vision Transformers, arXiv 2207.05557. Names and shapes of
-parameters are those of the authors' code, so the weights they publish load (`checkpoint.import_official`).
+Huang et al., LightViT: Towards Light-Weight Convolution-Free Vision Transformers, arXiv 2207.05557.
+Names and shapes of parameters are those of the authors' code, so the weights they publish load
+(`checkpoint.import_official`).
 
-Tokens are (batch, T + N, dim): T global tokens in front, then N = height * width image tokens. Inside a stage the image
-tokens stand in window order. Everything but attention in windows treats tokens alike, so one sort at the start of a
-stage and one at its end replace cutting and mending the map in every block.
+Tokens are (batch, T + N, dim): T global tokens in front, then N = height * width image tokens.
+Inside a stage the image tokens stand in window order. Everything but attention in windows treats
+tokens alike, so one sort at the start of a stage and one at its end replace cutting and mending the
+map in every block.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from torch.utils.checkpoint import checkpoint
 from ..components import (Grid, Mlp, PreNormBlock, Windows, attend, attention_weights, convolution,
                           initialise_linear, join_heads, relative_position_index, sort_into_windows,
                           split_heads, to_map, to_tokens)
-from ..errors import (LabError, both_sides, number, plain_numbers, require_choice, require_images, require_multiple,
-                      require_range, require_size)
+from ..errors import (LabError, both_sides, number, plain_numbers, require_choice, require_images,
+                      require_multiple, require_range, require_size)
 from ..runtime.full_precision import full_precision
 
 FEW_KEYS = 32
@@ -31,13 +34,15 @@ FEW_KEYS = 32
 
 @plain_numbers
 class LightViTAttention(nn.Module):
-    """Local attention in windows, plus what global tokens aggregate from all image tokens and broadcast to all of them.
+    """Local attention in windows, plus what global tokens aggregate from all image tokens and
+    broadcast to all of them.
 
-    (B, T + N, dim) in window order -> the same. `fused` chooses torch's fused attention; `weights` is for looking.
+    (B, T + N, dim) in window order -> the same. `fused` chooses torch's fused attention; `weights`
+    is for looking.
     """
 
-    def __init__(self, dim: int, num_heads: int, num_tokens: int, window_size: int | tuple[int, int] = 7,
-                 fused: bool = True):
+    def __init__(self, dim: int, num_heads: int, num_tokens: int,
+                 window_size: int | tuple[int, int] = 7, fused: bool = True):
         super().__init__()
         self.num_heads, self.num_tokens, self.window_size, self.fused = num_heads, num_tokens, window_size, fused
         rows, columns = both_sides(window_size)
@@ -57,11 +62,14 @@ class LightViTAttention(nn.Module):
         return bias.view(1, self.num_heads, area, area)
 
     def position_bias(self, windows: Windows, batch: int) -> Tensor:
-        """What is added to the scores in windows, (1 or B * count, heads, area, area); -inf where a key is missing."""
+        """What is added to the scores in windows, (1 or B * count, heads, area, area); -inf where a
+        key is missing.
+        """
         bias = self.look_up_bias(windows.area)
         return (bias + windows.mask(bias)).repeat(batch, 1, 1, 1) if windows.padded else bias
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor,
+               bias: Tensor | None = None) -> Tensor:
         """The values, averaged for each query, heads side by side again: (B, queries, dim).
 
         For a handful of keys, as in the broadcast, the fused attention of a CPU is the slower one.
@@ -82,8 +90,9 @@ class LightViTAttention(nn.Module):
 
     @full_precision
     def weights(self, tokens: Tensor, windows: Windows) -> dict[str, Tensor]:
-        """Where tokens look, rows summing to 1: "window" (B, count, heads, area, area), empty places getting no weight,
-        "aggregation" (B, heads, T, N) and "broadcast" (B, heads, N, T), with the image tokens in reading order.
+        """Where tokens look, rows summing to 1: "window" (B, count, heads, area, area), empty
+        places getting no weight, "aggregation" (B, heads, T, N) and "broadcast" (B, heads, N, T),
+        with the image tokens in reading order.
         """
         qkv, count, batch = self.qkv(tokens), self.num_tokens, tokens.shape[0]
         in_windows = split_heads(windows.cut(qkv[:, count:]), 3, self.num_heads)
@@ -103,8 +112,9 @@ class LightViTAttention(nn.Module):
 class BiAttn(nn.Module):
     """Multiply tokens (B, N, dim) by a gate for each channel and a gate for each token.
 
-    Both are made of the mean token; the token's own gate also of the token. The published code gives the second gate
-    [local, mean] side by side; we add two products, so that the mean is multiplied once and never copied N times.
+    Both are made of the mean token; the token's own gate also of the token. The published code
+    gives the second gate [local, mean] side by side; we add two products, so that the mean is
+    multiplied once and never copied N times.
     """
 
     def __init__(self, dim: int):
@@ -144,16 +154,19 @@ class BiAttnMlp(Mlp):
 class Block(PreNormBlock):
     """Attention, then the MLP with gates; tokens and `Windows` -> tokens."""
 
-    def __init__(self, dim: int, num_heads: int, num_tokens: int, window_size: int | tuple[int, int] = 7,
-                 mlp_ratio: float = 4.0, drop_path: float = 0.0, fused: bool = True, gates: bool = True):
+    def __init__(self, dim: int, num_heads: int, num_tokens: int,
+                 window_size: int | tuple[int, int] = 7, mlp_ratio: float = 4.0,
+                 drop_path: float = 0.0, fused: bool = True, gates: bool = True):
         attention = LightViTAttention(dim, num_heads, num_tokens, window_size, fused)
         super().__init__(dim, attention, BiAttnMlp(dim, int(dim * mlp_ratio), gates), DropPath(drop_path))
 
 
 class ConvStem(nn.Module):
-    """Overlapping 3x3 convolutions, the only ones of the model: images -> tokens in reading order, and their grid.
+    """Overlapping 3x3 convolutions, the only ones of the model: images -> tokens in reading order,
+    and their grid.
 
-    A token stands for `patch_size` pixels each way: 8 as published; 4 and 2 leave out the last halvings.
+    A token stands for `patch_size` pixels each way: 8 as published; 4 and 2 leave out the last
+    halvings.
     """
 
     def __init__(self, dim: int, patch_size: int = 8, in_channels: int = 3):
@@ -172,10 +185,11 @@ class ConvStem(nn.Module):
 
 
 class ResidualMergePatch(nn.Module):
-    """Make one token of 2 x 2: all four side by side, mapped, plus their maximum, mapped. Global tokens are mapped.
+    """Make one token of 2 x 2: all four side by side, mapped, plus their maximum, mapped. Global
+    tokens are mapped.
 
-    Tokens in reading order and their grid -> both for the next stage. An odd row or column is doubled first: the
-    maximum then is that of the tokens that are there.
+    Tokens in reading order and their grid -> both for the next stage. An odd row or column is
+    doubled first: the maximum then is that of the tokens that are there.
     """
 
     def __init__(self, dim: int, out_dim: int, num_tokens: int, pooling: str = "max"):
@@ -199,7 +213,9 @@ class ResidualMergePatch(nn.Module):
 
 
 def _even(maps: Tensor) -> Tensor:
-    """Repeat the last row, or column, of maps (B, rows, columns, dim) whose number of rows, or columns, is odd."""
+    """Repeat the last row, or column, of maps (B, rows, columns, dim) whose number of rows, or
+    columns, is odd.
+    """
     for axis in (1, 2):
         if maps.shape[axis] % 2:
             maps = torch.cat([maps, maps.narrow(axis, maps.shape[axis] - 1, 1)], dim=axis)
@@ -207,9 +223,12 @@ def _even(maps: Tensor) -> Tensor:
 
 
 class Stage(nn.ModuleList):
-    """A merging, but in the first stage, and blocks: tokens in reading order and their grid -> the same."""
+    """A merging, but in the first stage, and blocks: tokens in reading order and their grid -> the
+    same.
+    """
 
-    def __init__(self, layers: Sequence[nn.Module], num_tokens: int, window_size: int | tuple[int, int]):
+    def __init__(self, layers: Sequence[nn.Module], num_tokens: int,
+                 window_size: int | tuple[int, int]):
         super().__init__(layers)
         self.num_tokens, self.window_size = num_tokens, window_size
         self.grad_checkpointing = False
@@ -232,23 +251,25 @@ class Stage(nn.ModuleList):
 class LightViT(nn.Module):
     """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
-    Any height and width from `least_size` pixels up; published at 224. Stages, their widths, blocks and heads are as
-    long as `embed_dims`. `drop_path_rate` is the last block's chance to be skipped in training; the paper's recipe has
-    0.1, for the base model 0.3. `num_tokens=0`, `gates=False` and `pooling="mean"` take out a part each, for the page that
-    asks what it brings. Raises LabError on sizes that make no model.
+    Any height and width from `least_size` pixels up; published at 224. Stages, their widths, blocks
+    and heads are as long as `embed_dims`. `drop_path_rate` is the last block's chance to be skipped
+    in training; the paper's recipe has 0.1, for the base model 0.3. `num_tokens=0`, `gates=False`
+    and `pooling="mean"` take out a part each, for the page that asks what it brings. Raises
+    LabError on sizes that make no model.
     """
 
     def __init__(self, patch_size: int = 8, embed_dims: Sequence[int] = (64, 128, 256),
                  num_layers: Sequence[int] = (2, 6, 6), num_heads: Sequence[int] = (2, 4, 8),
                  mlp_ratios: Sequence[float] = (8, 4, 4), num_tokens: int = 8,
                  window_size: int | tuple[int, int] = 7, neck_dim: int = 1280, in_channels: int = 3,
-                 num_classes: int = 1000, drop_path_rate: float = 0.0, fused: bool = True, gates: bool = True,
-                 pooling: str = "max"):
+                 num_classes: int = 1000, drop_path_rate: float = 0.0, fused: bool = True,
+                 gates: bool = True, pooling: str = "max"):
         super().__init__()
         require_choice("LightViT", "pooling", pooling, ["max", "mean"])
         _require_sizes(patch_size, embed_dims, num_layers, num_heads, mlp_ratios, num_tokens, window_size)
         self.in_channels, self.num_classes, self.num_tokens = in_channels, num_classes, num_tokens
-        self.least_size = patch_size * 2 ** (len(embed_dims) - 1)   # one token is left in the last stage
+        # one token is left in the last stage
+        self.least_size = patch_size * 2 ** (len(embed_dims) - 1)
         self.num_features, self.head_hidden_size = embed_dims[-1], neck_dim
         self.feature_info = [{"num_chs": dim, "reduction": patch_size * 2**stage, "module": f"stages.{stage}"}
                              for stage, dim in enumerate(embed_dims)]
@@ -267,7 +288,9 @@ class LightViT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Truncated normal of std 0.02 for linear layers, global tokens and position tables, as in the paper's code."""
+        """Truncated normal of std 0.02 for linear layers, global tokens and position tables, as in
+        the paper's code.
+        """
         for module in self.modules():
             initialise_linear(module)
             if isinstance(module, LightViTAttention):
@@ -275,7 +298,9 @@ class LightViT(nn.Module):
         nn.init.trunc_normal_(self.global_token, std=0.02)
 
     def no_weight_decay(self) -> set[str]:
-        """The learned tables, those of the attention too, which no optimizer shall treat as matrices."""
+        """The learned tables, those of the attention too, which no optimizer shall treat as
+        matrices.
+        """
         held = [name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")]
         return {"global_token", *held}
 
@@ -285,11 +310,15 @@ class LightViT(nn.Module):
         return self.num_tokens
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
-        """The grid, (rows, columns), of the image tokens of a picture of this size after each stage."""
+        """The grid, (rows, columns), of the image tokens of a picture of this size after each
+        stage.
+        """
         return [(-(-height // step), -(-width // step)) for step in (info["reduction"] for info in self.feature_info)]
 
     def run_stages(self, images: Tensor, count: int | None = None) -> list[tuple[Tensor, Grid]]:
-        """Tokens (B, T + N, dim), in reading order, and their grid after each of the first `count` stages."""
+        """Tokens (B, T + N, dim), in reading order, and their grid after each of the first `count`
+        stages.
+        """
         self._require(images)
         tokens, grid = self.patch_embed(images)
         tokens = torch.cat([self.global_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
@@ -300,24 +329,31 @@ class LightViT(nn.Module):
         return outputs
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """All tokens after the last stage and the final norm, (B, T + N, dim); the global tokens come first."""
+        """All tokens after the last stage and the final norm, (B, T + N, dim); the global tokens
+        come first.
+        """
         return self.norm(self.run_stages(images)[-1][0])
 
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
-        """Widen by the neck, take the mean of all tokens, the global ones too, and score the classes."""
+        """Widen by the neck, take the mean of all tokens, the global ones too, and score the
+        classes.
+        """
         features = self.neck(tokens).mean(dim=1)
         return features if pre_logits else self.head(features)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(images))
 
-    def forward_intermediates(self, images: Tensor, indices: int | Sequence[int] | None = None, norm: bool = False,
-                              output_fmt: str = "NCHW", intermediates_only: bool = False
+    def forward_intermediates(self, images: Tensor, indices: int | Sequence[int] | None = None,
+                              norm: bool = False, output_fmt: str = "NCHW",
+                              intermediates_only: bool = False
                               ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Maps (B, dim, rows, columns) of the stages `indices`, as timm's models give them, alone or after all tokens.
+        """Maps (B, dim, rows, columns) of the stages `indices`, as timm's models give them, alone
+        or after all tokens.
 
-        `indices` are numbers of stages, also from the end; one number n stands for the last n, None for all. `norm`
-        puts the last stage's map through the final norm. Raises LabError on other indices, and formats than "NCHW".
+        `indices` are numbers of stages, also from the end; one number n stands for the last n, None
+        for all. `norm` puts the last stage's map through the final norm. Raises LabError on other
+        indices, and formats than "NCHW".
         """
         require_choice("LightViT.forward_intermediates", "output_fmt", output_fmt, ["NCHW"])
         taken = self._stage_numbers(indices)
@@ -331,7 +367,9 @@ class LightViT(nn.Module):
 
     def prune_intermediate_layers(self, indices: int | Sequence[int] = 1, prune_norm: bool = False,
                                   prune_head: bool = True) -> list[int]:
-        """Drop what the maps of the stages `indices` do not need, as timm asks; return the indices counted from 0."""
+        """Drop what the maps of the stages `indices` do not need, as timm asks; return the indices
+        counted from 0.
+        """
         taken = self._stage_numbers(indices)
         self.stages = self.stages[: max(taken) + 1]
         if prune_norm:
@@ -359,7 +397,9 @@ class LightViT(nn.Module):
         self.head = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep no activations inside blocks, compute them again in the backward pass: slower, in less memory."""
+        """Keep no activations inside blocks, compute them again in the backward pass: slower, in
+        less memory.
+        """
         for stage in self.stages:
             stage.grad_checkpointing = enable
 
@@ -372,8 +412,9 @@ class LightViT(nn.Module):
                            f"torch.nn.functional.interpolate(images, size=({max(height, least)}, {max(width, least)}))")
 
 
-def _require_sizes(patch_size: int, embed_dims: Sequence[int], num_layers: Sequence[int], num_heads: Sequence[int],
-                   mlp_ratios: Sequence[float], num_tokens: int, window_size: int | tuple[int, int]) -> None:
+def _require_sizes(patch_size: int, embed_dims: Sequence[int], num_layers: Sequence[int],
+                   num_heads: Sequence[int], mlp_ratios: Sequence[float], num_tokens: int,
+                   window_size: int | tuple[int, int]) -> None:
     caller = "LightViT"
     require_choice(caller, "patch_size", patch_size, [2, 4, 8])
     for name, values in {"num_layers": num_layers, "num_heads": num_heads, "mlp_ratios": mlp_ratios}.items():

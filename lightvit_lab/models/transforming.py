@@ -1,9 +1,9 @@
 """Transforms: functions model -> new model that the new model remembers, as plans in its recipe.
 
-A transform is made of two halves. One looks at the model, and at data if it needs any, and writes down what is to be
-done: the plan, a dict that JSON holds. The other, `apply(model, plan)`, does it to a copy and looks at no data; it may
-change weights, but the shapes follow from the plan alone. So `checkpoint.load` repeats `apply` on a fresh model and then
-fills in the weights that were saved.
+A transform is made of two halves. One looks at the model, and at data if it needs any, and writes
+down what is to be done: the plan, a dict that JSON holds. The other, `apply(model, plan)`, does it
+to a copy and looks at no data; it may change weights, but the shapes follow from the plan alone. So
+`checkpoint.load` repeats `apply` on a fresh model and then fills in the weights that were saved.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from torch import nn
 from ..errors import LabError
 from ..runtime.wrapped import require_unwrapped
 
-REWRITING = ("prune", "prune_weights", "factorize")      # transforms that put other weights into a model's layers
-CUT_BY_LAYER = ("mlp", "heads", "head_width")            # parts that "prune" cuts by a choice for each layer
+# transforms that put other weights into a model's layers
+REWRITING = ("prune", "prune_weights", "factorize")
+# parts that "prune" cuts by a choice for each layer
+CUT_BY_LAYER = ("mlp", "heads", "head_width")
 Plan = dict[str, Any]
 Apply = Callable[[nn.Module, Plan], nn.Module]
 TRANSFORMS: dict[str, Apply] = {}       # what a plan may name; filled by `transform`
 
 
 def transform(name: str) -> Callable[[Apply], Apply]:
-    """Let plans name the decorated `apply(model, plan) -> model`. Raises LabError on a name that is taken."""
+    """Let plans name the decorated `apply(model, plan) -> model`. Raises LabError on a name that is
+    taken.
+    """
     def register(apply: Apply) -> Apply:
         if name in TRANSFORMS:
             raise LabError(f"transform: {name!r} is {TRANSFORMS[name].__module__}.{TRANSFORMS[name].__name__} already; "
@@ -40,8 +44,9 @@ def transform(name: str) -> Callable[[Apply], Apply]:
 def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
     """A copy of `model`, in eval mode, that `apply` changed by `plan`; `model` is left untouched.
 
-    Raises LabError for a model inside a wrapper of torch's, and where `apply` would tear apart weights that parts share.
-    Where `model` has a recipe (`create_model` gives it one), the copy's has `plan` added to its plans, all lists its own.
+    Raises LabError for a model inside a wrapper of torch's, and where `apply` would tear apart
+    weights that parts share. Where `model` has a recipe (`create_model` gives it one), the copy's
+    has `plan` added to its plans, all lists its own.
     """
     require_unwrapped(plan["transform"], model)
     if plan["transform"] in REWRITING:
@@ -63,7 +68,8 @@ def copied(model: nn.Module) -> nn.Module:
 def shared_weights(model: nn.Module, of_shared_modules: bool = False) -> list[tuple[str, ...]]:
     """Names of each weight that several modules hold.
 
-    of_shared_modules: also those of one module that stands in several places, which else holds its own once
+    of_shared_modules: also those of one module that stands in several places, which else holds its
+    own once
     """
     names: dict[int, list[str]] = {}
     for prefix, module in model.named_modules(remove_duplicate=not of_shared_modules):
@@ -74,7 +80,9 @@ def shared_weights(model: nn.Module, of_shared_modules: bool = False) -> list[tu
 
 @transform("share_weights")     # added by `checkpoint.save`
 def apply_sharing(model: nn.Module, plan: Plan) -> nn.Module:
-    """Make one of the weights of each group in `plan`, in place: {"names": [["blocks.0.mlp.fc1.weight", ...]]}."""
+    """Make one of the weights of each group in `plan`, in place: {"names":
+    [["blocks.0.mlp.fc1.weight", ...]]}.
+    """
     known = dict(model.named_parameters(remove_duplicate=False))
     groups = plan.get("names")
     for names in groups if isinstance(groups, list) else [groups]:
@@ -98,9 +106,11 @@ def require_own_weights(caller: str, model: nn.Module) -> None:
 
 
 def require_own_layers(caller: str, model: nn.Module) -> None:
-    """Raise LabError, in the name of `caller`, where two modules of `model` hold the same linear layer or convolution.
+    """Raise LabError, in the name of `caller`, where two modules of `model` hold the same linear
+    layer or convolution.
 
-    It would be cut once for each of them, or replaced in one alone. Holders that are shared whole hold it once.
+    It would be cut once for each of them, or replaced in one alone. Holders that are shared whole
+    hold it once.
     """
     held: dict[nn.Module, list[str]] = {}
     for prefix, holder in model.named_modules():

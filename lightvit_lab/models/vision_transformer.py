@@ -1,8 +1,9 @@
 """The lab's Vision Transformer, as `chapters/foundations/vision_transformer` derives it.
 
-Names of parameters follow timm's `VisionTransformer`, so with `embedding="patch"` the weights of either load into the
-other. Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929; the convolutional stem is that of Xiao et
-al., Early Convolutions Help Transformers See Better, arXiv 2106.14881.
+Names of parameters follow timm's `VisionTransformer`, so with `embedding="patch"` the weights of
+either load into the other. Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929; the
+convolutional stem is that of Xiao et al., Early Convolutions Help Transformers See Better, arXiv
+2106.14881.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..components import (Attention, ConvStem, Mlp, PatchEmbedding, Pooling, PreNormBlock, WindowAttention,
-                          initialise_linear)
+from ..components import (Attention, ConvStem, Mlp, PatchEmbedding, Pooling, PreNormBlock,
+                          WindowAttention, initialise_linear)
 from ..errors import LabError, plain_numbers, require_choice, require_images, require_multiple, require_range, require_size
 
 MIXERS: dict[str, Callable[..., nn.Module]] = {
@@ -26,10 +27,12 @@ MIXERS: dict[str, Callable[..., nn.Module]] = {
 
 @plain_numbers
 class Block(PreNormBlock):
-    """Attention mixes tokens, the MLP works on each; both see normalised tokens and add to what came in (pre-norm)."""
+    """Attention mixes tokens, the MLP works on each; both see normalised tokens and add to what
+    came in (pre-norm).
+    """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, fused: bool = True, qkv_bias: bool = True,
-                 mixer: str = "attention", **options: Any):
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, fused: bool = True,
+                 qkv_bias: bool = True, mixer: str = "attention", **options: Any):
         mixing = MIXERS[mixer](dim, num_heads, fused=fused, qkv_bias=qkv_bias, **options)
         super().__init__(dim, mixing, Mlp(dim, int(dim * mlp_ratio)))
 
@@ -38,20 +41,22 @@ class Block(PreNormBlock):
 class VisionTransformer(nn.Module):
     """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
-    `image_size` is the height and width of all pictures, one number for both or (height, width). `embedding` is
-    "conv_stem" (learns fast from little; `stem_depth` convolutions a resolution) or "patch" (the original). `position`
-    is "table" or "none" (True or False), for the page that shows what then fails. `mixer` is "attention", "window" or
-    "pooling", with `mixer_options` such as {"window_size": (2, 4)}. `pool` says what the head reads: "class", a token
-    in front, or "mean", of all image tokens; mixers that work on a map need "mean".
-    `distilled=True` adds DeiT's distillation token, second in front, with a head of its own (arXiv 2012.12877): logits
-    are the mean of both heads, and in train mode, after `set_distilled_training(True)`, a pair. Raises LabError on
-    sizes that do not divide.
+    `image_size` is the height and width of all pictures, one number for both or (height, width).
+    `embedding` is "conv_stem" (learns fast from little; `stem_depth` convolutions a resolution) or
+    "patch" (the original). `position` is "table" or "none" (True or False), for the page that shows
+    what then fails. `mixer` is "attention", "window" or "pooling", with `mixer_options` such as
+    {"window_size": (2, 4)}. `pool` says what the head reads: "class", a token in front, or "mean",
+    of all image tokens; mixers that work on a map need "mean". `distilled=True` adds DeiT's
+    distillation token, second in front, with a head of its own (arXiv 2012.12877): logits are the
+    mean of both heads, and in train mode, after `set_distilled_training(True)`, a pair. Raises
+    LabError on sizes that do not divide.
     """
 
-    def __init__(self, image_size: int | tuple[int, int] = 32, patch_size: int = 4, in_channels: int = 3,
-                 num_classes: int = 10, dim: int = 128, depth: int = 6, num_heads: int = 4, mlp_ratio: float = 4.0,
-                 embedding: str = "conv_stem", stem_depth: int = 1, position: bool | str = True,
-                 fused: bool = True, distilled: bool = False, mixer: str = "attention",
+    def __init__(self, image_size: int | tuple[int, int] = 32, patch_size: int = 4,
+                 in_channels: int = 3, num_classes: int = 10, dim: int = 128, depth: int = 6,
+                 num_heads: int = 4, mlp_ratio: float = 4.0, embedding: str = "conv_stem",
+                 stem_depth: int = 1, position: bool | str = True, fused: bool = True,
+                 distilled: bool = False, mixer: str = "attention",
                  mixer_options: dict[str, Any] | None = None, pool: str = "class"):
         super().__init__()
         require_range("VisionTransformer", "stem_depth", stem_depth, 1)
@@ -76,7 +81,9 @@ class VisionTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as the original does: truncated normal of std 0.02 for linear layers and the position table."""
+        """Initialise as the original does: truncated normal of std 0.02 for linear layers and the
+        position table.
+        """
         self.apply(initialise_linear)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=1e-6)
@@ -94,14 +101,18 @@ class VisionTransformer(nn.Module):
         return [(height // self.patch_size, width // self.patch_size)]
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images -> tokens in front and image tokens with their positions added, (batch, prefix + tokens, dim)."""
+        """Images -> tokens in front and image tokens with their positions added, (batch, prefix +
+        tokens, dim).
+        """
         tokens, _ = self.patch_embed(images)
         front = [token.expand(tokens.shape[0], -1, -1) for token in (self.cls_token, self.dist_token)
                  if token is not None]
         return torch.cat([*front, tokens], dim=1) + self.pos_embed
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """All tokens after the last block and the final norm, (batch, prefix + tokens, dim); those in front first."""
+        """All tokens after the last block and the final norm, (batch, prefix + tokens, dim); those
+        in front first.
+        """
         require_images("VisionTransformer", images, self.in_channels, self.image_size)
         tokens = self.embed(images)
         grid = () if self.mixer == "attention" else self.grids(*images.shape[2:])
@@ -110,14 +121,18 @@ class VisionTransformer(nn.Module):
         return self.norm(tokens)
 
     def set_distilled_training(self, enable: bool = True) -> None:
-        """Return the logits of both heads from now on, where the model has two and is in train mode."""
+        """Return the logits of both heads from now on, where the model has two and is in train
+        mode.
+        """
         self.distilled_training = enable
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return self.forward_head(self.forward_features(images))
 
     def forward_head(self, tokens: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """What `forward_features` returns -> logits (batch, num_classes), or a pair of them as said above."""
+        """What `forward_features` returns -> logits (batch, num_classes), or a pair of them as said
+        above.
+        """
         logits = self.head(tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0])
         if self.head_dist is None:
             return logits
@@ -138,8 +153,8 @@ def _require_parts(position: bool | str, mixer: str, pool: str, distilled: bool)
         raise LabError(f'{caller}: distilled=True adds a token beside the class token; give pool="class"')
 
 
-def _require_sizes(image_size: int | tuple[int, int], patch_size: int, dim: int, num_heads: int, depth: int,
-                   embedding: str) -> tuple[int, int]:
+def _require_sizes(image_size: int | tuple[int, int], patch_size: int, dim: int, num_heads: int,
+                   depth: int, embedding: str) -> tuple[int, int]:
     """Height and width of the pictures."""
     caller = "VisionTransformer"
     require_range(caller, "patch_size", patch_size, 1)

@@ -1,4 +1,6 @@
-"""What a model costs: counted (`count`), measured (`measure`, `best_batch`), beside what the machine can do (`roofline`)."""
+"""What a model costs: counted (`count`), measured (`measure`, `best_batch`), beside what the
+machine can do (`roofline`).
+"""
 
 from .batches import BatchSearch, best_batch
 from .counting import Count, count

@@ -20,7 +20,9 @@ PAYS = 1.03      # a doubled batch has to bring 3 %; two in a row that do not en
 
 @dataclass(frozen=True)
 class BatchSearch:
-    """The best batch, its images/s, images/s of every batch tried, why the search ended, and where it was timed."""
+    """The best batch, its images/s, images/s of every batch tried, why the search ended, and where
+    it was timed.
+    """
 
     batch: int
     throughput_img_s: float
@@ -30,16 +32,19 @@ class BatchSearch:
 
 
 @plain_numbers
-def best_batch(model: nn.Module, image: Tensor, largest: int = 1024, budget_s: float = 20.0, rounds: int = 5) -> BatchSearch:
-    """Time batches of 1, 2, 4, ... copies of `image` (1, channels, height, width), the median of `rounds` calls each.
+def best_batch(model: nn.Module, image: Tensor, largest: int = 1024, budget_s: float = 20.0,
+               rounds: int = 5) -> BatchSearch:
+    """Time batches of 1, 2, 4, ... copies of `image` (1, channels, height, width), the median of
+    `rounds` calls each.
 
-    Ends at `largest`, after `budget_s` seconds, when memory runs out, or when doubling has twice brought less than 3 %.
-    Raises LabError unless `image` is a single one.
+    Ends at `largest`, after `budget_s` seconds, when memory runs out, or when doubling has twice
+    brought less than 3 %. Raises LabError unless `image` is a single one.
     """
     if image.ndim != 4 or len(image) != 1:
         raise LabError(f"best_batch: image has shape {tuple(image.shape)}; give one image, (1, channels, height, width)")
     require_range("best_batch", "largest", largest, 1)
-    with on_device(model) as place, torch.inference_mode():      # in this order: weights move before
+    # in this order: weights move before
+    with on_device(model) as place, torch.inference_mode():
         image = as_input(model, image, place)
         return _search(lambda batch: _images_per_second(model, image, batch, rounds), largest, budget_s)
 

@@ -1,8 +1,10 @@
-"""Parameters, multiply-accumulates and bytes of a model, exact for matrix products and convolutions.
+"""Parameters, multiply-accumulates and bytes of a model, exact for matrix products and
+convolutions.
 
-The model runs once on one image under torch's own counter, with formulas for what that lacks (`formulas.py`): on the
-meta device, where tensors have shapes and no values and nothing is computed, or, if the model cannot go there (packed
-or quantized weights, decisions that hang on values), where it is.
+The model runs once on one image under torch's own counter, with formulas for what that lacks
+(`formulas.py`): on the meta device, where tensors have shapes and no values and nothing is
+computed, or, if the model cannot go there (packed or quantized weights, decisions that hang on
+values), where it is.
 """
 
 from __future__ import annotations
@@ -30,13 +32,13 @@ from .splitting import splitting
 class Count:
     """Cost of one image. A multiply-accumulate (MAC) is two floating-point operations (FLOPs).
 
-    macs: executed in matrix products, convolutions, attention and, in their customary equivalent, Fourier transforms
-    dense_macs: the same had every sparse weight been dense
-    bytes_by_dtype: what the weights and buffers of a checkpoint take, by type of number
-    activation_bytes: results written by the forward pass, views not counted
-    by_module: MACs by the module's name; "" is the whole
-    moved_by_module: bytes that its operators read and write, one after the other as eager PyTorch runs them
-    uncounted: operators that may multiply and have no formula, with their share of all bytes moved; empty is good
+    macs: executed in matrix products, convolutions, attention and, in their customary equivalent,
+    Fourier transforms dense_macs: the same had every sparse weight been dense bytes_by_dtype: what
+    the weights and buffers of a checkpoint take, by type of number activation_bytes: results
+    written by the forward pass, views not counted by_module: MACs by the module's name; "" is the
+    whole moved_by_module: bytes that its operators read and write, one after the other as eager
+    PyTorch runs them uncounted: operators that may multiply and have no formula, with their share
+    of all bytes moved; empty is good
     """
 
     params: int
@@ -60,7 +62,9 @@ class Count:
 
     @plain_numbers
     def table(self, depth: int = 1) -> str:
-        """MACs, their share and bytes moved of each module down to `depth`, and what was not counted."""
+        """MACs, their share and bytes moved of each module down to `depth`, and what was not
+        counted.
+        """
         lines = [f"{'module':40} {'MACs':>15} {'share':>7} {'MiB moved':>10}"]
         for name, macs in self.by_module.items():
             if name.count(".") < depth:
@@ -73,7 +77,8 @@ class Count:
 
 @plain_numbers
 def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> Count:
-    """Count `model` on one image of `input_size` = (channels, height, width), in eval mode; the model is left untouched.
+    """Count `model` on one image of `input_size` = (channels, height, width), in eval mode; the
+    model is left untouched.
 
     Norms, activations, softmax and additions are not counted: by convention, MACs are those of
     products. A product of complex numbers counts as the real ones that are carried out: four, in a
@@ -98,7 +103,9 @@ def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) ->
 
 @dataclass(frozen=True)
 class OwnCosts:
-    """Cost of one batch by the module's name, each module's less its children's; "" is what the model itself does."""
+    """Cost of one batch by the module's name, each module's less its children's; "" is what the
+    model itself does.
+    """
 
     macs: dict[str, int]
     moved: dict[str, int]
@@ -106,18 +113,21 @@ class OwnCosts:
 
 
 def own_costs(model: nn.Module, inputs: Tensor, caller: str) -> OwnCosts:
-    """Count `model` on a whole batch, as `count` does on one image: weights are then read once, whatever the batch.
+    """Count `model` on a whole batch, as `count` does on one image: weights are then read once,
+    whatever the batch.
 
     Raises LabError, in the name of `caller`, if the model does not take such inputs.
     """
     return _anywhere(_run_split, model, inputs.to, f"{caller}: the model does not take inputs of {tuple(inputs.shape)}")
 
 
-# What a model raises that cannot run so. Not AttributeError: where a name of torch is missing, nobody may fail to see it.
+# What a model raises that cannot run so. Not AttributeError: where a name of torch is missing,
+# nobody may fail to see it.
 _REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
-def _anywhere(run: Callable[..., Any], model: nn.Module, inputs: Callable[[torch.device], Tensor], refusal: str) -> Any:
+def _anywhere(run: Callable[..., Any], model: nn.Module, inputs: Callable[[torch.device], Tensor],
+              refusal: str) -> Any:
     """`run(model, inputs)` on the meta device or, where that cannot be, on the model's own."""
     try:
         return run(_on_meta(model), inputs(torch.device("meta")))
@@ -130,8 +140,8 @@ def _anywhere(run: Callable[..., Any], model: nn.Module, inputs: Callable[[torch
 
 def _run(model: nn.Module, inputs: Tensor, traffic: _Traffic | None = None) -> _Traffic:
     traffic = traffic or _Traffic()
-    # In inference mode fused attention arrives whole, not as two products. It leaves marks on what a model keeps for
-    # the next call, so a model that is no copy runs without it.
+    # In inference mode fused attention arrives whole, not as two products. It leaves marks on what
+    # a model keeps for the next call, so a model that is no copy runs without it.
     quiet = torch.inference_mode if inputs.device.type == "meta" else torch.no_grad
     with quiet(), traffic, traffic.counter, _TakenApart(traffic.counter.flop_registry), in_mode(model):
         model(inputs.to(float_dtype(model)))
@@ -147,7 +157,9 @@ def _run_split(model: nn.Module, inputs: Tensor) -> OwnCosts:
 
 
 class _Traffic(TorchDispatchMode):
-    """Sees what its counter runs: bytes read and written, by module, and operators that have no formula."""
+    """Sees what its counter runs: bytes read and written, by module, and operators that have no
+    formula.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,8 +191,10 @@ class _Traffic(TorchDispatchMode):
 
 
 class _TakenApart(TorchDispatchMode):
-    """Hands on the parts of an operator that has no formula: inference mode leaves `linear` whole. From torch 2.6 on the
-    counter does so itself; here it is done before it, so that torch 2.5 counts the same."""
+    """Hands on the parts of an operator that has no formula: inference mode leaves `linear` whole.
+    From torch 2.6 on the counter does so itself; here it is done before it, so that torch 2.5
+    counts the same.
+    """
 
     supports_higher_order_operators = True
 
@@ -255,7 +269,9 @@ def _params(model: nn.Module) -> int:
 
 
 def bytes_by_dtype(model: nn.Module) -> dict[str, int]:
-    """Bytes that weights and buffers take in a checkpoint, packed and quantized ones too, by type of number."""
+    """Bytes that weights and buffers take in a checkpoint, packed and quantized ones too, by type
+    of number.
+    """
     found: dict[str, int] = defaultdict(int)
     for tensor, _ in _stored(model):
         for part in _plain(tensor):

@@ -8,23 +8,27 @@ from ..errors import LabError, plain_numbers, require_choice, require_range
 from .counting import Count
 
 TERMS = ("params", "bits", "flops", "weight_bytes")
-# ViT-B/16 at 224 px in float32: timm's parameters, MACs from `count`, four bytes for each parameter.
+# ViT-B/16 at 224 px in float32: timm's parameters, MACs from `count`, four bytes for each
+# parameter.
 REFERENCES = {"vit_base_patch16_224": {"params": 86_567_656, "bits": 32, "flops": 2 * 17_563_828_224,
                                        "weight_bytes": 4 * 86_567_656}}
 
 
 @plain_numbers
-def efficient_error_rate(cost: Count, bits: float = 32, reference: str | Count = "vit_base_patch16_224",
+def efficient_error_rate(cost: Count, bits: float = 32,
+                         reference: str | Count = "vit_base_patch16_224",
                          terms: Sequence[str] = TERMS) -> float:
-    """Mean of the model's parameters, bits, FLOPs and model size, each divided by the reference's; lower is lighter.
+    """Mean of the model's parameters, bits, FLOPs and model size, each divided by the reference's;
+    lower is lighter.
 
-    This is OUR RECONSTRUCTION. The paper (Efficient Error Rate, arXiv 2309.02031) was not at hand: its abstract
-    names these four quantities; its formula, its reference and whether accuracy enters were not seen. Do not set
-    these numbers beside published ones.
+    This is OUR RECONSTRUCTION. The paper (Efficient Error Rate, arXiv 2309.02031) was not at hand:
+    its abstract names these four quantities; its formula, its reference and whether accuracy enters
+    were not seen. Do not set these numbers beside published ones.
 
-    `bits` are those of a weight (the average, where weights differ); the reference has 32. They are said, and
-    `weight_bytes` counted, so quantization enters twice: leave one out by `terms`. `reference` is a name of
-    `REFERENCES` or a Count. Raises LabError on unknown terms or references, and on bits below 1.
+    `bits` are those of a weight (the average, where weights differ); the reference has 32. They are
+    said, and `weight_bytes` counted, so quantization enters twice: leave one out by `terms`.
+    `reference` is a name of `REFERENCES` or a Count. Raises LabError on unknown terms or
+    references, and on bits below 1.
     """
     _require_terms(terms)
     require_range("efficient_error_rate", "bits", bits, 1)

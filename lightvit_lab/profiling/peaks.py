@@ -1,4 +1,6 @@
-"""What this machine does at most: matrix products per second, bytes per second, and a card of both that is kept."""
+"""What this machine does at most: matrix products per second, bytes per second, and a card of both
+that is kept.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,18 @@ from ..runtime import cache, device, hardware_name, versions
 from ..runtime.running import synchronize
 
 _SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}     # of the square matrices
-_COPIED = {"cpu": 2**28, "cuda": 2**30}                             # bytes, far more than any cache holds
+# bytes, far more than any cache holds
+_COPIED = {"cpu": 2**28, "cuda": 2**30}
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Best measured rates: `flops_s` of a square matrix product in FLOP/s, `bytes_s` of a copy, read and written.
+    """Best measured rates: `flops_s` of a square matrix product in FLOP/s, `bytes_s` of a copy,
+    read and written.
 
-    A share of these is a share of what torch reaches here, not of what the maker of the chip promises. The copy counts
-    two bytes for each one copied, as STREAM does; a processor that first reads what it overwrites moves more.
+    A share of these is a share of what torch reaches here, not of what the maker of the chip
+    promises. The copy counts two bytes for each one copied, as STREAM does; a processor that first
+    reads what it overwrites moves more.
     """
 
     flops_s: float
@@ -43,7 +48,9 @@ class Peaks:
         return self.flops_s / self.bytes_s
 
     def attainable(self, intensity: float) -> float:
-        """FLOP/s that work of `intensity` FLOPs per byte can reach (Williams et al., 2009: the roofline)."""
+        """FLOP/s that work of `intensity` FLOPs per byte can reach (Williams et al., 2009: the
+        roofline).
+        """
         return min(self.flops_s, intensity * self.bytes_s)
 
 
@@ -67,8 +74,9 @@ def device_clock() -> Callable[[], float]:
 def machine_peaks(dtype: torch.dtype = torch.float32, seconds: float = 2.0) -> Peaks:
     """Measure `runtime.device()` at the current number of threads, for about `seconds` in all.
 
-    Products are measured in `dtype` as torch is set to run them (on a GPU, TF32 only where it was allowed); the best of
-    all repetitions counts, since neighbours can only slow a machine down. Raises LabError on types it cannot multiply.
+    Products are measured in `dtype` as torch is set to run them (on a GPU, TF32 only where it was
+    allowed); the best of all repetitions counts, since neighbours can only slow a machine down.
+    Raises LabError on types it cannot multiply.
     """
     require_range("machine_peaks", "seconds", seconds, 0)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -88,7 +96,8 @@ def _matrix_peak(dtype: torch.dtype, seconds: float) -> float:
     sizes = _SIZES[_kind()]
     for size in sizes:
         flops = 2 * size**3
-        if best and flops / best > seconds / len(sizes):      # too slow a machine, or type, for a matrix of this size
+        # too slow a machine, or type, for a matrix of this size
+        if best and flops / best > seconds / len(sizes):
             break
         best = max(best, flops / _product_seconds(size, dtype, seconds / len(sizes)))
     return best
@@ -100,7 +109,8 @@ def _product_seconds(size: int, dtype: torch.dtype, budget_s: float) -> float:
 
 
 def _copy_peak(seconds: float) -> float:
-    # Ones, not zeros: pages that were never written to are all the same page, which stays in the cache.
+    # Ones, not zeros: pages that were never written to are all the same page, which stays in the
+    # cache.
     source, target = (torch.ones(_COPIED[_kind()] // 4, device=device()) for _ in range(2))
     return 2 * source.nbytes / _least_seconds(lambda: target.copy_(source), seconds)
 
@@ -123,12 +133,14 @@ def _least_seconds(call: Callable[[], Any], budget_s: float) -> float:
 
 
 def machine_card(refresh: bool = False) -> dict[str, Any]:
-    """Peaks of this machine in float32 and, where it can, bfloat16, at one thread and at all; with date and versions.
+    """Peaks of this machine in float32 and, where it can, bfloat16, at one thread and at all; with
+    date and versions.
 
-    `peaks` holds one dict per measurement; `Peaks(**card["peaks"][0])` makes a Peaks of it. Measuring takes about ten
-    seconds, once: the card is kept in `runtime.cache()` and read back while device, processors and torch are the same.
-    `refresh=True` measures anew, which a card made beside other work needs: where all threads reach no more than one,
-    neighbours had the other processors. A cache that cannot be written costs a warning, and the time at each start.
+    `peaks` holds one dict per measurement; `Peaks(**card["peaks"][0])` makes a Peaks of it.
+    Measuring takes about ten seconds, once: the card is kept in `runtime.cache()` and read back
+    while device, processors and torch are the same. `refresh=True` measures anew, which a card made
+    beside other work needs: where all threads reach no more than one, neighbours had the other
+    processors. A cache that cannot be written costs a warning, and the time at each start.
     """
     path = cache() / f"machine_{device().type}.json"
     card = None if refresh else _read(path)

@@ -17,7 +17,8 @@ MIB = 2**20
 
 
 def peak_memory_mib(model: nn.Module, batch: Tensor) -> float | None:
-    """MiB of the model's weights and of what one call adds at most: CUDA's allocator, or on Linux the resident set.
+    """MiB of the model's weights and of what one call adds at most: CUDA's allocator, or on Linux
+    the resident set.
 
     None on other systems and other devices.
     """
@@ -35,7 +36,9 @@ def _added_on_cuda(call: Callable[[], object]) -> int:
 
 
 def _added_to_resident_set(call: Callable[[], object]) -> int | None:
-    """The kernel's high-water mark, set back before the call. Memory that was freed but kept is given back first."""
+    """The kernel's high-water mark, set back before the call. Memory that was freed but kept is
+    given back first.
+    """
     if not sys.platform.startswith("linux"):
         return None
     try:

@@ -1,4 +1,6 @@
-"""Where each part of a model stands under the roof of its machine, and how much of a promised gain arrives."""
+"""Where each part of a model stands under the roof of its machine, and how much of a promised gain
+arrives.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _WARM_UP = 2
 
 @dataclass(frozen=True)
 class Work:
-    """What one module does itself on one batch, its children left out: MACs, bytes moved, time, beside the peaks."""
+    """What one module does itself on one batch, its children left out: MACs, bytes moved, time,
+    beside the peaks.
+    """
 
     name: str
     macs: int
@@ -52,7 +56,9 @@ class Work:
 
     @property
     def share(self) -> float:
-        """Achieved of attainable; above 1 where the bytes come from a cache, which is faster than the copy was."""
+        """Achieved of attainable; above 1 where the bytes come from a cache, which is faster than
+        the copy was.
+        """
         return self.achieved_flops_s / self.attainable_flops_s
 
     @property
@@ -63,12 +69,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Roofline:
-    """Modules with products of their own, in the model's order, and the whole, which is timed without hooks.
+    """Modules with products of their own, in the model's order, and the whole, which is timed
+    without hooks.
 
     other_ms: time of modules without products, and of modules' own work around their children
-    slowdown: time with hooks by time without; far above 1, the modules' times are those of an idling device
-    uncounted: operators that may multiply and have no formula, with their share of all bytes moved; empty is good
-    machine: where and with how many threads it was timed
+    slowdown: time with hooks by time without; far above 1, the modules' times are those of an
+    idling device uncounted: operators that may multiply and have no formula, with their share of
+    all bytes moved; empty is good machine: where and with how many threads it was timed
     """
 
     whole: Work
@@ -86,7 +93,9 @@ class Roofline:
 
     @plain_numbers
     def table(self, top: int | None = None) -> str:
-        """All modules, or the `top` that take longest; then the whole, what is no product, and the peaks."""
+        """All modules, or the `top` that take longest; then the whole, what is no product, and the
+        peaks.
+        """
         shown = self.modules if top is None else sorted(self.modules, key=lambda work: -work.time_ms)[:top]
         peaks = self.whole.peaks
         lines = [f"{'module':32} {'MMACs':>9} {'MiB':>8} {'FLOP/B':>7} {'ms':>8} {'GFLOP/s':>9} {'attainable':>10} "
@@ -107,18 +116,21 @@ def _line(name: str, work: Work) -> str:
 
 
 @plain_numbers
-def roofline(model: nn.Module, inputs: Tensor, peaks: Peaks | None = None, rounds: int = 10) -> Roofline:
-    """Time every module that has MACs of its own on the batch `inputs` and place it under the machine's roof.
+def roofline(model: nn.Module, inputs: Tensor, peaks: Peaks | None = None,
+             rounds: int = 10) -> Roofline:
+    """Time every module that has MACs of its own on the batch `inputs` and place it under the
+    machine's roof.
 
-    A module's MACs, bytes and time are its own, less its children's, so attention's products have a row beside its
-    linear layers. Bytes are counted on the whole batch, operator by operator as eager PyTorch runs them: weights are
-    read once, what belongs to an image as often as there are images. Times are medians of `rounds` by forward hooks
-    that wait for the device; in turns with them, the whole is timed without any.
+    A module's MACs, bytes and time are its own, less its children's, so attention's products have a
+    row beside its linear layers. Bytes are counted on the whole batch, operator by operator as
+    eager PyTorch runs them: weights are read once, what belongs to an image as often as there are
+    images. Times are medians of `rounds` by forward hooks that wait for the device; in turns with
+    them, the whole is timed without any.
 
-    `inputs` take the type of the weights; both go to `runtime.device()`. `peaks` are measured in that type if not
-    given. A compiled model is timed as it runs uncompiled. Raises LabError on inputs that the model does not take, on
-    a model without products, and on rounds below 1.
-    Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
+    `inputs` take the type of the weights; both go to `runtime.device()`. `peaks` are measured in
+    that type if not given. A compiled model is timed as it runs uncompiled. Raises LabError on
+    inputs that the model does not take, on a model without products, and on rounds below 1. Source:
+    Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009.
     """
     _require_sense(inputs, peaks, rounds)
     model = unwrapped(model)
@@ -148,11 +160,13 @@ def _require_sense(inputs: Tensor, peaks: Peaks | None, rounds: int) -> None:
                        "e.g. torch.rand(1, 3, 224, 224)")
 
 
-def _times(model: nn.Module, inputs: Tensor, rounds: int) -> tuple[float, float, Mapping[str, float]]:
+def _times(model: nn.Module, inputs: Tensor,
+           rounds: int) -> tuple[float, float, Mapping[str, float]]:
     """Milliseconds without hooks, with them, and of each module's own work with them."""
     plain, hooked, parts = [], [], []
     clock = device_clock()
-    with on_device(model) as place, torch.inference_mode():      # in this order: weights move before
+    # in this order: weights move before
+    with on_device(model) as place, torch.inference_mode():
         batch = inputs.to(place, float_dtype(model))
         for _ in range(_WARM_UP + rounds):
             plain.append(_seconds(model, batch, clock))
@@ -172,10 +186,12 @@ def _seconds(model: nn.Module, batch: Tensor, clock: Callable[[], float]) -> flo
 
 
 def realisation(time_gain: float, mac_gain: float) -> float:
-    """Share of a promised gain that arrives: `time_gain` / `mac_gain`, each old by new; 1 is all of it.
+    """Share of a promised gain that arrives: `time_gain` / `mac_gain`, each old by new; 1 is all of
+    it.
 
-    3.8 times fewer MACs that make a model 1.31 times faster realise 0.34. Where nothing arrives, `time_gain` is 1 and
-    the share 1 / `mac_gain`, not 0. Raises LabError on gains that are no positive numbers.
+    3.8 times fewer MACs that make a model 1.31 times faster realise 0.34. Where nothing arrives,
+    `time_gain` is 1 and the share 1 / `mac_gain`, not 0. Raises LabError on gains that are no
+    positive numbers.
     """
     for name, gain in (("time_gain", time_gain), ("mac_gain", mac_gain)):
         require_range("realisation", name, gain, 0)

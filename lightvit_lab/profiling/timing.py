@@ -1,7 +1,9 @@
-"""How long it takes: candidates in turns, medians with intervals, ratios from pairs, never one after the other.
+"""How long it takes: candidates in turns, medians with intervals, ratios from pairs, never one
+after the other.
 
-On a shared machine a neighbour's work moves every number of a run by a factor. Taking turns moves all candidates alike,
-and a ratio of two calls of one round hardly notices. (Shown by tests/bench/bench_measure.py.)
+On a shared machine a neighbour's work moves every number of a run by a factor. Taking turns moves
+all candidates alike, and a ratio of two calls of one round hardly notices. (Shown by
+tests/bench/bench_measure.py.)
 """
 
 from __future__ import annotations
@@ -23,17 +25,20 @@ from ..runtime.running import as_input, on_device, synchronize
 from .resources import attention_backend, peak_memory_mib
 
 WARM_UP = 3              # rounds that are not counted
-LEAST_ROUNDS = 6         # fewer give no interval of 95 %: the two extremes of 5 miss the median in 6 of 100 cases
+# fewer give no interval of 95 %: the two extremes of 5 miss the median in 6 of 100 cases
+LEAST_ROUNDS = 6
 PRECISE = 0.02           # half of an interval, as a share of its median, that ends a measurement
-NOISY = 1.5              # upper end of a ratio's interval over its lower end, from where there is no ratio to speak of
+# upper end of a ratio's interval over its lower end, from where there is no ratio to speak of
+NOISY = 1.5
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One candidate: median (p50) of one call in milliseconds with its 95 % interval, p90, images/s, memory.
+    """One candidate: median (p50) of one call in milliseconds with its 95 % interval, p90,
+    images/s, memory.
 
-    `peak_memory_mib`: its weights and what a call adds at most, None where the system does not tell.
-    `seconds` are all calls, in the order of the rounds.
+    `peak_memory_mib`: its weights and what a call adds at most, None where the system does not
+    tell. `seconds` are all calls, in the order of the rounds.
     """
 
     latency_ms: float
@@ -48,7 +53,9 @@ class Timing:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long one candidate takes as another, with a 95 % interval; no value where it is too wide."""
+    """How many times as long one candidate takes as another, with a 95 % interval; no value where
+    it is too wide.
+    """
 
     value: float | None
     low: float
@@ -56,7 +63,9 @@ class Ratio:
 
     @property
     def estimate(self) -> tuple[float, float, float]:
-        """Middle, low, high: where there is no value, the middle is that of the interval, geometrically."""
+        """Middle, low, high: where there is no value, the middle is that of the interval,
+        geometrically.
+        """
         return (self.low * self.high) ** 0.5 if self.value is None else self.value, self.low, self.high
 
     def __str__(self) -> str:
@@ -66,20 +75,26 @@ class Ratio:
 
 
 class Timings(dict[str, Timing]):
-    """What `measure` found, by label; `stopped` says why it ended, `conditions` where and how it was measured."""
+    """What `measure` found, by label; `stopped` says why it ended, `conditions` where and how it
+    was measured.
+    """
 
     def __init__(self, timings: Mapping[str, Timing], stopped: str, conditions: dict[str, Any]):
         super().__init__(timings)
         self.stopped, self.conditions = stopped, conditions
 
     def ratio(self, label: str, base: str) -> Ratio:
-        """Time of `label` over time of `base`: the median over the rounds, in each of which both had their turn."""
+        """Time of `label` over time of `base`: the median over the rounds, in each of which both
+        had their turn.
+        """
         pairs = sorted(one / two for one, two in zip(self[label].seconds, self[base].seconds))
         low, high = _interval(pairs)
         return Ratio(None if high > NOISY * low else median(pairs), low, high)
 
     def table(self, base: str | None = None) -> str:
-        """Lines of text: latency with interval, p90, images/s, memory, and the ratio to `base` where one is given."""
+        """Lines of text: latency with interval, p90, images/s, memory, and the ratio to `base`
+        where one is given.
+        """
         lines = [f"{'':24} {'ms (95 % interval)':>28} {'p90':>8} {'images/s':>9} {'peak MiB':>9}"]
         for label, one in self.items():
             interval = f"{one.latency_ms:.2f} ({one.interval_ms[0]:.2f} to {one.interval_ms[1]:.2f})"
@@ -98,21 +113,24 @@ class Timings(dict[str, Timing]):
 
 
 @plain_numbers
-def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tensor], budget_s: float = 5.0,
-            max_rounds: int = 500, threads: int | None = None,
+def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tensor],
+            budget_s: float = 5.0, max_rounds: int = 500, threads: int | None = None,
             watch: Callable[[float], None] | None = None) -> Timings:
-    """Time each model's forward on `inputs` (one batch for all, or one per label), in rounds that take turns.
+    """Time each model's forward on `inputs` (one batch for all, or one per label), in rounds that
+    take turns.
 
-    Rounds go on until the 95 % interval of every median is within 2 % of it, or `budget_s` seconds or `max_rounds` are
-    spent, at least 6. Models run in eval mode on `runtime.device()` and are left as they were. On a CPU as many threads
-    as pay are used, one or all (tried on the first model), or `threads`. After each round `watch` is called with the
-    share of the budget that is spent, and with 1 after the last. Raises LabError when there is nothing to time, or a
-    model does not take its inputs.
+    Rounds go on until the 95 % interval of every median is within 2 % of it, or `budget_s` seconds
+    or `max_rounds` are spent, at least 6. Models run in eval mode on `runtime.device()` and are
+    left as they were. On a CPU as many threads as pay are used, one or all (tried on the first
+    model), or `threads`. After each round `watch` is called with the share of the budget that is
+    spent, and with 1 after the last. Raises LabError when there is nothing to time, or a model does
+    not take its inputs.
     """
     if not models:
         raise LabError('measure: no models were given; give {"label": model}')
     require_range("measure", "budget_s", budget_s, 0.0)
-    with on_device(*models.values()) as place, torch.inference_mode():      # in this order: weights move before
+    # in this order: weights move before
+    with on_device(*models.values()) as place, torch.inference_mode():
         calls = {label: (model, _batch(inputs, label, model, place)) for label, model in models.items()}
         for label, (model, batch) in calls.items():
             _try(label, model, batch)
@@ -125,7 +143,9 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
 
 def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_rounds: int,
             watch: Callable[[float], None] | None) -> tuple[dict[str, list[float]], str]:
-    """Seconds of each candidate's calls. Every other round runs backwards, so that nobody always comes after the same."""
+    """Seconds of each candidate's calls. Every other round runs backwards, so that nobody always
+    comes after the same.
+    """
     seconds: dict[str, list[float]] = {label: [] for label in calls}
     for _ in range(WARM_UP):
         for model, batch in calls.values():
@@ -145,7 +165,8 @@ def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_
             return seconds, stopped
 
 
-def _why_to_stop(seconds: Mapping[str, list[float]], done: int, max_rounds: int, spent: float, budget_s: float) -> str:
+def _why_to_stop(seconds: Mapping[str, list[float]], done: int, max_rounds: int, spent: float,
+                 budget_s: float) -> str:
     """What ends the rounds, or nothing while there is something to gain."""
     if done >= LEAST_ROUNDS and all(_is_precise(found) for found in seconds.values()):
         return f"every interval is within {PRECISE:.0%} of its median"
@@ -163,7 +184,8 @@ def timed(model: nn.Module, batch: Tensor) -> float:
     return time.perf_counter() - start
 
 
-def _batch(inputs: Tensor | Mapping[str, Tensor], label: str, model: nn.Module, place: torch.device) -> Tensor:
+def _batch(inputs: Tensor | Mapping[str, Tensor], label: str, model: nn.Module,
+           place: torch.device) -> Tensor:
     if not isinstance(inputs, Tensor):
         if label not in inputs:
             raise LabError(f"measure: inputs hold no batch for {label!r}; they hold {sorted(inputs)}")
@@ -182,7 +204,9 @@ def _try(label: str, model: nn.Module, batch: Tensor) -> None:
 
 @contextmanager
 def _threads(wanted: int | None, model: nn.Module, batch: Tensor) -> Iterator[dict[int, float]]:
-    """Set the number of threads for a while: the wanted, or the faster of one and all. Yields milliseconds tried."""
+    """Set the number of threads for a while: the wanted, or the faster of one and all. Yields
+    milliseconds tried.
+    """
     before, tried = torch.get_num_threads(), {}
     try:
         if wanted is None and device().type == "cpu" and before > 1:
@@ -194,8 +218,11 @@ def _threads(wanted: int | None, model: nn.Module, batch: Tensor) -> Iterator[di
         torch.set_num_threads(before)
 
 
-def _try_threads(counts: Sequence[int], model: nn.Module, batch: Tensor, rounds: int = 5) -> dict[int, float]:
-    """Median milliseconds by number of threads, taking turns. The first call after a change starts threads: not counted."""
+def _try_threads(counts: Sequence[int], model: nn.Module, batch: Tensor,
+                 rounds: int = 5) -> dict[int, float]:
+    """Median milliseconds by number of threads, taking turns. The first call after a change starts
+    threads: not counted.
+    """
     found: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(rounds):
         for count in counts:
@@ -205,14 +232,17 @@ def _try_threads(counts: Sequence[int], model: nn.Module, batch: Tensor, rounds:
     return {count: 1e3 * median(seconds) for count, seconds in found.items()}
 
 
-def _conditions(calls: Mapping[str, tuple[nn.Module, Tensor]], tried: dict[int, float]) -> dict[str, Any]:
+def _conditions(calls: Mapping[str, tuple[nn.Module, Tensor]],
+                tried: dict[int, float]) -> dict[str, Any]:
     dtypes = {str(batch.dtype).removeprefix("torch.") for _, batch in calls.values()}
     return {"machine": device_name(), "threads": torch.get_num_threads(), "threads_tried_ms": tried,
             "dtype": " and ".join(sorted(dtypes)), "attention": attention_backend(), "versions": versions()}
 
 
 def summary(seconds: Sequence[float], batch_size: int, **extra: Any) -> Timing:
-    """Median, interval and p90 of the seconds of single calls, and the machine and threads in use now."""
+    """Median, interval and p90 of the seconds of single calls, and the machine and threads in use
+    now.
+    """
     ordered = sorted(seconds)
     low, high = _interval(ordered)
     middle = median(ordered)
@@ -234,7 +264,9 @@ def _interval(ordered: Sequence[float]) -> tuple[float, float]:
 
 
 def median_ranks(count: int) -> tuple[int, int]:
-    """0-based ranks between which the median of `count` sorted samples lies with at least 95 % (binomial, no normality)."""
+    """0-based ranks between which the median of `count` sorted samples lies with at least 95 %
+    (binomial, no normality).
+    """
     tail, low = 0.0, 0
     for successes in range(count // 2):
         tail += math.comb(count, successes) / 2**count

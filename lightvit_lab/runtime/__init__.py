@@ -1,4 +1,5 @@
-"""Device, threads, the user's cache, and the guard that lets timm be imported next to a CPU-only torch.
+"""Device, threads, the user's cache, and the guard that lets timm be imported next to a CPU-only
+torch.
 
 Imports torch only inside.
 """
@@ -106,9 +107,10 @@ def versions() -> dict[str, str]:
 def ensure_torchvision() -> str:
     """Make `import torchvision` (and so timm) work; return "native" or "python-only".
 
-    A CPU build of torch beside a torchvision compiled for CUDA cannot load torchvision's compiled part, and
-    `import torchvision` then fails on two operators that do not exist. This declares their names, nothing more:
-    what needs the compiled part (`ops.nms`, `io.decode_image`) still raises. Silent where torchvision is healthy.
+    A CPU build of torch beside a torchvision compiled for CUDA cannot load torchvision's compiled
+    part, and `import torchvision` then fails on two operators that do not exist. This declares
+    their names, nothing more: what needs the compiled part (`ops.nms`, `io.decode_image`) still
+    raises. Silent where torchvision is healthy.
     """
     global _library
     if _library is not None:
@@ -131,13 +133,17 @@ def ensure_torchvision() -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, with "+" where the library differs from it; "unknown" outside a checkout."""
+    """The checkout's commit, with "+" where the library differs from it; "unknown" outside a
+    checkout.
+    """
     git = ("git", "-C", str(Path(__file__).resolve().parents[2]))
     head = _output(*git, "rev-parse", "HEAD")
     return head + ("+" if _output(*git, "status", "--porcelain", "--", "lightvit_lab") else "") if head else "unknown"
 
 
 def import_all(package: ModuleType) -> list[ModuleType]:
-    """Import every module below `package`, so that what registers itself there is known; in order of names."""
+    """Import every module below `package`, so that what registers itself there is known; in order
+    of names.
+    """
     return [importlib.import_module(about.name)
             for about in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]

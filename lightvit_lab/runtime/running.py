@@ -1,8 +1,8 @@
 """The one rule by which the library runs a model: `with on_device(model)`.
 
-Whoever runs a model needs it on the device in use, in the right mode, with gradients on or off, and must
-leave it as it was. Every public function does so through `on_device`, so a page can go on with its model
-and its tensors where they were.
+Whoever runs a model needs it on the device in use, in the right mode, with gradients on or off, and
+must leave it as it was. Every public function does so through `on_device`, so a page can go on with
+its model and its tensors where they were.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ from . import device
 def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False,
               precision: str | None = None, threads: int | None = None,
               place: torch.device | None = None) -> Iterator[torch.device]:
-    """Run `models` on `runtime.device()` (or `place`; float64 on a CPU where that has none); yields the device.
+    """Run `models` on `runtime.device()` (or `place`; float64 on a CPU where that has none); yields
+    the device.
 
-    train: mode of every part meanwhile; False is eval mode, None leaves the modes as they are
-    grad: whether gradients are recorded meanwhile, whatever is set outside, `inference_mode` included
-    precision: "bfloat16" or "float32" for autocast; None leaves autocast as it is
-    threads: how many threads torch may use on a CPU; None leaves them
+    train: mode of every part meanwhile; False is eval mode, None leaves the modes as they are grad:
+    whether gradients are recorded meanwhile, whatever is set outside, `inference_mode` included
+    precision: "bfloat16" or "float32" for autocast; None leaves autocast as it is threads: how many
+    threads torch may use on a CPU; None leaves them
 
-    Outside of training, gradient checkpointing (timm's `grad_checkpointing`) is switched off: hooks then
-    see one forward. At the end, also after an exception, every weight is back on its device and every module in its mode,
-    and gradients, autocast and threads are as before. Raises LabError, before anything is moved, for a
-    model whose weights lie on several devices or hold no values (`meta`), and for `grad=True` on weights
-    made inside `torch.inference_mode`, which can have no gradient.
+    Outside of training, gradient checkpointing (timm's `grad_checkpointing`) is switched off: hooks
+    then see one forward. At the end, also after an exception, every weight is back on its device
+    and every module in its mode, and gradients, autocast and threads are as before. Raises
+    LabError, before anything is moved, for a model whose weights lie on several devices or hold no
+    values (`meta`), and for `grad=True` on weights made inside `torch.inference_mode`, which can
+    have no gradient.
     """
     place = device() if place is None else torch.device(place)
     if any(float_dtype(model) == torch.float64 for model in models):
@@ -44,7 +46,8 @@ def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False
     if grad:
         _require_trainable(models)
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))    # else moved weights could never learn again
+        # else moved weights could never learn again
+        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))
         for model, home in zip(models, homes):
             stack.enter_context(_moved(model, home, place))
@@ -57,7 +60,9 @@ def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False
 
 @contextmanager
 def in_mode(model: nn.Module, train: bool | None = False) -> Iterator[nn.Module]:
-    """The model in train or eval mode (None: as it is); every module gets its own mode back at the end."""
+    """The model in train or eval mode (None: as it is); every module gets its own mode back at the
+    end.
+    """
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield model if train is None else model.train(train)
@@ -76,12 +81,16 @@ def as_input(model: nn.Module, values: Tensor, place: torch.device | None = None
 
 
 def to_device(value: Any, place: torch.device) -> Any:
-    """`value` with all its tensors on `place`: itself, or what lists, tuples, dicts and dataclasses hold."""
+    """`value` with all its tensors on `place`: itself, or what lists, tuples, dicts and dataclasses
+    hold.
+    """
     return map_tensors(value, lambda tensor: tensor.to(place))
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with `change` made to each tensor in it, through lists, tuples, dicts and dataclasses."""
+    """`value` with `change` made to each tensor in it, through lists, tuples, dicts and
+    dataclasses.
+    """
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, list | tuple):
@@ -95,7 +104,9 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def float_dtype(model: nn.Module, otherwise: torch.dtype = torch.float32) -> torch.dtype:
-    """The type of the first floating-point weight, which inputs should have; `otherwise` if there is none."""
+    """The type of the first floating-point weight, which inputs should have; `otherwise` if there
+    is none.
+    """
     return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), otherwise)
 
 
@@ -143,7 +154,9 @@ def synchronize(place: torch.device | None = None) -> None:
 
 
 def float64_place(place: torch.device) -> torch.device:
-    """Where float64 is computed for work on `place`: there, or on the CPU if it has none (Apple's mps)."""
+    """Where float64 is computed for work on `place`: there, or on the CPU if it has none (Apple's
+    mps).
+    """
     return torch.device("cpu") if place.type in WITHOUT_FLOAT64 else place
 
 

@@ -1,7 +1,7 @@
 """Models inside torch's wrappers: `torch.compile`, `DataParallel`, `DistributedDataParallel`.
 
-One rule: what is run, trained, counted, explained or saved is the model inside; transforms, which would lose the
-wrapper, refuse it in a sentence; a clock times what it is given.
+One rule: what is run, trained, counted, explained or saved is the model inside; transforms, which
+would lose the wrapper, refuse it in a sentence; a clock times what it is given.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def require_unwrapped(caller: str, model: nn.Module) -> None:
 
 
 def plain_name(name: str) -> str:
-    """The name of a weight without what wrappers put into it, in any order: `module._orig_mod.head` is `head`."""
+    """The name of a weight without what wrappers put into it, in any order: `module._orig_mod.head`
+    is `head`.
+    """
     parts = [part for part in name.split(".") if part not in _MARKS]
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]

@@ -1,8 +1,10 @@
-"""The surveys' taxonomy as data: every leaf, the page that teaches it, and the methods seen under it.
+"""The surveys' taxonomy as data: every leaf, the page that teaches it, and the methods seen under
+it.
 
-The tree is that of "Image Recognition with Online Lightweight Vision Transformer: A Survey" (arXiv 2505.03113), as its
-authors' overview figure draws it; the offline techniques are those of arXiv 2309.02031 and 2404.10407. Facts only: each
-method carries where it was seen, and one whose leaf no source states stays at its group (`unplaced`).
+The tree is that of "Image Recognition with Online Lightweight Vision Transformer: A Survey" (arXiv
+2505.03113), as its authors' overview figure draws it; the offline techniques are those of arXiv
+2309.02031 and 2404.10407. Facts only: each method carries where it was seen, and one whose leaf no
+source states stays at its group (`unplaced`).
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from importlib import resources
 class Method:
     """A published method as the surveys list it.
 
-    `placement` says how sure its place in the tree is: "stated" by a source, read from its "title", "inferred" by us
-    from what the method does, or "group" where the source names the group and no leaf.
+    `placement` says how sure its place in the tree is: "stated" by a source, read from its "title",
+    "inferred" by us from what the method does, or "group" where the source names the group and no
+    leaf.
     """
 
     name: str
@@ -31,7 +34,9 @@ class Method:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One leaf of the taxonomy: `page` is the stem of the page that teaches it, `sources` who lists it."""
+    """One leaf of the taxonomy: `page` is the stem of the page that teaches it, `sources` who lists
+    it.
+    """
 
     branch: str
     group: str
@@ -47,7 +52,9 @@ def taxonomy() -> list[Leaf]:
 
 
 def unplaced() -> dict[str, tuple[Method, ...]]:
-    """Methods of which a source states only the group or the branch, by that group's or branch's name."""
+    """Methods of which a source states only the group or the branch, by that group's or branch's
+    name.
+    """
     found: dict[str, tuple[Method, ...]] = {}
     for row in read_rows("methods.csv"):
         if not row["leaf"]:

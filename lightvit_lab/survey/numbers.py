@@ -9,7 +9,8 @@ from .leaves import read_rows
 
 @dataclass(frozen=True)
 class Published:
-    """One published row: `macs_g` are multiply-accumulates in 10^9 as printed there, `top1` percent on ImageNet-1K.
+    """One published row: `macs_g` are multiply-accumulates in 10^9 as printed there, `top1` percent
+    on ImageNet-1K.
 
     `throughput_img_s` on `device` is None where the source gives none.
     """
@@ -37,7 +38,8 @@ def _row(row: dict[str, str]) -> Published:
 
 @dataclass(frozen=True)
 class Distilled:
-    """One published student: top-1 in percent on ImageNet-1K `alone` (None where the source gives none) and `distilled`.
+    """One published student: top-1 in percent on ImageNet-1K `alone` (None where the source gives
+    none) and `distilled`.
 
     `teacher` is empty where our source does not name it.
     """
@@ -52,7 +54,9 @@ class Distilled:
 
 
 def distilled(page: str) -> list[Distilled]:
-    """Published students on the page of this stem, for example "distillation/feature_distillation", in the table's order."""
+    """Published students on the page of this stem, for example "distillation/feature_distillation",
+    in the table's order.
+    """
     rows = [row for row in read_rows("distilled.csv") if row["page"] == page]
     return [Distilled(page, row["method"], row["student"], row["teacher"],
                       float(row["top1_alone"]) if row["top1_alone"] else None, float(row["top1_distilled"]), row["source"])
@@ -61,11 +65,12 @@ def distilled(page: str) -> list[Distilled]:
 
 @dataclass(frozen=True)
 class Compressed:
-    """One published compressed model: what it lost and what it gained, None where the source does not say.
+    """One published compressed model: what it lost and what it gained, None where the source does
+    not say.
 
-    `top1_dense` and `top1` in percent on `dataset`, `top1_change` in points where the source gives that alone; of
-    language models the `perplexity`, lower is better; what is left in `params_m` (10^6) and `macs_g` (10^9); gains are
-    dense over compressed, `time_gain` on `device`.
+    `top1_dense` and `top1` in percent on `dataset`, `top1_change` in points where the source gives
+    that alone; of language models the `perplexity`, lower is better; what is left in `params_m`
+    (10^6) and `macs_g` (10^9); gains are dense over compressed, `time_gain` on `device`.
     """
 
     page: str                       # stem of the page that shows it
@@ -94,7 +99,9 @@ class Compressed:
 
 
 def compressed(page: str) -> list[Compressed]:
-    """Published compressed models on the page of this stem, such as "compression/pruning", in the table's order."""
+    """Published compressed models on the page of this stem, such as "compression/pruning", in the
+    table's order.
+    """
     numbers = ("top1_dense", "top1", "top1_change", "perplexity", "params_m", "macs_g", "params_gain", "macs_gain",
                "time_gain")
     rows = [row for row in read_rows("compressed.csv") if row["page"] == page]
@@ -105,9 +112,10 @@ def compressed(page: str) -> list[Compressed]:
 class Dynamic:
     """One published dynamic network on ImageNet-1K, None where the source does not say.
 
-    `top1_dense`, of the model that does everything, and `top1` in percent, `top1_change` in points where the source
-    gives that alone; `macs_dense_g` and `macs_g` in 10^9 for one picture; throughputs in pictures a second on `device`
-    (empty where unknown); `time_gain_stated` is dense time over its own where the source gives that alone.
+    `top1_dense`, of the model that does everything, and `top1` in percent, `top1_change` in points
+    where the source gives that alone; `macs_dense_g` and `macs_g` in 10^9 for one picture;
+    throughputs in pictures a second on `device` (empty where unknown); `time_gain_stated` is dense
+    time over its own where the source gives that alone.
     """
 
     page: str                       # stem of the page that shows it
@@ -147,7 +155,9 @@ class Dynamic:
 
 
 def dynamic(page: str) -> list[Dynamic]:
-    """Published dynamic networks on the page of this stem, such as "dynamic/token_pruning", in the table's order."""
+    """Published dynamic networks on the page of this stem, such as "dynamic/token_pruning", in the
+    table's order.
+    """
     numbers = ("top1_dense", "top1", "top1_change", "macs_dense_g", "macs_g", "throughput_dense_img_s",
                "throughput_img_s", "time_gain_stated")
     rows = [row for row in read_rows("dynamic.csv") if row["page"] == page]

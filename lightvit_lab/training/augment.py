@@ -1,7 +1,7 @@
 """Batches: which pictures a step sees, and how they are cropped, mirrored and mixed.
 
-Everything follows from (seed, step), never from what was drawn before. Pictures are cropped and mirrored as bytes, the
-whole batch in one indexing, and only then become floats.
+Everything follows from (seed, step), never from what was drawn before. Pictures are cropped and
+mirrored as bytes, the whole batch in one indexing, and only then become floats.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ AUGMENTATIONS = ("flip", "crop", "mixup", "cutmix")
 
 @dataclass(frozen=True)
 class Batch:
-    """What an objective sees of one step; where pictures are mixed, `mix` is the share of the picture's own label.
+    """What an objective sees of one step; where pictures are mixed, `mix` is the share of the
+    picture's own label.
 
-    `inputs` (B, 3, H, W) and `labels` (B,) lie on the training device. `index` (B,), on the CPU, says which pictures of
-    the set these are. Mixed batches name the pictures mixed in: `partner` (B,) on the CPU and `partner_labels` (B,).
-    `step` counts from 1; `places` (B,), on the CPU, says which rows of the whole batch these are: of several processes,
-    each sees its own.
+    `inputs` (B, 3, H, W) and `labels` (B,) lie on the training device. `index` (B,), on the CPU,
+    says which pictures of the set these are. Mixed batches name the pictures mixed in: `partner`
+    (B,) on the CPU and `partner_labels` (B,). `step` counts from 1; `places` (B,), on the CPU, says
+    which rows of the whole batch these are: of several processes, each sees its own.
     """
 
     inputs: Tensor
@@ -46,13 +47,16 @@ class Batch:
 
 
 class Batches:
-    """`batches(step)` makes the batch of any step, counted from 1; of several processes, each makes its own slice.
+    """`batches(step)` makes the batch of any step, counted from 1; of several processes, each makes
+    its own slice.
 
-    Inputs lie on `target` in `dtype`. The bytes are moved there once if they take less than a quarter of its memory, else batch by batch.
+    Inputs lie on `target` in `dtype`. The bytes are moved there once if they take less than a
+    quarter of its memory, else batch by batch.
     """
 
-    def __init__(self, data: Pictures, batch_size: int, seed: int, augment: tuple[str, ...], target: torch.device,
-                 rank: int = 0, processes: int = 1, dtype: torch.dtype = torch.float32):
+    def __init__(self, data: Pictures, batch_size: int, seed: int, augment: tuple[str, ...],
+                 target: torch.device, rank: int = 0, processes: int = 1,
+                 dtype: torch.dtype = torch.float32):
         home = target if _fits(data.pixels, target) else torch.device("cpu")
         self.pixels, self.labels = data.pixels.to(home), data.labels.to(home)
         self.gain = (1 / (255 * data.std)).view(1, 3, 1, 1).to(target)
@@ -76,8 +80,11 @@ class Batches:
         return Batch(inputs, self._labels(order[self.mine]), order[self.mine], order[partner],
                      self._labels(order[partner]), mix, step, self.mine)
 
-    def _inputs(self, order: Tensor, rows: Tensor | None, columns: Tensor | None, among: Tensor) -> Tensor:
-        """Inputs of the pictures at places `among` of the global batch, seen through `rows` and `columns`."""
+    def _inputs(self, order: Tensor, rows: Tensor | None, columns: Tensor | None,
+                among: Tensor) -> Tensor:
+        """Inputs of the pictures at places `among` of the global batch, seen through `rows` and
+        `columns`.
+        """
         index = order[among].to(self.pixels.device)
         if rows is None:
             pixels = self.pixels[index]
@@ -92,7 +99,9 @@ class Batches:
 
 
 def batch_order(count: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Indices (batch_size,) of the pictures of `step`, from 1. Every epoch is a new shuffle; a batch may span two."""
+    """Indices (batch_size,) of the pictures of `step`, from 1. Every epoch is a new shuffle; a
+    batch may span two.
+    """
     first = (step - 1) * batch_size
     epochs = range(first // count, (first + batch_size - 1) // count + 1)
     order = torch.cat([_epoch_order(count, seed, epoch) for epoch in epochs])
@@ -104,11 +113,13 @@ def _epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator_for(seed, EPOCH, epoch))
 
 
-def _draw_views(batch_size: int, height: int, width: int, augment: tuple[str, ...], generator: torch.Generator
-                ) -> tuple[Tensor | None, Tensor | None]:
-    """Which row and column of its picture each pixel shows, (B, H) and (B, W); None if all show their own.
+def _draw_views(batch_size: int, height: int, width: int, augment: tuple[str, ...],
+                generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
+    """Which row and column of its picture each pixel shows, (B, H) and (B, W); None if all show
+    their own.
 
-    A crop shifts by up to an eighth of the size and fills by reflection: 4 pixels of 32, as is usual on CIFAR.
+    A crop shifts by up to an eighth of the size and fills by reflection: 4 pixels of 32, as is
+    usual on CIFAR.
     """
     if "crop" not in augment and "flip" not in augment:
         return None, None
@@ -133,10 +144,13 @@ def _reflect(places: Tensor, size: int) -> Tensor:
     return torch.where(places < size, places, 2 * (size - 1) - places)
 
 
-def _mix(own: Tensor, other: Tensor, kinds: list[str], generator: torch.Generator) -> tuple[Tensor, float]:
-    """Mixup (arXiv 1710.09412) or CutMix (1905.04899), one share for the batch; of both, one by chance.
+def _mix(own: Tensor, other: Tensor, kinds: list[str],
+         generator: torch.Generator) -> tuple[Tensor, float]:
+    """Mixup (arXiv 1710.09412) or CutMix (1905.04899), one share for the batch; of both, one by
+    chance.
 
-    Shares are uniform, Beta(1, 1), as in both papers on CIFAR. CutMix returns the share of pixels that are really left.
+    Shares are uniform, Beta(1, 1), as in both papers on CIFAR. CutMix returns the share of pixels
+    that are really left.
     """
     chance, mix, down, right = torch.rand(4, generator=generator).tolist()
     if kinds[int(chance * len(kinds))] == "mixup":
@@ -149,7 +163,9 @@ def _mix(own: Tensor, other: Tensor, kinds: list[str], generator: torch.Generato
 
 
 def _cut(size: int, centre: float, share: float) -> tuple[int, int]:
-    """A stretch of `share * size` pixels around a place anywhere in the picture, clipped at its edges."""
+    """A stretch of `share * size` pixels around a place anywhere in the picture, clipped at its
+    edges.
+    """
     middle, half = int(centre * size), int(share * size) // 2
     return max(0, middle - half), min(size, middle + half)
 

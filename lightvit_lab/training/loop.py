@@ -1,4 +1,6 @@
-"""The training loop: `fit(model, data)`, the same call on one core, on a GPU, and under `accelerate launch`."""
+"""The training loop: `fit(model, data)`, the same call on one core, on a GPU, and under `accelerate
+launch`.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +30,17 @@ from .saving import Checkpoint, describe_model, describe_pictures
 from .scores import Score, evaluate
 from .settings import Settings, require_length, require_model, require_normalised, require_pictures
 
-READ_EVERY = 20   # steps between two looks at the losses where looking would make a GPU, or other processes, wait
+# steps between two looks at the losses where looking would make a GPU, or other processes, wait
+READ_EVERY = 20
 
 
 @dataclass
 class History:
-    """What `fit` saw: the loss of every step, the scores on `validation`, seconds of training alone.
+    """What `fit` saw: the loss of every step, the scores on `validation`, seconds of training
+    alone.
 
-    `choices` says how it ran: threads, precision, attention, device, machine, processes. `terms` has, for an objective that
-    names them, what each term added to the loss of every step.
+    `choices` says how it ran: threads, precision, attention, device, machine, processes. `terms`
+    has, for an objective that names them, what each term added to the loss of every step.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -49,30 +53,36 @@ class History:
 
 @plain_numbers
 def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, batch_size: int = 64,
-        steps: int | None = None, weight_decay: float = 0.05, label_smoothing: float = 0.0, warmup: float = 0.1,
-        seed: int = 0, validation: Pictures | None = None, checks: int = 1, threads: int | None = None,
-        progress: bool = True, *, optimizer: str = "adamw", schedule: str = "cosine", clip: float | None = 1.0,
-        augment: tuple[str, ...] = (), objective: Objective | None = None, precision: str = "auto",
-        attention: str = "auto", checkpoint: str | os.PathLike | None = None, save_every: int | None = None,
+        steps: int | None = None, weight_decay: float = 0.05, label_smoothing: float = 0.0,
+        warmup: float = 0.1, seed: int = 0, validation: Pictures | None = None, checks: int = 1,
+        threads: int | None = None, progress: bool = True, *, optimizer: str = "adamw",
+        schedule: str = "cosine", clip: float | None = 1.0, augment: tuple[str, ...] = (),
+        objective: Objective | None = None, precision: str = "auto", attention: str = "auto",
+        checkpoint: str | os.PathLike | None = None, save_every: int | None = None,
         watch: Callable[[History, int], None] | None = None) -> History:
-    """Train `model`, or the one inside torch's wrappers, in place on `data`: a fixed number of steps, a linear warm-up, then a fall of the rate to zero.
+    """Train `model`, or the one inside torch's wrappers, in place on `data`: a fixed number of
+    steps, a linear warm-up, then a fall of the rate to zero.
 
-    The number of steps is `steps`, or `epochs * len(data) / batch_size` rounded up. With `validation` the model is
-    scored there `checks` times, evenly spread. `augment` takes any of "flip", "crop", "mixup", "cutmix" (a mirrored
-    digit is no digit: we leave the choice to the caller). `optimizer` is "adamw" or "muon", `schedule` "cosine" or
-    "linear"; gradients are clipped to the norm `clip`. An `objective(model, batch)` returns a loss, or a loss and logits,
-    or besides a dict of the terms that add up to it; write it as a dataclass if it has parameters, and a checkpoint will
-    know them. What it tries out itself before a run (`choices`, a dict) is kept with ours and set again on resuming.
+    The number of steps is `steps`, or `epochs * len(data) / batch_size` rounded up. With
+    `validation` the model is scored there `checks` times, evenly spread. `augment` takes any of
+    "flip", "crop", "mixup", "cutmix" (a mirrored digit is no digit: we leave the choice to the
+    caller). `optimizer` is "adamw" or "muon", `schedule` "cosine" or "linear"; gradients are
+    clipped to the norm `clip`. An `objective(model, batch)` returns a loss, or a loss and logits,
+    or besides a dict of the terms that add up to it; write it as a dataclass if it has parameters,
+    and a checkpoint will know them. What it tries out itself before a run (`choices`, a dict) is
+    kept with ours and set again on resuming.
 
-    `threads=None`, `precision="auto"` and `attention="auto"` are tried for under two seconds on a copy of the model;
-    threads and attention are set back at the end. `seed` decides the order of pictures, their views, and what the
-    model draws (dropout, drop path, gates); the global random states are left alone. The model, and any model that
-    is an attribute of `objective` (a teacher), is on `runtime.device()` meanwhile, and back where it was at the end; the
-    trained one is then in eval mode. With a `checkpoint` path the run is saved every `save_every` steps
-    (None: as often as costs under 2 %), and the same call takes it up where it stopped. Where losses and scores are
-    read anyway, `watch(history, steps)` may look at them, as `widgets.training_curves` does. Under `accelerate launch`
-    each process takes an equal slice of every batch. Raises LabError, before the first step, on what makes no run, and
-    on a loss, or weights after the last step, that are not finite.
+    `threads=None`, `precision="auto"` and `attention="auto"` are tried for under two seconds on a
+    copy of the model; threads and attention are set back at the end. `seed` decides the order of
+    pictures, their views, and what the model draws (dropout, drop path, gates); the global random
+    states are left alone. The model, and any model that is an attribute of `objective` (a teacher),
+    is on `runtime.device()` meanwhile, and back where it was at the end; the trained one is then in
+    eval mode. With a `checkpoint` path the run is saved every `save_every` steps (None: as often as
+    costs under 2 %), and the same call takes it up where it stopped. Where losses and scores are
+    read anyway, `watch(history, steps)` may look at them, as `widgets.training_curves` does. Under
+    `accelerate launch` each process takes an equal slice of every batch. Raises LabError, before
+    the first step, on what makes no run, and on a loss, or weights after the last step, that are
+    not finite.
     """
     team, model = Team(), unwrapped(model)
     require_length(epochs, steps, batch_size, len(data), team.count)
@@ -149,7 +159,9 @@ class _Run:
                     self._save(file)
 
     def _reads_now(self, file: Checkpoint | None) -> bool:
-        """True at the steps after which we wait for the losses: the last, those to be saved, and every so many."""
+        """True at the steps after which we wait for the losses: the last, those to be saved, and
+        every so many.
+        """
         saves = file is not None and file.every is not None and self.done % file.every == 0
         return saves or self.done == self.settings.steps or self.done % self.read_every == 0
 
@@ -174,7 +186,9 @@ class _Run:
         return plan.lr * schedule_factor(step, plan.steps, plan.warmup, plan.schedule)
 
     def _read_losses(self, bar: tqdm) -> None:
-        """Write down the losses of the steps since the last look, and stop at the first that is not finite."""
+        """Write down the losses of the steps since the last look, and stop at the first that is not
+        finite.
+        """
         values = self.team.total(torch.stack(self.unread)) / self.team.count
         self.unread = []
         for loss, right, *terms in values.tolist():
@@ -183,7 +197,8 @@ class _Run:
             self.history.loss.append(loss)
             for name, term in zip(self.names, terms):
                 self.history.terms.setdefault(name, []).append(term)
-            self.right = right if math.isnan(self.right) else 0.95 * self.right + 0.05 * right   # running accuracy
+            # running accuracy
+            self.right = right if math.isnan(self.right) else 0.95 * self.right + 0.05 * right
         if self.done == self.settings.steps:      # no later loss tells what the last step did
             self._require_finite_weights()
         self.history.images_seen += len(values) * self.settings.batch_size
@@ -237,7 +252,9 @@ def _open(path: str | os.PathLike | None, save_every: int | None, model: nn.Modu
 
 
 def _name(objective: Objective | None, label_smoothing: float) -> str:
-    """The name under which a checkpoint knows the objective; a dataclass is known with its parameters."""
+    """The name under which a checkpoint knows the objective; a dataclass is known with its
+    parameters.
+    """
     if objective is None:
         return "labels"
     if label_smoothing:

@@ -1,4 +1,6 @@
-"""What a step makes smaller: any function `(model, batch) -> loss`, `-> (loss, logits)` or `-> (loss, logits, terms)`."""
+"""What a step makes smaller: any function `(model, batch) -> loss`, `-> (loss, logits)` or `->
+(loss, logits, terms)`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ Objective = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor] | tuple
 
 
 def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of logits (B, classes); a mixed batch takes that of both labels, weighed by their shares."""
+    """Cross-entropy of logits (B, classes); a mixed batch takes that of both labels, weighed by
+    their shares.
+    """
     logits = logits.float()   # a softmax in half precision loses what is left of small losses
     return batch.by_labels(lambda labels: F.cross_entropy(logits, labels, label_smoothing=label_smoothing))
 
@@ -29,6 +33,8 @@ def label_objective(label_smoothing: float = 0.0) -> Objective:
 
 
 def share_right(logits: Tensor, batch: Batch) -> Tensor:
-    """Share of the batch classified right; a mixed picture counts by the share of the label that was hit."""
+    """Share of the batch classified right; a mixed picture counts by the share of the label that
+    was hit.
+    """
     guess = logits.argmax(1)
     return batch.by_labels(lambda labels: (guess == labels).float().mean())

@@ -44,25 +44,31 @@ class Optimizers:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal: every step turns all directions of a matrix by the same amount (Jordan et al., 2024).
+    """Momentum, made orthogonal: every step turns all directions of a matrix by the same amount
+    (Jordan et al., 2024).
 
-    Steps are scaled to the size of AdamW's (arXiv 2502.16982), so that one `lr` serves both. Filters (out, in, height,
-    width) count as matrices (out, rest). torch.optim.Muon does the same in bfloat16, which on a processor without that
-    unit takes longer than the model itself, and refuses filters.
+    Steps are scaled to the size of AdamW's (arXiv 2502.16982), so that one `lr` serves both.
+    Filters (out, in, height, width) count as matrices (out, rest). torch.optim.Muon does the same
+    in bfloat16, which on a processor without that unit takes longer than the model itself, and
+    refuses filters.
     """
 
-    def __init__(self, params: list[Tensor], lr: float, weight_decay: float, momentum: float = 0.95):
+    def __init__(self, params: list[Tensor], lr: float, weight_decay: float,
+                 momentum: float = 0.95):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step on every parameter that has a gradient, those of one shape together: blocks are alike."""
+        """One step on every parameter that has a gradient, those of one shape together: blocks are
+        alike.
+        """
         for group in self.param_groups:
             alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for value in (value for value in group["params"] if value.grad is not None):
                 mean = self.state[value].setdefault("momentum", torch.zeros_like(value))
                 mean.lerp_(value.grad, 1 - group["momentum"])
-                ahead = value.grad.lerp(mean, group["momentum"]).flatten(1)      # Nesterov's look ahead
+                # Nesterov's look ahead
+                ahead = value.grad.lerp(mean, group["momentum"]).flatten(1)
                 alike.setdefault(ahead.shape, []).append((value, ahead))
             for shape, pairs in alike.items():
                 scale = 0.2 * math.sqrt(max(shape))
@@ -73,11 +79,14 @@ class Muon(torch.optim.Optimizer):
 
 @plain_numbers
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """(k, m, n) -> k matrices of the same singular vectors, with all singular values near 1 (0.7 to 1.2): Newton-Schulz."""
+    """(k, m, n) -> k matrices of the same singular vectors, with all singular values near 1 (0.7 to
+    1.2): Newton-Schulz.
+    """
     tall = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if tall else matrices
     wide = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(iterations):      # an odd polynomial of the singular values, with the coefficients of Jordan et al.
+    # an odd polynomial of the singular values, with the coefficients of Jordan et al.
+    for _ in range(iterations):
         gram = wide @ wide.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
         wide = torch.baddbmm(wide, polynomial, wide, beta=3.4445)
@@ -86,7 +95,8 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 @plain_numbers
 def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
-    """AdamW (arXiv 1711.05101) for all, or `name="muon"`: Muon for what is hidden and a matrix, AdamW for the rest.
+    """AdamW (arXiv 1711.05101) for all, or `name="muon"`: Muon for what is hidden and a matrix,
+    AdamW for the rest.
 
     Raises LabError if the model has no hidden matrix.
     """
@@ -97,8 +107,10 @@ def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float
     return Optimizers(Muon(hidden, lr, weight_decay), adamw) if hidden else Optimizers(adamw)
 
 
-def decay_groups(model: nn.Module, weight_decay: float, leave_out: set[int] = frozenset()) -> list[dict[str, Any]]:
-    """Weight decay on matrices and filters only: biases, norms and learned tables (`tables`) are left free.
+def decay_groups(model: nn.Module, weight_decay: float,
+                 leave_out: set[int] = frozenset()) -> list[dict[str, Any]]:
+    """Weight decay on matrices and filters only: biases, norms and learned tables (`tables`) are
+    left free.
 
     Frozen parameters and those whose `id` is in `leave_out` are in neither group.
     """
@@ -111,7 +123,9 @@ def decay_groups(model: nn.Module, weight_decay: float, leave_out: set[int] = fr
 
 
 def schedule_factor(step: int, steps: int, warmup: float, schedule: str = "cosine") -> float:
-    """Share of the learning rate at `step` (from 0): a linear rise over the share `warmup` of the run, then a fall."""
+    """Share of the learning rate at `step` (from 0): a linear rise over the share `warmup` of the
+    run, then a fall.
+    """
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
@@ -120,7 +134,9 @@ def schedule_factor(step: int, steps: int, warmup: float, schedule: str = "cosin
 
 
 def _hidden_matrices(model: nn.Module) -> list[Tensor]:
-    """Trained matrices and filters but the last, which makes the logits, tables, and filters that see pixels or one map."""
+    """Trained matrices and filters but the last, which makes the logits, tables, and filters that
+    see pixels or one map.
+    """
     known = tables(model)
     matrices = [value for name, value in model.named_parameters()
                 if value.ndim > 1 and value.requires_grad and name not in known]
@@ -133,10 +149,12 @@ def _hidden_matrices(model: nn.Module) -> list[Tensor]:
 
 
 def tables(model: nn.Module) -> set[str]:
-    """Names of the learned tables of `model`: what is looked up or added, such as positions, and multiplies nothing.
+    """Names of the learned tables of `model`: what is looked up or added, such as positions, and
+    multiplies nothing.
 
-    A module names its own by `no_weight_decay()`, relative to itself, as timm's do; an embedding is one. timm's name
-    some: of those the rest is what a module holds itself and does not call a weight.
+    A module names its own by `no_weight_decay()`, relative to itself, as timm's do; an embedding is
+    one. timm's name some: of those the rest is what a module holds itself and does not call a
+    weight.
     """
     found = set()
     for module in model.modules():

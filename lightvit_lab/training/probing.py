@@ -1,7 +1,9 @@
-"""What pays on this machine: threads, half precision and fused attention, tried on a copy of the model before a run.
+"""What pays on this machine: threads, half precision and fused attention, tried on a copy of the
+model before a run.
 
-None of the three is a matter of taste: beside a busy neighbour two threads can be sixteen times slower than one,
-bfloat16 pays only where the processor multiplies it, and the backward pass of fused attention is slow on some CPUs.
+None of the three is a matter of taste: beside a busy neighbour two threads can be sixteen times
+slower than one, bfloat16 pays only where the processor multiplies it, and the backward pass of
+fused attention is slow on some CPUs.
 """
 
 from __future__ import annotations
@@ -23,17 +25,20 @@ from .randomness import random_states, restore_random_states
 PRECISIONS, ATTENTIONS = ("auto", "float32", "bfloat16"), ("auto", "fused", "written")
 PROBE_SECONDS = 1.3      # for all trials of steps together; a step under way is not cut off
 PASS_SECONDS = 0.3       # before them, for what threads are worth at all
-STEP_SECONDS = 0.06      # the sub-batch is cut so that one trial step takes about so long; threads pay on larger ones
+# the sub-batch is cut so that one trial step takes about so long; threads pay on larger ones
+STEP_SECONDS = 0.06
 GAIN = 1.1               # what a choice must gain to be preferred to the plain one
 
 
 def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precision: str = "auto",
            attention: str = "auto", seconds: float = PROBE_SECONDS) -> dict[str, Any]:
-    """`{"threads", "precision", "attention"}` for training `model` on `inputs` (B, 3, H, W); the rest is tried.
+    """`{"threads", "precision", "attention"}` for training `model` on `inputs` (B, 3, H, W); the
+    rest is tried.
 
-    `model` and the global random states stay as they are. After `seconds` what is untried keeps its default: float32,
-    fused, and all threads unless short passes over memory lose by them. A GPU is not probed: bfloat16 where it
-    multiplies it itself, fused. Attention is None for models that have no such switch.
+    `model` and the global random states stay as they are. After `seconds` what is untried keeps its
+    default: float32, fused, and all threads unless short passes over memory lose by them. A GPU is
+    not probed: bfloat16 where it multiplies it itself, fused. Attention is None for models that
+    have no such switch.
     """
     on_cpu, switched = inputs.device.type == "cpu", any(attention_switches(model))
     half_by_default = native_bfloat16(inputs.device)
@@ -45,13 +50,16 @@ def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precisi
     trials = [({"threads": 1}, 1 / GAIN)] if threads is None and choices["threads"] > 1 else []
     trials += [(half, GAIN)] if precision == "auto" else []
     trials += [(written, GAIN)] if attention == "auto" and switched else []
-    # where neither pays alone both together may: in bfloat16 the backward pass of fused attention can be the slow part
+    # where neither pays alone both together may: in bfloat16 the backward pass of fused attention
+    # can be the slow part
     trials += [({**half, **written}, GAIN)] if precision == attention == "auto" and switched else []
     return _try(model, inputs, choices, trials, seconds) if on_cpu and trials else choices
 
 
 def attention_switches(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Modules that can fuse attention or write it out, and the switch's name: `fused` here, `fused_attn` in timm."""
+    """Modules that can fuse attention or write it out, and the switch's name: `fused` here,
+    `fused_attn` in timm.
+    """
     for module in model.modules():
         for name in ("fused", "fused_attn"):
             if isinstance(getattr(module, name, None), bool):
@@ -74,8 +82,10 @@ def applied(model: nn.Module, choices: dict[str, Any]) -> Iterator[None]:
 
 
 def _threads_lose(threads: int) -> bool:
-    """Whether passes over a megabyte take much longer with `threads` than with one. Beside a busy neighbour each pass waits
-    for the slowest thread, ten times as long; one step of a model has hundreds, so we look before we try one."""
+    """Whether passes over a megabyte take much longer with `threads` than with one. Beside a busy
+    neighbour each pass waits for the slowest thread, ten times as long; one step of a model has
+    hundreds, so we look before we try one.
+    """
     values, seconds = torch.ones(2**18), {1: [], threads: []}
     end = time.perf_counter() + PASS_SECONDS
     try:
@@ -90,12 +100,15 @@ def _threads_lose(threads: int) -> bool:
                 break
     finally:
         torch.set_num_threads(threads)
-    return median(seconds[threads]) > 1.5 * median(seconds[1])        # not the sums: one stumble would decide
+    # not the sums: one stumble would decide
+    return median(seconds[threads]) > 1.5 * median(seconds[1])
 
 
-def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any], trials: list[tuple[dict[str, Any], float]],
-         seconds: float) -> dict[str, Any]:
-    """Try one change after the other, each against the best so far, and keep those that gain enough."""
+def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any],
+         trials: list[tuple[dict[str, Any], float]], seconds: float) -> dict[str, Any]:
+    """Try one change after the other, each against the best so far, and keep those that gain
+    enough.
+    """
     end, states = time.perf_counter() + seconds, random_states()
     trial_model = copy.deepcopy(model).train()
     try:
@@ -118,8 +131,11 @@ def _sub_batch(model: nn.Module, inputs: Tensor, choices: dict[str, Any], end: f
     return inputs[: min(128, max(2, round(2 * STEP_SECONDS / once)))]
 
 
-def _gain(model: nn.Module, inputs: Tensor, plain: dict[str, Any], rival: dict[str, Any], end: float) -> float:
-    """How many times faster `rival` is, by median and by minimum of interleaved steps; 0 if time ran out."""
+def _gain(model: nn.Module, inputs: Tensor, plain: dict[str, Any], rival: dict[str, Any],
+          end: float) -> float:
+    """How many times faster `rival` is, by median and by minimum of interleaved steps; 0 if time
+    ran out.
+    """
     seconds: dict[str, list[float]] = {"plain": [], "rival": []}
     for _ in range(6):
         for label, choices in (("plain", plain), ("rival", rival)):
@@ -130,14 +146,16 @@ def _gain(model: nn.Module, inputs: Tensor, plain: dict[str, Any], rival: dict[s
 
 
 def _ratio(seconds: dict[str, list[float]]) -> float:
-    plain, rival = (values[1:] for values in seconds.values())   # the first step also prepares kernels
+    # the first step also prepares kernels
+    plain, rival = (values[1:] for values in seconds.values())
     return min(median(plain) / median(rival), min(plain) / min(rival)) if plain and rival else 0.0
 
 
 def _seconds_of_step(model: nn.Module, inputs: Tensor, choices: dict[str, Any]) -> float:
     """Seconds of one forward and backward pass; any scalar made of the outputs will do as a loss.
 
-    Of the forward pass alone where no output learns, as where exits are trained beside a frozen end.
+    Of the forward pass alone where no output learns, as where exits are trained beside a frozen
+    end.
     """
     with applied(model, choices):
         start = time.perf_counter()

@@ -18,7 +18,8 @@ Found = tuple[Tensor, Tensor | None, dict[str, Tensor]]     # loss, logits, term
 
 
 class Team:
-    """The processes of this run. `rank` counts from 0, the main one; `count` is 1 unless a launcher started several.
+    """The processes of this run. `rank` counts from 0, the main one; `count` is 1 unless a launcher
+    started several.
 
     Raises LabError if several were started and Accelerate, which connects them, is missing.
     """
@@ -68,7 +69,8 @@ class _Loss(nn.Module):
     def __init__(self, model: nn.Module, objective: Objective):
         super().__init__()
         self.model = model
-        self._objective = (objective,)      # in a tuple: a teacher inside it is no part of this module
+        # in a tuple: a teacher inside it is no part of this module
+        self._objective = (objective,)
 
     def forward(self, batch: Batch) -> Found:
         found = self._objective[0](self.model, batch)

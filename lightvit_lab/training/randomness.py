@@ -1,7 +1,8 @@
-"""Randomness without a past: generators that follow from (seed, what for, number), and the global states of a run.
+"""Randomness without a past: generators that follow from (seed, what for, number), and the global
+states of a run.
 
-Whatever is drawn for a step can be drawn again from its number alone: a resumed run replays nothing, and every process
-of a run draws the same.
+Whatever is drawn for a step can be drawn again from its number alone: a resumed run replays
+nothing, and every process of a run draws the same.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from typing import Any
 import numpy
 import torch
 
-EPOCH, STEP, FORWARD = 0, 1, 2   # what is drawn: the order of an epoch, the views of a step, inside its forward
+# what is drawn: the order of an epoch, the views of a step, inside its forward
+EPOCH, STEP, FORWARD = 0, 1, 2
 
 
 def generator_for(seed: int, purpose: int, number: int) -> torch.Generator:
-    """A generator on the CPU for `purpose` (EPOCH or STEP) and its `number`; other arguments give unrelated streams."""
+    """A generator on the CPU for `purpose` (EPOCH or STEP) and its `number`; other arguments give
+    unrelated streams.
+    """
     mixed = numpy.random.SeedSequence([seed, purpose, number]).generate_state(1, numpy.uint64)
     return torch.Generator().manual_seed(int(mixed[0]))
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Seed the global generators, on every device, for what a forward draws: dropout, drop path, gates, Gumbel noise.
+    """Seed the global generators, on every device, for what a forward draws: dropout, drop path,
+    gates, Gumbel noise.
 
     Of several processes each draws its own, else all would drop the same units.
     """
@@ -45,7 +50,9 @@ def same_states_afterwards() -> Iterator[None]:
 
 
 def random_states() -> dict[str, Any]:
-    """Global random states of Python, numpy, torch and CUDA, in types that `torch.load(weights_only=True)` reads."""
+    """Global random states of Python, numpy, torch and CUDA, in types that
+    `torch.load(weights_only=True)` reads.
+    """
     numpys = numpy.random.get_state(legacy=False)
     numpys["state"]["key"] = torch.from_numpy(numpys["state"]["key"].astype(numpy.int64))
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None

@@ -1,4 +1,6 @@
-"""Checkpoints of a run: written at once or not at all, read without running code, refused by any other run."""
+"""Checkpoints of a run: written at once or not at all, read without running code, refused by any
+other run.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,16 @@ from ..errors import LabError
 from ..runtime import file_path
 
 FORMAT = "lightvit_lab training checkpoint 1"
-SHARE = 0.015          # of the run's time that saves may take; with the last one, which is always made, still under 2 %
+# of the run's time that saves may take; with the last one, which is always made, still under 2 %
+SHARE = 0.015
 LEAST_SECONDS = 1.0    # between two saves
 
 
 class Checkpoint:
     """The file a run can be taken up from. `identity` says of which run: settings, data, model.
 
-    With `every=None` a save is due as often as keeps saving under 2 % of the run. Raises LabError if the folder is
-    missing or cannot be written to.
+    With `every=None` a save is due as often as keeps saving under 2 % of the run. Raises LabError
+    if the folder is missing or cannot be written to.
     """
 
     def __init__(self, path: str | os.PathLike, identity: dict[str, Any], every: int | None = None,
@@ -81,7 +84,9 @@ class Checkpoint:
                                    f"{int(bad.sum())} numbers that are not finite")
 
     def read(self) -> dict[str, Any] | None:
-        """The state to go on from; None if there is no file. Raises LabError if it is damaged or of another run."""
+        """The state to go on from; None if there is no file. Raises LabError if it is damaged or of
+        another run.
+        """
         if not os.path.exists(self.path):
             return None
         saved = _load(self.path)
@@ -106,7 +111,9 @@ def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def describe_pictures(data: Pictures | None) -> str | None:
-    """sha256 of pixels, labels and moments: other pictures, or the same in another order, give another."""
+    """sha256 of pixels, labels and moments: other pictures, or the same in another order, give
+    another.
+    """
     if data is None:
         return None
     digest = hashlib.sha256(str(tuple(data.pixels.shape)).encode())
@@ -116,14 +123,17 @@ def describe_pictures(data: Pictures | None) -> str | None:
 
 
 def describe_model(model: nn.Module) -> dict[str, str]:
-    """Class, and the shape of each parameter and buffer; a frozen parameter is told from a trained one."""
+    """Class, and the shape of each parameter and buffer; a frozen parameter is told from a trained
+    one.
+    """
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     shapes = {name: f"{list(value.shape)}{'' if name in trained else ' not trained'}"
               for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
     return {"class": type(model).__name__, **shapes}
 
 
-def differences(there: dict[str, Any], here: dict[str, Any], name: str = "", most: int = 3) -> list[str]:
+def differences(there: dict[str, Any], here: dict[str, Any], name: str = "",
+                most: int = 3) -> list[str]:
     """In words, where two nested dicts differ; of each inner dict the first `most`."""
     found: list[str] = []
     for key in [*there, *(key for key in here if key not in there)]:
@@ -137,7 +147,9 @@ def differences(there: dict[str, Any], here: dict[str, Any], name: str = "", mos
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint. Raises LabError on anything that is not one, whole and unchanged."""
+    """The content of a checkpoint. Raises LabError on anything that is not one, whole and
+    unchanged.
+    """
     with storage.refused(f"fit: {path} is no checkpoint that can be read",
                          "delete it to start anew, or give another path"):
         _require_plain_archive(path)

@@ -16,12 +16,15 @@ from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import unwrapped
 from .processes import Team
 
-_STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)   # 97.5 % quantile, 1 to 9 degrees of freedom
+# 97.5 % quantile, 1 to 9 degrees of freedom
+_STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True)
 class Score:
-    """Share of pictures classified right, with its 95 % Wilson interval (`low`, `high`), over `count` pictures."""
+    """Share of pictures classified right, with its 95 % Wilson interval (`low`, `high`), over
+    `count` pictures.
+    """
 
     accuracy: float
     low: float
@@ -36,9 +39,9 @@ class Score:
 def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool = False) -> Score:
     """Score `model`, in eval mode on `runtime.device()` meanwhile, on every picture of `data`.
 
-    `flip=True` averages the logits of each picture and of its mirror image. Of several processes, each scores its share
-    and all return the score of the whole. Raises LabError if there are no pictures, and on what are no logits (batch,
-    classes) for their labels.
+    `flip=True` averages the logits of each picture and of its mirror image. Of several processes,
+    each scores its share and all return the score of the whole. Raises LabError if there are no
+    pictures, and on what are no logits (batch, classes) for their labels.
     """
     require_range("evaluate", "batch_size", batch_size, 1)
     if len(data) == 0:
@@ -59,7 +62,9 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
 
 @plain_numbers
 def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927): honest near 0 and 1 and for small counts, where the textbook's is not."""
+    """95 % interval of a share (Wilson, 1927): honest near 0 and 1 and for small counts, where the
+    textbook's is not.
+    """
     share = successes / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -67,7 +72,9 @@ def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[fl
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of 2 to 10 runs and its 95 % interval (Student's t): wide for three seeds, as it should be."""
+    """Mean of 2 to 10 runs and its 95 % interval (Student's t): wide for three seeds, as it should
+    be.
+    """
     require_range("mean_interval", "len(values)", len(values), 2, 10)
     middle, half = mean(values), _STUDENT_T[len(values) - 2] * stdev(values) / math.sqrt(len(values))
     return middle, middle - half, middle + half

@@ -17,7 +17,9 @@ from .probing import ATTENTIONS, PRECISIONS
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the weights that a run ends with, beside model and data. `objective` is its name."""
+    """What decides the weights that a run ends with, beside model and data. `objective` is its
+    name.
+    """
 
     steps: int
     lr: float
@@ -49,8 +51,11 @@ class Settings:
             require_choice("fit", "augment", name, AUGMENTATIONS)
 
 
-def require_length(epochs: float, steps: int | None, batch_size: int, count: int, processes: int) -> None:
-    """Raise LabError unless epochs, or steps, of `count` pictures in batches of `batch_size` make a run."""
+def require_length(epochs: float, steps: int | None, batch_size: int, count: int,
+                   processes: int) -> None:
+    """Raise LabError unless epochs, or steps, of `count` pictures in batches of `batch_size` make a
+    run.
+    """
     require_range("fit", "epochs", epochs, 0.0)
     require_range("fit", "steps", 1 if steps is None else steps, 1)
     require_range("fit", "batch_size", batch_size, 1)
@@ -63,7 +68,9 @@ def require_length(epochs: float, steps: int | None, batch_size: int, count: int
 
 
 def require_pictures(data: Pictures) -> None:
-    """Raise LabError unless these are bytes of at least two classes, with moments that normalise them."""
+    """Raise LabError unless these are bytes of at least two classes, with moments that normalise
+    them.
+    """
     if data.pixels.dtype != torch.uint8 or data.pixels.ndim != 4:
         raise LabError(f"fit: pixels are {data.pixels.dtype} of shape {tuple(data.pixels.shape)}; give bytes (uint8) "
                        "of shape (pictures, 1 or 3, height, width), and normalise by mean and std")
@@ -78,7 +85,9 @@ def require_pictures(data: Pictures) -> None:
 
 
 def require_normalised(inputs: Tensor, data: Pictures) -> None:
-    """Raise LabError if `inputs` hold NaN or infinity or are far from mean 0 and standard deviation 1."""
+    """Raise LabError if `inputs` hold NaN or infinity or are far from mean 0 and standard deviation
+    1.
+    """
     mean, std = inputs.mean().item(), inputs.std().item()
     if not torch.isfinite(inputs).all() or abs(mean) > 5 or std > 20:
         raise LabError(f"fit: the inputs have mean {mean:.3g} and standard deviation {std:.3g}, where about 0 and 1 "
@@ -87,11 +96,13 @@ def require_normalised(inputs: Tensor, data: Pictures) -> None:
 
 
 @torch.no_grad()
-def require_model(model: nn.Module, inputs: Tensor, labels: Tensor, share: int = 2, plain: bool = True) -> None:
-    """Raise LabError if `model` refuses `inputs` (2 pictures), or `labels` (N,) name classes that it does not know.
+def require_model(model: nn.Module, inputs: Tensor, labels: Tensor, share: int = 2,
+                  plain: bool = True) -> None:
+    """Raise LabError if `model` refuses `inputs` (2 pictures), or `labels` (N,) name classes that
+    it does not know.
 
-    share: pictures of a batch in each process; one alone is tried in train mode, which batch norm may refuse
-    plain: whether the objective takes the model's answer as logits
+    share: pictures of a batch in each process; one alone is tried in train mode, which batch norm
+    may refuse plain: whether the objective takes the model's answer as logits
     """
     if not any(value.requires_grad for value in model.parameters()):
         raise LabError(f"fit: no parameter of {type(model).__name__} is to be trained; "
@@ -111,7 +122,9 @@ def require_model(model: nn.Module, inputs: Tensor, labels: Tensor, share: int =
 
 
 def _require_one_picture(model: nn.Module, picture: Tensor) -> None:
-    """Raise LabError if `model` cannot train on one picture at a time; batch norm of a vector needs two."""
+    """Raise LabError if `model` cannot train on one picture at a time; batch norm of a vector needs
+    two.
+    """
     trial = copy.deepcopy(model).train()         # batch norm keeps what it sees
     try:
         trial(picture)

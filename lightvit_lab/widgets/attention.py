@@ -1,4 +1,6 @@
-"""Where a model looks, live: any picture, also the reader's own, by method, block, head and looking patch."""
+"""Where a model looks, live: any picture, also the reader's own, by method, block, head and looking
+patch.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,16 @@ _CARD = "display:inline-block;max-width:100%;background:#fff;color:#1f2328;paddi
 _WIDE = {"description_width": "initial"}
 
 
-def attention_explorer(model: nn.Module, pictures: Pictures, explainers: Mapping[str, Explainer] | None = None,
+def attention_explorer(model: nn.Module, pictures: Pictures,
+                       explainers: Mapping[str, Explainer] | None = None,
                        class_names: Sequence[str] | None = None) -> AttentionExplorer:
     """A box in which readers choose a picture, or bring their own, and see where `model` looks.
 
-    `pictures` are of the model's image size, as `data.load` gives them; own pictures are cut, resized and normalised as
-    they are. Beside attention, rollout and relevance, `explainers` gives maps by name, (model, inputs, target) ->
-    (batch, rows, columns), for the predicted class. `class_names` are those of `pictures` if None. `.static(finding)`
-    is the box's twin for a page without a kernel. Raises LabError if there is nothing to show.
+    `pictures` are of the model's image size, as `data.load` gives them; own pictures are cut,
+    resized and normalised as they are. Beside attention, rollout and relevance, `explainers` gives
+    maps by name, (model, inputs, target) -> (batch, rows, columns), for the predicted class.
+    `class_names` are those of `pictures` if None. `.static(finding)` is the box's twin for a page
+    without a kernel. Raises LabError if there is nothing to show.
     """
     if not isinstance(pictures, Pictures) or len(pictures) == 0:
         given = "no pictures" if isinstance(pictures, Pictures) else f"pictures={type(pictures).__name__}"
@@ -43,7 +47,9 @@ def attention_explorer(model: nn.Module, pictures: Pictures, explainers: Mapping
 
 
 class AttentionExplorer(ipywidgets.VBox):
-    """The box; made by `attention_explorer`. Its parts are attributes: `.picture`, `.method`, `.block`, `.head`, ..."""
+    """The box; made by `attention_explorer`. Its parts are attributes: `.picture`, `.method`,
+    `.block`, `.head`, ...
+    """
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
@@ -85,9 +91,11 @@ class AttentionExplorer(ipywidgets.VBox):
 
     @plain_numbers
     def static(self, finding: str, count: int | None = None) -> Explorer:
-        """The twin for a page without a kernel: the first `count` pictures (None: at most 6), and what to see in them.
+        """The twin for a page without a kernel: the first `count` pictures (None: at most 6), and
+        what to see in them.
 
-        `finding` says so in one sentence. Raises LabError without it, and on a count of more pictures than there are.
+        `finding` says so in one sentence. Raises LabError without it, and on a count of more
+        pictures than there are.
         """
         there = len(self.reading.captions)
         if count is not None:
@@ -95,7 +103,9 @@ class AttentionExplorer(ipywidgets.VBox):
         return explorer(finding=finding, **self.reading.together(min(6, there) if count is None else count))
 
     def _receive(self, change: Mapping[str, Any]) -> None:
-        """Add the pictures that were uploaded and show the last of them; broken files are named in the message."""
+        """Add the pictures that were uploaded and show the last of them; broken files are named in
+        the message.
+        """
         if not change["new"]:
             return
         added, broken = [], []
@@ -114,7 +124,9 @@ class AttentionExplorer(ipywidgets.VBox):
         self.message.value = f'<p role="alert">{escape(text)}</p>' if text else ""
 
     def _refresh(self, _: Any = None) -> None:
-        """Draw what is chosen. An explainer that fails is a message: in a callback, an exception is seen by no one."""
+        """Draw what is chosen. An explainer that fails is a message: in a callback, an exception is
+        seen by no one.
+        """
         try:
             self._draw(self.place())
             self._tell("")
@@ -127,7 +139,8 @@ class AttentionExplorer(ipywidgets.VBox):
         self.block.disabled = self.head.disabled = kind != "heads"
         self.class_token.disabled = kind == "grid" or maps.prefix == 0
         self.row.disabled = self.column.disabled = kind == "grid" or self.class_token.value
-        place = place._replace(query=-1) if kind == "grid" else place      # a grid has no looking patch
+        # a grid has no looking patch
+        place = place._replace(query=-1) if kind == "grid" else place
         sentence = maps.sentence(place)
         still = beside(maps.images[0], maps.look(place).cells, maps.frame(place))
         self.drawing.value = (f'<div style="{_CARD}"><img src="{still}" alt="Picture, and its map: {escape(sentence)}" '

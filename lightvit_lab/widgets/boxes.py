@@ -1,4 +1,6 @@
-"""What every live box shares: the two lines of text, what it says and what went wrong; and files that readers upload."""
+"""What every live box shares: the two lines of text, what it says and what went wrong; and files
+that readers upload.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def uploaded_files(value: Any) -> list[tuple[str, bytes]]:
 
 def empty_upload(upload: ipywidgets.FileUpload) -> None:
     """Take all files out of `upload`, so that the same file can be chosen again."""
-    if isinstance(upload.value, Mapping):       # ipywidgets 7: read-only, made anew when the counter changes
+    # ipywidgets 7: read-only, made anew when the counter changes
+    if isinstance(upload.value, Mapping):
         upload.metadata, upload.data = [], []
         upload._counter = 0
     else:

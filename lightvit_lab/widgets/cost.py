@@ -1,4 +1,6 @@
-"""What a Vision Transformer costs, live: the formulas' numbers beside those counted in a real model of these sizes."""
+"""What a Vision Transformer costs, live: the formulas' numbers beside those counted in a real model
+of these sizes.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,19 @@ HEAD_WIDTH = 64     # the number of heads does not enter the cost
 @plain_numbers
 def cost_explorer(image_size: int = 224, patch_size: int = 16, dim: int = 192, depth: int = 12,
                   num_classes: int = 1000) -> CostExplorer:
-    """A box in which readers choose the sizes of a ViT and see what it costs, by formula and counted.
+    """A box in which readers choose the sizes of a ViT and see what it costs, by formula and
+    counted.
 
-    `.static(finding)` is the box's twin for a page without a kernel. Raises LabError on sizes that are not offered.
+    `.static(finding)` is the box's twin for a page without a kernel. Raises LabError on sizes that
+    are not offered.
     """
     return CostExplorer(require_sizes(image_size, patch_size, dim, depth, num_classes), num_classes)
 
 
 class CostExplorer(ipywidgets.VBox):
-    """The box; made by `cost_explorer`. Its parts are attributes: `.sizes` (by name), `.quantity`, `.said`, ..."""
+    """The box; made by `cost_explorer`. Its parts are attributes: `.sizes` (by name), `.quantity`,
+    `.said`, ...
+    """
 
     def __init__(self, sizes: dict[str, int], num_classes: int) -> None:
         self.num_classes = num_classes
@@ -51,11 +57,15 @@ class CostExplorer(ipywidgets.VBox):
         return {name: part.value for name, part in self.sizes.items()}
 
     def static(self, finding: str) -> Card:
-        """The twin for a page without a kernel, starting here; `finding` says in one sentence what to find."""
+        """The twin for a page without a kernel, starting here; `finding` says in one sentence what
+        to find.
+        """
         return twin(finding, **self.chosen(), num_classes=self.num_classes)
 
     def _refresh(self, _: Any = None) -> None:
-        """Draw at once, then count: that takes a little longer. A failure is a message, for callbacks fail unseen."""
+        """Draw at once, then count: that takes a little longer. A failure is a message, for
+        callbacks fail unseen.
+        """
         sizes = self.chosen()
         self.drawing.value = live(drawing(sizes, self.num_classes, self.quantity.value))
         self.said.value = status(sentence(sizes, self.num_classes))
@@ -76,7 +86,8 @@ def beside(sizes: dict[str, int], num_classes: int) -> str:
 
 @plain_numbers
 @lru_cache(maxsize=256)
-def count_vit(image_size: int, patch_size: int, dim: int, depth: int, num_classes: int) -> profiling.Count:
+def count_vit(image_size: int, patch_size: int, dim: int, depth: int,
+              num_classes: int) -> profiling.Count:
     """Count a real ViT with plain patches, built without memory on the meta device."""
     with torch.device("meta"):
         model = models.create_model("lab_vit", embedding="patch", image_size=image_size, patch_size=patch_size, dim=dim,

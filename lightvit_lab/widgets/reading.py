@@ -1,4 +1,6 @@
-"""What the attention box shows: pictures, a model's answers about them, and its maps, each computed once."""
+"""What the attention box shows: pictures, a model's answers about them, and its maps, each computed
+once.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ TOKENS = ("attention", "rollout", "relevance")
 
 
 class Recorded(NamedTuple):
-    """One run of the model: probabilities (B, classes), attention per block, flows, and how the tokens lie.
+    """One run of the model: probabilities (B, classes), attention per block, flows, and how the
+    tokens lie.
 
-    `read` has the flows as the head reads them, (B, rows, columns), where that is no class token alone.
+    `read` has the flows as the head reads them, (B, rows, columns), where that is no class token
+    alone.
     """
 
     probabilities: Tensor
@@ -38,9 +42,11 @@ class Recorded(NamedTuple):
 
 
 def record(model: nn.Module, inputs: Tensor) -> Recorded:
-    """Run `model` on inputs (B, 3, H, W); no attention and no flows where it has not one square map a head.
+    """Run `model` on inputs (B, 3, H, W); no attention and no flows where it has not one square map
+    a head.
 
-    All is on the CPU, in float32. Without a class token, maps leave out all tokens in front: they have no name.
+    All is on the CPU, in float32. Without a class token, maps leave out all tokens in front: they
+    have no name.
     """
     maps, logits = _attention(model, inputs)
     require_logits("attention_explorer", model, logits)
@@ -83,7 +89,9 @@ class Album:
         return self.class_names[label] if label < len(self.class_names) else str(label)
 
     def add(self, name: str, content: bytes) -> int:
-        """Add the picture in a file's bytes, cut and resized as the others are; gives its number. Raises LabError."""
+        """Add the picture in a file's bytes, cut and resized as the others are; gives its number.
+        Raises LabError.
+        """
         height, width = self.images.shape[-2:]
         try:
             pixels = decode([(name, content)], 1, (height, width))

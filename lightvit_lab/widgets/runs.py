@@ -20,20 +20,23 @@ SMOOTHEST = 200     # steps
 
 @plain_numbers
 def training_curves(smooth: int = 9) -> TrainingCurves:
-    """A box that follows runs of `training.fit`, one or several one after the other: show it, then train.
+    """A box that follows runs of `training.fit`, one or several one after the other: show it, then
+    train.
 
         box = training_curves()
         display(box)
         history = training.fit(model, train, validation=val, checks=5, watch=box.follow("patch"))
 
-    The loss is a running mean over `smooth` steps. While a cell runs, Jupyter holds back what the sliders say until it
-    has ended. `.static(finding)` is the twin for a page without a kernel.
+    The loss is a running mean over `smooth` steps. While a cell runs, Jupyter holds back what the
+    sliders say until it has ended. `.static(finding)` is the twin for a page without a kernel.
     """
     return TrainingCurves(smooth)
 
 
 class TrainingCurves(ipywidgets.VBox):
-    """The box; made by `training_curves`. Its parts are attributes: `.smooth`, `.step`, `.table`, `.said`, ..."""
+    """The box; made by `training_curves`. Its parts are attributes: `.smooth`, `.step`, `.table`,
+    `.said`, ...
+    """
 
     def __init__(self, smooth: int = 9) -> None:
         self.histories: dict[str, History] = {}
@@ -50,7 +53,9 @@ class TrainingCurves(ipywidgets.VBox):
         self._refresh()
 
     def follow(self, label: str) -> Callable[[History, int], None]:
-        """What `training.fit` takes as `watch`: the run is drawn under `label`, in place of an older such run."""
+        """What `training.fit` takes as `watch`: the run is drawn under `label`, in place of an
+        older such run.
+        """
         self.histories.pop(label, None)
 
         def watch(history: History, steps: int) -> None:
@@ -63,7 +68,9 @@ class TrainingCurves(ipywidgets.VBox):
         return watch
 
     def static(self, finding: str) -> Card:
-        """The twin for a page without a kernel, of the runs so far; `finding` says in one sentence what to find."""
+        """The twin for a page without a kernel, of the runs so far; `finding` says in one sentence
+        what to find.
+        """
         return training_explorer(self._losses(), self._scores(), finding=finding, smooth=self.smooth.value)
 
     def _losses(self) -> dict[str, list[float]]:

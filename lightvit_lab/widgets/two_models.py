@@ -21,13 +21,16 @@ _WIDE = {"description_width": "initial"}
 
 @plain_numbers
 def compare_models(first: str = "deit_tiny_patch16_224", second: str = "lightvit_tiny",
-                   input_size: tuple[int, int, int] = (3, 224, 224), budget_s: float = 5.0) -> ModelComparison:
-    """A box in which readers name two models, the lab's or timm's, and see what each costs; a button times both.
+                   input_size: tuple[int, int, int] = (3, 224, 224),
+                   budget_s: float = 5.0) -> ModelComparison:
+    """A box in which readers name two models, the lab's or timm's, and see what each costs; a
+    button times both.
 
-    Both are counted on one picture of `input_size` = (channels, height, width), and timed on it in turns within
-    `budget_s` seconds or so, with fresh weights. `.static(finding)` is the twin for a page without a kernel, of all
-    models looked at. Readers choose the height; the width keeps its ratio. Raises LabError if `input_size` is no such
-    triple of whole numbers from 1, or there is no time.
+    Both are counted on one picture of `input_size` = (channels, height, width), and timed on it in
+    turns within `budget_s` seconds or so, with fresh weights. `.static(finding)` is the twin for a
+    page without a kernel, of all models looked at. Readers choose the height; the width keeps its
+    ratio. Raises LabError if `input_size` is no such triple of whole numbers from 1, or there is no
+    time.
     """
     if not isinstance(input_size, (tuple, list)) or len(input_size) != 3:
         raise LabError(f"compare_models: input_size={input_size!r}; give (channels, height, width) of a picture")
@@ -38,9 +41,12 @@ def compare_models(first: str = "deit_tiny_patch16_224", second: str = "lightvit
 
 
 class ModelComparison(ipywidgets.VBox):
-    """The box; made by `compare_models`. Its parts: `.first`, `.second`, `.size`, `.measure`, `.said`, ..."""
+    """The box; made by `compare_models`. Its parts: `.first`, `.second`, `.size`, `.measure`,
+    `.said`, ...
+    """
 
-    def __init__(self, first: str, second: str, picture: tuple[int, int, int], budget_s: float) -> None:
+    def __init__(self, first: str, second: str, picture: tuple[int, int, int],
+                 budget_s: float) -> None:
         (self.channels, height, width), self.budget_s = picture, budget_s
         self.aspect = width / height
         self.first, self.second = (_field(label, name) for label, name in (("first", first), ("second", second)))
@@ -61,7 +67,9 @@ class ModelComparison(ipywidgets.VBox):
         self._refresh()
 
     def static(self, finding: str) -> Card:
-        """The twin for a page without a kernel: all models counted at this size. Raises LabError on fewer than two."""
+        """The twin for a page without a kernel: all models counted at this size. Raises LabError on
+        fewer than two.
+        """
         here = {name: row for (name, size), row in self.counts.items() if size == self.size.value}
         first, second = self._names()
         return twin(here, dict(zip((first, second), (self._times() or {}).values())), finding=finding,
@@ -72,7 +80,9 @@ class ModelComparison(ipywidgets.VBox):
         return self.channels, self.size.value, max(1, round(self.size.value * self.aspect))
 
     def _published_size(self) -> int:
-        """The side for which accuracies may be published; 0, for which none are, of pictures that are no squares."""
+        """The side for which accuracies may be published; 0, for which none are, of pictures that
+        are no squares.
+        """
         _, height, width = self._picture()
         return height if height == width else 0
 
@@ -93,7 +103,9 @@ class ModelComparison(ipywidgets.VBox):
         return row._replace(latency_ms=times[label].latency_ms, interval_ms=times[label].interval_ms) if times else row
 
     def _refresh(self, _: Any = None) -> None:
-        """Show both. What cannot be shown is a message: in a callback, an exception is seen by no one."""
+        """Show both. What cannot be shown is a message: in a callback, an exception is seen by no
+        one.
+        """
         try:
             (first, second), times = self._names(), self._times()
             one, two = self._row("first", first), self._row("second", second)
@@ -124,7 +136,9 @@ class ModelComparison(ipywidgets.VBox):
 
 
 def unfilled(name: str) -> nn.Module:
-    """A model without memory for its weights, where it can be built so. Raises LabError on unknown names."""
+    """A model without memory for its weights, where it can be built so. Raises LabError on unknown
+    names.
+    """
     try:
         with torch.device("meta"):
             return models.create_model(name)
@@ -133,7 +147,9 @@ def unfilled(name: str) -> nn.Module:
 
 
 def _field(label: str, name: str) -> ipywidgets.Combobox:
-    """A text field that suggests the lab's models and those with published numbers; timm's others can be typed."""
+    """A text field that suggests the lab's models and those with published numbers; timm's others
+    can be typed.
+    """
     known = [*models.names(), *(row.model.partition(".")[0] for row in published())]
     return ipywidgets.Combobox(value=name, options=list(dict.fromkeys(known)), description=label,
                                placeholder="a model's name", continuous_update=False)
@@ -147,7 +163,9 @@ def _intervals(first: str, second: str, times: profiling.Timings) -> str:
 
 
 class _Progress:
-    """Moves a bar at most five times a second, so that the browser's news do not disturb what is timed."""
+    """Moves a bar at most five times a second, so that the browser's news do not disturb what is
+    timed.
+    """
 
     def __init__(self, bar: ipywidgets.FloatProgress) -> None:
         self.bar, self.last = bar, 0.0

@@ -1,4 +1,6 @@
-"""All of a model's attention at once, live, for any picture: all heads, rollout by depth, distances, global tokens."""
+"""All of a model's attention at once, live, for any picture: all heads, rollout by depth,
+distances, global tokens.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,14 @@ from .boxes import alert, empty_upload, uploaded_files
 from .reading import Album
 
 
-def attention_views(model: nn.Module, pictures: Pictures, class_names: Sequence[str] | None = None) -> AttentionViews:
+def attention_views(model: nn.Module, pictures: Pictures,
+                    class_names: Sequence[str] | None = None) -> AttentionViews:
     """A box that draws a whole model's attention for a picture of a set, or for the reader's own.
 
-    For a ViT: every head of every block, rollout through the depth, and how far each head looks; for LightViT what the
-    global tokens of each block take and hand back. The figures are those of `figures`, the box's twins for a page.
-    Raises LabError if there are no pictures, or if the model has no attention that can be read.
+    For a ViT: every head of every block, rollout through the depth, and how far each head looks;
+    for LightViT what the global tokens of each block take and hand back. The figures are those of
+    `figures`, the box's twins for a page. Raises LabError if there are no pictures, or if the model
+    has no attention that can be read.
     """
     if not isinstance(pictures, Pictures) or len(pictures) == 0:
         raise LabError('attention_views: no pictures; give some that data.load made, as data.load("shapes", "test", '
@@ -36,7 +40,9 @@ def attention_views(model: nn.Module, pictures: Pictures, class_names: Sequence[
 
 
 class AttentionViews(ipywidgets.VBox):
-    """The box; made by `attention_views`. `.figure` is what it shows; `.picture`, `.view`, `.upload` are its controls."""
+    """The box; made by `attention_views`. `.figure` is what it shows; `.picture`, `.view`,
+    `.upload` are its controls.
+    """
 
     def __init__(self, album: Album) -> None:
         self.album, self.figure = album, None
@@ -85,15 +91,18 @@ class AttentionViews(ipywidgets.VBox):
         return tuple(timm_parts.layout(self.album.model, inputs, prefix + aggregation.shape[-1])[1:])
 
     def _read(self, part: Tensor, prefix: int) -> Tensor:
-        """Maps (..., N, N) whose first row, which is drawn, is what the head reads; without tokens in front the mean
-        of all rows is drawn, as it is."""
+        """Maps (..., N, N) whose first row, which is drawn, is what the head reads; without tokens
+        in front the mean of all rows is drawn, as it is.
+        """
         part = part.clone()
         if prefix:
             part[..., 0, :] = part[..., timm_parts.head_tokens(self.album.model), :].mean(dim=-2)
         return part
 
     def _receive(self, change: Mapping[str, Any]) -> None:
-        """Add the pictures that were uploaded and show the last of them; broken files are named in the message."""
+        """Add the pictures that were uploaded and show the last of them; broken files are named in
+        the message.
+        """
         if not change["new"]:
             return
         broken = []
@@ -108,7 +117,9 @@ class AttentionViews(ipywidgets.VBox):
         self.message.value = alert("; ".join(broken))
 
     def _refresh(self, _: Any = None) -> None:
-        """Draw what is chosen. In a callback an exception is seen by no one, so that it becomes a message."""
+        """Draw what is chosen. In a callback an exception is seen by no one, so that it becomes a
+        message.
+        """
         try:
             self.figure = self._views(self.picture.value)[self.view.value]().update_layout(template=TEMPLATE)
             self.message.value = ""

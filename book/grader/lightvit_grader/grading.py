@@ -1,4 +1,6 @@
-"""Grades for a class: each notebook run behind walls, each answer judged here on hidden cases, one row an exercise."""
+"""Grades for a class: each notebook run behind walls, each answer judged here on hidden cases, one
+row an exercise.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ A_DAY = 86400.0   # in seconds
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; its fields are the columns. `exercise` is "total" in a student's last line."""
+    """One line of the table; its fields are the columns. `exercise` is "total" in a student's last
+    line.
+    """
 
     student: str
     exercise: str
@@ -37,14 +41,16 @@ class Row:
     file: str = ""
 
 
-def grade(folder: Path, csv_file: Path, limits: Limits = Limits(), seed: int | None = None, pages: Iterable[str] = (),
-          jobs: int = 1, tell: Callable[[str], None] = lambda line: None) -> list[Row]:
-    """Grade every notebook below `folder` and write `csv_file` after each student, so that a break loses nothing.
+def grade(folder: Path, csv_file: Path, limits: Limits = Limits(), seed: int | None = None,
+          pages: Iterable[str] = (), jobs: int = 1,
+          tell: Callable[[str], None] = lambda line: None) -> list[Row]:
+    """Grade every notebook below `folder` and write `csv_file` after each student, so that a break
+    loses nothing.
 
-    `pages` are the stems that were set; without them, those that anybody handed in. `seed` decides the hidden cases,
-    the same for all; without it, nobody knows them. `jobs` notebooks run at a time; `tell` gets a line after
-    each student. Raises LabError on a folder without
-    notebooks, an unknown page, a file that cannot be written, and limits that are too small.
+    `pages` are the stems that were set; without them, those that anybody handed in. `seed` decides
+    the hidden cases, the same for all; without it, nobody knows them. `jobs` notebooks run at a
+    time; `tell` gets a line after each student. Raises LabError on a folder without notebooks, an
+    unknown page, a file that cannot be written, and limits that are too small.
     """
     _require(limits, jobs)
     exercises = {exercise.id: exercise for exercise in all_exercises()}
@@ -66,14 +72,16 @@ def grade(folder: Path, csv_file: Path, limits: Limits = Limits(), seed: int | N
     return rows
 
 
-def grade_one(submission: Submission, limits: Limits, seed: int, wanted: set[str]) -> dict[str, Row]:
+def grade_one(submission: Submission, limits: Limits, seed: int,
+              wanted: set[str]) -> dict[str, Row]:
     """Exercise id -> row, for one file; every exercise that it mentions has one."""
     exercises = {exercise.id: exercise for exercise in all_exercises() if exercise.id in wanted}
     judge = Judge(submission, exercises, seed)
     mentioned = {name: cell for name, cell in submission.checked.items() if name in exercises}
     if not submission.cells or not mentioned:
         return {name: judge.row(name, "error", submission.problem) for name in exercises if submission.problem}
-    cells = list(submission.cells[:max(mentioned.values()) + 1])   # nothing after the last check is needed
+    # nothing after the last check is needed
+    cells = list(submission.cells[:max(mentioned.values()) + 1])
     prepared = [exercises[name].prepare.__module__ for name in mentioned if exercises[name].prepare]
     ending = run(cells, limits, judge, prepared)
     for name, cell in mentioned.items():
@@ -83,7 +91,9 @@ def grade_one(submission: Submission, limits: Limits, seed: int, wanted: set[str
 
 
 class Judge:
-    """Called at each check of a notebook; keeps the last answer that was begun, exercise by exercise."""
+    """Called at each check of a notebook; keeps the last answer that was begun, exercise by
+    exercise.
+    """
 
     def __init__(self, submission: Submission, exercises: dict[str, Exercise], seed: int) -> None:
         self.submission, self.exercises, self.seed = submission, exercises, seed
@@ -124,7 +134,8 @@ class Judge:
         return Row(handed_in.student, exercise_id, status, earned, points, mistake, text, handed_in.path.name)
 
 
-def student_rows(student: str, files: list[dict[str, Row]], wanted: dict[str, Exercise]) -> list[Row]:
+def student_rows(student: str, files: list[dict[str, Row]], wanted: dict[str,
+                                                                         Exercise]) -> list[Row]:
     """The rows of one student, the best of several files for each exercise, and the total."""
     rows = []
     for name, exercise in wanted.items():
@@ -137,7 +148,9 @@ def student_rows(student: str, files: list[dict[str, Row]], wanted: dict[str, Ex
 
 
 def write_rows(rows: list[Row], csv_file: Path) -> None:
-    """The table as CSV, written beside and renamed; no cell begins like a formula, whatever a student wrote."""
+    """The table as CSV, written beside and renamed; no cell begins like a formula, whatever a
+    student wrote.
+    """
     csv_file, columns = Path(csv_file), [column.name for column in dataclasses.fields(Row)]
     part = csv_file.with_name(csv_file.name + ".part")
     try:
@@ -159,7 +172,9 @@ def _cell(value: Any) -> Any:
 
 
 def _unanswered(ending: Ending, cell: int) -> tuple[str, str]:
-    """Status and message of an exercise whose check was never reached, or not by the book's own `check`."""
+    """Status and message of an exercise whose check was never reached, or not by the book's own
+    `check`.
+    """
     if cell in ending.errors:
         late = ending.errors[cell].startswith("OutOfTime")
         return "timeout" if late else "error", f"its cell raised {ending.errors[cell]}"
@@ -182,7 +197,9 @@ def _all_graded(submissions: list[Submission], limits: Limits, seed: int, wanted
 
 
 def _set_pages(submissions: list[Submission], pages: list[str], stems: list[str]) -> set[str]:
-    """The stems that are graded. Raises LabError on unknown ones, and where no notebook is of the book."""
+    """The stems that are graded. Raises LabError on unknown ones, and where no notebook is of the
+    book.
+    """
     for page in pages:
         require_choice("grade", "pages", page, stems)
     found = {name.partition(".")[0] for submission in submissions for name in submission.checked}

@@ -1,16 +1,18 @@
-"""What a notebook under examination may touch: its scratch folder, no network, and no more time and memory than given.
+"""What a notebook under examination may touch: its scratch folder, no network, and no more time and
+memory than given.
 
 Three walls, each used where the machine has it, and `walls()` says which those are.
 
-* **Landlock**, a part of Linux since 5.13 that needs no rights: files can be written in the scratch folder alone, and
-  read only where Python and its packages lie, without the declarations of the exercises. From 6.7 on, no TCP; from
-  6.12 on, no signal reaches a process outside.
-* **Namespaces** through `unshare` of util-linux, where the system lets users make them: no network at all, no sight of
-  other processes, and whatever the notebook started dies with it.
-* **Limits of the process** (`resource`): memory, processor time, size of files, number of processes. Everywhere but on
-  Windows, which this does not run on.
+* **Landlock**, a part of Linux since 5.13 that needs no rights: files can be written in the scratch
+  folder alone, and read only where Python and its packages lie, without the declarations of the
+  exercises. From 6.7 on, no TCP; from 6.12 on, no signal reaches a process outside.
+* **Namespaces** through `unshare` of util-linux, where the system lets users make them: no network
+  at all, no sight of other processes, and whatever the notebook started dies with it.
+* **Limits of the process** (`resource`): memory, processor time, size of files, number of
+  processes. Everywhere but on Windows, which this does not run on.
 
-None of them is a virtual machine: a hole in the kernel is a way out. `book/teaching.md` has the list.
+None of them is a virtual machine: a hole in the kernel is a way out. `book/teaching.md` has the
+list.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/opt", "/proc", "/sys", "/dev", "/e
 NAMESPACES = ("unshare", "--user", "--map-current-user", "--net", "--ipc", "--mount-proc", "--pid", "--fork",
               "--kill-child")
 FILE_MIB, PROCESSES = 256, 4096
-_CREATE, _ADD, _RESTRICT = 444, 445, 446       # system calls of Landlock, the same numbers on every processor
+# system calls of Landlock, the same numbers on every processor
+_CREATE, _ADD, _RESTRICT = 444, 445, 446
 _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
 _NO_NEW_PRIVILEGES = 38
 
@@ -52,7 +55,9 @@ class _Beneath(ctypes.Structure):
 
 @functools.cache
 def namespaces() -> tuple[str, ...]:
-    """The command that a worker is started through, empty where the system does not let us make namespaces."""
+    """The command that a worker is started through, empty where the system does not let us make
+    namespaces.
+    """
     if not shutil.which(NAMESPACES[0]):
         return ()
     tried = subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False)
@@ -78,7 +83,9 @@ def walls() -> list[str]:
 
 
 def confine_files(scratch: Path) -> bool:
-    """Shut this process off from files outside; False where the kernel cannot. Call it before any thread is started."""
+    """Shut this process off from files outside; False where the kernel cannot. Call it before any
+    thread is started.
+    """
     version = landlock_version()
     if not version:
         return False
@@ -112,7 +119,9 @@ def _allowed(scratch: Path, handled: int) -> Iterator[tuple[Path, int]]:
 
 
 def _roots() -> Iterator[str]:
-    """Where Python, its packages and the data lie; of a checkout only the library and the stored results."""
+    """Where Python, its packages and the data lie; of a checkout only the library and the stored
+    results.
+    """
     yield from SYSTEM
     for entry in (sys.prefix, sys.base_prefix, *sys.path):
         entry = os.path.realpath(entry)
@@ -123,7 +132,9 @@ def _roots() -> Iterator[str]:
 
 
 def _around(root: Path, hidden: list[Path], rights: int) -> Iterator[tuple[Path, int]]:
-    """The paths that together hold everything below `root` but what is hidden; names can be listed all the same."""
+    """The paths that together hold everything below `root` but what is hidden; names can be listed
+    all the same.
+    """
     if root in hidden:
         return
     if not any(root in path.parents for path in hidden):
@@ -131,7 +142,8 @@ def _around(root: Path, hidden: list[Path], rights: int) -> Iterator[tuple[Path,
         return
     yield root, _READ_DIR
     for child in root.iterdir():
-        target = child.resolve()   # lib64 of a virtual environment is a link to lib: that door leads to the same room
+        # lib64 of a virtual environment is a link to lib: that door leads to the same room
+        target = child.resolve()
         if not child.is_symlink() or not any(target in path.parents for path in hidden):
             yield from _around(target, hidden, rights)
 
@@ -156,11 +168,14 @@ def _done(result: int) -> int:
 
 
 def limit_resources(memory_mib: int, seconds: int) -> None:
-    """Bound what this process may still take: memory beyond what it has now, processor seconds, files, processes."""
+    """Bound what this process may still take: memory beyond what it has now, processor seconds,
+    files, processes.
+    """
     import resource
 
     status = Path("/proc/self/status")
-    if status.is_file():   # private memory; the address space of torch alone is many GiB, most of it never touched
+    # private memory; the address space of torch alone is many GiB, most of it never touched
+    if status.is_file():
         now = int(re.search(r"VmData:\s+(\d+) kB", status.read_text()).group(1)) * 1024
         _lower(resource.RLIMIT_DATA, now + memory_mib * 2**20)
     else:

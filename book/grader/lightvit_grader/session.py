@@ -1,4 +1,6 @@
-"""One handed-in notebook in a process of its own, seen from the grader's side: start it, listen, call, end it."""
+"""One handed-in notebook in a process of its own, seen from the grader's side: start it, listen,
+call, end it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ CALL_SECONDS = 10.0   # of one call of an answer, on one hidden case
 
 @dataclass(frozen=True)
 class Limits:
-    """What one notebook may take: seconds in all, memory in MiB beyond that of the imported libraries."""
+    """What one notebook may take: seconds in all, memory in MiB beyond that of the imported
+    libraries.
+    """
 
     seconds: float = 300.0
     memory_mib: int = 2048
@@ -35,7 +39,9 @@ class Limits:
 
 @dataclass
 class Ending:
-    """How a notebook ended: "finished", "timeout" or "ended"; in which cell; the error of each cell that failed."""
+    """How a notebook ended: "finished", "timeout" or "ended"; in which cell; the error of each cell
+    that failed.
+    """
 
     how: str = "finished"
     cell: int = -1
@@ -55,7 +61,9 @@ class RemoteAnswer:
         return self._ask({"do": "call", "inputs": inputs, "prepare": False})
 
     def prepared(self, prepare: Callable[[Any], Any]) -> Any:
-        """What the exercise's `prepare` makes of the answer, over there: a value, or this object to be called."""
+        """What the exercise's `prepare` makes of the answer, over there: a value, or this object to
+        be called.
+        """
         answer = self._ask({"do": "prepare", "inputs": (), "prepare": True}, whole=True)
         if "callable" not in answer:
             return answer.get("value")
@@ -77,10 +85,11 @@ class RemoteAnswer:
 
 def run(cells: list[str], limits: Limits, judge: Callable[[str, Any], None],
         prepared: list[str] | None = None) -> Ending:
-    """Run a notebook's cells; `judge(exercise_id, answer)` is called at each check, while the notebook waits.
+    """Run a notebook's cells; `judge(exercise_id, answer)` is called at each check, while the
+    notebook waits.
 
-    Whatever the notebook does, this returns, soon after `limits.seconds` at the latest. `prepared` names modules of
-    exercises whose answers must be prepared over there.
+    Whatever the notebook does, this returns, soon after `limits.seconds` at the latest. `prepared`
+    names modules of exercises whose answers must be prepared over there.
     """
     ending = Ending()
     with _process(limits, prepared or []) as (process, channel):
@@ -114,7 +123,9 @@ def _listen(channel: Channel, ending: Ending, judge: Callable[[str, Any], None])
 
 
 def _answer(channel: Channel, message: dict[str, Any]) -> Any:
-    """The learner's answer as the grader can use it: a value, or a function to be called over there."""
+    """The learner's answer as the grader can use it: a value, or a function to be called over
+    there.
+    """
     if message.get("kind") == "value":
         return message.get("value")
     answer = RemoteAnswer(channel, _text(message.get("name")))
@@ -125,7 +136,9 @@ def _answer(channel: Channel, message: dict[str, Any]) -> Any:
 
 @contextmanager
 def _process(limits: Limits, prepared: list[str]) -> Iterator[tuple[subprocess.Popen, Channel]]:
-    """A worker in a new folder and a session of its own; killed with all it started, its folder deleted."""
+    """A worker in a new folder and a session of its own; killed with all it started, its folder
+    deleted.
+    """
     ours, theirs = socket.socketpair()
     scratch = Path(tempfile.mkdtemp(prefix="lightvit_grade_"))
     code = "from lightvit_grader.worker import main; main()"

@@ -1,4 +1,6 @@
-"""Handed-in notebooks as they come: a folder for each student, or a file; broken, empty, without metadata, renamed."""
+"""Handed-in notebooks as they come: a folder for each student, or a file; broken, empty, without
+metadata, renamed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from pathlib import Path
 from lightvit_lab.errors import LabError
 
 LARGEST_MIB = 64   # of one file, its outputs included
-SET_UP = "# @title Set up: run this cell first"   # first line of the cell that installs; there is no network here
+# first line of the cell that installs; there is no network here
+SET_UP = "# @title Set up: run this cell first"
 _CHECKED = re.compile(r"""\bcheck\(\s*["']([\w.]+)["']""")
 
 
@@ -30,10 +33,11 @@ class Submission:
 
 
 def find_submissions(folder: Path, stems: list[str]) -> list[Submission]:
-    """Every notebook of the class, sorted by student: `folder/<student>/*.ipynb` and `folder/<student>.ipynb`.
+    """Every notebook of the class, sorted by student: `folder/<student>/*.ipynb` and
+    `folder/<student>.ipynb`.
 
-    `stems` are those of the book's pages: `ana_lightvit.ipynb` is Ana's. A student's folder without notebooks counts,
-    too. Raises LabError where there is no folder, or nothing in it.
+    `stems` are those of the book's pages: `ana_lightvit.ipynb` is Ana's. A student's folder without
+    notebooks counts, too. Raises LabError where there is no folder, or nothing in it.
     """
     if not folder.is_dir():
         raise LabError(f"grade: {folder.resolve()} is no folder; give one with a folder for each student, or a file")
@@ -53,7 +57,9 @@ def find_submissions(folder: Path, stems: list[str]) -> list[Submission]:
 
 
 def student_of(name: str, stems: list[str]) -> str:
-    """The student that a file's name tells: what is left of it without the page's stem, if anything."""
+    """The student that a file's name tells: what is left of it without the page's stem, if
+    anything.
+    """
     for stem in sorted(stems, key=len, reverse=True):
         left = re.sub(rf"(^|[-_. ]+){stem}([-_. ]+|$)", "", name)
         if left and left != name:
@@ -78,7 +84,9 @@ def read(student: str, path: Path) -> Submission:
 
 
 def _cells(notebook: object) -> list:
-    """The list of cells, of today's format or the one before. Raises ValueError where there is none."""
+    """The list of cells, of today's format or the one before. Raises ValueError where there is
+    none.
+    """
     if isinstance(notebook, dict):
         sheets = notebook.get("worksheets")
         first = sheets[0] if isinstance(sheets, list) and sheets and isinstance(sheets[0], dict) else {}

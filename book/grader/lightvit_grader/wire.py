@@ -1,4 +1,6 @@
-"""What passes between grader and notebook: JSON and safetensors, never a pickle, since one end cannot be trusted."""
+"""What passes between grader and notebook: JSON and safetensors, never a pickle, since one end
+cannot be trusted.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 class Closed(BaseException):
-    """The other end is gone, or says what cannot be understood. Passes any `except Exception` that stands between."""
+    """The other end is gone, or says what cannot be understood. Passes any `except Exception` that
+    stands between.
+    """
 
 
 class Late(BaseException):
@@ -31,7 +35,9 @@ class Late(BaseException):
 
 
 class Channel:
-    """Messages over a socket; `deadline` is the time.monotonic() at which sending and receiving give up."""
+    """Messages over a socket; `deadline` is the time.monotonic() at which sending and receiving
+    give up.
+    """
 
     def __init__(self, connection: socket.socket, deadline: float | None = None) -> None:
         self.connection, self.deadline = connection, deadline
@@ -52,7 +58,9 @@ class Channel:
             raise Closed("nobody listens") from error
 
     def receive(self) -> dict[str, Any]:
-        """The next message. Raises Late at the deadline, and Closed at the end or on anything unintelligible."""
+        """The next message. Raises Late at the deadline, and Closed at the end or on anything
+        unintelligible.
+        """
         sizes = _HEAD.unpack(self._read(_HEAD.size))
         if max(sizes) > LIMIT:
             raise Closed("a message larger than allowed")
@@ -92,7 +100,9 @@ class Channel:
 
 
 def encode(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
-    """A value as JSON; tensors go into `tensors` under a number. What is neither is named by its type, no more."""
+    """A value as JSON; tensors go into `tensors` under a number. What is neither is named by its
+    type, no more.
+    """
     if isinstance(value, Tensor) and value.layout == torch.strided and value.device.type != "meta":
         tensors[str(len(tensors))] = value.detach().cpu().resolve_conj().clone().contiguous()
         return {"tensor": str(len(tensors) - 1)}
@@ -110,7 +120,9 @@ def encode(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
 
 
 def decode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """What `encode` was given; an object of another type comes back as an empty one of a class of the same name."""
+    """What `encode` was given; an object of another type comes back as an empty one of a class of
+    the same name.
+    """
     if isinstance(value, list):
         return [decode(part, tensors) for part in value]
     if not isinstance(value, dict):

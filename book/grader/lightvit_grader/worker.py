@@ -1,8 +1,10 @@
-"""The process in which one handed-in notebook runs: `python -c "...worker.main()" FD SCRATCH`, started by `session`.
+"""The process in which one handed-in notebook runs: `python -c "...worker.main()" FD SCRATCH`,
+started by `session`.
 
-Nothing here is trusted afterwards. The process holds no expected value and no known mistake: `check` sends the answer,
-or, for a function, lets the grader call it from outside, and what the calls give is judged there. So there is nothing
-to forge: whoever writes to the channel by hand has handed in an answer, no more.
+Nothing here is trusted afterwards. The process holds no expected value and no known mistake:
+`check` sends the answer, or, for a function, lets the grader call it from outside, and what the
+calls give is judged there. So there is nothing to forge: whoever writes to the channel by hand has
+handed in an answer, no more.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Recorder:
         """Hand over one answer and serve the calls that the grader makes of it."""
         if not self.busy:
             self.busy = True
-            left = signal.setitimer(signal.ITIMER_REAL, 0)[0]   # the cell's clock must not break into a message
+            # the cell's clock must not break into a message
+            left = signal.setitimer(signal.ITIMER_REAL, 0)[0]
             self.channel.send({"check": str(exercise_id), **described(answer)})
             while (request := self.channel.receive())["do"] != "go on":
                 with AtMost(self.call_seconds):
@@ -67,7 +70,9 @@ class Recorder:
 
 
 class AtMost:
-    """A limit in seconds for the code in the block; what does not listen to signals is stopped by the grader later."""
+    """A limit in seconds for the code in the block; what does not listen to signals is stopped by
+    the grader later.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -106,7 +111,9 @@ def blamed(error: Exception) -> dict[str, Any]:
 
 
 def hide_answers(recorder: Recorder) -> None:
-    """Put the recorder in the place of `check`, and make the declared solutions hard to come by in this process."""
+    """Put the recorder in the place of `check`, and make the declared solutions hard to come by in
+    this process.
+    """
     from lightvit_lab import exercises
     from lightvit_lab.errors import LabError
 
@@ -120,7 +127,9 @@ def hide_answers(recorder: Recorder) -> None:
 
 
 def run_cells(channel: Any, cells: list[str], cell_seconds: float) -> None:
-    """Run the cells in order, in one IPython shell as a notebook does; a cell that fails stops only itself."""
+    """Run the cells in order, in one IPython shell as a notebook does; a cell that fails stops only
+    itself.
+    """
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
@@ -141,7 +150,8 @@ def run_cells(channel: Any, cells: list[str], cell_seconds: float) -> None:
 def main() -> None:
     """Take the notebook from the channel, shut the doors, run it, say that it has ended."""
     connection, scratch = socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])
-    prepared = sys.argv[3:]   # modules whose exercises prepare answers: they must be here before the doors shut
+    # modules whose exercises prepare answers: they must be here before the doors shut
+    prepared = sys.argv[3:]
     for module in prepared:
         importlib.import_module(module)
     lockdown.confine_files(scratch)

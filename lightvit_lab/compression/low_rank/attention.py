@@ -1,9 +1,10 @@
-"""Low-rank attention: fewer keys, or rows and columns, than tokens, as `chapters/compression/low_rank` derives it.
+"""Low-rank attention: fewer keys, or rows and columns, than tokens, as
+`chapters/compression/low_rank` derives it.
 
-The other meaning of "low rank": here no weight gets smaller, but the (tokens, tokens) square of attention weights
-does. Linformer (Wang et al., arXiv 2006.04768) attends to `rank` learned mixtures of keys and values. Nystroemformer
-(Xiong et al., arXiv 2102.03902) rebuilds the square from `rank` landmarks among queries and keys. Neither is close to
-a trained attention before it is trained on.
+The other meaning of "low rank": here no weight gets smaller, but the (tokens, tokens) square of
+attention weights does. Linformer (Wang et al., arXiv 2006.04768) attends to `rank` learned mixtures
+of keys and values. Nystroemformer (Xiong et al., arXiv 2102.03902) rebuilds the square from `rank`
+landmarks among queries and keys. Neither is close to a trained attention before it is trained on.
 """
 
 from __future__ import annotations
@@ -17,21 +18,24 @@ from ...errors import LabError, plain_numbers, require_choice
 from ...models.timm_parts import AttentionParts, attention_modules, plain_attention, token_counts
 from ...models.transforming import Plan, transform, transformed
 
-ITERATIONS = 14      # of the pseudo-inverse; 6 as published. With more, what float32 rounds away begins to grow
+# of the pseudo-inverse; 6 as published. With more, what float32 rounds away begins to grow
+ITERATIONS = 14
 
 
 class LowRankAttention(AttentionParts):
-    """What Linformer and Nystroem share: an attention's trained parts, and `rank` segments of its `num_tokens` tokens.
+    """What Linformer and Nystroem share: an attention's trained parts, and `rank` segments of its
+    `num_tokens` tokens.
 
-    (batch, tokens, dim) -> (batch, tokens, dim). Tokens in front, such as the class token, are segments of their own;
-    the rest are runs of neighbours in reading order.
+    (batch, tokens, dim) -> (batch, tokens, dim). Tokens in front, such as the class token, are
+    segments of their own; the rest are runs of neighbours in reading order.
     """
 
     def __init__(self, attention: nn.Module, num_tokens: int, rank: int):
         super().__init__(attention)
         self.num_tokens, self.rank = num_tokens, rank
 
-    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None,
+                is_causal: bool = False) -> Tensor:
         if attn_mask is not None or is_causal:
             raise LabError("low-rank attention: masks are for pairs of tokens, of which it makes none; call it without")
         if tokens.shape[1] != self.num_tokens:
@@ -40,7 +44,9 @@ class LowRankAttention(AttentionParts):
         return self.join(self.mix(*self.split_heads(tokens)))
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Queries, keys, values (batch, heads, tokens, head_dim) -> what each query gets of the values, so shaped."""
+        """Queries, keys, values (batch, heads, tokens, head_dim) -> what each query gets of the
+        values, so shaped.
+        """
         raise NotImplementedError
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -50,7 +56,9 @@ class LowRankAttention(AttentionParts):
 
 @plain_numbers
 class LinformerAttention(LowRankAttention):
-    """Keys and values are mixed over the tokens by one learned matrix, (rank, tokens), that starts as segment means."""
+    """Keys and values are mixed over the tokens by one learned matrix, (rank, tokens), that starts
+    as segment means.
+    """
 
     def __init__(self, attention: nn.Module, num_tokens: int, prefix: int, rank: int):
         super().__init__(attention, num_tokens, rank)
@@ -63,14 +71,16 @@ class LinformerAttention(LowRankAttention):
 
 @plain_numbers
 class NystromAttention(LowRankAttention):
-    """The square is softmax(q k'^T) pinv(softmax(q' k'^T)) softmax(q' k^T); q' and k' are segments' means: landmarks.
+    """The square is softmax(q k'^T) pinv(softmax(q' k'^T)) softmax(q' k^T); q' and k' are segments'
+    means: landmarks.
 
-    Read from the right, two of the three factors are attention themselves, and fused. `iterations` are those of the
-    pseudo-inverse: with as many landmarks as tokens the published 6 leave a tenth of a logit, 14 less than a
-    thousandth.
+    Read from the right, two of the three factors are attention themselves, and fused. `iterations`
+    are those of the pseudo-inverse: with as many landmarks as tokens the published 6 leave a tenth
+    of a logit, 14 less than a thousandth.
     """
 
-    def __init__(self, attention: nn.Module, num_tokens: int, prefix: int, rank: int, iterations: int = ITERATIONS):
+    def __init__(self, attention: nn.Module, num_tokens: int, prefix: int, rank: int,
+                 iterations: int = ITERATIONS):
         super().__init__(attention, num_tokens, rank)
         self.iterations = iterations
         self.register_buffer("means", segment_means(num_tokens, prefix, rank))
@@ -79,7 +89,8 @@ class NystromAttention(LowRankAttention):
         """What each token gets, (B, heads, N, head_dim), of all three in that shape."""
         few_queries, few_keys = self.means @ query, self.means @ key
         gathered = self.attend(few_queries, key, value)
-        exact = torch.promote_types(gathered.dtype, torch.float32)           # no inverse in half precision
+        # no inverse in half precision
+        exact = torch.promote_types(gathered.dtype, torch.float32)
         between = (few_queries @ few_keys.mT * self.scale).to(exact).softmax(dim=-1)
         solved = pseudo_inverse(between, self.iterations) @ gathered.to(exact)
         return self.attend(query, few_keys, solved.to(gathered))
@@ -90,12 +101,13 @@ METHODS: dict[str, type[LowRankAttention]] = {"linformer": LinformerAttention, "
 
 @plain_numbers
 def replace_attention(model: nn.Module, method: str = "linformer", rank: int = 16) -> nn.Module:
-    """A copy of `model` with low-rank attention in every block, made of the trained one; train it on before use.
+    """A copy of `model` with low-rank attention in every block, made of the trained one; train it
+    on before use.
 
-    `method` is "linformer" or "nystrom", `rank` the number of segments, the class token's own among them. For the
-    lab's ViT and compact transformer and timm's ViT and DeiT. Raises LabError on ranks beyond the number of tokens,
-    on LightViT, whose windows and global tokens are such a method themselves, and on models whose attention was
-    replaced before.
+    `method` is "linformer" or "nystrom", `rank` the number of segments, the class token's own among
+    them. For the lab's ViT and compact transformer and timm's ViT and DeiT. Raises LabError on
+    ranks beyond the number of tokens, on LightViT, whose windows and global tokens are such a
+    method themselves, and on models whose attention was replaced before.
     """
     require_choice("replace_attention", "method", method, METHODS)
     plan = {"transform": "low_rank_attention", "method": method, "rank": rank}
@@ -123,7 +135,9 @@ def apply_low_rank_attention(model: nn.Module, plan: Plan) -> nn.Module:
 
 @plain_numbers
 def segment_means(num_tokens: int, prefix: int, rank: int) -> Tensor:
-    """(rank, num_tokens) weights, rows summing to 1: `prefix` tokens alone, then means of about equally long runs."""
+    """(rank, num_tokens) weights, rows summing to 1: `prefix` tokens alone, then means of about
+    equally long runs.
+    """
     segment = prefix + torch.arange(num_tokens - prefix) * (rank - prefix) // (num_tokens - prefix)
     member = F.one_hot(torch.cat([torch.arange(prefix), segment]), rank).T.float()
     return member / member.sum(dim=1, keepdim=True)
@@ -131,9 +145,11 @@ def segment_means(num_tokens: int, prefix: int, rank: int) -> Tensor:
 
 @plain_numbers
 def pseudo_inverse(matrix: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Moore-Penrose inverse of positive matrices (..., n, n), by products alone (eq. 11 of arXiv 2102.03902).
+    """Moore-Penrose inverse of positive matrices (..., n, n), by products alone (eq. 11 of arXiv
+    2102.03902).
 
-    Singular values that are small beside the norm need many iterations, each of which brings them 3.25 times nearer.
+    Singular values that are small beside the norm need many iterations, each of which brings them
+    3.25 times nearer.
     """
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     norms = matrix.abs().sum(-1).amax(-1) * matrix.abs().sum(-2).amax(-1)

@@ -1,12 +1,15 @@
-"""Low rank: linear layers as products of two thin ones, as `chapters/compression/low_rank` derives it.
+"""Low rank: linear layers as products of two thin ones, as `chapters/compression/low_rank` derives
+it.
 
-Of all matrices of rank r the truncated singular value decomposition is nearest to W (Eckart and Young). But what
-counts is the output, and inputs x are far from round: with C the covariance of the inputs and S S^T = C, the least
-error of the output, E |(W - W')(x - mean)|^2 = |(W - W') S|^2, is had by truncating W S instead. With U the first r
-left singular vectors of W S, which are eigenvectors of W C W^T, that is W' = U U^T W: no root of C is needed and none
-is inverted. The mean goes through a corrected bias without loss (on the zoo's teacher that takes 1 to 2 % off the
-error). SVD-LLM (arXiv 2403.07378) whitens by the second moment and corrects no bias; ASVD (arXiv 2312.05821) scales
-by a diagonal. All in float64, since inputs that come out of a LayerNorm have a covariance that is near to singular.
+Of all matrices of rank r the truncated singular value decomposition is nearest to W (Eckart and
+Young). But what counts is the output, and inputs x are far from round: with C the covariance of the
+inputs and S S^T = C, the least error of the output, E |(W - W')(x - mean)|^2 = |(W - W') S|^2, is
+had by truncating W S instead. With U the first r left singular vectors of W S, which are
+eigenvectors of W C W^T, that is W' = U U^T W: no root of C is needed and none is inverted. The mean
+goes through a corrected bias without loss (on the zoo's teacher that takes 1 to 2 % off the error).
+SVD-LLM (arXiv 2403.07378) whitens by the second moment and corrects no bias; ASVD (arXiv
+2312.05821) scales by a diagonal. All in float64, since inputs that come out of a LayerNorm have a
+covariance that is near to singular.
 """
 
 from __future__ import annotations
@@ -31,17 +34,18 @@ QKV = ("joint", "split", "per_head")
 
 @plain_numbers
 def factorize(model: nn.Module, rank: int | str | None = None, energy: float | None = None,
-              calibration: Calibration | None = None, *, budget: float | None = None, qkv: str = "joint",
-              layers: str | Sequence[str] | None = None) -> nn.Module:
+              calibration: Calibration | None = None, *, budget: float | None = None,
+              qkv: str = "joint", layers: str | Sequence[str] | None = None) -> nn.Module:
     """A copy of `model` whose linear layers in attention and MLPs are products of two thin ones.
 
-    Exactly one of: `rank`, one for all layers or "break-even" for the largest of each that saves; `energy`, the share
-    in (0, 1] of the squared singular values that each layer keeps; `budget`, the share of these layers' parameters
-    that are left, spent where it saves most. Layers where a rank saves nothing are left whole. With `calibration`,
-    normalised pictures, errors of outputs are made small instead of errors of weights. `qkv` says what has factors of
-    its own: queries, keys and values together ("joint"), each ("split"), or each of each head ("per_head"). `layers`
-    are kinds ("qkv", "proj", "fc1", "fc2") or names. Raises LabError on ranks below 1 or over full, and on layers
-    factorized before.
+    Exactly one of: `rank`, one for all layers or "break-even" for the largest of each that saves;
+    `energy`, the share in (0, 1] of the squared singular values that each layer keeps; `budget`,
+    the share of these layers' parameters that are left, spent where it saves most. Layers where a
+    rank saves nothing are left whole. With `calibration`, normalised pictures, errors of outputs
+    are made small instead of errors of weights. `qkv` says what has factors of its own: queries,
+    keys and values together ("joint"), each ("split"), or each of each head ("per_head"). `layers`
+    are kinds ("qkv", "proj", "fc1", "fc2") or names. Raises LabError on ranks below 1 or over full,
+    and on layers factorized before.
     """
     _require_one(rank, energy, budget)
     require_choice("factorize", "qkv", qkv, QKV)
@@ -60,7 +64,8 @@ def factorize(model: nn.Module, rank: int | str | None = None, energy: float | N
 
 @transform("factorize")
 def apply_factors(model: nn.Module, plan: Plan) -> nn.Module:
-    """Put a LowRankLinear, of zeros, where `plan` says: {"layers": {name: {"rank": r, "groups": g}}}.
+    """Put a LowRankLinear, of zeros, where `plan` says: {"layers": {name: {"rank": r, "groups":
+    g}}}.
 
     Raises LabError on what is no such plan for `model`.
     """
@@ -77,7 +82,8 @@ def apply_factors(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def output_error(model: nn.Module, other: nn.Module, inputs: Tensor) -> dict[str, float]:
-    """Name -> |y - y'| / |y| over all tokens of `inputs`, of each layer that is whole in `model`, not in `other`.
+    """Name -> |y - y'| / |y| over all tokens of `inputs`, of each layer that is whole in `model`,
+    not in `other`.
 
     Both layers are given what the layer sees in `model`: errors of the layers before do not add up.
     """
@@ -100,8 +106,8 @@ def output_error(model: nn.Module, other: nn.Module, inputs: Tensor) -> dict[str
     return {name: (wrong[name] / whole[name]) ** 0.5 for name in factors}
 
 
-def _spectra(model: nn.Module, layers: Mapping[str, nn.Linear], qkv: str, calibration: Calibration | None
-             ) -> dict[str, Spectrum]:
+def _spectra(model: nn.Module, layers: Mapping[str, nn.Linear], qkv: str,
+             calibration: Calibration | None) -> dict[str, Spectrum]:
     moments = {}
     if calibration is not None:
         inputs, _ = require_calibration("factorize", calibration)
@@ -117,8 +123,8 @@ def _groups(model: nn.Module, name: str, qkv: str) -> int:
     return parts if qkv == "split" else parts * model.get_submodule(parent).num_heads
 
 
-def _ranks(spectra: Mapping[str, Spectrum], rank: int | str | None, energy: float | None, budget: float | None
-           ) -> dict[str, int]:
+def _ranks(spectra: Mapping[str, Spectrum], rank: int | str | None, energy: float | None,
+           budget: float | None) -> dict[str, int]:
     if energy is not None:
         return ranks_by_energy(spectra, energy)
     if budget is not None:

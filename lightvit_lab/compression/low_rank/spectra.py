@@ -1,4 +1,6 @@
-"""Singular values of linear layers, of the weight or of what it makes of its inputs, and ranks chosen by them."""
+"""Singular values of linear layers, of the weight or of what it makes of its inputs, and ranks
+chosen by them.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,17 @@ from ...runtime.running import double
 from ..calibrating import Moments
 from ..low_rank_linear import break_even
 
-RIDGE = 1e-6     # share of the mean variance added to all: directions that no input took count a little
+# share of the mean variance added to all: directions that no input took count a little
+RIDGE = 1e-6
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """A layer's weight (groups, m, n), and singular vectors `left` (groups, m, k) and values (groups, k), in float64.
+    """A layer's weight (groups, m, n), and singular vectors `left` (groups, m, k) and values
+    (groups, k), in float64.
 
-    `mean` (n,) of the inputs is None where the weight alone was looked at, or the layer has no bias to correct.
+    `mean` (n,) of the inputs is None where the weight alone was looked at, or the layer has no bias
+    to correct.
     """
 
     weight: Tensor
@@ -50,12 +55,15 @@ class Spectrum:
         return self.groups * self.in_features + self.out_features
 
     def energies(self) -> Tensor:
-        """(k,) share of the squared singular values that each unit of rank brings, falling; the sum is 1."""
+        """(k,) share of the squared singular values that each unit of rank brings, falling; the sum
+        is 1.
+        """
         squares = self.values.square().sum(dim=0)
         return squares / squares.sum().clamp(min=torch.finfo(torch.float64).tiny)
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """down (groups * rank, n), up (groups * m, rank), bias: the best of that rank, both factors equally long.
+        """down (groups * rank, n), up (groups * m, rank), bias: the best of that rank, both factors
+        equally long.
 
         Equal lengths are what fine-tuning wants: one learning rate has to suit both.
         """
@@ -71,7 +79,9 @@ class Spectrum:
 @plain_numbers
 @torch.no_grad()
 def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) -> Spectrum:
-    """Singular values of a layer's weight, or with `moments` of the weight times a root of the inputs' covariance."""
+    """Singular values of a layer's weight, or with `moments` of the weight times a root of the
+    inputs' covariance.
+    """
     weight = double(layer.weight).unflatten(0, (groups, -1))
     bias = None if layer.bias is None else double(layer.bias)
     mean, spread = None, torch.eye(weight.shape[2], dtype=weight.dtype, device=weight.device)
@@ -84,10 +94,12 @@ def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) 
 
 
 def _left_singular(weight: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Left singular vectors (g, m, k) and values (g, k), falling, of W S for W (g, m, n) and `spread` = S S^T (n, n).
+    """Left singular vectors (g, m, k) and values (g, k), falling, of W S for W (g, m, n) and
+    `spread` = S S^T (n, n).
 
-    They are eigenvectors of W S S^T W^T: no root is needed, and no harm done where rounding left `spread` a little
-    below 0. Of a tall W the triangle of its QR decomposition is looked at, which is smaller.
+    They are eigenvectors of W S S^T W^T: no root is needed, and no harm done where rounding left
+    `spread` a little below 0. Of a tall W the triangle of its QR decomposition is looked at, which
+    is smaller.
     """
     tall = weight.shape[1] > weight.shape[2]
     basis, inner = torch.linalg.qr(weight) if tall else (None, weight)
@@ -114,10 +126,12 @@ def ranks_by_energy(spectra: Mapping[str, Spectrum], energy: float) -> dict[str,
 
 @plain_numbers
 def ranks_by_budget(spectra: Mapping[str, Spectrum], budget: float) -> dict[str, int]:
-    """For each layer a rank, full rank where it stays whole, so that the share `budget` of all parameters is left.
+    """For each layer a rank, full rank where it stays whole, so that the share `budget` of all
+    parameters is left.
 
-    Units of rank of all layers are taken in the order of the energy that they bring for a parameter. Each layer has at
-    least one. Raises LabError where the budget does not even pay these.
+    Units of rank of all layers are taken in the order of the energy that they bring for a
+    parameter. Each layer has at least one. Raises LabError where the budget does not even pay
+    these.
     """
     whole = sum(one.weight.numel() for one in spectra.values())
     left = int(budget * whole) - sum(one.cost for one in spectra.values())
@@ -132,9 +146,11 @@ def ranks_by_budget(spectra: Mapping[str, Spectrum], budget: float) -> dict[str,
 
 
 def _offers(spectra: Mapping[str, Spectrum]) -> list[tuple[float, str, int, int]]:
-    """(energy for a parameter, layer, rank, parameters) of each unit of rank but the first; the last makes it whole.
+    """(energy for a parameter, layer, rank, parameters) of each unit of rank but the first; the
+    last makes it whole.
 
-    What making it whole brings counts as no more than the unit before, so that a layer's offers come in order.
+    What making it whole brings counts as no more than the unit before, so that a layer's offers
+    come in order.
     """
     offers = []
     for name, one in spectra.items():

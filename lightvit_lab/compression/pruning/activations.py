@@ -1,4 +1,6 @@
-"""What runs through some modules of a model on calibration pictures: sizes, and values times gradients of the loss."""
+"""What runs through some modules of a model on calibration pictures: sizes, and values times
+gradients of the loss.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ from ...errors import LabError, require_logits
 from ...runtime.hooks import Hook, hooked
 from ...runtime.running import as_input, on_device
 
-Watched = Mapping[str, tuple[nn.Module, str]]      # name -> module, and "input", "output" or "change" (output - input)
-FEW = 16     # pictures at once; what is kept for the gradients of more would not fit a small machine
+# name -> module, and "input", "output" or "change" (output - input)
+Watched = Mapping[str, tuple[nn.Module, str]]
+# pictures at once; what is kept for the gradients of more would not fit a small machine
+FEW = 16
 
 
 @contextmanager
@@ -38,7 +42,8 @@ def record_activations(model: nn.Module, watched: Watched, grad: bool = False
         yield recorded
 
 
-def products(model: nn.Module, watched: Watched, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def products(model: nn.Module, watched: Watched, inputs: Tensor,
+             labels: Tensor) -> dict[str, Tensor]:
     """Name -> (pictures, n): sum over a picture's tokens of value times gradient of its loss.
 
     The loss is the cross entropy. On the CPU; no `.grad` is left anywhere.

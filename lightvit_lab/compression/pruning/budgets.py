@@ -14,12 +14,12 @@ from ...errors import LabError, require_choice, require_range
 Ratio = float | Mapping[str, float]      # the share removed; of each layer, or of those named
 
 
-def choose(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio, budget: str, multiple_of: int,
-           comparable: bool) -> Any:
+def choose(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio, budget: str,
+           multiple_of: int, comparable: bool) -> Any:
     """What `apply_pruning` keeps, from `importance.scores` of `part`.
 
-    `comparable`: scores of different layers are in one unit; else each layer's are divided by their mean first.
-    Raises LabError for ratios that leave nothing, and on unknown layers.
+    `comparable`: scores of different layers are in one unit; else each layer's are divided by their
+    mean first. Raises LabError for ratios that leave nothing, and on unknown layers.
     """
     if part in ("embedding", "blocks"):
         return _choose_one(caller, part, scores, ratio, multiple_of)
@@ -42,7 +42,8 @@ def choose(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio, b
     return {name: _kept(scores[name], counts[name]) for name in scores}
 
 
-def _choose_one(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio, multiple_of: int) -> list:
+def _choose_one(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio,
+                multiple_of: int) -> list:
     """The channels, or the names of blocks, that are kept of the one list that there is."""
     if part == "blocks" and isinstance(ratio, Mapping):
         for name, share in ratio.items():
@@ -68,7 +69,9 @@ def _require_some(caller: str, kept: list[str], names: Mapping[str, Any]) -> lis
 
 
 def _count(caller: str, name: str, size: int, ratio: float, multiple_of: int) -> int:
-    """How many of `size` are kept: the largest multiple of `multiple_of` that removes at least the share `ratio`."""
+    """How many of `size` are kept: the largest multiple of `multiple_of` that removes at least the
+    share `ratio`.
+    """
     require_range(caller, f"ratio of {name}", ratio, 0, 1)
     count = _floor((1 - ratio) * size)
     if count == size:
@@ -86,16 +89,20 @@ def _floor(value: float) -> int:
 
 
 def _ranked(scores: Tensor) -> Tensor:
-    """(units,) falling. Dimensions of heads go one from each head, and each for queries and for values: their mean."""
+    """(units,) falling. Dimensions of heads go one from each head, and each for queries and for
+    values: their mean.
+    """
     if scores.dim() == 1:
         return scores.sort(descending=True).values
     scaled = scores / scores.mean((1, 2), keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
     return scaled.sort(dim=2, descending=True).values.mean((0, 1)) * scores.mean()
 
 
-def _global_counts(caller: str, ranked: Mapping[str, Tensor], ratio: float, multiple_of: int, comparable: bool
-                   ) -> dict[str, int]:
-    """How many each layer keeps, of all together the share 1 - `ratio`, at least one group of `multiple_of` in each."""
+def _global_counts(caller: str, ranked: Mapping[str, Tensor], ratio: float, multiple_of: int,
+                   comparable: bool) -> dict[str, int]:
+    """How many each layer keeps, of all together the share 1 - `ratio`, at least one group of
+    `multiple_of` in each.
+    """
     require_range(caller, "ratio", ratio, 0, 1)
     total = _floor((1 - ratio) * sum(len(value) for value in ranked.values()))
     counts = {name: min(multiple_of, len(value)) for name, value in ranked.items()}
@@ -112,6 +119,8 @@ def _global_counts(caller: str, ranked: Mapping[str, Tensor], ratio: float, mult
 
 
 def _kept(scores: Tensor, count: int) -> Any:
-    """Indices of the `count` highest, rising; of head dimensions in each head, of queries with keys and of values."""
+    """Indices of the `count` highest, rising; of head dimensions in each head, of queries with keys
+    and of values.
+    """
     best = scores.sort(dim=-1, descending=True, stable=True).indices[..., :count].sort(dim=-1).values.tolist()
     return best if scores.dim() == 1 else {"qk": best[0], "v": best[1]}

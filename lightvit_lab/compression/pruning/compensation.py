@@ -1,9 +1,10 @@
-"""Closed-form compensation: layers that lost inputs are refitted so that they say what they said before.
+"""Closed-form compensation: layers that lost inputs are refitted so that they say what they said
+before.
 
-A linear layer y = W x + b that is left with the inputs x_S says y_S. Ridge regression on a few pictures finds the
-change of W_S and b that brings y_S nearest to what the whole model's layer says. Layers are refitted one after the
-other, while the pictures pass through the pruned model once: each also makes up for what is left of errors before it.
-Derived in chapters/compression/pruning.
+A linear layer y = W x + b that is left with the inputs x_S says y_S. Ridge regression on a few
+pictures finds the change of W_S and b that brings y_S nearest to what the whole model's layer says.
+Layers are refitted one after the other, while the pictures pass through the pruned model once: each
+also makes up for what is left of errors before it. Derived in chapters/compression/pruning.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from ...runtime.hooks import Hook, hooked
 from ...runtime.running import as_input, cast, double, on_device
 from .activations import record_activations
 
-LEAST = 1e-12      # of the inputs' mean square: neurons that never fire, or fire alike, leave a singular matrix
+# of the inputs' mean square: neurons that never fire, or fire alike, leave a singular matrix
+LEAST = 1e-12
 
 
 def correction(inputs: Tensor, missing: Tensor, ridge: float, centred: bool = True) -> Tensor:
-    """The change of weights (outputs, n) that best turns `inputs` (tokens, n) into what is `missing` (tokens, outputs).
+    """The change of weights (outputs, n) that best turns `inputs` (tokens, n) into what is
+    `missing` (tokens, outputs).
 
-    `ridge` is a share of the inputs' mean variance, so that it means the same in every layer. A layer without a bias
-    to take up the means is given them as they are: `centred=False`.
+    `ridge` is a share of the inputs' mean variance, so that it means the same in every layer. A
+    layer without a bias to take up the means is given them as they are: `centred=False`.
     """
     size = double(inputs.square().mean())
     if centred:
@@ -38,8 +41,10 @@ def correction(inputs: Tensor, missing: Tensor, ridge: float, centred: bool = Tr
     return torch.linalg.solve(ridged, across).T.to(inputs)
 
 
-def refit(pruned: nn.Module, whole: nn.Module, names: Sequence[str], inputs: Tensor, ridge: float) -> nn.Module:
-    """Refit, in place, the linear layers `names` of `pruned` that have fewer inputs than in `whole`; returns `pruned`.
+def refit(pruned: nn.Module, whole: nn.Module, names: Sequence[str], inputs: Tensor,
+          ridge: float) -> nn.Module:
+    """Refit, in place, the linear layers `names` of `pruned` that have fewer inputs than in
+    `whole`; returns `pruned`.
 
     `inputs` (B, C, H, W) are the calibration pictures. All go through at once.
     """

@@ -1,8 +1,10 @@
-"""How much each unit matters: scores of neurons, heads, head dimensions, channels and blocks; the least go first.
+"""How much each unit matters: scores of neurons, heads, head dimensions, channels and blocks; the
+least go first.
 
-Taylor: |loss without the unit - loss| to first order, the unit's value times the gradient (Molchanov et al., arXiv
-1906.10771; of heads: Michel et al., arXiv 1905.10650). Fisher: the mean square of the same for single pictures (Theis
-et al., arXiv 1801.05787). Derived in chapters/compression/pruning.
+Taylor: |loss without the unit - loss| to first order, the unit's value times the gradient
+(Molchanov et al., arXiv 1906.10771; of heads: Michel et al., arXiv 1905.10650). Fisher: the mean
+square of the same for single pictures (Theis et al., arXiv 1801.05787). Derived in
+chapters/compression/pruning.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ COMPARABLE = NEED_LABELS      # in units of the loss, so that layers compare as 
 
 
 @plain_numbers
-def scores(model: nn.Module, part: str, importance: str, inputs: Tensor | None = None, labels: Tensor | None = None,
-           power: int = 2) -> dict[str, Tensor]:
+def scores(model: nn.Module, part: str, importance: str, inputs: Tensor | None = None,
+           labels: Tensor | None = None, power: int = 2) -> dict[str, Tensor]:
     """Layer -> scores, the higher the more it matters, in float32 on the CPU.
 
-    "mlp" (neurons,); "heads" (heads,); "head_width" (2, heads, head_dim), of queries with keys and of values;
-    "blocks" () each; "embedding" {"embedding": (dim,)}. Magnitude is the norm of all weights that go with the unit, of
-    `power` 2 or 1.
+    "mlp" (neurons,); "heads" (heads,); "head_width" (2, heads, head_dim), of queries with keys and
+    of values; "blocks" () each; "embedding" {"embedding": (dim,)}. Magnitude is the norm of all
+    weights that go with the unit, of `power` 2 or 1.
     """
     magnitudes = magnitude(model, part, power)
     if importance == "magnitude":
@@ -107,7 +109,9 @@ def _watched(model: nn.Module, part: str) -> dict[str, tuple[nn.Module, str]]:
 
 
 def _effects(model: nn.Module, part: str, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Layer -> (pictures, units...): how the loss of each picture would change, to first order, without the unit."""
+    """Layer -> (pictures, units...): how the loss of each picture would change, to first order,
+    without the unit.
+    """
     found = products(model, _watched(model, part), inputs, labels)
     if part == "embedding":
         return {"embedding": sum(found.values())}
@@ -122,8 +126,11 @@ def _effects(model: nn.Module, part: str, inputs: Tensor, labels: Tensor) -> dic
     return {name: value.unflatten(1, (3, *shapes[name]))[:, [0, 2]] for name, value in found.items()}
 
 
-def _of_activation(model: nn.Module, part: str, inputs: Tensor, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Mean |value| of each unit times the norm of what reads it; of a block, how much it changes its tokens."""
+def _of_activation(model: nn.Module, part: str, inputs: Tensor,
+                   magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Mean |value| of each unit times the norm of what reads it; of a block, how much it changes
+    its tokens.
+    """
     seen = sizes(model, _watched(model, part), inputs)
     if part == "blocks":
         return seen

@@ -1,8 +1,9 @@
-"""Movement pruning: zeros for the weights that training moves towards zero (Sanh et al., arXiv 2005.07683).
+"""Movement pruning: zeros for the weights that training moves towards zero (Sanh et al., arXiv
+2005.07683).
 
-Each weight has a score. The forward pass uses the weights with the highest scores of their layer alone; the backward
-pass treats that choice as if it were the score itself, so the score's gradient is that of the weight in use times the
-weight. The share of zeros grows along a cubic.
+Each weight has a score. The forward pass uses the weights with the highest scores of their layer
+alone; the backward pass treats that choice as if it were the score itself, so the score's gradient
+is that of the weight in use times the weight. The share of zeros grows along a cubic.
 """
 
 from __future__ import annotations
@@ -25,16 +26,19 @@ WARM_UP, COOL_DOWN = 0.1, 0.3      # shares of the run before the first zero, an
 
 
 class Moving(nn.Module):
-    """A weight (m, n) -> the same with its lowest scores' entries zero, `zeros` of them: a parametrization.
+    """A weight (m, n) -> the same with its lowest scores' entries zero, `zeros` of them: a
+    parametrization.
 
-    Scores are one row, not a matrix, so that no optimizer decays them or turns them as it does matrices.
+    Scores are one row, not a matrix, so that no optimizer decays them or turns them as it does
+    matrices.
     """
 
     def __init__(self, weight: Tensor):
         super().__init__()
         self.scores = nn.Parameter(torch.zeros_like(weight).flatten())
         self.register_buffer("mask", torch.ones_like(self.scores))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))   # in the state: a run can be resumed
+        # in the state: a run can be resumed
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def forward(self, weight: Tensor) -> Tensor:
         straight_through = self.mask + self.scores - self.scores.detach()
@@ -52,12 +56,14 @@ class Moving(nn.Module):
 
 @plain_numbers
 @torch.inference_mode(False)      # scores made inside of it could never be trained
-def movement_prune(model: nn.Module, data: Pictures, ratio: float, steps: int, **settings: Any) -> nn.Module:
-    """A copy of `model`, trained for `steps` steps on `data` while the share `ratio` of its blocks' weights goes.
+def movement_prune(model: nn.Module, data: Pictures, ratio: float, steps: int,
+                   **settings: Any) -> nn.Module:
+    """A copy of `model`, trained for `steps` steps on `data` while the share `ratio` of its blocks'
+    weights goes.
 
-    `settings` are those of `training.fit`. In each linear layer of the blocks that share is zero at the end; the
-    model has its old shapes and parts. Raises LabError on ratios outside (0, 1), fewer than 10 steps, and models with
-    zeros already.
+    `settings` are those of `training.fit`. In each linear layer of the blocks that share is zero at
+    the end; the model has its old shapes and parts. Raises LabError on ratios outside (0, 1), fewer
+    than 10 steps, and models with zeros already.
     """
     if number(ratio) is None or not 0 < ratio < 1:
         raise LabError(f"movement_prune: ratio={ratio!r}; give the share of weights to make zero, 0 < ratio < 1")
@@ -81,12 +87,15 @@ def movement_prune(model: nn.Module, data: Pictures, ratio: float, steps: int, *
 
 
 def scheduled(ratio: float, done: float) -> float:
-    """The share of zeros when the share `done` of the run is over: 0, then along a cubic to `ratio`, then `ratio`."""
+    """The share of zeros when the share `done` of the run is over: 0, then along a cubic to
+    `ratio`, then `ratio`.
+    """
     along = min(1.0, max(0.0, (done - WARM_UP) / (1 - WARM_UP - COOL_DOWN)))
     return ratio * (1 - (1 - along) ** 3)
 
 
-def _scheduled_objective(inner: Objective, moving: list[Moving], ratio: float, steps: int) -> Objective:
+def _scheduled_objective(inner: Objective, moving: list[Moving], ratio: float,
+                         steps: int) -> Objective:
     def movement(model: nn.Module, batch: Batch) -> Any:
         for part in moving:
             part.step(ratio, steps)

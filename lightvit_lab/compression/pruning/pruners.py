@@ -1,4 +1,5 @@
-"""Pruning: a smaller model without the neurons, heads, head dimensions, channels or blocks that matter least.
+"""Pruning: a smaller model without the neurons, heads, head dimensions, channels or blocks that
+matter least.
 
 Every function returns a new model, really smaller, and leaves its argument as it is. Derived in
 chapters/compression/pruning; the two halves are `importance` (which go) and `structure` (rebuild).
@@ -24,7 +25,8 @@ from .structure import apply_pruning
 
 BUDGETS = ("layer", "global")
 RIDGE = 1e-3
-_READS = {"mlp": "fc2", "heads": "proj", "head_width": "proj"}      # whose inputs go, so that it can make up for them
+# whose inputs go, so that it can make up for them
+_READS = {"mlp": "fc2", "heads": "proj", "head_width": "proj"}
 _LAYERS = {"mlp": mlps, "heads": attentions, "head_width": attentions, "blocks": block_names}
 PARTS = (*_LAYERS, "embedding")
 
@@ -33,12 +35,14 @@ PARTS = (*_LAYERS, "embedding")
 def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitude",
           calibration: Calibration | None = None, *, budget: str = "layer", multiple_of: int = 1,
           compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
-    """Remove at least the share `ratio` of a `part` (PARTS) of every layer, or of those that a dict gives a ratio.
+    """Remove at least the share `ratio` of a `part` (PARTS) of every layer, or of those that a dict
+    gives a ratio.
 
-    `importance` is one of IMPORTANCES; all but "magnitude" and "random" need `calibration`, 32 or more normalised
-    pictures or a pair with their labels. `budget="global"` compares units of all layers, and keeps some in each.
-    `multiple_of`: keep a multiple of it, which hardware likes. `compensate=True` refits what reads the units on the
-    calibration pictures, ridge regression with `ridge` as a share of their variance. Raises LabError.
+    `importance` is one of IMPORTANCES; all but "magnitude" and "random" need `calibration`, 32 or
+    more normalised pictures or a pair with their labels. `budget="global"` compares units of all
+    layers, and keeps some in each. `multiple_of`: keep a multiple of it, which hardware likes.
+    `compensate=True` refits what reads the units on the calibration pictures, ridge regression with
+    `ridge` as a share of their variance. Raises LabError.
     """
     require_choice("prune", "part", part, PARTS)
     caller = f"prune_{part}"
@@ -53,14 +57,16 @@ def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitud
     return refit(pruned, model, [f"{name}.{_READS[part]}" for name in kept], inputs, ridge) if compensate else pruned
 
 
-def prune_mlp(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
-              **how: Any) -> nn.Module:
-    """Remove at least the share `ratio` of the neurons of every MLP; the rest is as in `prune`, `how` too."""
+def prune_mlp(model: nn.Module, ratio: Ratio, importance: str = "magnitude",
+              calibration: Calibration | None = None, **how: Any) -> nn.Module:
+    """Remove at least the share `ratio` of the neurons of every MLP; the rest is as in `prune`,
+    `how` too.
+    """
     return prune(model, "mlp", ratio, importance, calibration, **how)
 
 
-def prune_heads(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
-                **how: Any) -> nn.Module:
+def prune_heads(model: nn.Module, ratio: Ratio, importance: str = "magnitude",
+                calibration: Calibration | None = None, **how: Any) -> nn.Module:
     """Remove at least the share `ratio` of the heads of every attention; the rest is as in `prune`."""
     return prune(model, "heads", ratio, importance, calibration, **how)
 
@@ -69,35 +75,42 @@ def prune_head_width(model: nn.Module, ratio: Ratio, importance: str = "magnitud
                      calibration: Calibration | None = None, **how: Any) -> nn.Module:
     """Remove at least the share `ratio` of the dimensions of every head; the rest is as in `prune`.
 
-    Each head keeps its own dimensions, as many as every other in its layer: one choice for queries and keys, another
-    for values. Scores are divided by what they were in the whole head. Compensation makes up for values alone.
+    Each head keeps its own dimensions, as many as every other in its layer: one choice for queries
+    and keys, another for values. Scores are divided by what they were in the whole head.
+    Compensation makes up for values alone.
     """
     return prune(model, "head_width", ratio, importance, calibration, **how)
 
 
 def prune_embedding(model: nn.Module, ratio: float, importance: str = "magnitude",
                     calibration: Calibration | None = None, **how: Any) -> nn.Module:
-    """Remove at least the share `ratio` of the channels of all tokens, of plain ViTs; the rest is as in `prune`.
+    """Remove at least the share `ratio` of the channels of all tokens, of plain ViTs; the rest is
+    as in `prune`.
 
-    The norms then see the channels kept alone. There is nothing to compensate with: every layer reads every channel.
+    The norms then see the channels kept alone. There is nothing to compensate with: every layer
+    reads every channel.
     """
     return prune(model, "embedding", ratio, importance, calibration, **how)
 
 
-def prune_blocks(model: nn.Module, ratio: Ratio, importance: str = "magnitude", calibration: Calibration | None = None,
-                 **how: Any) -> nn.Module:
-    """Remove at least the share `ratio` of the blocks, or those to which a dict gives 1; the rest is as in `prune`.
+def prune_blocks(model: nn.Module, ratio: Ratio, importance: str = "magnitude",
+                 calibration: Calibration | None = None, **how: Any) -> nn.Module:
+    """Remove at least the share `ratio` of the blocks, or those to which a dict gives 1; the rest
+    is as in `prune`.
 
-    By magnitude, those that write the least weights' worth; by "activation", those that change their tokens least.
+    By magnitude, those that write the least weights' worth; by "activation", those that change
+    their tokens least.
     """
     return prune(model, "blocks", ratio, importance, calibration, **how)
 
 
 def sensitivity(model: nn.Module, data: Pictures, prune: Callable[..., nn.Module] = prune_mlp,
                 ratios: Sequence[float] = (0.25, 0.5, 0.75), **how: Any) -> list[dict[str, Any]]:
-    """Prune one layer at a time, by each of `ratios`, and score on `data`: dicts of layer, ratio, accuracy, low, high.
+    """Prune one layer at a time, by each of `ratios`, and score on `data`: dicts of layer, ratio,
+    accuracy, low, high.
 
-    `how` goes to `prune`. Low and high are the score's 95 % interval. Blocks go whole: give ratios=(1,).
+    `how` goes to `prune`. Low and high are the score's 95 % interval. Blocks go whole: give
+    ratios=(1,).
     """
     part = getattr(prune, "__name__", "").removeprefix("prune_")
     if part not in _LAYERS:
@@ -112,8 +125,8 @@ def sensitivity(model: nn.Module, data: Pictures, prune: Callable[..., nn.Module
     return found
 
 
-def _require(caller: str, part: str, importance: str, budget: str, multiple_of: int, compensate: bool,
-             ridge: float) -> None:
+def _require(caller: str, part: str, importance: str, budget: str, multiple_of: int,
+             compensate: bool, ridge: float) -> None:
     require_choice(caller, "importance", importance, IMPORTANCES)
     require_choice(caller, "budget", budget, BUDGETS)
     require_range(caller, "multiple_of", multiple_of, 1)

@@ -1,8 +1,10 @@
-"""Structured pruning's second half: rebuild a model with the neurons, heads, channels or blocks that a plan keeps.
+"""Structured pruning's second half: rebuild a model with the neurons, heads, channels or blocks
+that a plan keeps.
 
-Plans are {"transform": "prune", "part": PART, "kept": KEPT}. KEPT is, for "mlp" and "heads", a dict from the layer's
-name to the indices kept; for "head_width" to {"qk": ..., "v": ...}, the dimensions kept in each head; for "embedding"
-the channels kept; for "blocks" the names kept. Derived in chapters/compression/pruning.
+Plans are {"transform": "prune", "part": PART, "kept": KEPT}. KEPT is, for "mlp" and "heads", a dict
+from the layer's name to the indices kept; for "head_width" to {"qk": ..., "v": ...}, the dimensions
+kept in each head; for "embedding" the channels kept; for "blocks" the names kept. Derived in
+chapters/compression/pruning.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import LabError, require_choice
-from ...models.timm_parts import (attentions, block_names, gate_of, head_shape, mlps, normalises_heads, set_heads,
-                                 set_width, stream)
+from ...models.timm_parts import (attentions, block_names, gate_of, head_shape, mlps,
+                                  normalises_heads, set_heads, set_width, stream)
 from ...models.transforming import Plan, transform
 
 PARTS = ("mlp", "heads", "head_width", "embedding", "blocks")
@@ -23,10 +25,11 @@ PARTS = ("mlp", "heads", "head_width", "embedding", "blocks")
 
 @transform("prune")
 def apply_pruning(model: nn.Module, plan: Plan) -> nn.Module:
-    """Keep in `model`, in place, what `plan` says; returns it. Looks at no data, and works on the meta device.
+    """Keep in `model`, in place, what `plan` says; returns it. Looks at no data, and works on the
+    meta device.
 
-    Head width: queries are multiplied so that attention's scale stays that of the whole head, whatever the kernel
-    divides by. Raises LabError where `plan` does not fit `model`.
+    Head width: queries are multiplied so that attention's scale stays that of the whole head,
+    whatever the kernel divides by. Raises LabError where `plan` does not fit `model`.
     """
     require_choice("apply_pruning", "part", plan.get("part"), PARTS)
     kept = plan.get("kept")
@@ -73,7 +76,9 @@ def _keep_head_width(model: nn.Module, kept: dict[str, dict[str, Any]]) -> None:
 
 
 def _cut(attention: nn.Module, heads: Tensor, qk: Tensor, v: Tensor) -> None:
-    """Keep `heads`, and of all dimensions side by side those in `qk` and `v`, both (heads kept, dimensions kept)."""
+    """Keep `heads`, and of all dimensions side by side those in `qk` and `v`, both (heads kept,
+    dimensions kept).
+    """
     num_heads, old_dim = head_shape(attention)
     all_dims, new_dim = num_heads * old_dim, qk.shape[1]
     qk, v = qk.flatten(), v.flatten()
@@ -92,7 +97,9 @@ def _cut(attention: nn.Module, heads: Tensor, qk: Tensor, v: Tensor) -> None:
 
 @torch.no_grad()
 def _fold_scale(attention: nn.Module, queries: int, old_dim: int, new_dim: int) -> None:
-    """Multiply the first `queries` rows of qkv, so that q k^T / sqrt(new_dim) is what it was with sqrt(old_dim)."""
+    """Multiply the first `queries` rows of qkv, so that q k^T / sqrt(new_dim) is what it was with
+    sqrt(old_dim).
+    """
     if old_dim == new_dim:
         return
     if normalises_heads(attention):
@@ -140,7 +147,9 @@ def _whole_heads(heads: Sequence[int], head_dim: int) -> Tensor:
 
 
 def _absolute(dims: Sequence[Sequence[int]], head_dim: int) -> Tensor:
-    """Dimensions within each head -> their places among all heads' dimensions side by side; (heads, kept)."""
+    """Dimensions within each head -> their places among all heads' dimensions side by side; (heads,
+    kept).
+    """
     return torch.tensor(dims, device="cpu") + torch.arange(len(dims), device="cpu")[:, None] * head_dim
 
 
@@ -165,7 +174,9 @@ def _named(found: dict[str, nn.Module], name: str) -> nn.Module:
 
 
 def _index(name: str, index: Sequence[int], size: int) -> Tensor:
-    """`index` as a tensor. Raises LabError unless it holds at least one of range(size), and each once, in order."""
+    """`index` as a tensor. Raises LabError unless it holds at least one of range(size), and each
+    once, in order.
+    """
     is_list = isinstance(index, list) and all(type(place) is int for place in index)
     if not is_list or not index or index != sorted(set(index)) or index[0] < 0 or index[-1] >= size:
         raise LabError(f"apply_pruning: {name} has {size} units, and the plan keeps {str(index)[:80]}; give numbers "

@@ -1,8 +1,9 @@
-"""Zeros in linear layers, as `chapters/compression/pruning` derives them: fewer weights count, no model is smaller.
+"""Zeros in linear layers, as `chapters/compression/pruning` derives them: fewer weights count, no
+model is smaller.
 
-Magnitude (Han et al., arXiv 1506.02626) takes the smallest weights. Wanda (Sun et al., arXiv 2306.11695) takes, in
-each row, those with the smallest |weight| * |input|. The pattern 2:4 (Mishra et al., arXiv 2104.08378) leaves two of
-every four inputs.
+Magnitude (Han et al., arXiv 1506.02626) takes the smallest weights. Wanda (Sun et al., arXiv
+2306.11695) takes, in each row, those with the smallest |weight| * |input|. The pattern 2:4 (Mishra
+et al., arXiv 2104.08378) leaves two of every four inputs.
 """
 
 from __future__ import annotations
@@ -27,15 +28,17 @@ BUDGETS = ("layer", "global")
 
 
 @plain_numbers
-def prune_weights(model: nn.Module, ratio: float | Mapping[str, float], importance: str = "magnitude",
-                  calibration: Calibration | None = None, *, pattern: str | None = None, budget: str = "layer",
-                  seed: int = 0) -> nn.Module:
-    """A copy of `model` in whose blocks the share `ratio` of the linear layers' weights is zero; shapes stay.
+def prune_weights(model: nn.Module, ratio: float | Mapping[str, float],
+                  importance: str = "magnitude", calibration: Calibration | None = None, *,
+                  pattern: str | None = None, budget: str = "layer", seed: int = 0) -> nn.Module:
+    """A copy of `model` in whose blocks the share `ratio` of the linear layers' weights is zero;
+    shapes stay.
 
-    `ratio` is one number, or one for each layer's name; zeros that are there already count. `importance` is
-    "magnitude", "wanda", which needs `calibration` (normalised pictures), or "random". `pattern="2:4"` makes two
-    zeros of every four inputs (ratio=0.5). `budget="global"` takes the smallest of all layers together, not of each.
-    Raises LabError on ratios below what is zero already, or that leave no weight.
+    `ratio` is one number, or one for each layer's name; zeros that are there already count.
+    `importance` is "magnitude", "wanda", which needs `calibration` (normalised pictures), or
+    "random". `pattern="2:4"` makes two zeros of every four inputs (ratio=0.5). `budget="global"`
+    takes the smallest of all layers together, not of each. Raises LabError on ratios below what is
+    zero already, or that leave no weight.
     """
     require_choice("prune_weights", "importance", importance, IMPORTANCES)
     require_choice("prune_weights", "budget", budget, BUDGETS)
@@ -59,7 +62,9 @@ def prune_weights(model: nn.Module, ratio: float | Mapping[str, float], importan
 
 @transform("prune_weights")
 def apply_sparsity(model: nn.Module, plan: Plan) -> nn.Module:
-    """Nothing but a check that `model` has layers for zeros: which weights are zero, the weights themselves say."""
+    """Nothing but a check that `model` has layers for zeros: which weights are zero, the weights
+    themselves say.
+    """
     block_layers("apply_sparsity", model)
     return model
 
@@ -77,10 +82,12 @@ def share_of_zeros(weight: Tensor) -> float:
 
 @contextmanager
 def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
-    """While this lasts, the zeros of the blocks' linear layers stay zero, whatever optimizer trains `model`.
+    """While this lasts, the zeros of the blocks' linear layers stay zero, whatever optimizer trains
+    `model`.
 
-    Gradients of zeros are taken out, and after each step of any optimizer the zeros are set again: momentum and methods
-    that mix the entries of a matrix, such as Muon, would move them. The model itself has no part added.
+    Gradients of zeros are taken out, and after each step of any optimizer the zeros are set again:
+    momentum and methods that mix the entries of a matrix, such as Muon, would move them. The model
+    itself has no part added.
     """
     layers = list(weighted_layers("zeros_kept", model).values())
     masks = [_Mask(layer.weight) for layer in layers]
@@ -111,7 +118,9 @@ class _Mask:
 
 
 def weighted_layers(caller: str, model: nn.Module) -> dict[str, nn.Linear | GroupedLinear]:
-    """Name -> linear layer in the blocks of `model`, of a factorized one both factors. Raises LabError without any."""
+    """Name -> linear layer in the blocks of `model`, of a factorized one both factors. Raises
+    LabError without any.
+    """
     found = {}
     for name, layer in block_layers(caller, model).items():
         factorized = isinstance(layer, LowRankLinear)
@@ -120,8 +129,8 @@ def weighted_layers(caller: str, model: nn.Module) -> dict[str, nn.Linear | Grou
 
 
 @torch.no_grad()
-def _scores(model: nn.Module, layers: Mapping[str, nn.Module], importance: str, calibration: Calibration | None,
-            seed: int) -> dict[str, Tensor]:
+def _scores(model: nn.Module, layers: Mapping[str, nn.Module], importance: str,
+            calibration: Calibration | None, seed: int) -> dict[str, Tensor]:
     """How much each weight counts, (m, n). Zeros count least, whatever the importance."""
     if importance == "random":
         generator = torch.Generator().manual_seed(seed)
@@ -138,13 +147,16 @@ def _scores(model: nn.Module, layers: Mapping[str, nn.Module], importance: str, 
 
 
 def _columns(layer: nn.Module, norms: Tensor) -> Tensor:
-    """(n,) norms of inputs -> what the columns of the weight meet: of a layer in groups, each group its own inputs."""
+    """(n,) norms of inputs -> what the columns of the weight meet: of a layer in groups, each group
+    its own inputs.
+    """
     if isinstance(layer, GroupedLinear):
         return norms.view(layer.groups, layer.rank).repeat_interleave(layer.out_features // layer.groups, dim=0)
     return norms
 
 
-def _mask(name: str, weight: Tensor, scores: Tensor, ratio: float, pattern: str | None, by_row: bool) -> Tensor:
+def _mask(name: str, weight: Tensor, scores: Tensor, ratio: float, pattern: str | None,
+          by_row: bool) -> Tensor:
     """True where a weight stays: the best of the whole layer, of each row, or of each four."""
     if pattern:
         zeros, among = PATTERNS[pattern]
@@ -157,7 +169,8 @@ def _mask(name: str, weight: Tensor, scores: Tensor, ratio: float, pattern: str 
     return _keep_best(units, _count(ratio, units.shape[-1], name)).view_as(weight)
 
 
-def _global_masks(layers: Mapping[str, nn.Module], scores: Mapping[str, Tensor], ratio: float) -> dict[str, Tensor]:
+def _global_masks(layers: Mapping[str, nn.Module], scores: Mapping[str, Tensor],
+                  ratio: float) -> dict[str, Tensor]:
     weights = torch.cat([layer.weight.detach().flatten() for layer in layers.values()])
     _require_more("the model", weights, ratio)
     together = torch.cat([one.flatten() for one in scores.values()])
@@ -187,7 +200,8 @@ def _require_more(name: str, weight: Tensor, ratio: float) -> None:
                        f"are there count; give a ratio over {share:.3g}, or prune the model this one was made from")
 
 
-def _ratios(layers: Mapping[str, nn.Module], ratio: float | Mapping[str, float]) -> dict[str, float]:
+def _ratios(layers: Mapping[str, nn.Module],
+            ratio: float | Mapping[str, float]) -> dict[str, float]:
     """One ratio for each layer; layers that a mapping does not name keep what they have."""
     if isinstance(ratio, Mapping):
         for name in ratio:

@@ -1,9 +1,10 @@
 """Feature distillation: the student learns how the teacher gets there, not only what it says.
 
-The three leaves of the survey, a file each: attention (`attention_features`), structure (`structured_features`), direct
-mimicking (`mimicking_features`). Losses are plain functions of tensors; objectives are for `distill`, and name the
-layers they compare. Features of different grids are joined by averaging the finer one (`align`), of different widths by
-a linear projector that is trained along and dropped. Derived in `chapters/distillation/feature_distillation`.
+The three leaves of the survey, a file each: attention (`attention_features`), structure
+(`structured_features`), direct mimicking (`mimicking_features`). Losses are plain functions of
+tensors; objectives are for `distill`, and name the layers they compare. Features of different grids
+are joined by averaging the finer one (`align`), of different widths by a linear projector that is
+trained along and dropped. Derived in `chapters/distillation/feature_distillation`.
 """
 
 from .attention import (AttentionTransfer, AttentionWeights, attention_map, attention_transfer_loss,

@@ -1,7 +1,8 @@
 """Attention feature distillation: the student looks where the teacher looks.
 
-Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv 1612.03928, for maps of any network; for the
-weights of transformers, Wang et al., MiniLM, arXiv 2002.10957. Derived in `chapters/distillation/feature_distillation`.
+Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv 1612.03928, for maps of any
+network; for the weights of transformers, Wang et al., MiniLM, arXiv 2002.10957. Derived in
+`chapters/distillation/feature_distillation`.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from ..seeing import Seen
 
 
 def attention_map(maps: Tensor) -> Tensor:
-    """Where the channels of maps (B, C, h, w) are strong: the sum of their squares, scaled to length 1; (B, h, w)."""
+    """Where the channels of maps (B, C, h, w) are strong: the sum of their squares, scaled to
+    length 1; (B, h, w).
+    """
     _require_maps("attention_map", maps)
     return F.normalize(maps.square().sum(dim=1).flatten(1), dim=1).unflatten(1, maps.shape[2:])
 
 
 def attention_transfer_loss(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
-    """Squared distance of the attention maps of two maps (B, C, h, w), mean of the batch: between 0 and 2.
+    """Squared distance of the attention maps of two maps (B, C, h, w), mean of the batch: between 0
+    and 2.
 
-    Widths may differ; of two grids, the finer is averaged to the coarser. The authors' code takes the mean over places,
-    where we take the sum: then the weight does not depend on the grid. arXiv 1612.03928.
+    Widths may differ; of two grids, the finer is averaged to the coarser. The authors' code takes
+    the mean over places, where we take the sum: then the weight does not depend on the grid. arXiv
+    1612.03928.
     """
     for maps in (student_maps, teacher_maps):
         _require_maps("attention_transfer_loss", maps)
@@ -38,10 +43,11 @@ def attention_transfer_loss(student_maps: Tensor, teacher_maps: Tensor) -> Tenso
 
 
 def attention_weights_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of attention weights (B, heads, N, N), mean over batch, heads and rows.
+    """KL(teacher || student) of attention weights (B, heads, N, N), mean over batch, heads and
+    rows.
 
-    Where the numbers of heads differ, both are averaged over heads first. Raises LabError where those of tokens do.
-    arXiv 2002.10957.
+    Where the numbers of heads differ, both are averaged over heads first. Raises LabError where
+    those of tokens do. arXiv 2002.10957.
     """
     caller = "attention_weights_loss"
     require_batch(caller, student, teacher, 1)
@@ -56,16 +62,21 @@ def attention_weights_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (torch.xlogy(teacher, teacher) - teacher * logarithm).sum(dim=-1).mean()
 
 
-def image_attention(weights: Tensor, prefix: int, size: tuple[int, int], grid: tuple[int, int] | None = None) -> Tensor:
-    """Attention among image tokens alone, on a grid of `size`: (B, heads, N, N) -> (B, heads, n, n), rows sum to 1.
+def image_attention(weights: Tensor, prefix: int, size: tuple[int, int],
+                    grid: tuple[int, int] | None = None) -> Tensor:
+    """Attention among image tokens alone, on a grid of `size`: (B, heads, N, N) -> (B, heads, n,
+    n), rows sum to 1.
 
-    The first `prefix` tokens are left out, and the others lie on `grid`, (rows, columns), None for a square. Cells of the new grid look where their tokens look on average, and are
-    looked at as much as their tokens are.
+    The first `prefix` tokens are left out, and the others lie on `grid`, (rows, columns), None for
+    a square. Cells of the new grid look where their tokens look on average, and are looked at as
+    much as their tokens are.
     """
     heads, inner = weights.shape[:2], weights[..., prefix:, prefix:]
     grid = require_grid("image_attention", weights.shape[-1], prefix, grid)
-    rows = align(inner.flatten(0, 1).unflatten(2, grid), size).flatten(2)                  # (B * heads, N, n)
-    both = align(rows.transpose(1, 2).unflatten(2, grid), size).flatten(2).transpose(1, 2)  # (B * heads, n, n)
+    # (B * heads, N, n)
+    rows = align(inner.flatten(0, 1).unflatten(2, grid), size).flatten(2)
+    # (B * heads, n, n)
+    both = align(rows.transpose(1, 2).unflatten(2, grid), size).flatten(2).transpose(1, 2)
     total = both.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(both.dtype).tiny)
     return (both / total).unflatten(0, heads)
 
@@ -86,9 +97,11 @@ class AttentionTransfer(FeaturePairs):
 
 @dataclass(frozen=True)
 class AttentionWeights(Pairs):
-    """`attention_weights_loss` of blocks of two transformers. Raises LabError of a model whose weights cannot be read.
+    """`attention_weights_loss` of blocks of two transformers. Raises LabError of a model whose
+    weights cannot be read.
 
-    With the same tokens on both sides all are compared, the class token too; else image tokens alone, on one grid.
+    With the same tokens on both sides all are compared, the class token too; else image tokens
+    alone, on one grid.
     """
 
     @property

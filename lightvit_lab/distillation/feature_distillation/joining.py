@@ -1,4 +1,6 @@
-"""What joins the features of two models before they are compared: layers by pairs, grids by averaging, checks."""
+"""What joins the features of two models before they are compared: layers by pairs, grids by
+averaging, checks.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ Layers = int | tuple[int, ...]   # 0-based blocks or stages, also from the end: 
 class Pairs:
     """Which layers of student and teacher belong together: one of each, or tuples of equal length.
 
-    Several pairs count by their mean. Default weights are ours: from a trained CNN on shapes they make a term's
-    gradient a fifth to a half of the labels', but for `DeepGeneration`, whose generator has to learn first.
-    Raises LabError on other layers, and on a negative weight.
+    Several pairs count by their mean. Default weights are ours: from a trained CNN on shapes they
+    make a term's gradient a fifth to a half of the labels', but for `DeepGeneration`, whose
+    generator has to learn first. Raises LabError on other layers, and on a negative weight.
     """
 
     student_layer: Layers = -1
@@ -62,7 +64,9 @@ class FeaturePairs(Pairs):
 
 
 def align(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, C, h, w) -> (B, C, *size): means of what a cell covers where a side shrinks, else bilinear."""
+    """Maps (B, C, h, w) -> (B, C, *size): means of what a cell covers where a side shrinks, else
+    bilinear.
+    """
     _require_maps("align", maps)
     for side in size:
         require_range("align", "size", side, 1)
@@ -74,13 +78,17 @@ def align(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def joined_maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (B, C, h, w) of two models on the coarser of their grids: the finer is averaged, nothing is made up."""
+    """Maps (B, C, h, w) of two models on the coarser of their grids: the finer is averaged, nothing
+    is made up.
+    """
     size = tuple(min(sides) for sides in zip(student.shape[2:], teacher.shape[2:]))
     return align(student, size), align(teacher, size)
 
 
 def joined_tokens(student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Image tokens (B, N, D) of a pair of layers on one grid, the coarser of both where they lie on two."""
+    """Image tokens (B, N, D) of a pair of layers on one grid, the coarser of both where they lie on
+    two.
+    """
     shown, taught = student.tokens(pair[0]), teacher.tokens(pair[1])
     plain = student.features[pair[0]].ndim == teacher.features[pair[1]].ndim == 3
     if plain and alike(student, teacher, shown.shape[1], taught.shape[1]):
@@ -95,7 +103,9 @@ def alike(student: Seen, teacher: Seen, patches: int, others: int) -> bool:
 
 
 def joined_grid(student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of what `joined_tokens` makes of a pair of layers; LabError if tokens form no grid."""
+    """(rows, columns) of what `joined_tokens` makes of a pair of layers; LabError if tokens form no
+    grid.
+    """
     sides = zip(student.maps(pair[0]).shape[2:], teacher.maps(pair[1]).shape[2:])
     rows, columns = (min(both) for both in sides)
     return rows, columns

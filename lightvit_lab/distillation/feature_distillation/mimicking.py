@@ -1,4 +1,5 @@
-"""Direct feature mimicking: the student's features, mapped to the teacher's width, are to be the teacher's.
+"""Direct feature mimicking: the student's features, mapped to the teacher's width, are to be the
+teacher's.
 
 What maps them is trained along by `distill` and dropped at the end. Derived in
 `chapters/distillation/feature_distillation`.
@@ -33,7 +34,9 @@ def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def whiten(tokens: Tensor) -> Tensor:
-    """Each token (..., D) with mean 0 and variance 1: teachers of any scale then weigh alike (arXiv 2205.14141)."""
+    """Each token (..., D) with mean 0 and variance 1: teachers of any scale then weigh alike (arXiv
+    2205.14141).
+    """
     return F.layer_norm(tokens, tokens.shape[-1:])
 
 
@@ -83,10 +86,11 @@ class Projected(nn.Module):
 
 @dataclass(frozen=True)
 class Hint(_Mimicking):
-    """FitNets' hint in the middle of both networks: `hint_loss` of image tokens after a linear projector.
+    """FitNets' hint in the middle of both networks: `hint_loss` of image tokens after a linear
+    projector.
 
-    The paper trains on the hint first and on labels after; here it is a term beside the others. `whitened` compares
-    with `whiten` of the teacher's tokens. arXiv 1412.6550.
+    The paper trains on the hint first and on labels after; here it is a term beside the others.
+    `whitened` compares with `whiten` of the teacher's tokens. arXiv 1412.6550.
     """
 
     student_layer: Layers = -2
@@ -95,7 +99,9 @@ class Hint(_Mimicking):
 
 @dataclass(frozen=True)
 class ShallowMimic(_Mimicking):
-    """ViTKD's first half: the first layers are mimicked, each after a linear projector of its own. arXiv 2209.02432."""
+    """ViTKD's first half: the first layers are mimicked, each after a linear projector of its own.
+    arXiv 2209.02432.
+    """
 
     student_layer: Layers = (0, 1)
     teacher_layer: Layers = (0, 1)
@@ -103,16 +109,20 @@ class ShallowMimic(_Mimicking):
 
 @dataclass(frozen=True)
 class LiftedLastLayer(_Mimicking):
-    """The last layers: the student's is normed, as before its head, and lifted to the teacher's width.
+    """The last layers: the student's is normed, as before its head, and lifted to the teacher's
+    width.
 
-    Between models with the same tokens in front those take part: a class token is all that a ViT's head reads. Tian et
-    al., From Per-Image Low-Rank to Encoding Mismatch, arXiv 2511.15572, find that a narrow last layer has no room for
-    what a wide one says, and keep the lift in the student (or widen its last block); here it serves the loss alone, so
-    that the student stays as it is, and comparisons are between students of one size.
+    Between models with the same tokens in front those take part: a class token is all that a ViT's
+    head reads. Tian et al., From Per-Image Low-Rank to Encoding Mismatch, arXiv 2511.15572, find
+    that a narrow last layer has no room for what a wide one says, and keep the lift in the student
+    (or widen its last block); here it serves the loss alone, so that the student stays as it is,
+    and comparisons are between students of one size.
     """
 
     def tokens(self, student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, D) of both, with those in front where they are alike, in the widths they have."""
+        """Tokens (B, N, D) of both, with those in front where they are alike, in the widths they
+        have.
+        """
         shown, taught = student.features[pair[0]], teacher.features[pair[1]]
         same = shown.ndim == taught.ndim == 3 and student.prefix == teacher.prefix and alike(
             student, teacher, shown.shape[1] - student.prefix, taught.shape[1] - teacher.prefix)
@@ -126,10 +136,12 @@ class LiftedLastLayer(_Mimicking):
 @plain_numbers
 @dataclass(frozen=True)
 class DeepGeneration(FeaturePairs):
-    """ViTKD's second half: a share `masked` of the student's tokens is hidden, the teacher's made from the rest.
+    """ViTKD's second half: a share `masked` of the student's tokens is hidden, the teacher's made
+    from the rest.
 
-    Tokens are mapped to the teacher's width, hidden ones replaced by a learned token, and two 3x3 convolutions make the
-    teacher's; the loss counts hidden tokens alone. Which are hidden follows from the step and `seed`. arXiv 2209.02432.
+    Tokens are mapped to the teacher's width, hidden ones replaced by a learned token, and two 3x3
+    convolutions make the teacher's; the loss counts hidden tokens alone. Which are hidden follows
+    from the step and `seed`. arXiv 2209.02432.
     """
 
     weight: float = 4.0
@@ -142,14 +154,18 @@ class DeepGeneration(FeaturePairs):
         require_range("DeepGeneration", "masked", self.masked, 0.01, 1)
 
     def build(self, student: Seen, teacher: Seen) -> nn.Module:
-        """The generators for what both showed, one for each pair: a module called in the objective's place."""
+        """The generators for what both showed, one for each pair: a module called in the
+        objective's place.
+        """
         widths = [[tokens.shape[-1] for tokens in joined_tokens(student, teacher, pair)] for pair in self.pairs]
         return Generated(self, [Generator(*width) for width in widths])
 
 
 @plain_numbers
 class Generator(nn.Module):
-    """Tokens (B, N, width), which are hidden (B, N), and their grid, None for a square -> tokens (B, N, wide), guessed."""
+    """Tokens (B, N, width), which are hidden (B, N), and their grid, None for a square -> tokens
+    (B, N, wide), guessed.
+    """
 
     def __init__(self, width: int, wide: int):
         super().__init__()
@@ -158,7 +174,8 @@ class Generator(nn.Module):
         self.convolutions = nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(),
                                           nn.Conv2d(wide, wide, 3, padding=1))
 
-    def forward(self, tokens: Tensor, hidden: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, hidden: Tensor,
+                grid: tuple[int, int] | None = None) -> Tensor:
         grid = require_grid("DeepGeneration", tokens.shape[1], 0, grid)
         lifted = torch.where(hidden[..., None], self.mask_token, self.lift(tokens))
         maps = lifted.transpose(1, 2).unflatten(2, grid)

@@ -1,6 +1,8 @@
-"""Structured feature distillation: not what the teacher's features are, but how they relate to each other.
+"""Structured feature distillation: not what the teacher's features are, but how they relate to each
+other.
 
-No widths have to agree, so nothing is trained along. Derived in `chapters/distillation/feature_distillation`.
+No widths have to agree, so nothing is trained along. Derived in
+`chapters/distillation/feature_distillation`.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ _SAMPLES = 2   # what a generator is for, beside training.randomness' EPOCH and 
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of how alike the pictures of the batch are to student and to teacher; any (B, ...).
+    """Mean squared difference of how alike the pictures of the batch are to student and to teacher;
+    any (B, ...).
 
-    Alike is the inner product of all features of two pictures; the products of a picture are scaled to length 1. Tung
-    and Mori, Similarity-Preserving Knowledge Distillation, arXiv 1907.09682. Raises LabError of one picture.
+    Alike is the inner product of all features of two pictures; the products of a picture are scaled
+    to length 1. Tung and Mori, Similarity-Preserving Knowledge Distillation, arXiv 1907.09682.
+    Raises LabError of one picture.
     """
     require_batch("similarity_loss", student, teacher, 2)
     return (_similarities(student) - _similarities(teacher.detach())).square().mean()
@@ -35,17 +39,22 @@ def _similarities(features: Tensor) -> Tensor:
     return F.normalize(flat @ flat.T, dim=1)
 
 
-def relational_loss(student: Tensor, teacher: Tensor, distance: float = 1.0, angle: float = 2.0) -> Tensor:
-    """How far pictures lie from each other, and the angles they form, in two embeddings (B, D), widths as they are.
+def relational_loss(student: Tensor, teacher: Tensor, distance: float = 1.0,
+                    angle: float = 2.0) -> Tensor:
+    """How far pictures lie from each other, and the angles they form, in two embeddings (B, D),
+    widths as they are.
 
-    Distances are divided by their mean; the Huber loss of both kinds is averaged over all pairs, and all triples, of
-    different pictures, and weighed by `distance` and `angle`. Park et al., Relational Knowledge Distillation,
-    arXiv 1904.05068. Raises LabError of fewer than three pictures.
+    Distances are divided by their mean; the Huber loss of both kinds is averaged over all pairs,
+    and all triples, of different pictures, and weighed by `distance` and `angle`. Park et al.,
+    Relational Knowledge Distillation, arXiv 1904.05068. Raises LabError of fewer than three
+    pictures.
     """
     require_batch("relational_loss", student, teacher, 3)
     student, teacher, count = student.flatten(1), teacher.detach().flatten(1), len(student)
-    other = ~torch.eye(count, dtype=torch.bool, device=student.device)                   # i is not j
-    triples = other[:, :, None] & other[None] & other[:, None]                           # of i, j, k no two are one
+    # i is not j
+    other = ~torch.eye(count, dtype=torch.bool, device=student.device)
+    # of i, j, k no two are one
+    triples = other[:, :, None] & other[None] & other[:, None]
     loss = distance * F.smooth_l1_loss(_distances(student, other), _distances(teacher, other))
     return loss + angle * F.smooth_l1_loss(_cosines(student)[triples], _cosines(teacher)[triples])
 
@@ -58,18 +67,22 @@ def _distances(features: Tensor, other: Tensor) -> Tensor:
 
 def _cosines(features: Tensor) -> Tensor:
     """Cosine of the angle at j between the ways to i and to k, at [i, j, k]."""
-    ways = F.normalize(features[:, None] - features[None], dim=-1)                       # (B, B, D): from j to i
+    # (B, B, D): from j to i
+    ways = F.normalize(features[:, None] - features[None], dim=-1)
     return torch.einsum("ijd,kjd->ijk", ways, ways)
 
 
 @plain_numbers
-def manifold_loss(student_tokens: Tensor, teacher_tokens: Tensor, samples: int = 192, *, intra: float = 1.0,
-                  inter: float = 1.0, sampled: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-    """How alike tokens (B, N, D) are to each other, by cosine, to student and teacher: three squared differences.
+def manifold_loss(student_tokens: Tensor, teacher_tokens: Tensor, samples: int = 192, *,
+                  intra: float = 1.0, inter: float = 1.0, sampled: float = 1.0,
+                  generator: torch.Generator | None = None) -> Tensor:
+    """How alike tokens (B, N, D) are to each other, by cosine, to student and teacher: three
+    squared differences.
 
-    `intra` weighs tokens within a picture, `inter` tokens at the same place of all pictures, `sampled` as many as
-    `samples` tokens drawn from the whole batch. Hao et al., Learning Efficient Vision Transformers via Fine-Grained
-    Manifold Distillation, arXiv 2107.01378. `generator`, on the CPU, draws; None takes torch's own.
+    `intra` weighs tokens within a picture, `inter` tokens at the same place of all pictures,
+    `sampled` as many as `samples` tokens drawn from the whole batch. Hao et al., Learning Efficient
+    Vision Transformers via Fine-Grained Manifold Distillation, arXiv 2107.01378. `generator`, on
+    the CPU, draws; None takes torch's own.
     """
     require_range("manifold_loss", "samples", samples, 2)
     require_batch("manifold_loss", student_tokens, teacher_tokens, 1 if inter == 0 else 2)
@@ -91,7 +104,9 @@ def _difference(student: Tensor, teacher: Tensor) -> Tensor:
 @plain_numbers
 @dataclass(frozen=True)
 class Similarity(FeaturePairs):
-    """`similarity_loss` of the image tokens, or maps, of layers of any two networks; a process sees its slice."""
+    """`similarity_loss` of the image tokens, or maps, of layers of any two networks; a process sees
+    its slice.
+    """
 
     weight: float = 300.0
 
@@ -103,7 +118,9 @@ class Similarity(FeaturePairs):
 @plain_numbers
 @dataclass(frozen=True)
 class Relational(FeaturePairs):
-    """`relational_loss` of the mean image token, or the mean of the map, of layers of any two networks."""
+    """`relational_loss` of the mean image token, or the mean of the map, of layers of any two
+    networks.
+    """
 
     distance: float = 1.0
     angle: float = 2.0
@@ -116,7 +133,9 @@ class Relational(FeaturePairs):
 @plain_numbers
 @dataclass(frozen=True)
 class Manifold(FeaturePairs):
-    """`manifold_loss` of image tokens, on the coarser grid of both; what is drawn follows from the step and `seed`."""
+    """`manifold_loss` of image tokens, on the coarser grid of both; what is drawn follows from the
+    step and `seed`.
+    """
 
     student_layer: Layers = -2
     weight: float = 4.0

@@ -1,4 +1,6 @@
-"""Distillation of what a teacher answers, as `chapters/distillation/response_distillation` derives it."""
+"""Distillation of what a teacher answers, as `chapters/distillation/response_distillation` derives
+it.
+"""
 
 from .losses import (decoupled_loss, decoupled_parts, deit_loss, dist_loss, divergence,
                      hard_target_loss, require_temperature, sharpness_temperatures, smooth_labels,

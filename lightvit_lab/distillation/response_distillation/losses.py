@@ -1,7 +1,8 @@
 """Losses on logits (B, classes): what a student pays for saying something else than its teacher.
 
-Plain functions of the student's and the teacher's logits, means over the pictures; no gradient reaches the teacher.
-The objectives of `distill` are made of them. Page: chapters/distillation/response_distillation.
+Plain functions of the student's and the teacher's logits, means over the pictures; no gradient
+reaches the teacher. The objectives of `distill` are made of them. Page:
+chapters/distillation/response_distillation.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ LEAST = 1e-6        # the lowest temperature: below it logits overflow
 
 
 def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float | Tensor = 4.0) -> Tensor:
-    """T^2 KL(teacher || student) of both softmaxes at `temperature` T, the mean over pictures (arXiv 1503.02531).
+    """T^2 KL(teacher || student) of both softmaxes at `temperature` T, the mean over pictures
+    (arXiv 1503.02531).
 
-    The teacher's distribution is the one to expect with: the student pays wherever it gives little to what the teacher
-    gives much. Without T^2 the gradients would shrink as 1 / T^2. T may be a tensor (B, 1), one for each picture.
-    Raises LabError on shapes that differ and on T <= 0.
+    The teacher's distribution is the one to expect with: the student pays wherever it gives little
+    to what the teacher gives much. Without T^2 the gradients would shrink as 1 / T^2. T may be a
+    tensor (B, 1), one for each picture. Raises LabError on shapes that differ and on T <= 0.
     """
     _require_pair("soft_target_loss", student, teacher)
     if isinstance(temperature, Tensor):
@@ -38,12 +40,14 @@ def hard_target_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.cross_entropy(student, teacher.argmax(1))
 
 
-def deit_loss(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: Tensor, kind: str = "hard",
-              alpha: float = 0.5, temperature: float = 1.0) -> Tensor:
-    """(1 - alpha) times the labels' loss of the class token + alpha times the teacher's of the distillation token.
+def deit_loss(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: Tensor,
+              kind: str = "hard", alpha: float = 0.5, temperature: float = 1.0) -> Tensor:
+    """(1 - alpha) times the labels' loss of the class token + alpha times the teacher's of the
+    distillation token.
 
-    `labels` are classes (B,) or probabilities (B, classes), smoothed or mixed. The "soft" kind is divided by pictures
-    x classes, as in DeiT's code (arXiv 2012.12877), and so weighs `classes` times less than `soft_target_loss`.
+    `labels` are classes (B,) or probabilities (B, classes), smoothed or mixed. The "soft" kind is
+    divided by pictures x classes, as in DeiT's code (arXiv 2012.12877), and so weighs `classes`
+    times less than `soft_target_loss`.
     """
     require_choice("deit_loss", "kind", kind, ("hard", "soft"))
     require_range("deit_loss", "alpha", alpha, 0, 1)
@@ -52,19 +56,23 @@ def deit_loss(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, label
     return (1 - alpha) * F.cross_entropy(class_logits, labels) + alpha * taught
 
 
-def decoupled_loss(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float = 1.0, beta: float = 8.0,
-                   temperature: float = 4.0) -> Tensor:
-    """T^2 (alpha TCKD + beta NCKD), the mean over pictures: `decoupled_parts` by weights of their own (2203.08679)."""
+def decoupled_loss(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float = 1.0,
+                   beta: float = 8.0, temperature: float = 4.0) -> Tensor:
+    """T^2 (alpha TCKD + beta NCKD), the mean over pictures: `decoupled_parts` by weights of their
+    own (2203.08679).
+    """
     target, others, _ = decoupled_parts(student, teacher, labels, temperature)
     return temperature**2 * (alpha * target + beta * others).mean()
 
 
 def decoupled_parts(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 4.0
                     ) -> tuple[Tensor, Tensor, Tensor]:
-    """KL(teacher || student) taken apart, each (B,): of the label against all others, among the others, and its weight.
+    """KL(teacher || student) taken apart, each (B,): of the label against all others, among the
+    others, and its weight.
 
-    KL = TCKD + (1 - p) NCKD, where p is what the teacher gives the label: the surer it is, the less its opinion of
-    the other classes counts in the plain loss. The third result is 1 - p (arXiv 2203.08679).
+    KL = TCKD + (1 - p) NCKD, where p is what the teacher gives the label: the surer it is, the less
+    its opinion of the other classes counts in the plain loss. The third result is 1 - p (arXiv
+    2203.08679).
     """
     _require_pair("decoupled_loss", student, teacher)
     require_temperature("decoupled_loss", temperature)
@@ -76,13 +84,14 @@ def decoupled_parts(student: Tensor, teacher: Tensor, labels: Tensor, temperatur
     return target, others, teacher_two[:, 1].exp()
 
 
-def dist_loss(student: Tensor, teacher: Tensor, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0
-              ) -> Tensor:
-    """T^2 (beta (1 - correlation of rows) + gamma (1 - correlation of columns)) of softmaxes (DIST, arXiv 2205.10536).
+def dist_loss(student: Tensor, teacher: Tensor, beta: float = 1.0, gamma: float = 1.0,
+              temperature: float = 1.0) -> Tensor:
+    """T^2 (beta (1 - correlation of rows) + gamma (1 - correlation of columns)) of softmaxes (DIST,
+    arXiv 2205.10536).
 
-    A row is what one picture gets from all classes, a column what one class gives all pictures of the batch. What is
-    to agree are ranks and proportions, not values. Raises LabError on a batch of one picture, whose columns cannot
-    correlate.
+    A row is what one picture gets from all classes, a column what one class gives all pictures of
+    the batch. What is to agree are ranks and proportions, not values. Raises LabError on a batch of
+    one picture, whose columns cannot correlate.
     """
     _require_pair("dist_loss", student, teacher)
     require_temperature("dist_loss", temperature)
@@ -94,19 +103,23 @@ def dist_loss(student: Tensor, teacher: Tensor, beta: float = 1.0, gamma: float 
 
 
 def standardize(logits: Tensor) -> Tensor:
-    """Logits (B, classes) of mean 0 and standard deviation 1 a picture, so that only their order and gaps remain.
+    """Logits (B, classes) of mean 0 and standard deviation 1 a picture, so that only their order
+    and gaps remain.
 
-    A small student need not reach its teacher's range (arXiv 2403.01427); the mean is over classes, no Bessel term.
+    A small student need not reach its teacher's range (arXiv 2403.01427); the mean is over classes,
+    no Bessel term.
     """
     centred = logits - logits.mean(1, keepdim=True)
     return centred / (centred.std(1, correction=0, keepdim=True) + 1e-7)
 
 
-def sharpness_temperatures(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> tuple[Tensor, Tensor]:
-    """Temperatures (B, 1) of student and teacher, which add up to 2T: the sharper of both gets the higher (2404.12711).
+def sharpness_temperatures(student: Tensor, teacher: Tensor,
+                           temperature: float = 4.0) -> tuple[Tensor, Tensor]:
+    """Temperatures (B, 1) of student and teacher, which add up to 2T: the sharper of both gets the
+    higher (2404.12711).
 
-    Sharpness is the log-sum-exp of the logits. We take their mean off first, since a shift changes no softmax and could
-    make a sharpness negative, and no gradient: a temperature is a choice.
+    Sharpness is the log-sum-exp of the logits. We take their mean off first, since a shift changes
+    no softmax and could make a sharpness negative, and no gradient: a temperature is a choice.
     """
     sharpness = [torch.logsumexp(logits - logits.mean(1, keepdim=True), 1, keepdim=True)
                  for logits in (student.detach(), teacher.detach())]
@@ -115,10 +128,11 @@ def sharpness_temperatures(student: Tensor, teacher: Tensor, temperature: float 
 
 @plain_numbers
 def smooth_labels(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
-    """Labels (B,) -> (B, classes): 1 - smoothing for the label, and smoothing shared out equally among all classes.
+    """Labels (B,) -> (B, classes): 1 - smoothing for the label, and smoothing shared out equally
+    among all classes.
 
-    A teacher that knows nothing but the labels: the loss is (1 - s) times theirs + s KL(uniform || student) + constant
-    (arXiv 1909.11723).
+    A teacher that knows nothing but the labels: the loss is (1 - s) times theirs + s KL(uniform ||
+    student) + constant (arXiv 1909.11723).
     """
     require_range("smooth_labels", "smoothing", smoothing, 0, 1)
     return F.one_hot(labels, num_classes).float() * (1 - smoothing) + smoothing / num_classes
@@ -131,7 +145,9 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _apart(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the label and of all others together (B, 2), and among the others (B, classes - 1)."""
+    """Log-probabilities of the label and of all others together (B, 2), and among the others (B,
+    classes - 1).
+    """
     others = logits[~own].view(len(logits), -1)
     two = torch.stack([logits[own], others.logsumexp(1)], 1)
     return F.log_softmax(two, 1), F.log_softmax(others, 1)

@@ -1,7 +1,9 @@
-"""Learning from what a teacher says: objectives of `distill` on logits, thin around losses that are plain functions.
+"""Learning from what a teacher says: objectives of `distill` on logits, thin around losses that are
+plain functions.
 
-Where a student has a distillation token, its head learns from the teacher and the class token's head from the labels,
-as in DeiT (arXiv 2012.12877). Page: chapters/distillation/response_distillation.
+Where a student has a distillation token, its head learns from the teacher and the class token's
+head from the labels, as in DeiT (arXiv 2012.12877). Page:
+chapters/distillation/response_distillation.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from torch import Tensor
 
 from ...errors import LabError, plain_numbers, require_choice, require_range
 from ...training import Batch, label_loss
-from .losses import (
-    decoupled_loss, decoupled_parts, deit_loss, dist_loss, divergence, hard_target_loss, require_temperature,
-    sharpness_temperatures, smooth_labels, soft_target_loss, standardize)
+from .losses import (decoupled_loss, decoupled_parts, deit_loss, dist_loss, divergence,
+                     hard_target_loss, require_temperature, sharpness_temperatures, smooth_labels,
+                     soft_target_loss, standardize)
 from ..seeing import Seen
 
 __all__ = ["Correlation", "Decoupled", "DistillationToken", "HardTargets", "Labels", "PerSample", "SoftTargets",
@@ -25,7 +27,9 @@ __all__ = ["Correlation", "Decoupled", "DistillationToken", "HardTargets", "Labe
 @plain_numbers
 @dataclass(frozen=True)
 class Labels:
-    """What the labels say; those of mixed pictures by their shares. The one objective that needs no teacher."""
+    """What the labels say; those of mixed pictures by their shares. The one objective that needs no
+    teacher.
+    """
 
     weight: float = 1.0
     smoothing: float = 0.0
@@ -40,7 +44,9 @@ class Labels:
 @plain_numbers
 @dataclass(frozen=True)
 class SoftTargets:
-    """`soft_target_loss`; of `standardized` logits, or annealed: evenly to `final_temperature` at step `steps`."""
+    """`soft_target_loss`; of `standardized` logits, or annealed: evenly to `final_temperature` at
+    step `steps`.
+    """
 
     temperature: float = 4.0
     weight: float = 1.0
@@ -86,7 +92,9 @@ class HardTargets:
 @plain_numbers
 @dataclass(frozen=True)
 class PerSample:
-    """Soft targets at `sharpness_temperatures`, times the product of both (Dynamic Temperature, arXiv 2404.12711)."""
+    """Soft targets at `sharpness_temperatures`, times the product of both (Dynamic Temperature,
+    arXiv 2404.12711).
+    """
 
     temperature: float = 4.0
     weight: float = 1.0
@@ -103,7 +111,9 @@ class PerSample:
 @plain_numbers
 @dataclass(frozen=True)
 class DistillationToken:
-    """`deit_loss`, which has the labels in it: give no `Labels` beside. The student needs a distillation token."""
+    """`deit_loss`, which has the labels in it: give no `Labels` beside. The student needs a
+    distillation token.
+    """
 
     kind: str = "hard"
     alpha: float = 0.5
@@ -161,6 +171,7 @@ class Correlation:
 
 
 def _taught(student: Seen) -> Tensor:
-    """The student's logits that a teacher teaches: those of the distillation token, if there is one."""
+    """The student's logits that a teacher teaches: those of the distillation token, if there is
+    one.
+    """
     return student.logits if student.token_logits is None else student.token_logits
-

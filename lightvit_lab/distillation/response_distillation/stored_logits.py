@@ -1,7 +1,9 @@
-"""A teacher's answers on disk: it runs once, and every student learns from the file (TinyViT's way, arXiv 2207.10666).
+"""A teacher's answers on disk: it runs once, and every student learns from the file (TinyViT's way,
+arXiv 2207.10666).
 
-Which pictures a step sees, and how they are cropped, mirrored and mixed, follows from (seed, step) alone, so the file
-need not hold a view of any: the seed and a few logits are enough. Page: chapters/distillation/response_distillation.
+Which pictures a step sees, and how they are cropped, mirrored and mixed, follows from (seed, step)
+alone, so the file need not hold a view of any: the seed and a few logits are enough. Page:
+chapters/distillation/response_distillation.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ LOWEST = -60_000.0      # about the least that float16 holds; the probability is
 class StoredLogits:
     """What a teacher said in a run, read from `path`; `distill` takes it in the teacher's place.
 
-    Raises LabError if the file is missing, damaged, or no such file. `made_for` says which run, `nbytes` the size of
-    the file, `identity` how a checkpoint knows it.
+    Raises LabError if the file is missing, damaged, or no such file. `made_for` says which run,
+    `nbytes` the size of the file, `identity` how a checkpoint knows it.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -52,7 +54,9 @@ class StoredLogits:
         self.num_classes, self.nbytes = self.made_for["num_classes"], self.path.stat().st_size
 
     def prepare(self, inputs: Tensor, data: Pictures, run: Mapping[str, Any]) -> None:
-        """Raise LabError unless a run of these settings of `fit` on `data` sees the very views that were stored."""
+        """Raise LabError unless a run of these settings of `fit` on `data` sees the very views that
+        were stored.
+        """
         wanted = _describe(data, run, self.made_for["steps"])
         found = _differences(self.made_for, wanted)
         if (steps := _steps(data, run)) > self.made_for["steps"]:
@@ -61,8 +65,11 @@ class StoredLogits:
             raise LabError(f"distill: {self.path} holds logits for another run: {'; '.join(found)}. Give distill the "
                            "settings they were stored for, or store_logits(teacher, data, path, ...) for this run")
 
-    def see(self, batch: Batch, features: Sequence[int] = (), attention: Sequence[int] = ()) -> Seen:
-        """What the teacher said of `batch`: log-probabilities (B, classes), which any softmax takes as logits."""
+    def see(self, batch: Batch, features: Sequence[int] = (),
+            attention: Sequence[int] = ()) -> Seen:
+        """What the teacher said of `batch`: log-probabilities (B, classes), which any softmax takes
+        as logits.
+        """
         if features or attention:
             raise LabError("distill: stored logits show no features and no attention; give the teacher itself, or "
                            "objectives on logits alone")
@@ -75,16 +82,19 @@ class StoredLogits:
 
 
 @plain_numbers
-def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *, steps: int | None = None,
-                 epochs: float = 1, batch_size: int = 64, seed: int = 0, augment: tuple[str, ...] = (),
-                 top_k: int | None = None, progress: bool = True, teacher_precision: str = "auto") -> StoredLogits:
-    """Run `teacher`, in eval mode, on every batch that `distill` will make with these settings, and keep what it says.
+def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *,
+                 steps: int | None = None, epochs: float = 1, batch_size: int = 64, seed: int = 0,
+                 augment: tuple[str, ...] = (), top_k: int | None = None, progress: bool = True,
+                 teacher_precision: str = "auto") -> StoredLogits:
+    """Run `teacher`, in eval mode, on every batch that `distill` will make with these settings, and
+    keep what it says.
 
-    Kept are log-probabilities in float16, finest where classes are likely: all of them, or the `top_k` highest with
-    their classes and what the others have on average, so that at temperature 1 the kept probabilities stay as they
-    were. A file at `path` is taken as it is if it is of this teacher and run. Of several processes the main one works;
-    the answers stay in memory until they are written, 2 bytes each. Raises LabError on what makes no run, a teacher in
-    train mode, logits that are not finite, a disk without room for them, and a file of another run.
+    Kept are log-probabilities in float16, finest where classes are likely: all of them, or the
+    `top_k` highest with their classes and what the others have on average, so that at temperature 1
+    the kept probabilities stay as they were. A file at `path` is taken as it is if it is of this
+    teacher and run. Of several processes the main one works; the answers stay in memory until they
+    are written, 2 bytes each. Raises LabError on what makes no run, a teacher in train mode, logits
+    that are not finite, a disk without room for them, and a file of another run.
     """
     live, team = LiveTeacher(teacher, teacher_precision), Team()
     run = {"steps": steps, "epochs": epochs, "batch_size": batch_size, "seed": seed, "augment": augment}
@@ -143,7 +153,9 @@ def _steps(data: Pictures, run: Mapping[str, Any]) -> int:
 
 
 def _describe(data: Pictures, run: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """What decides the views of a run; `order` also notes which pictures this version of torch draws, and what else."""
+    """What decides the views of a run; `order` also notes which pictures this version of torch
+    draws, and what else.
+    """
     augment = (run["augment"],) if isinstance(run["augment"], str) else run["augment"]
     size, seed = run["batch_size"], run["seed"]
     drawn = [batch_order(len(data), size, step, seed).double() for step in (1, steps)]
@@ -169,7 +181,9 @@ def _require_run(data: Pictures, run: Mapping[str, Any], top_k: int | None) -> N
 
 
 def _is_there(path: Path, made_for: dict[str, Any]) -> bool:
-    """Whether the answers to this very run lie at `path`. Raises LabError if others do, or nothing can be put there."""
+    """Whether the answers to this very run lie at `path`. Raises LabError if others do, or nothing
+    can be put there.
+    """
     storage.require_place("store_logits", path)
     if not storage.is_file(path):
         return False

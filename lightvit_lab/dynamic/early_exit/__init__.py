@@ -1,4 +1,6 @@
-"""Early exits, and other ways to spend depth on the pictures that need it: `chapters/dynamic/early_exit`."""
+"""Early exits, and other ways to spend depth on the pictures that need it:
+`chapters/dynamic/early_exit`.
+"""
 
 from .block_skipping import SkipObjective, add_skipping, train_skipping
 from .calibration import calibrate_confidence, calibrate_rule, every_logit, trade_off

@@ -1,7 +1,8 @@
 """Blocks that pictures may skip: a gate in front of a block says which pictures go through it.
 
-The idea of depth in AdaViT (arXiv 2111.15668), whose policies also choose patches and heads. In eval mode a block
-computes only the pictures that its gate lets in. Page: chapters/dynamic/early_exit.
+The idea of depth in AdaViT (arXiv 2111.15668), whose policies also choose patches and heads. In
+eval mode a block computes only the pictures that its gate lets in. Page:
+chapters/dynamic/early_exit.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ STEEPEST = 20.0          # beyond it a gate's sigmoid is 0 or 1 in float32, and 
 
 
 class SkipGate(nn.Module):
-    """Tokens (batch, tokens, dim) -> (batch,), 1 for pictures that go through the block and 0 for those that skip it.
+    """Tokens (batch, tokens, dim) -> (batch,), 1 for pictures that go through the block and 0 for
+    those that skip it.
 
-    One linear layer on the class token, or on the mean of all where the head reads that. In train mode the choice is
-    drawn (Gumbel noise, arXiv 1611.01144), and gradients pass it as if it were the sigmoid.
+    One linear layer on the class token, or on the mean of all where the head reads that. In train
+    mode the choice is drawn (Gumbel noise, arXiv 1611.01144), and gradients pass it as if it were
+    the sigmoid.
     """
 
     def __init__(self, dim: int, start: float, class_token: bool):
@@ -69,11 +72,12 @@ class SkipBlock(WrappedBlock):
 
 @plain_numbers
 def add_skipping(model: nn.Module, layers: Sequence[int], start: float = 3.0) -> nn.Module:
-    """A copy of `model` whose 0-based blocks `layers` have a gate, which at first says the same to all pictures.
+    """A copy of `model` whose 0-based blocks `layers` have a gate, which at first says the same to
+    all pictures.
 
-    With `start` > 0 all go through and the logits stay; in train mode a share sigmoid(-start) is drawn to skip.
-    `train_skipping` teaches the gates. Raises LabError on layers out of range or given twice, and on other models than
-    the lab's ViT and timm's ViT and DeiT.
+    With `start` > 0 all go through and the logits stay; in train mode a share sigmoid(-start) is
+    drawn to skip. `train_skipping` teaches the gates. Raises LabError on layers out of range or
+    given twice, and on other models than the lab's ViT and timm's ViT and DeiT.
     """
     plan = {"transform": "block_skipping", "layers": list(layers) if isinstance(layers, range | tuple) else layers,
             "start": start}
@@ -97,7 +101,9 @@ def apply_skipping(model: nn.Module, plan: Plan) -> nn.Module:
 @plain_numbers
 @dataclass(frozen=True)
 class SkipObjective:
-    """The labels' loss, and `weight` times (share of pictures that go through gated blocks - `share`)^2."""
+    """The labels' loss, and `weight` times (share of pictures that go through gated blocks -
+    `share`)^2.
+    """
 
     share: float = 0.5
     weight: float = 1.0
@@ -120,9 +126,11 @@ class SkipObjective:
         return labels + use, logits, {"labels": labels, "use": use}
 
 
-def train_skipping(model: nn.Module, data: Pictures, objective: SkipObjective | None = None, **settings: Any
-                   ) -> History:
-    """Train `model` and its gates in place on `data` by `training.fit`. Raises LabError if it has no gates."""
+def train_skipping(model: nn.Module, data: Pictures, objective: SkipObjective | None = None,
+                   **settings: Any) -> History:
+    """Train `model` and its gates in place on `data` by `training.fit`. Raises LabError if it has
+    no gates.
+    """
     if not any(isinstance(part, SkipGate) for part in model.modules()):
         raise LabError(f"train_skipping: {type(model).__name__} has no gates; add_skipping(model, layers) gives "
                        "it some")

@@ -1,6 +1,8 @@
-"""The rule for a wanted accuracy or cost, and temperatures for the exits, chosen on validation pictures.
+"""The rule for a wanted accuracy or cost, and temperatures for the exits, chosen on validation
+pictures.
 
-Each exit runs once on the pictures; what is tried out then only reads its logits. Page: chapters/dynamic/early_exit.
+Each exit runs once on the pictures; what is tried out then only reads its logits. Page:
+chapters/dynamic/early_exit.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ TEMPERATURES = torch.logspace(-1, 1, 81, device="cpu")       # 0.1 to 10, six pe
 
 @plain_numbers
 def every_logit(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> Tensor:
-    """Logits of all exits for all pictures, (exits + 1, N, classes), on the CPU: what rules are calibrated on."""
+    """Logits of all exits for all pictures, (exits + 1, N, classes), on the CPU: what rules are
+    calibrated on.
+    """
     model = require_pictures("every_logit", model, data, batch_size)
     with on_device(model):
         found = [torch.stack(model(as_input(model, data.batch(index)[0]), every=True)).float().cpu()
@@ -39,7 +43,9 @@ def every_logit(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) ->
 
 @dataclass(frozen=True)
 class Point:
-    """A rule, and what it does to the pictures it was tried on: `accuracy`, and mean MACs of a picture."""
+    """A rule, and what it does to the pictures it was tried on: `accuracy`, and mean MACs of a
+    picture.
+    """
 
     rule: Rule
     accuracy: float
@@ -47,9 +53,11 @@ class Point:
 
 
 def trade_off(model: EarlyExitViT, data: Pictures, kind: str = "confidence") -> list[Point]:
-    """What each threshold ("confidence") or number of exits ("patience") does to `data`, the cheapest first.
+    """What each threshold ("confidence") or number of exits ("patience") does to `data`, the
+    cheapest first.
 
-    Each exit runs once, and the rules read its logits. Thresholds are quantiles of the confidences that occur.
+    Each exit runs once, and the rules read its logits. Thresholds are quantiles of the confidences
+    that occur.
     """
     require_choice("trade_off", "kind", kind, RULES)
     logits = every_logit(model, data)
@@ -64,12 +72,13 @@ def trade_off(model: EarlyExitViT, data: Pictures, kind: str = "confidence") -> 
 
 
 @plain_numbers
-def calibrate_rule(model: EarlyExitViT, data: Pictures, accuracy: float | None = None, mean_macs: float | None = None,
-                   kind: str = "confidence") -> Point:
-    """The cheapest rule of at least `accuracy` on `data`, or the most accurate of at most `mean_macs`: give one.
+def calibrate_rule(model: EarlyExitViT, data: Pictures, accuracy: float | None = None,
+                   mean_macs: float | None = None, kind: str = "confidence") -> Point:
+    """The cheapest rule of at least `accuracy` on `data`, or the most accurate of at most
+    `mean_macs`: give one.
 
-    Give validation pictures. `with_rule(model, point.rule)` then uses it. Raises LabError where no rule reaches what
-    is wanted, and says what is reached.
+    Give validation pictures. `with_rule(model, point.rule)` then uses it. Raises LabError where no
+    rule reaches what is wanted, and says what is reached.
     """
     if (accuracy is None) == (mean_macs is None):
         raise LabError(f"calibrate_rule: accuracy={accuracy}, mean_macs={mean_macs}; give exactly one of both")
@@ -91,10 +100,12 @@ def calibrate_rule(model: EarlyExitViT, data: Pictures, accuracy: float | None =
 
 
 def calibrate_confidence(model: EarlyExitViT, data: Pictures) -> EarlyExitViT:
-    """A copy of `model` whose exits say how sure they are: each one's logits divided by the temperature that fits best.
+    """A copy of `model` whose exits say how sure they are: each one's logits divided by the
+    temperature that fits best.
 
-    "Best" is the least loss on `data`, which should be validation pictures (temperature scaling, arXiv 1706.04599).
-    What an exit names first stays; the model's own end stays as it is. Shapes stay, so no plan is added.
+    "Best" is the least loss on `data`, which should be validation pictures (temperature scaling,
+    arXiv 1706.04599). What an exit names first stays; the model's own end stays as it is. Shapes
+    stay, so no plan is added.
     """
     require_unwrapped("calibrate_confidence", model)
     require_exits("calibrate_confidence", model)
@@ -110,6 +121,7 @@ def _candidates(kind: str, logits: Tensor) -> Sequence[Rule]:
     if kind == "patience":
         return [Patience(agree) for agree in range(1, len(logits))]
     sure = confidence(logits[:-1]).flatten().unique()
-    sure = (sure[1:] + sure[:-1]) / 2           # between what occurs: rounding then turns no picture back
+    # between what occurs: rounding then turns no picture back
+    sure = (sure[1:] + sure[:-1]) / 2
     chosen = sure[torch.linspace(0, len(sure) - 1, min(len(sure), MOST_THRESHOLDS), device="cpu").long()]
     return [Confidence(value) for value in [0.0, *chosen.tolist(), 1.0]]

@@ -1,7 +1,9 @@
-"""Early exits: heads between the blocks, by which pictures that are easy leave. Page: chapters/dynamic/early_exit.
+"""Early exits: heads between the blocks, by which pictures that are easy leave. Page:
+chapters/dynamic/early_exit.
 
-A picture that leaves is taken out of the batch: the blocks after its exit never see it. The exits of ViTs are compared
-in arXiv 2106.15183 (Bakhtiarnia et al.); leaving by a threshold is BranchyNet's (arXiv 1709.01686).
+A picture that leaves is taken out of the batch: the blocks after its exit never see it. The exits
+of ViTs are compared in arXiv 2106.15183 (Bakhtiarnia et al.); leaving by a threshold is
+BranchyNet's (arXiv 1709.01686).
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import LabError, plain_numbers
-from ...models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token, require_plain_vit,
-                                 token_counts)
+from ...models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token,
+                                  require_plain_vit, token_counts)
 from ...models.transforming import Plan, transform, transformed
 from ...runtime.wrapped import unwrapped
 from ..token_pruning.adaptive_sampling import drop_pictures
@@ -23,9 +25,11 @@ from .rules import Rule, described, require_reachable, rule_of
 
 
 class ExitHead(nn.Module):
-    """A norm and a linear layer on the class token, or on the mean of the image tokens where the model has it so.
+    """A norm and a linear layer on the class token, or on the mean of the image tokens where the
+    model has it so.
 
-    (batch, tokens, dim) -> logits (batch, classes), divided in eval mode by `temperature`, which calibration sets.
+    (batch, tokens, dim) -> logits (batch, classes), divided in eval mode by `temperature`, which
+    calibration sets.
     """
 
     def __init__(self, model: nn.Module):
@@ -41,7 +45,9 @@ class ExitHead(nn.Module):
 
 
 class ExitBlock(WrappedBlock):
-    """A block and the exit behind it; called as the block. If the block is pruned away, its exit goes with it."""
+    """A block and the exit behind it; called as the block. If the block is pruned away, its exit
+    goes with it.
+    """
 
     def __init__(self, block: nn.Module, head: ExitHead):
         super().__init__(block)
@@ -52,17 +58,20 @@ class ExitBlock(WrappedBlock):
 
 
 class Left(NamedTuple):
-    """Logits (batch, classes), and at which exit each picture left (batch,), from 0; the model's own end comes last."""
+    """Logits (batch, classes), and at which exit each picture left (batch,), from 0; the model's
+    own end comes last.
+    """
 
     logits: Tensor
     exits: Tensor
 
 
 class EarlyExitViT(nn.Module):
-    """`model` with exits behind some blocks: inputs -> logits (batch, classes), in eval mode by `rule`.
+    """`model` with exits behind some blocks: inputs -> logits (batch, classes), in eval mode by
+    `rule`.
 
-    Without a rule, and in train mode, logits are those of `model` itself; `model(inputs, every=True)` returns those of
-    all exits, the end's last.
+    Without a rule, and in train mode, logits are those of `model` itself; `model(inputs,
+    every=True)` returns those of all exits, the end's last.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[int], rule: Rule | None = None):
@@ -93,7 +102,9 @@ class EarlyExitViT(nn.Module):
         return tuple(place for place, block in enumerate(self.blocks) if isinstance(block, ExitBlock))
 
     def train(self, mode: bool = True) -> EarlyExitViT:
-        """Train mode; a model that is frozen behind its exits stays in eval mode, where batch norms learn nothing."""
+        """Train mode; a model that is frozen behind its exits stays in eval mode, where batch norms
+        learn nothing.
+        """
         super().train(mode)
         own = {id(value) for head in self.exits for value in head.parameters()}
         if mode and not any(value.requires_grad for value in self.model.parameters() if id(value) not in own):
@@ -110,7 +121,9 @@ class EarlyExitViT(nn.Module):
         return self.leave(inputs).logits
 
     def each(self, inputs: Tensor) -> Iterator[Tensor]:
-        """The logits (batch, classes) of one exit after the other, the end's last; each is computed when asked for."""
+        """The logits (batch, classes) of one exit after the other, the end's last; each is computed
+        when asked for.
+        """
         tokens = embed(self.model, inputs)
         for block in self.blocks:
             tokens = block(tokens)
@@ -155,11 +168,13 @@ def _gathered(left: list[tuple[Tensor, Tensor, int]]) -> Left:
 
 @plain_numbers
 def add_exits(model: nn.Module, layers: Sequence[int], rule: Rule | None = None) -> EarlyExitViT:
-    """A copy of `model` with an exit behind each of the 0-based blocks `layers`, made of its own norm and head.
+    """A copy of `model` with an exit behind each of the 0-based blocks `layers`, made of its own
+    norm and head.
 
-    Train the exits before use: `exit_training.train_exits`. `rule` (`Confidence(0.9)`, `Patience(2)`) says when
-    pictures leave; None lets all pass, so that the logits stay those of `model`. Raises LabError on layers out of range
-    or given twice, on rules that no picture can meet, and on other models than the lab's ViT and timm's ViT and DeiT.
+    Train the exits before use: `exit_training.train_exits`. `rule` (`Confidence(0.9)`,
+    `Patience(2)`) says when pictures leave; None lets all pass, so that the logits stay those of
+    `model`. Raises LabError on layers out of range or given twice, on rules that no picture can
+    meet, and on other models than the lab's ViT and timm's ViT and DeiT.
     """
     layers = list(layers) if isinstance(layers, Sequence | range) else layers
     plan = {"transform": "early_exit", "layers": layers, "rule": described(rule)}
@@ -168,13 +183,17 @@ def add_exits(model: nn.Module, layers: Sequence[int], rule: Rule | None = None)
 
 
 def with_rule(model: EarlyExitViT, rule: Rule | None) -> EarlyExitViT:
-    """A copy of `model`, which has exits, that lets pictures leave by `rule`. Raises LabError if it has none."""
+    """A copy of `model`, which has exits, that lets pictures leave by `rule`. Raises LabError if it
+    has none.
+    """
     return transformed(model, {"transform": "exit_rule", "rule": described(rule)}, apply_exit_rule)
 
 
 @transform("early_exit")
 def apply_exits(model: nn.Module, plan: Plan) -> EarlyExitViT:
-    """Put exits behind the blocks of `plan`: {"layers": [1, 3], "rule": {"name": "confidence", "threshold": 0.9}}."""
+    """Put exits behind the blocks of `plan`: {"layers": [1, 3], "rule": {"name": "confidence",
+    "threshold": 0.9}}.
+    """
     layers, rule = plan.get("layers"), rule_of(plan.get("rule"))
     _require_layers(model, layers)
     require_reachable("add_exits", rule, len(layers))
@@ -192,7 +211,9 @@ def apply_exit_rule(model: nn.Module, plan: Plan) -> EarlyExitViT:
 
 
 def require_exits(caller: str, model: nn.Module) -> EarlyExitViT:
-    """`model`, or the one inside torch's wrappers. Raises LabError, in the name of `caller`, unless it has exits."""
+    """`model`, or the one inside torch's wrappers. Raises LabError, in the name of `caller`, unless
+    it has exits.
+    """
     model = unwrapped(model)
     if not isinstance(model, EarlyExitViT) or not model.exits:
         raise LabError(f"{caller}: {type(model).__name__} has no exits; add_exits(model, layers) gives it some")
@@ -204,7 +225,8 @@ def _require_layers(model: nn.Module, layers: Sequence[int]) -> None:
         raise LabError(f"add_exits: this model has exits behind blocks {list(model.exit_layers)}; give the model they "
                        "were added to, which is model.model, or name all layers at once")
     require_plain_vit("add_exits", model)
-    if any(getattr(block, "trace", None) is not None for block in model.blocks):     # of merged tokens' sizes
+    # of merged tokens' sizes
+    if any(getattr(block, "trace", None) is not None for block in model.blocks):
         raise LabError("add_exits: this model's blocks hand on what they know of a whole batch, as merging does, so no "
                        "picture can leave it; give the model before its tokens were merged")
     depth = len(model.blocks)

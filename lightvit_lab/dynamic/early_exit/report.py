@@ -1,4 +1,5 @@
-"""What exits cost and give: MACs up to each, which pictures leave where, and whether confidence keeps its word.
+"""What exits cost and give: MACs up to each, which pictures leave where, and whether confidence
+keeps its word.
 
 Page: chapters/dynamic/early_exit.
 """
@@ -23,9 +24,11 @@ BATCH, BINS = 256, 10
 
 @dataclass(frozen=True)
 class Reliability:
-    """Pictures in bins of equal width by confidence: `counts`, mean `confidence` and share `right` of each.
+    """Pictures in bins of equal width by confidence: `counts`, mean `confidence` and share `right`
+    of each.
 
-    `error` is the expected calibration error: the mean gap |confidence - right| over the pictures (arXiv 1706.04599).
+    `error` is the expected calibration error: the mean gap |confidence - right| over the pictures
+    (arXiv 1706.04599).
     """
 
     counts: tuple[int, ...]
@@ -36,10 +39,11 @@ class Reliability:
 
 @dataclass(frozen=True)
 class ExitReport:
-    """What a model did with N pictures: per picture its `exits` (N,), `confidence` (N,) and `right` (N,).
+    """What a model did with N pictures: per picture its `exits` (N,), `confidence` (N,) and `right`
+    (N,).
 
-    `macs` is the cost of leaving at each exit, the end's last; `score` is the accuracy of all, `reliability` that of
-    the confidence with which pictures left.
+    `macs` is the cost of leaving at each exit, the end's last; `score` is the accuracy of all,
+    `reliability` that of the confidence with which pictures left.
     """
 
     exits: Tensor
@@ -78,7 +82,8 @@ class ExitReport:
 
 @plain_numbers
 def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> ExitReport:
-    """Run `model` on all of `data`, pictures really leaving by its rule, and say what became of each.
+    """Run `model` on all of `data`, pictures really leaving by its rule, and say what became of
+    each.
 
     What is found lies on the CPU. Raises LabError if it has no exits or there are no pictures.
     """
@@ -121,14 +126,20 @@ class _UpTo(nn.Module):
 
 
 @plain_numbers
-def exit_macs(model: EarlyExitViT, input_size: tuple[int, int, int] = (3, 224, 224)) -> tuple[int, ...]:
-    """MACs of one picture (channels, height, width) that leaves at each exit; the end, with all exits, comes last."""
+def exit_macs(model: EarlyExitViT, input_size: tuple[int, int,
+                                                     int] = (3, 224, 224)) -> tuple[int, ...]:
+    """MACs of one picture (channels, height, width) that leaves at each exit; the end, with all
+    exits, comes last.
+    """
     model = require_exits("exit_macs", model)
     return tuple(count(_UpTo(model, place), input_size).macs for place in range(len(model.exits) + 1))
 
 
-def require_pictures(caller: str, model: nn.Module, data: Pictures, batch_size: int) -> EarlyExitViT:
-    """`model` without torch's wrappers. Raises LabError, in the name of `caller`, unless it has exits to run pictures."""
+def require_pictures(caller: str, model: nn.Module, data: Pictures,
+                     batch_size: int) -> EarlyExitViT:
+    """`model` without torch's wrappers. Raises LabError, in the name of `caller`, unless it has
+    exits to run pictures.
+    """
     model = require_exits(caller, model)
     require_range(caller, "batch_size", batch_size, 1)
     if len(data) == 0:

@@ -1,8 +1,9 @@
-"""When a picture has been seen enough: rules by which it leaves at an exit. Page: chapters/dynamic/early_exit.
+"""When a picture has been seen enough: rules by which it leaves at an exit. Page:
+chapters/dynamic/early_exit.
 
-A rule is a frozen dataclass with `leaves(seen) -> (B,) booleans`, where `seen` lists the logits (B, classes) of the
-exits passed so far, the last one being the exit at which the pictures now stand. So the same rule serves the model
-that runs and the calibration that only reads stored logits.
+A rule is a frozen dataclass with `leaves(seen) -> (B,) booleans`, where `seen` lists the logits (B,
+classes) of the exits passed so far, the last one being the exit at which the pictures now stand. So
+the same rule serves the model that runs and the calibration that only reads stored logits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from ...errors import LabError, number, plain_numbers, require_choice, require_w
 @plain_numbers
 @dataclass(frozen=True)
 class Confidence:
-    """Leave where the largest probability reaches `threshold` (as in BranchyNet, arXiv 1709.01686, by entropy)."""
+    """Leave where the largest probability reaches `threshold` (as in BranchyNet, arXiv 1709.01686,
+    by entropy).
+    """
 
     threshold: float
     name: ClassVar[str] = "confidence"
@@ -39,7 +42,9 @@ class Confidence:
 @plain_numbers
 @dataclass(frozen=True)
 class Patience:
-    """Leave where the last `agree` exits name the same class (PABEE, arXiv 2006.04152); 1 leaves at the first exit."""
+    """Leave where the last `agree` exits name the same class (PABEE, arXiv 2006.04152); 1 leaves at
+    the first exit.
+    """
 
     agree: int = 2
     name: ClassVar[str] = "patience"
@@ -95,7 +100,9 @@ def require_reachable(caller: str, rule: Rule | None, exits: int) -> None:
 
 
 def exits_taken(rule: Rule | None, logits: Tensor) -> Tensor:
-    """Which exit each picture takes, (N,), of logits (exits + 1, N, classes); the last is the model's own end."""
+    """Which exit each picture takes, (N,), of logits (exits + 1, N, classes); the last is the
+    model's own end.
+    """
     end = len(logits) - 1
     taken = torch.full(logits.shape[1:2], end, device=logits.device)
     for place in reversed(range(end if rule is not None else 0)):

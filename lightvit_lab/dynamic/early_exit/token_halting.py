@@ -1,9 +1,10 @@
-"""Tokens that halt: each adds up a halting score from block to block, and where it reaches one the token is dropped.
+"""Tokens that halt: each adds up a halting score from block to block, and where it reaches one the
+token is dropped.
 
-The scheme of A-ViT (Yin et al., arXiv 2112.07658) after Graves's adaptive computation time (arXiv 1603.08983), with a
-linear layer of its own for the score. A-ViT's released code masks halted tokens; here, in eval mode, they are gone.
-Pictures then differ in length: those of one length run together, so that none is padded.
-Page: chapters/dynamic/early_exit.
+The scheme of A-ViT (Yin et al., arXiv 2112.07658) after Graves's adaptive computation time (arXiv
+1603.08983), with a linear layer of its own for the score. A-ViT's released code masks halted
+tokens; here, in eval mode, they are gone. Pictures then differ in length: those of one length run
+together, so that none is padded. Page: chapters/dynamic/early_exit.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from ...models.transforming import Plan, transform, transformed
 from ...runtime.wrapped import unwrapped
 from ...training import Batch, History, fit, label_loss
 
-FULL = 0.99              # a sum of scores from which on a token halts: one, less a little (arXiv 1603.08983)
+# a sum of scores from which on a token halts: one, less a little (arXiv 1603.08983)
+FULL = 0.99
 
 
 class Halted(NamedTuple):
@@ -35,8 +37,9 @@ class Halted(NamedTuple):
 
 
 class Pondered(NamedTuple):
-    """`logits` (B, classes); `ponder` (), the mean of blocks and remainder over all tokens; `halting` (depth,), how
-    much of the tokens' scores fell on each block."""
+    """`logits` (B, classes); `ponder` (), the mean of blocks and remainder over all tokens;
+    `halting` (depth,), how much of the tokens' scores fell on each block.
+    """
 
     logits: Tensor
     ponder: Tensor
@@ -44,7 +47,9 @@ class Pondered(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Pictures with equally many tokens: `places` in the batch (g,), `tokens` (g, n, dim), sums of scores (g, n)."""
+    """Pictures with equally many tokens: `places` in the batch (g,), `tokens` (g, n, dim), sums of
+    scores (g, n).
+    """
 
     places: Tensor
     tokens: Tensor
@@ -52,10 +57,12 @@ class Group(NamedTuple):
 
 
 class HaltingViT(nn.Module):
-    """`model`, whose tokens halt: inputs -> logits (batch, classes), of the class token's mean over the blocks.
+    """`model`, whose tokens halt: inputs -> logits (batch, classes), of the class token's mean over
+    the blocks.
 
-    Each block's class token counts by its halting score, the last by what is left to one; where the class token halts,
-    the picture is done. `model(inputs, ponder=True)` returns a `Pondered` for training.
+    Each block's class token counts by its halting score, the last by what is left to one; where the
+    class token halts, the picture is done. `model(inputs, ponder=True)` returns a `Pondered` for
+    training.
     """
 
     def __init__(self, model: nn.Module, start: float):
@@ -102,14 +109,17 @@ class HaltingViT(nn.Module):
         return Halted(finish(self.model, mixed), kept)
 
     def masked(self, inputs: Tensor) -> Pondered:
-        """The same with all tokens computed, and those that halted seen by nobody: what gradients pass through."""
+        """The same with all tokens computed, and those that halted seen by nobody: what gradients
+        pass through.
+        """
         tokens, prefix = embed(self.model, inputs), self.num_prefix_tokens
         total, mixed = tokens.new_zeros(tokens.shape[:2]).float(), torch.zeros_like(tokens[:, :prefix])
         ponder, shares = torch.zeros_like(total), []
         for place, block in enumerate(self.blocks):
             runs = total < FULL
             seen = runs.clone()
-            seen[:, :prefix] = True                      # as long as the class token runs; then nothing counts
+            # as long as the class token runs; then nothing counts
+            seen[:, :prefix] = True
             seen |= ~runs[:, :1]
             tokens = masked_block("token_halting", block, tokens, seen)
             share, after = self._share(tokens, total, place)
@@ -121,7 +131,9 @@ class HaltingViT(nn.Module):
         return Pondered(finish(self.model, mixed), ponder.mean(), torch.stack(shares))
 
     def _share(self, tokens: Tensor, total: Tensor, place: int) -> tuple[Tensor, Tensor]:
-        """What of one each token spends on this block, and the sums after it; the last block takes what is left."""
+        """What of one each token spends on this block, and the sums after it; the last block takes
+        what is left.
+        """
         score = self.halting(tokens)
         after = torch.full_like(total, 1.0) if place == len(self.blocks) - 1 else total + score
         return torch.where(after >= FULL, 1 - total, score), after
@@ -145,10 +157,12 @@ def _regrouped(groups: Iterable[Group], prefix: int) -> list[Group]:
 
 @plain_numbers
 def add_halting(model: nn.Module, start: float = 0.02) -> HaltingViT:
-    """A copy of `model` whose tokens halt; at first each block adds `start`, 0 < start < 1, to every token's sum.
+    """A copy of `model` whose tokens halt; at first each block adds `start`, 0 < start < 1, to
+    every token's sum.
 
-    Where `start` times the blocks stays under one, nothing halts before the end; `train_halting` teaches it. Raises
-    LabError on models whose head reads no class token, and on other models than the lab's ViT and timm's ViT and DeiT.
+    Where `start` times the blocks stays under one, nothing halts before the end; `train_halting`
+    teaches it. Raises LabError on models whose head reads no class token, and on other models than
+    the lab's ViT and timm's ViT and DeiT.
     """
     return transformed(model, {"transform": "token_halting", "start": start}, apply_halting)
 
@@ -170,10 +184,11 @@ def apply_halting(model: nn.Module, plan: Plan) -> HaltingViT:
 @plain_numbers
 @dataclass(frozen=True)
 class HaltingObjective:
-    """The labels' loss; `ponder` times the mean depth of tokens; `prior` times the divergence from halting at `depth`.
+    """The labels' loss; `ponder` times the mean depth of tokens; `prior` times the divergence from
+    halting at `depth`.
 
-    The prior is a normal distribution over blocks of standard deviation 1 around the 1-based block `depth`, as in
-    A-ViT: without it tokens halt all at once, or never.
+    The prior is a normal distribution over blocks of standard deviation 1 around the 1-based block
+    `depth`, as in A-ViT: without it tokens halt all at once, or never.
     """
 
     depth: float = 4.0
@@ -195,9 +210,11 @@ class HaltingObjective:
         return labels + ponder + prior, found.logits, {"labels": labels, "ponder": ponder, "prior": prior}
 
 
-def train_halting(model: HaltingViT, data: Pictures, objective: HaltingObjective | None = None, **settings: Any
-                  ) -> History:
-    """Train `model` in place on `data` by `training.fit`. Raises LabError if its tokens do not halt."""
+def train_halting(model: HaltingViT, data: Pictures, objective: HaltingObjective | None = None,
+                  **settings: Any) -> History:
+    """Train `model` in place on `data` by `training.fit`. Raises LabError if its tokens do not
+    halt.
+    """
     model = unwrapped(model)
     if not isinstance(model, HaltingViT):
         raise LabError(f"train_halting: tokens of {type(model).__name__} do not halt; add_halting(model) makes a model "

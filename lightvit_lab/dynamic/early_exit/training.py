@@ -1,7 +1,8 @@
 """Training of exits: every exit on the labels, and the end teaching the earlier ones.
 
-Teaching between exits is that of Phuong and Lampert, Distillation-based training for multi-exit architectures (ICCV
-2019), and of Zhang et al., Be Your Own Teacher, arXiv 1905.08094. Page: chapters/dynamic/early_exit.
+Teaching between exits is that of Phuong and Lampert, Distillation-based training for multi-exit
+architectures (ICCV 2019), and of Zhang et al., Be Your Own Teacher, arXiv 1905.08094. Page:
+chapters/dynamic/early_exit.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from .exits import EarlyExitViT, require_exits
 @plain_numbers
 @dataclass(frozen=True)
 class ExitObjective:
-    """Mean over the exits of the labels' loss, and `teach` times the mean divergence of the early ones from the end.
+    """Mean over the exits of the labels' loss, and `teach` times the mean divergence of the early
+    ones from the end.
 
-    No gradient reaches the end through what it teaches. `temperature` T softens both sides, and the divergence is
-    multiplied by T^2, as in arXiv 1503.02531.
+    No gradient reaches the end through what it teaches. `temperature` T softens both sides, and the
+    divergence is multiplied by T^2, as in arXiv 1503.02531.
     """
 
     teach: float = 1.0
@@ -49,12 +51,13 @@ class ExitObjective:
         return self.temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
-def train_exits(model: EarlyExitViT, data: Pictures, objective: ExitObjective | None = None, whole: bool = True,
-                **settings: Any) -> History:
-    """Train `model` in place on `data` by `training.fit` with `objective`; `settings` are those of `fit`.
+def train_exits(model: EarlyExitViT, data: Pictures, objective: ExitObjective | None = None,
+                whole: bool = True, **settings: Any) -> History:
+    """Train `model` in place on `data` by `training.fit` with `objective`; `settings` are those of
+    `fit`.
 
-    `whole=False` trains the exits alone, and the model behind them says what it said before. Raises LabError if
-    there are no exits, and what `fit` refuses.
+    `whole=False` trains the exits alone, and the model behind them says what it said before. Raises
+    LabError if there are no exits, and what `fit` refuses.
     """
     model = require_exits("train_exits", model)
     if "objective" in settings or "label_smoothing" in settings:

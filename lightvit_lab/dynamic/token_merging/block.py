@@ -1,8 +1,8 @@
 """A transformer block that merges tokens between attention and MLP, and keeps attention fused.
 
-The published form of proportional attention computes softmax(q k^T / sqrt(d) + log size) by hand, and so gives back
-much of what merging saves. log size is the same for every query: one row that torch's fused attention takes as an
-additive mask. Derived in chapters/dynamic/token_merging.
+The published form of proportional attention computes softmax(q k^T / sqrt(d) + log size) by hand,
+and so gives back much of what merging saves. log size is the same for every query: one row that
+torch's fused attention takes as an additive mask. Derived in chapters/dynamic/token_merging.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from .matching import MATCHINGS, Matching
 
 
 class Merging(NamedTuple):
-    """What a block does: merge `r` tokens of those behind the first `protected`, by a MATCHINGS, in one of MODES."""
+    """What a block does: merge `r` tokens of those behind the first `protected`, by a MATCHINGS, in
+    one of MODES.
+    """
 
     r: int
     protected: int
@@ -28,10 +30,12 @@ class Merging(NamedTuple):
 
 
 class Trace(LastPass):
-    """What the blocks of one model hand on beside the tokens: sizes, and who went into whom, of the last forward pass.
+    """What the blocks of one model hand on beside the tokens: sizes, and who went into whom, of the
+    last forward pass.
 
-    Every merge leaves fewer tokens than before, so within a pass the number of tokens tells which sizes are theirs,
-    also where blocks were taken out later, or run again for gradients. One pass at a time: no threads on one model.
+    Every merge leaves fewer tokens than before, so within a pass the number of tokens tells which
+    sizes are theirs, also where blocks were taken out later, or run again for gradients. One pass
+    at a time: no threads on one model.
     """
 
     def __init__(self, num_tokens: int):
@@ -49,7 +53,9 @@ class Trace(LastPass):
         self.matchings.clear()
 
     def size(self, tokens: Tensor) -> Tensor | None:
-        """(batch, N, 1): how many patches each of `tokens` stands for; None where each is one. Raises LabError."""
+        """(batch, N, 1): how many patches each of `tokens` stands for; None where each is one.
+        Raises LabError.
+        """
         size = self.sizes.get(tokens.shape[1])
         if size is None and tokens.shape[1] != self.num_tokens:
             raise LabError(f"merge_tokens: a block was given {tokens.shape[1]} tokens, and no block before it gave out "
@@ -66,7 +72,9 @@ class Trace(LastPass):
         self.sizes[size.shape[1]], self.matchings[before] = size, matching
 
     def places(self) -> Tensor | None:
-        """(batch, N): which of the tokens left each of the N first ones is in; None where nothing was merged."""
+        """(batch, N): which of the tokens left each of the N first ones is in; None where nothing
+        was merged.
+        """
         found = None
         for before in sorted(self.matchings, reverse=True):
             step = self.matchings[before].places()
@@ -77,7 +85,8 @@ class Trace(LastPass):
 class ProportionalAttention(HeldAttention):
     """Plain attention in which a token of size s draws as much as s tokens like it.
 
-    (batch, N, dim) and sizes (batch, N, 1) or None -> (batch, N, dim), and the keys' mean over heads: the metric.
+    (batch, N, dim) and sizes (batch, N, 1) or None -> (batch, N, dim), and the keys' mean over
+    heads: the metric.
     """
 
     @full_precision
@@ -98,17 +107,18 @@ class ProportionalAttention(HeldAttention):
 class MergingBlock(HeldBlock):
     """A plain block with a merge between attention and MLP.
 
-    (batch, N, dim) -> (batch, N - r, dim). `first` starts a new pass; `restore` gives each of the first N tokens its
-    own place again, filled with the token that it went into.
+    (batch, N, dim) -> (batch, N - r, dim). `first` starts a new pass; `restore` gives each of the
+    first N tokens its own place again, filled with the token that it went into.
     """
 
-    def __init__(self, block: nn.Module, merging: Merging, trace: Trace, proportional: bool, first: bool,
-                 restore: bool):
+    def __init__(self, block: nn.Module, merging: Merging, trace: Trace, proportional: bool,
+                 first: bool, restore: bool):
         super().__init__(block, ProportionalAttention(block.attn), merging.protected)
         self.merging, self.trace = merging, trace
         self.proportional, self.first, self.restore = proportional, first, restore
 
-    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None,
+                is_causal: bool = False) -> Tensor:
         if attn_mask is not None or is_causal:
             raise LabError("merge_tokens: masks are for pairs of tokens, and tokens merge here; call it without")
         size = self.recall(tokens)
@@ -117,8 +127,11 @@ class MergingBlock(HeldBlock):
             self.remember(size, matching)
         return self.spread(tokens) if self.restore else tokens
 
-    def step(self, tokens: Tensor, size: Tensor | None) -> tuple[Tensor, Tensor | None, Matching | None]:
-        """Attention, merge and MLP, a pure function of tokens (batch, N, dim) and sizes (batch, N, 1)."""
+    def step(self, tokens: Tensor,
+             size: Tensor | None) -> tuple[Tensor, Tensor | None, Matching | None]:
+        """Attention, merge and MLP, a pure function of tokens (batch, N, dim) and sizes (batch, N,
+        1).
+        """
         mixed, metric = self.attn(self.norm1(tokens), size if self.proportional else None)
         tokens = self.add_attention(tokens, mixed)
         matching = None

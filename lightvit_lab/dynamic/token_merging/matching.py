@@ -1,7 +1,8 @@
 """Which tokens become one: ToMe's bipartite soft matching, and clusters in the manner of TCFormer.
 
-Derived in chapters/dynamic/token_merging. Bolya et al., Token Merging, arXiv 2210.09461; Kim et al., Token Fusion
-(pruning and MLERP), arXiv 2312.01026; Zeng et al., TCFormer (DPC-kNN clusters), arXiv 2204.08680.
+Derived in chapters/dynamic/token_merging. Bolya et al., Token Merging, arXiv 2210.09461; Kim et
+al., Token Fusion (pruning and MLERP), arXiv 2312.01026; Zeng et al., TCFormer (DPC-kNN clusters),
+arXiv 2204.08680.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ NEIGHBOURS = 5       # by whose distances a token's density is told
 
 @dataclass(frozen=True)
 class Matching:
-    """What becomes of N tokens: M are kept, and R = N - M of them go into one of those; all by number.
+    """What becomes of N tokens: M are kept, and R = N - M of them go into one of those; all by
+    number.
 
     kept: (batch, M) the tokens kept, in the order in which they come out
     gone: (batch, R) the tokens that go
@@ -33,10 +35,12 @@ class Matching:
     into: Tensor
 
     def merge(self, tokens: Tensor, size: Tensor | None = None, mode: str = "weighted") -> Tensor:
-        """(batch, N, dim) -> (batch, M, dim). `size` (batch, N, 1): how many patches each token stands for, 1 if None.
+        """(batch, N, dim) -> (batch, M, dim). `size` (batch, N, 1): how many patches each token
+        stands for, 1 if None.
 
-        "weighted" is the mean by size, "mean" counts each token once, "max" takes the largest of each channel, "prune"
-        drops what goes, "mlerp" is "weighted", as long as the longest that went in. Raises LabError on other modes.
+        "weighted" is the mean by size, "mean" counts each token once, "max" takes the largest of
+        each channel, "prune" drops what goes, "mlerp" is "weighted", as long as the longest that
+        went in. Raises LabError on other modes.
         """
         require_choice("merge", "mode", mode, MODES)
         _require_tokens("merge", tokens, self.kept.shape[1] + self.gone.shape[1])
@@ -61,7 +65,9 @@ class Matching:
         return _add_rows(kept, self.into, step.to(kept.dtype))
 
     def merge_sizes(self, size: Tensor | None = None, grow: bool = True) -> Tensor:
-        """How many patches each of the M tokens stands for, (batch, M, 1); without `grow`, what went counts no more."""
+        """How many patches each of the M tokens stands for, (batch, M, 1); without `grow`, what
+        went counts no more.
+        """
         if size is None:      # at least float32: bfloat16 has no 257
             num_tokens = self.kept.shape[1] + self.gone.shape[1]
             size = torch.ones(self.kept.shape[0], num_tokens, 1, device=self.kept.device)
@@ -69,12 +75,16 @@ class Matching:
         return _add_rows(kept, self.into, _rows(size, self.gone)) if grow else kept
 
     def unmerge(self, tokens: Tensor) -> Tensor:
-        """(batch, M, dim) -> (batch, N, dim): each of the N places gets the token that it went into."""
+        """(batch, M, dim) -> (batch, N, dim): each of the N places gets the token that it went
+        into.
+        """
         _require_tokens("unmerge", tokens, self.kept.shape[1])
         return _rows(tokens, self.places())
 
     def places(self) -> Tensor:
-        """(batch, N): which of the M tokens each of the N is in; one_hot of it is the published source matrix."""
+        """(batch, N): which of the M tokens each of the N is in; one_hot of it is the published
+        source matrix.
+        """
         numbers = torch.arange(self.kept.shape[1], device=self.kept.device).expand_as(self.kept)
         return torch.cat([numbers, self.into], 1).gather(1, torch.cat([self.kept, self.gone], 1).argsort(1))
 
@@ -84,16 +94,18 @@ Match = Callable[..., Matching]
 
 @torch.no_grad()
 def bipartite_soft_matching(metric: Tensor, r: int, protected: int = 1) -> Matching:
-    """Merge the `r` most similar pairs, by ToMe's matching: every second token looks for its like among the rest.
+    """Merge the `r` most similar pairs, by ToMe's matching: every second token looks for its like
+    among the rest.
 
-    `metric` (batch, N, dim) is compared by cosine. The first `protected` tokens neither go nor take in, and stay in
-    front. r is at most half of the others; more is cut down to it, as published. As published, those not merged keep
-    their order where a token is protected, and come by falling similarity where none is; what takes in comes last.
-    Raises LabError on a negative r.
+    `metric` (batch, N, dim) is compared by cosine. The first `protected` tokens neither go nor take
+    in, and stay in front. r is at most half of the others; more is cut down to it, as published. As
+    published, those not merged keep their order where a token is protected, and come by falling
+    similarity where none is; what takes in comes last. Raises LabError on a negative r.
     """
     r = _require("bipartite_soft_matching", metric, r, protected, most(metric.shape[1], protected))
     unit = F.normalize(metric.to(torch.promote_types(metric.dtype, torch.float32)), dim=-1)
-    first, second = -(-protected // 2), protected // 2              # of the protected, those in each of the two sets
+    # of the protected, those in each of the two sets
+    first, second = -(-protected // 2), protected // 2
     likeness = unit[:, ::2] @ unit[:, 1::2].mT
     likeness[:, :first] = -torch.inf
     likeness[:, :, :second] = -torch.inf
@@ -106,16 +118,20 @@ def bipartite_soft_matching(metric: Tensor, r: int, protected: int = 1) -> Match
     front = torch.arange(protected, device=metric.device).expand(metric.shape[0], -1)
     takers = torch.arange(2 * second + 1, metric.shape[1], 2, device=metric.device)
     takers = takers.expand(metric.shape[0], -1)
-    before = protected + staying.shape[1] - second                   # of a taker's place, less its number in its set
+    # of a taker's place, less its number in its set
+    before = protected + staying.shape[1] - second
     return Matching(torch.cat([front, 2 * staying, takers], dim=1), 2 * going, before + partner.gather(1, going))
 
 
 @torch.no_grad()
-def cluster_matching(metric: Tensor, r: int, protected: int = 1, neighbours: int = NEIGHBOURS) -> Matching:
-    """Merge the tokens into clusters, `r` fewer than there were: any number may go into one, unlike in pairs.
+def cluster_matching(metric: Tensor, r: int, protected: int = 1,
+                     neighbours: int = NEIGHBOURS) -> Matching:
+    """Merge the tokens into clusters, `r` fewer than there were: any number may go into one, unlike
+    in pairs.
 
-    Density peaks (DPC-kNN): centres are tokens with close `neighbours` and no denser token near; the others go into
-    the closest centre. The first `protected` tokens stay apart, in front; centres keep their order. Raises LabError.
+    Density peaks (DPC-kNN): centres are tokens with close `neighbours` and no denser token near;
+    the others go into the closest centre. The first `protected` tokens stay apart, in front;
+    centres keep their order. Raises LabError.
     """
     r = _require("cluster_matching", metric, r, protected, max(0, metric.shape[1] - protected - 1))
     neighbours = require_whole("cluster_matching", "neighbours", neighbours, 1)
@@ -145,12 +161,16 @@ def _distances(metric: Tensor) -> Tensor:
 
 
 def _peaks(distance: Tensor, count: int, neighbours: int) -> tuple[Tensor, Tensor]:
-    """The `count` centres and the others, (batch, count) and (batch, n - count), each in rising order."""
-    nearest = distance.topk(min(neighbours + 1, distance.shape[1]), largest=False).values    # itself among them
+    """The `count` centres and the others, (batch, count) and (batch, n - count), each in rising
+    order.
+    """
+    # itself among them
+    nearest = distance.topk(min(neighbours + 1, distance.shape[1]), largest=False).values
     density = (-nearest.mean(dim=-1)).exp()
     denser = density[:, None] > density[:, :, None]
     apart = distance.masked_fill(~denser, torch.inf).amin(dim=-1)
-    apart = torch.minimum(apart, distance.amax(dim=-1)).sqrt()       # of the densest, the distance to the farthest
+    # of the densest, the distance to the farthest
+    apart = torch.minimum(apart, distance.amax(dim=-1)).sqrt()
     order = (density * apart).argsort(dim=-1, descending=True, stable=True)
     return order[:, :count].sort(dim=-1).values, order[:, count:].sort(dim=-1).values
 
@@ -161,13 +181,17 @@ def _untouched(metric: Tensor) -> Matching:
 
 
 def _rows(tokens: Tensor, index: Tensor) -> Tensor:
-    """tokens (batch, N, dim) at index (batch, M) -> (batch, M, dim): whole rows, which one index_select copies."""
+    """tokens (batch, N, dim) at index (batch, M) -> (batch, M, dim): whole rows, which one
+    index_select copies.
+    """
     flat = tokens.flatten(0, 1).index_select(0, _flat(index, tokens.shape[1]))
     return flat.unflatten(0, tuple(index.shape))
 
 
 def _add_rows(fresh: Tensor, index: Tensor, rows: Tensor) -> Tensor:
-    """`rows` (batch, R, dim) added at index (batch, R), in place: `fresh` is a copy that nobody else holds."""
+    """`rows` (batch, R, dim) added at index (batch, R), in place: `fresh` is a copy that nobody
+    else holds.
+    """
     fresh.view(-1, fresh.shape[-1]).index_add_(0, _flat(index, fresh.shape[1]), rows.flatten(0, 1))
     return fresh
 
@@ -178,7 +202,9 @@ def _flat(index: Tensor, num_tokens: int) -> Tensor:
 
 
 def _require(caller: str, metric: Tensor, r: int, protected: int, limit: int) -> int:
-    """`r`, at most `limit`. Raises LabError, in the name of `caller`, on what is no metric, r or protected."""
+    """`r`, at most `limit`. Raises LabError, in the name of `caller`, on what is no metric, r or
+    protected.
+    """
     if metric.ndim != 3:
         raise LabError(f"{caller}: metric has shape {tuple(metric.shape)}; give (batch, tokens, dim), such as the keys "
                        "of attention, their mean over heads: keys.mean(1)")

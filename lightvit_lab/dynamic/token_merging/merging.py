@@ -5,8 +5,8 @@
     merged = merge_tokens(model, r=8, mode="tofu")                     # drop early, merge late: arXiv 2312.01026
     merged = merge_tokens(model, r=8, matching="clusters")             # after TCFormer, arXiv 2204.08680
 
-Nothing is trained; `training.fit(merged, data)` wins back what it lost. Every picture of a batch merges its own tokens,
-and as many as every other, so batches stay rectangular.
+Nothing is trained; `training.fit(merged, data)` wins back what it lost. Every picture of a batch
+merges its own tokens, and as many as every other, so batches stay rectangular.
 """
 
 from __future__ import annotations
@@ -33,20 +33,24 @@ _ME = "merge_tokens"
 
 @plain_numbers
 def merge_tokens(model: nn.Module, r: int | Sequence[int], proportional_attention: bool = True, *,
-                 schedule: str = "constant", mode: str | Sequence[str] = "weighted", matching: str = "bipartite",
-                 restore: bool | None = None, faster_on: Tensor | None = None, budget_s: float = 2.0) -> nn.Module:
-    """A copy of `model`, the lab's ViT or timm's, in which every block merges `r` tokens, or block i `r[i]` of them.
+                 schedule: str = "constant", mode: str | Sequence[str] = "weighted",
+                 matching: str = "bipartite", restore: bool | None = None,
+                 faster_on: Tensor | None = None, budget_s: float = 2.0) -> nn.Module:
+    """A copy of `model`, the lab's ViT or timm's, in which every block merges `r` tokens, or block
+    i `r[i]` of them.
 
-    `proportional_attention`: a merged token draws as much attention as the patches in it. `schedule`: "constant", or
-    "decreasing" from 2 r in the first block to 0 in the last. `mode` is one of MODES for all blocks or one each, or
-    "tofu": "prune" in the first half, "mlerp" in the second. `matching` is "bipartite" or "clusters". `restore` fills
-    all places again after the last block, so that means over tokens weigh merged ones by size; None is: where the
-    logits need it. With `faster_on` (inputs), both models are timed for `budget_s` seconds, and where merging is not
-    surely faster a warning says so and the copy does not merge.
+    `proportional_attention`: a merged token draws as much attention as the patches in it.
+    `schedule`: "constant", or "decreasing" from 2 r in the first block to 0 in the last. `mode` is
+    one of MODES for all blocks or one each, or "tofu": "prune" in the first half, "mlerp" in the
+    second. `matching` is "bipartite" or "clusters". `restore` fills all places again after the last
+    block, so that means over tokens weigh merged ones by size; None is: where the logits need it.
+    With `faster_on` (inputs), both models are timed for `budget_s` seconds, and where merging is
+    not surely faster a warning says so and the copy does not merge.
 
-    The new model lists `.r_per_block`, what is really merged (deeper blocks clamp r to half of their tokens), and
-    `.tokens_per_block`, what is left after each. Raises LabError on an r that is negative, or over half of the tokens
-    that enter the first block that merges, on schedules and modes of the wrong length, and on other models.
+    The new model lists `.r_per_block`, what is really merged (deeper blocks clamp r to half of
+    their tokens), and `.tokens_per_block`, what is left after each. Raises LabError on an r that is
+    negative, or over half of the tokens that enter the first block that merges, on schedules and
+    modes of the wrong length, and on other models.
     """
     depth = len(plain_blocks(_ME, model))
     restore = not reads_class_token(model) if restore is None else bool(restore)
@@ -58,8 +62,9 @@ def merge_tokens(model: nn.Module, r: int | Sequence[int], proportional_attentio
 
 @transform("merge_tokens")
 def apply_merging(model: nn.Module, plan: Plan) -> nn.Module:
-    """Replace the blocks of `model` as `plan` says: {"r": [8, 8], "mode": ["weighted", "weighted"], "matching":
-    "bipartite", "proportional": true, "restore": false}, one r and one mode per block. Where every r is 0, none is.
+    """Replace the blocks of `model` as `plan` says: {"r": [8, 8], "mode": ["weighted", "weighted"],
+    "matching": "bipartite", "proportional": true, "restore": false}, one r and one mode per block.
+    Where every r is 0, none is.
     """
     blocks = plain_blocks(_ME, model)
     num_tokens, protected = token_counts(_ME, model)
@@ -82,10 +87,11 @@ def apply_merging(model: nn.Module, plan: Plan) -> nn.Module:
 
 @plain_numbers
 def spread_r(r: int | Sequence[int], depth: int, schedule: str = "constant") -> list[int]:
-    """r of each of `depth` blocks: as given where `r` is a sequence, else by `schedule`; deeper blocks may clamp it.
+    """r of each of `depth` blocks: as given where `r` is a sequence, else by `schedule`; deeper
+    blocks may clamp it.
 
-    "decreasing" is int(2 r (1 - i / (depth - 1))) in block i: about as many in all, while they save the most. Raises
-    LabError on negative numbers, wrong lengths and unknown schedules.
+    "decreasing" is int(2 r (1 - i / (depth - 1))) in block i: about as many in all, while they save
+    the most. Raises LabError on negative numbers, wrong lengths and unknown schedules.
     """
     require_choice(_ME, "schedule", schedule, SCHEDULES)
     if isinstance(r, Sequence) and not isinstance(r, str):
@@ -103,9 +109,11 @@ def spread_r(r: int | Sequence[int], depth: int, schedule: str = "constant") -> 
 
 
 def used_r(asked: Sequence[int], num_tokens: int, protected: int) -> list[int]:
-    """What each block really merges: `asked`, but from the second block that merges on at most half of its tokens.
+    """What each block really merges: `asked`, but from the second block that merges on at most half
+    of its tokens.
 
-    Raises LabError where the first block that merges is asked for more than half of the `num_tokens` that enter it.
+    Raises LabError where the first block that merges is asked for more than half of the
+    `num_tokens` that enter it.
     """
     used: list[int] = []
     for index, r in enumerate(asked):
@@ -118,7 +126,8 @@ def used_r(asked: Sequence[int], num_tokens: int, protected: int) -> list[int]:
 
 
 def source_map(model: nn.Module) -> Tensor:
-    """(batch, tokens): in which of the tokens left at the end each of the first is, in the last pass of `model`.
+    """(batch, tokens): in which of the tokens left at the end each of the first is, in the last
+    pass of `model`.
 
     On the device of the weights. `torch.nn.functional.one_hot(source_map(model)).mT` is the
     published source matrix. Raises LabError if nothing was merged.
@@ -132,12 +141,15 @@ def source_map(model: nn.Module) -> Tensor:
 
 @plain_numbers
 def time_ratio(model: nn.Module, merged: nn.Module, inputs: Tensor, budget_s: float = 2.0) -> Ratio:
-    """Time of `merged` over time of `model` on `inputs`, measured in turns; merging pays where all of it is below 1."""
+    """Time of `merged` over time of `model` on `inputs`, measured in turns; merging pays where all
+    of it is below 1.
+    """
     found = measure({"whole": model, "merged": merged}, inputs, budget_s=budget_s)
     return found.ratio("merged", "whole")
 
 
-def _unless_slower(model: nn.Module, merged: nn.Module, plan: Plan, inputs: Tensor, budget_s: float) -> nn.Module:
+def _unless_slower(model: nn.Module, merged: nn.Module, plan: Plan, inputs: Tensor,
+                   budget_s: float) -> nn.Module:
     ratio = time_ratio(model, merged, inputs, budget_s)
     if ratio.high < 1:
         return merged

@@ -1,9 +1,11 @@
-"""Adaptive token sampling: as many tokens as a picture needs (ATS, Fayyaz et al., arXiv 2111.15667).
+"""Adaptive token sampling: as many tokens as a picture needs (ATS, Fayyaz et al., arXiv
+2111.15667).
 
-Pictures of one batch then have different lengths. Between blocks they lie side by side in a frame, filled up with
-zeros, and a mask that the blocks share says which tokens are there. A block takes these out of the frame and computes
-on them alone; only in attention must pictures stay apart, and those of equal length go through it together.
-On a GPU each block waits for the device, since lengths have to be known before memory is taken.
+Pictures of one batch then have different lengths. Between blocks they lie side by side in a frame,
+filled up with zeros, and a mask that the blocks share says which tokens are there. A block takes
+these out of the frame and computes on them alone; only in attention must pictures stay apart, and
+those of equal length go through it together. On a GPU each block waits for the device, since
+lengths have to be known before memory is taken.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from .choosing import Choose
 
 
 class Presence(LastPass):
-    """Which tokens are there, handed on by the blocks of one model beside the tokens, of the last forward pass.
+    """Which tokens are there, handed on by the blocks of one model beside the tokens, of the last
+    forward pass.
 
-    `masks`: (batch, n) behind each block that samples, by that block's place. One pass at a time: no threads on one
-    model. Copies of a model start without.
+    `masks`: (batch, n) behind each block that samples, by that block's place. One pass at a time:
+    no threads on one model. Copies of a model start without.
     """
 
     def __init__(self) -> None:
@@ -34,10 +37,11 @@ class Presence(LastPass):
         return Presence()
 
     def entering(self, place: int, tokens: Tensor) -> Tensor:
-        """Which of `tokens` (batch, n, dim) are there as they enter block `place`, (batch, n); all where none sampled.
+        """Which of `tokens` (batch, n, dim) are there as they enter block `place`, (batch, n); all
+        where none sampled.
 
-        What later blocks said is of a pass before, and forgotten. Raises LabError where tokens, or pictures, went
-        otherwise.
+        What later blocks said is of a pass before, and forgotten. Raises LabError where tokens, or
+        pictures, went otherwise.
         """
         self.masks = {one: mask for one, mask in self.masks.items() if one < place}
         if not self.masks:
@@ -57,23 +61,28 @@ def presence(model: nn.Module) -> list[Presence]:
 
 
 def present_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Which of the tokens (batch, n, dim) behind the last block of `model`, as it just ran, are there, (batch, n)."""
+    """Which of the tokens (batch, n, dim) behind the last block of `model`, as it just ran, are
+    there, (batch, n).
+    """
     masks = [mask for shared in presence(model) for mask in list(shared.masks.values())[-1:]]
     return masks[0] if masks else torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
 def drop_pictures(model: nn.Module, gone: Tensor) -> None:
-    """Tell the blocks of `model` that the pictures `gone` (batch,) left the batch in the middle of a pass."""
+    """Tell the blocks of `model` that the pictures `gone` (batch,) left the batch in the middle of
+    a pass.
+    """
     for shared in presence(model):
         of_this_pass = {place: mask for place, mask in shared.masks.items() if mask.shape[0] == gone.shape[0]}
         shared.masks = {place: mask[~gone] for place, mask in of_this_pass.items()}
 
 
 class RaggedAttention(HeldAttention):
-    """Attention inside each picture, of tokens packed one after the other: (present tokens, dim) in and out.
+    """Attention inside each picture, of tokens packed one after the other: (present tokens, dim) in
+    and out.
 
-    `present` (batch, n) says where in the frame they stand; tokens that fill the frame, (batch, n, dim), go through
-    as they are, or with `present` as a mask.
+    `present` (batch, n) says where in the frame they stand; tokens that fill the frame, (batch, n,
+    dim), go through as they are, or with `present` as a mask.
     """
 
     @full_precision
@@ -91,20 +100,22 @@ class RaggedAttention(HeldAttention):
         starts, qkv = counts.cumsum(0) - counts, self.qkv(tokens)
         mixed = torch.empty_like(qkv[:, : qkv.shape[1] // 3])
         for count in counts.unique().tolist():
-            rows = starts[counts == count][:, None] + torch.arange(count, device=tokens.device)      # (pictures, count)
+            # (pictures, count)
+            rows = starts[counts == count][:, None] + torch.arange(count, device=tokens.device)
             mixed[rows] = self.mix(*self.heads_of(qkv[rows])).transpose(1, 2).flatten(2)
         return self.project(mixed)
 
 
 class RaggedBlock(HeldBlock):
-    """A block on pictures of different lengths; `grouped` False computes on the whole frame, masked, in its place.
+    """A block on pictures of different lengths; `grouped` False computes on the whole frame,
+    masked, in its place.
 
-    In train mode it always does, since what drops whole pictures at random counts on the frame. `place` is its number
-    among the blocks of the model, which share `presence`.
+    In train mode it always does, since what drops whole pictures at random counts on the frame.
+    `place` is its number among the blocks of the model, which share `presence`.
     """
 
-    def __init__(self, block: nn.Module, attention: RaggedAttention, prefix: int, grouped: bool, presence: Presence,
-                 place: int):
+    def __init__(self, block: nn.Module, attention: RaggedAttention, prefix: int, grouped: bool,
+                 presence: Presence, place: int):
         super().__init__(block, attention, prefix)
         self.grouped, self.presence, self.place = grouped, presence, place
 
@@ -131,8 +142,11 @@ class SamplingAttention(RaggedAttention):
         """Where tokens look before any goes, (batch, heads, N, N), rows summing to 1."""
         return super().weights(tokens, present)
 
-    def forward(self, tokens: Tensor, present: Tensor, choose: Sample, keep_ratio: float) -> tuple[Tensor, Tensor]:
-        """Tokens (batch, n, dim) -> what is added to those sampled, (batch, longest, dim), and their places or -1."""
+    def forward(self, tokens: Tensor, present: Tensor, choose: Sample,
+                keep_ratio: float) -> tuple[Tensor, Tensor]:
+        """Tokens (batch, n, dim) -> what is added to those sampled, (batch, longest, dim), and
+        their places or -1.
+        """
         query, key, value = self.split_heads(tokens)
         mask = None if present.all() else present[:, None, None]
         row = self.weigh(query[:, :, :1], key, mask)[:, :, 0]
@@ -147,13 +161,14 @@ class SamplingAttention(RaggedAttention):
 class SamplingBlock(RaggedBlock):
     """A block whose attention answers only for sampled tokens; the others are gone from here on.
 
-    A token's score is the class token's attention to it times the length of its value, added up over heads. Of a
-    picture with n image tokens K = ceil(keep_ratio n) are drawn at the even quantiles (2k - 1) / 2K of the scores;
-    a token drawn twice stays once, so a picture whose scores lie on few tokens keeps few.
+    A token's score is the class token's attention to it times the length of its value, added up
+    over heads. Of a picture with n image tokens K = ceil(keep_ratio n) are drawn at the even
+    quantiles (2k - 1) / 2K of the scores; a token drawn twice stays once, so a picture whose scores
+    lie on few tokens keeps few.
     """
 
-    def __init__(self, block: nn.Module, attention: SamplingAttention, prefix: int, grouped: bool, presence: Presence,
-                 place: int, keep_ratio: float):
+    def __init__(self, block: nn.Module, attention: SamplingAttention, prefix: int, grouped: bool,
+                 presence: Presence, place: int, keep_ratio: float):
         super().__init__(block, attention, prefix, grouped, presence, place)
         self.choose, self.keep_ratio = Sample(), keep_ratio
 
@@ -170,7 +185,9 @@ class SamplingBlock(RaggedBlock):
 
 
 class Sample(Choose):
-    """Scores (batch, n) of the tokens `present` (batch, n) -> places (batch, longest), rising, -1 behind the last."""
+    """Scores (batch, n) of the tokens `present` (batch, n) -> places (batch, longest), rising, -1
+    behind the last.
+    """
 
     def forward(self, scores: Tensor, present: Tensor, keep_ratio: float) -> Tensor:
         home, scores = scores.device, double(scores)
@@ -186,7 +203,9 @@ class Sample(Choose):
 
 
 def unpacked(packed: Tensor, present: Tensor) -> Tensor:
-    """Packed tokens (present tokens, dim) in their frame (batch, n, dim), zero where `present` (batch, n) is False."""
+    """Packed tokens (present tokens, dim) in their frame (batch, n, dim), zero where `present`
+    (batch, n) is False.
+    """
     frame = packed.new_zeros(*present.shape, packed.shape[-1])
     frame[present] = packed
     return frame

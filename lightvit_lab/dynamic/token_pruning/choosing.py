@@ -1,4 +1,6 @@
-"""Which tokens stay: the choice as a module without weights, so that whoever wants to see it can watch it."""
+"""Which tokens stay: the choice as a module without weights, so that whoever wants to see it can
+watch it.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,18 @@ class Choose(nn.Module):
 
 
 def kept_count(keep_ratio: float, present: int) -> int:
-    """How many of `present` tokens stay: their share, rounded up; what floats add to a whole number is none."""
+    """How many of `present` tokens stay: their share, rounded up; what floats add to a whole number
+    is none.
+    """
     return math.ceil(keep_ratio * present - 1e-9)
 
 
 def kept_patches(model: nn.Module, inputs: Tensor) -> list[Tensor]:
-    """Which patches are left after each choice for `inputs`: a list of (batch, k), row by row from 0, in eval mode.
+    """Which patches are left after each choice for `inputs`: a list of (batch, k), row by row from
+    0, in eval mode.
 
-    -1 stands for a fused token, or for none at all where pictures keep different numbers. Raises LabError for a model
-    that chooses no tokens.
+    -1 stands for a fused token, or for none at all where pictures keep different numbers. Raises
+    LabError for a model that chooses no tokens.
     """
     found: list[Tensor] = []
     chosen = [module for module in model.modules() if isinstance(module, Choose)]
@@ -48,7 +53,8 @@ def _followed(choices: list[Tensor]) -> list[Tensor]:
     """Places among the tokens that were present -> patches, through all choices before."""
     left: list[Tensor] = []
     for places in choices:
-        if left:                                       # one column more for the fused token, and for places of -1
+        # one column more for the fused token, and for places of -1
+        if left:
             before = torch.cat([left[-1], left[-1].new_full((places.shape[0], 1), -1)], dim=1)
             places = before.gather(1, places.where(places >= 0, before.shape[1] - 1))
         left.append(places)

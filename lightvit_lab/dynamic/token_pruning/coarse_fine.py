@@ -1,10 +1,12 @@
-"""Coarse to fine: look at the picture in few large patches, and again, where it matters, in small ones.
+"""Coarse to fine: look at the picture in few large patches, and again, where it matters, in small
+ones.
 
-The idea of CF-ViT (Chen et al., arXiv 2203.03821), on one set of weights. The picture at half its size makes a quarter
-of the tokens, and pictures whose answer is sure enough leave the batch with it. Of the others, the regions that the
-class token attends to most come back as four small patches each, and the rest stay large. As published, that attention
-is a running mean over the blocks. Left out: what the first pass found is not handed on to the second, which would be a
-part that has to be trained, so that the whole also works off the shelf.
+The idea of CF-ViT (Chen et al., arXiv 2203.03821), on one set of weights. The picture at half its
+size makes a quarter of the tokens, and pictures whose answer is sure enough leave the batch with
+it. Of the others, the regions that the class token attends to most come back as four small patches
+each, and the rest stay large. As published, that attention is a running mean over the blocks. Left
+out: what the first pass found is not handed on to the second, which would be a part that has to be
+trained, so that the whole also works off the shelf.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import LabError, plain_numbers, require_grid, require_images, require_range
-from ...models.timm_parts import (HeldBlock, ScoredAttention, embed_patches, gather_tokens, grid, plain_blocks,
-                                 reads_class_token_alone, takes_any_size, token_counts)
+from ...models.timm_parts import (HeldBlock, ScoredAttention, embed_patches, gather_tokens, grid,
+                                  plain_blocks, reads_class_token_alone, takes_any_size,
+                                  token_counts)
 from ...models.transforming import Plan, transform, transformed
 from .choosing import Choose, kept_count
 
@@ -25,7 +28,9 @@ MOMENTUM = 0.99      # of the running mean of class attention, as published
 
 
 class WatchedBlock(HeldBlock):
-    """A plain block that also returns its class attention: tokens (batch, n, dim) -> tokens, (batch, n)."""
+    """A plain block that also returns its class attention: tokens (batch, n, dim) -> tokens,
+    (batch, n).
+    """
 
     def __init__(self, block: nn.Module):
         super().__init__(block, ScoredAttention(block.attn), 1)
@@ -36,10 +41,11 @@ class WatchedBlock(HeldBlock):
 
 
 class CoarseToFine(nn.Module):
-    """Images -> logits (batch, classes), by a second look at those pictures that a first left unsure.
+    """Images -> logits (batch, classes), by a second look at those pictures that a first left
+    unsure.
 
-    In train mode every picture is looked at twice, and logits are those of the second look; `looks` returns both.
-    On a GPU the second look waits for the device to say which pictures are unsure.
+    In train mode every picture is looked at twice, and logits are those of the second look; `looks`
+    returns both. On a GPU the second look waits for the device to say which pictures are unsure.
     """
 
     def __init__(self, model: nn.Module, threshold: float, keep_ratio: float):
@@ -64,12 +70,16 @@ class CoarseToFine(nn.Module):
         return logits
 
     def looks(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of both looks at every picture, each (batch, classes): what to train on, and to calibrate with."""
+        """Logits of both looks at every picture, each (batch, classes): what to train on, and to
+        calibrate with.
+        """
         logits, regions = self.first_look(images)
         return logits, self.second_look(images, regions)
 
     def first_look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits from the picture at half its size, and how much each of its regions matters, (batch, regions)."""
+        """Logits from the picture at half its size, and how much each of its regions matters,
+        (batch, regions).
+        """
         require_images("coarse_to_fine", images, size=self.image_size)
         tokens, seen = torch.cat([self._front(images), self.coarse_tokens(images)], dim=1), None
         for block in self.blocks:
@@ -78,7 +88,9 @@ class CoarseToFine(nn.Module):
         return self.head(self.norm(tokens)[:, 0]), seen[:, 1:]
 
     def second_look(self, images: Tensor, regions: Tensor) -> Tensor:
-        """Logits with the share `keep_ratio` of the regions, those that matter most, in small patches."""
+        """Logits with the share `keep_ratio` of the regions, those that matter most, in small
+        patches.
+        """
         count = kept_count(self.keep_ratio, regions.shape[1])
         order = self.choose(regions, regions.shape[1])
         small = gather_tokens(self.fine_tokens(images), order[:, :count])
@@ -90,7 +102,9 @@ class CoarseToFine(nn.Module):
         return self.head(self.norm(tokens)[:, 0])
 
     def coarse_tokens(self, images: Tensor) -> Tensor:
-        """(batch, regions, dim): patches of the picture at half its size, at the mean place of the four they cover."""
+        """(batch, regions, dim): patches of the picture at half its size, at the mean place of the
+        four they cover.
+        """
         half = F.avg_pool2d(images, 2)
         return self._patches(half) + by_region(self.pos_embed[:, 1:], self.grid).mean(dim=2)
 
@@ -106,7 +120,8 @@ class CoarseToFine(nn.Module):
 
 
 def by_region(tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-    """Tokens of a grid, row by row, (batch, n, dim) -> (batch, n / 4, 4, dim): two by two of them a region.
+    """Tokens of a grid, row by row, (batch, n, dim) -> (batch, n / 4, 4, dim): two by two of them a
+    region.
 
     `grid` is (rows, columns), both even, None for a square.
     """
@@ -116,13 +131,15 @@ def by_region(tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
 
 @plain_numbers
 def coarse_to_fine(model: nn.Module, threshold: float, keep_ratio: float = 0.5) -> CoarseToFine:
-    """`model` (the lab's ViT, timm's ViT or DeiT), copied, looking first at a picture of half the size.
+    """`model` (the lab's ViT, timm's ViT or DeiT), copied, looking first at a picture of half the
+    size.
 
-    Pictures whose largest probability is at least `threshold`, in [0, 1], are answered at once; of the others the share
-    `keep_ratio`, in (0, 1], of the regions is looked at in small patches. A threshold of 1, which nothing reaches,
-    gives every picture both looks; 0 gives none a second. Choose it on pictures held out, by what `looks` says of them.
-    Raises LabError on other numbers, on models without class token or whose head reads more than it, on models for
-    pictures of any size, and on an odd number of rows or columns of patches.
+    Pictures whose largest probability is at least `threshold`, in [0, 1], are answered at once; of
+    the others the share `keep_ratio`, in (0, 1], of the regions is looked at in small patches. A
+    threshold of 1, which nothing reaches, gives every picture both looks; 0 gives none a second.
+    Choose it on pictures held out, by what `looks` says of them. Raises LabError on other numbers,
+    on models without class token or whose head reads more than it, on models for pictures of any
+    size, and on an odd number of rows or columns of patches.
     """
     plan = {"transform": "coarse_to_fine", "threshold": threshold, "keep_ratio": keep_ratio}
     return transformed(model, plan, apply_coarse_to_fine)
@@ -151,7 +168,8 @@ def apply_coarse_to_fine(model: nn.Module, plan: Plan) -> CoarseToFine:
 
 def _image_size(model: nn.Module) -> Any:
     """Height and width of the pictures that a model was made for."""
-    return getattr(model.patch_embed, "img_size", None) or getattr(model, "image_size", None)      # timm's; the lab's
+    # timm's; the lab's
+    return getattr(model.patch_embed, "img_size", None) or getattr(model, "image_size", None)
 
 
 def _require_one_size(caller: str, model: nn.Module) -> None:

@@ -1,7 +1,8 @@
 """DynamicViT: a small predictor learns which tokens to keep (Rao et al., arXiv 2106.02034).
 
-In train mode no token leaves: Gumbel-softmax draws who is kept, and attention is masked, so that gradients reach the
-predictor. In eval mode the same number of tokens is kept of every picture, and the rest is gone.
+In train mode no token leaves: Gumbel-softmax draws who is kept, and attention is masked, so that
+gradients reach the predictor. In eval mode the same number of tokens is kept of every picture, and
+the rest is gone.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from .choosing import Choose
 
 
 class Predictor(nn.Module):
-    """Image tokens (batch, n, dim), and who is still kept (batch, n, 1) -> log-probabilities (batch, n, 2): keep, drop.
+    """Image tokens (batch, n, dim), and who is still kept (batch, n, 1) -> log-probabilities
+    (batch, n, 2): keep, drop.
 
-    Half of the channels stay the token's own; of the other half each token sees the mean over those still kept.
+    Half of the channels stay the token's own; of the other half each token sees the mean over those
+    still kept.
     """
 
     def __init__(self, dim: int):
@@ -45,10 +48,11 @@ class Predictor(nn.Module):
 
 
 class Decisions(LastPass):
-    """What the predictors of one model decided in its last forward in train mode; its blocks share it.
+    """What the predictors of one model decided in its last forward in train mode; its blocks share
+    it.
 
-    `masks`: who is kept after each predictor, (batch, n), 0 or 1, with gradients. They keep all that the step computed
-    alive, so `model.eval()` forgets them. Copies of a model start without.
+    `masks`: who is kept after each predictor, (batch, n), 0 or 1, with gradients. They keep all
+    that the step computed alive, so `model.eval()` forgets them. Copies of a model start without.
     """
 
     def __init__(self) -> None:
@@ -63,7 +67,8 @@ class Decisions(LastPass):
 
 
 def masked_softmax(scores: Tensor, kept: Tensor, eps: float = 1e-6) -> Tensor:
-    """Softmax of scores (batch, heads, n, n) over the keys kept, (batch, 1, 1, n) of 0 and 1; each token sees itself.
+    """Softmax of scores (batch, heads, n, n) over the keys kept, (batch, 1, 1, n) of 0 and 1; each
+    token sees itself.
 
     Gradients reach `kept` also where it is 0. In float32; `eps` as published.
     """
@@ -74,11 +79,15 @@ def masked_softmax(scores: Tensor, kept: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 class MaskedAttention(HeldAttention):
-    """Plain attention; given `kept` (batch, 1, 1, tokens) it is written out, and masked softly enough to learn from."""
+    """Plain attention; given `kept` (batch, 1, 1, tokens) it is written out, and masked softly
+    enough to learn from.
+    """
 
     @full_precision
     def weights(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Where tokens look, (batch, heads, N, N), rows summing to 1; next to nothing at tokens that are not `kept`."""
+        """Where tokens look, (batch, heads, N, N), rows summing to 1; next to nothing at tokens
+        that are not `kept`.
+        """
         query, key, _ = self.split_heads(tokens)
         if kept is None:
             return self.weigh(query.float(), key.float())
@@ -96,7 +105,8 @@ class MaskedAttention(HeldAttention):
 class WatchingBlock(HeldBlock):
     """A block behind a predictor: in train mode its attention is masked by the last decision."""
 
-    def __init__(self, block: nn.Module, attention: MaskedAttention, prefix: int, decisions: Decisions):
+    def __init__(self, block: nn.Module, attention: MaskedAttention, prefix: int,
+                 decisions: Decisions):
         super().__init__(block, attention, prefix)
         self.decisions = decisions
 
@@ -112,10 +122,12 @@ class WatchingBlock(HeldBlock):
 
 
 class PredictingBlock(WatchingBlock):
-    """A block that begins with a choice: `count` image tokens stay, the share `share` of all, as its predictor says."""
+    """A block that begins with a choice: `count` image tokens stay, the share `share` of all, as
+    its predictor says.
+    """
 
-    def __init__(self, block: nn.Module, attention: MaskedAttention, prefix: int, decisions: Decisions, share: float,
-                 count: int, is_first: bool):
+    def __init__(self, block: nn.Module, attention: MaskedAttention, prefix: int,
+                 decisions: Decisions, share: float, count: int, is_first: bool):
         super().__init__(block, attention, prefix, decisions)
         self.share, self.count, self.is_first = share, count, is_first
         self.choose, self.predictor = Choose(), Predictor(attention.proj.out_features).to(next(block.parameters()))
@@ -144,9 +156,9 @@ class PredictingBlock(WatchingBlock):
 class KeepingObjective:
     """What DynamicViT pays for, an objective of `training.fit`; weights as published.
 
-    The labels; `ratio` times the squared distance of the share kept at each predictor from its goal; `kl` times the
-    KL divergence of the logits from the teacher's; `tokens` times the squared distance of the tokens kept, after the
-    last norm, from the teacher's, a mean over channels.
+    The labels; `ratio` times the squared distance of the share kept at each predictor from its
+    goal; `kl` times the KL divergence of the logits from the teacher's; `tokens` times the squared
+    distance of the tokens kept, after the last norm, from the teacher's, a mean over channels.
     """
 
     teacher: nn.Module = field(repr=False)
@@ -173,12 +185,16 @@ class KeepingObjective:
 
 
 def ratio_loss(masks: list[Tensor], shares: list[float]) -> Tensor:
-    """Mean over predictors and pictures of (share kept - share wanted)^2; masks (batch, n) of 0 and 1."""
+    """Mean over predictors and pictures of (share kept - share wanted)^2; masks (batch, n) of 0 and
+    1.
+    """
     return torch.stack([(mask.mean(dim=1) - share).square().mean() for mask, share in zip(masks, shares)]).mean()
 
 
 def kept_token_loss(tokens: Tensor, wanted: Tensor, kept: Tensor, prefix: int) -> Tensor:
-    """Mean over the tokens kept (batch, n) of the mean square of tokens - wanted, (batch, prefix + n, dim)."""
+    """Mean over the tokens kept (batch, n) of the mean square of tokens - wanted, (batch, prefix +
+    n, dim).
+    """
     distance = (tokens - wanted)[:, prefix:].float().square().mean(dim=-1)
     return (distance * kept).sum() / kept.sum().clamp(min=1)
 
@@ -193,12 +209,13 @@ def predictors(model: nn.Module) -> list[PredictingBlock]:
 
 
 @plain_numbers
-def fine_tune(model: nn.Module, teacher: nn.Module, data: Pictures, ratio: float = 2.0, kl: float = 0.5,
-              tokens: float = 0.5, **settings: Any) -> History:
-    """Train `model`, of `prune_tokens(teacher, ..., method="dynamicvit")`, in place; `teacher` keeps all tokens.
+def fine_tune(model: nn.Module, teacher: nn.Module, data: Pictures, ratio: float = 2.0,
+              kl: float = 0.5, tokens: float = 0.5, **settings: Any) -> History:
+    """Train `model`, of `prune_tokens(teacher, ..., method="dynamicvit")`, in place; `teacher`
+    keeps all tokens.
 
-    `settings` are those of `training.fit`, but for the objective, which is `KeepingObjective`. Raises LabError for a
-    model without predictors.
+    `settings` are those of `training.fit`, but for the objective, which is `KeepingObjective`.
+    Raises LabError for a model without predictors.
     """
     predictors(model)
     return fit(model, data, objective=KeepingObjective(teacher, ratio, kl, tokens), **settings)

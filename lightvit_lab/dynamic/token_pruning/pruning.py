@@ -1,9 +1,10 @@
-"""Token pruning: drop the image tokens that matter least, as `chapters/dynamic/token_pruning` derives it.
+"""Token pruning: drop the image tokens that matter least, as `chapters/dynamic/token_pruning`
+derives it.
 
-EViT (Liang et al., arXiv 2202.07800) keeps what the class token attends to most and fuses the rest into one token;
-without that token it is the plain top-k of Haurum et al. (arXiv 2308.04657). DynamicViT (`dynamicvit.py`) learns whom
-to keep, ATS (`adaptive_sampling.py`) keeps as many as a picture needs. In all of them dropped tokens are gone: every
-later block computes on fewer.
+EViT (Liang et al., arXiv 2202.07800) keeps what the class token attends to most and fuses the rest
+into one token; without that token it is the plain top-k of Haurum et al. (arXiv 2308.04657).
+DynamicViT (`dynamicvit.py`) learns whom to keep, ATS (`adaptive_sampling.py`) keeps as many as a
+picture needs. In all of them dropped tokens are gone: every later block computes on fewer.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import LabError, plain_numbers, require_choice
-from ...models.timm_parts import (HeldBlock, ScoredAttention, gather_tokens, has_class_token, plain_blocks,
-                                 reads_class_token, token_counts)
+from ...models.timm_parts import (HeldBlock, ScoredAttention, gather_tokens, has_class_token,
+                                  plain_blocks, reads_class_token, token_counts)
 from ...models.transforming import Plan, transform, transformed
 from .adaptive_sampling import Presence, RaggedAttention, RaggedBlock, SamplingAttention, SamplingBlock
 from .choosing import Choose, kept_count
@@ -29,7 +30,9 @@ LENGTHS = ("grouped", "padded")
 
 
 class PruningBlock(HeldBlock):
-    """A block that drops image tokens between its attention and its MLP, by the attention of its own class token."""
+    """A block that drops image tokens between its attention and its MLP, by the attention of its
+    own class token.
+    """
 
     def __init__(self, block: nn.Module, prefix: int, keep_ratio: float, fuse: bool):
         super().__init__(block, ScoredAttention(block.attn), prefix)
@@ -43,11 +46,13 @@ class PruningBlock(HeldBlock):
         return self.add_mlp(tokens)
 
 
-def select_tokens(tokens: Tensor, scores: Tensor, kept: Tensor, prefix: int = 1, fuse: bool = False) -> Tensor:
-    """Tokens in front, the image tokens `kept` (batch, k) in that order, and with `fuse` one token of all others.
+def select_tokens(tokens: Tensor, scores: Tensor, kept: Tensor, prefix: int = 1,
+                  fuse: bool = False) -> Tensor:
+    """Tokens in front, the image tokens `kept` (batch, k) in that order, and with `fuse` one token
+    of all others.
 
-    tokens (batch, prefix + n, dim), scores (batch, n). The token of the others is their sum weighed by their scores,
-    which are not normalised, as EViT publishes it.
+    tokens (batch, prefix + n, dim), scores (batch, n). The token of the others is their sum weighed
+    by their scores, which are not normalised, as EViT publishes it.
     """
     front, image = tokens[:, :prefix], tokens[:, prefix:]
     parts = [front, gather_tokens(image, kept)]
@@ -58,20 +63,21 @@ def select_tokens(tokens: Tensor, scores: Tensor, kept: Tensor, prefix: int = 1,
 
 
 @plain_numbers
-def prune_tokens(model: nn.Module, keep_ratio: float | Sequence[float], layers: Sequence[int], method: str = "evit",
-                 fuse: bool = True, lengths: str = "grouped") -> nn.Module:
-    """A copy of `model` (the lab's ViT, timm's ViT or DeiT) that drops image tokens in the blocks `layers`, 0-based.
+def prune_tokens(model: nn.Module, keep_ratio: float | Sequence[float], layers: Sequence[int],
+                 method: str = "evit", fuse: bool = True, lengths: str = "grouped") -> nn.Module:
+    """A copy of `model` (the lab's ViT, timm's ViT or DeiT) that drops image tokens in the blocks
+    `layers`, 0-based.
 
-    `keep_ratio` in (0, 1], one for all layers or one each, is the share of the image tokens present that stays, rounded
-    up; tokens in front, such as the class token, always stay. `method`:
-    "evit": after the block's attention, by its class attention; `fuse` adds one token of the dropped, which later
-    counts as an image token. "topk": the same without that token.
-    "dynamicvit": before the block, by a small predictor that has to be trained first (`dynamicvit.fine_tune`); as
-    published, layer s keeps the share keep_ratio^s of all image tokens, rounded down.
-    "ats": inside the block, as many as the picture needs, that share at most; `lengths` says how pictures of different
-    lengths go on: "grouped" computes on no padding, "padded" on masked padding, with the same result.
-    Raises LabError on shares outside (0, 1], layers the model does not have, a missing class token ("evit", "topk",
-    "ats"), blocks that were replaced before, and other models.
+    `keep_ratio` in (0, 1], one for all layers or one each, is the share of the image tokens present
+    that stays, rounded up; tokens in front, such as the class token, always stay. `method`: "evit":
+    after the block's attention, by its class attention; `fuse` adds one token of the dropped, which
+    later counts as an image token. "topk": the same without that token. "dynamicvit": before the
+    block, by a small predictor that has to be trained first (`dynamicvit.fine_tune`); as published,
+    layer s keeps the share keep_ratio^s of all image tokens, rounded down. "ats": inside the block,
+    as many as the picture needs, that share at most; `lengths` says how pictures of different
+    lengths go on: "grouped" computes on no padding, "padded" on masked padding, with the same
+    result. Raises LabError on shares outside (0, 1], layers the model does not have, a missing
+    class token ("evit", "topk", "ats"), blocks that were replaced before, and other models.
     """
     layers = list(layers) if isinstance(layers, Sequence | range) else layers
     ratios = list(keep_ratio) if isinstance(keep_ratio, Sequence) else keep_ratio

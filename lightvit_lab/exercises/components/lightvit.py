@@ -53,37 +53,38 @@ def _map_cases(generator: torch.Generator) -> list[tuple]:
             (2 * torch.randn(1, 6, 9, 4, generator=generator), 3)]
 
 
-def _through_global(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor, to_key: Tensor, to_value: Tensor,
-                    local: Tensor) -> tuple[Tensor, Tensor]:
+def _through_global(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor, to_key: Tensor,
+                    to_value: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
     aggregated = _attend(query_global, key, value)
     return aggregated, local + _attend(query, aggregated @ to_key, aggregated @ to_value)
 
 
-def _global_no_scale(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor, to_key: Tensor, to_value: Tensor,
-                     local: Tensor) -> tuple[Tensor, Tensor]:
+def _global_no_scale(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor,
+                     to_key: Tensor, to_value: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
     aggregated = (query_global @ key.transpose(-2, -1)).softmax(dim=-1) @ value
     return aggregated, local + (query @ (aggregated @ to_key).transpose(-2, -1)).softmax(dim=-1) @ (aggregated @ to_value)
 
 
-def _global_not_added(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor, to_key: Tensor, to_value: Tensor,
-                      local: Tensor) -> tuple[Tensor, Tensor]:
+def _global_not_added(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor,
+                      to_key: Tensor, to_value: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
     return _attend(query_global, key, value), local
 
 
-def _global_local_lost(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor, to_key: Tensor, to_value: Tensor,
-                       local: Tensor) -> tuple[Tensor, Tensor]:
+def _global_local_lost(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor,
+                       to_key: Tensor, to_value: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
     aggregated = _attend(query_global, key, value)
     return aggregated, _attend(query, aggregated @ to_key, aggregated @ to_value)
 
 
-def _global_not_aggregated(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor, to_key: Tensor,
-                           to_value: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
+def _global_not_aggregated(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor,
+                           to_key: Tensor, to_value: Tensor,
+                           local: Tensor) -> tuple[Tensor, Tensor]:
     return (_attend(query_global, key, value),
             local + _attend(query, query_global @ to_key, query_global @ to_value))
 
 
-def _global_not_mapped(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor, to_key: Tensor, to_value: Tensor,
-                       local: Tensor) -> tuple[Tensor, Tensor]:
+def _global_not_mapped(query_global: Tensor, query: Tensor, key: Tensor, value: Tensor,
+                       to_key: Tensor, to_value: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
     aggregated = _attend(query_global, key, value)
     return aggregated, local + _attend(query, aggregated, aggregated)
 
@@ -107,15 +108,18 @@ def _gated(output: Tensor, tokens: Tensor, to_channels: Tensor, to_place: Tensor
     return output * channel * spatial
 
 
-def _gated_no_spatial(output: Tensor, tokens: Tensor, to_channels: Tensor, to_place: Tensor) -> Tensor:
+def _gated_no_spatial(output: Tensor, tokens: Tensor, to_channels: Tensor,
+                      to_place: Tensor) -> Tensor:
     return output * _gates(tokens, to_channels, to_place)[0]
 
 
-def _gated_no_channel(output: Tensor, tokens: Tensor, to_channels: Tensor, to_place: Tensor) -> Tensor:
+def _gated_no_channel(output: Tensor, tokens: Tensor, to_channels: Tensor,
+                      to_place: Tensor) -> Tensor:
     return output * _gates(tokens, to_channels, to_place)[1]
 
 
-def _gated_no_sigmoid(output: Tensor, tokens: Tensor, to_channels: Tensor, to_place: Tensor) -> Tensor:
+def _gated_no_sigmoid(output: Tensor, tokens: Tensor, to_channels: Tensor,
+                      to_place: Tensor) -> Tensor:
     return output * _gates(tokens, to_channels, to_place)[0].logit() * _gates(tokens, to_channels, to_place)[1].logit()
 
 
@@ -123,7 +127,8 @@ def _gated_sum(output: Tensor, tokens: Tensor, to_channels: Tensor, to_place: Te
     return output * sum(_gates(tokens, to_channels, to_place))
 
 
-def _gated_over_batch(output: Tensor, tokens: Tensor, to_channels: Tensor, to_place: Tensor) -> Tensor:
+def _gated_over_batch(output: Tensor, tokens: Tensor, to_channels: Tensor,
+                      to_place: Tensor) -> Tensor:
     mean = tokens.mean(dim=(0, 1), keepdim=True)
     beside = torch.cat([tokens, mean.expand_as(tokens)], dim=-1)
     return output * (mean @ to_channels).sigmoid() * (beside @ to_place).sigmoid()

@@ -11,7 +11,8 @@ from ..engine import Exercise, Mistake
 
 Thin = tuple[Tensor, Tensor, Tensor]
 _TOKENS, _DIM = 65, 96                                   # of the lab's teacher
-_PRODUCTS = 2 * _TOKENS**2 * _DIM                        # MACs of attention's two products in a block
+# MACs of attention's two products in a block
+_PRODUCTS = 2 * _TOKENS**2 * _DIM
 _LINEAR = 12 * _TOKENS * _DIM**2                         # and of the linear layers beside them
 
 
@@ -59,7 +60,9 @@ def _thin_swapped(weight: Tensor, bias: Tensor, rank: int) -> Thin:
 
 
 def _as_one_layer(answer: Callable[..., Thin]) -> Callable[..., tuple[int, Tensor, Tensor]]:
-    """The rank, the product and the bias of the two thin layers: what does not hang on how the answer splits them."""
+    """The rank, the product and the bias of the two thin layers: what does not hang on how the
+    answer splits them.
+    """
     def used(weight: Tensor, bias: Tensor, rank: int) -> tuple[int, Tensor, Tensor]:
         first, second, kept = answer(weight, bias, rank)
         return len(first), second @ first, kept
@@ -203,7 +206,9 @@ def _means_class_last(keys: Tensor, rank: int) -> Tensor:
 
 
 def _keys(generator: torch.Generator) -> list[tuple]:
-    """Keys (B, heads, tokens, head_dim) of rank ** 2 tokens: all but the first divide by rank - 1, and all by rank."""
+    """Keys (B, heads, tokens, head_dim) of rank ** 2 tokens: all but the first divide by rank - 1,
+    and all by rank.
+    """
     return [(torch.randn(batch, 2, rank**2, 3, generator=generator), rank) for batch, rank in ((2, 3), (1, 4), (2, 5))]
 
 

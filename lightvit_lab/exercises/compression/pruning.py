@@ -97,7 +97,8 @@ def _split(inputs: Tensor, weight: Tensor, kept: Tensor) -> tuple[Tensor, Tensor
 
 def _refitted(inputs: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Tensor:
     seen, stays, lost, goes = _split(inputs, weight, kept)
-    predict = torch.linalg.solve(seen.T @ seen + ridge * torch.eye(len(kept)), seen.T @ lost)      # (kept, gone)
+    # (kept, gone)
+    predict = torch.linalg.solve(seen.T @ seen + ridge * torch.eye(len(kept)), seen.T @ lost)
     return stays + goes @ predict.T
 
 
@@ -124,7 +125,9 @@ def _subtracted(inputs: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> T
 
 
 def _shrunk(inputs: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Tensor:
-    """The whole output regressed on what is kept: the ridge then pulls the old columns towards 0, too."""
+    """The whole output regressed on what is kept: the ridge then pulls the old columns towards 0,
+    too.
+    """
     seen = inputs[:, kept]
     return torch.linalg.solve(seen.T @ seen + ridge * torch.eye(len(kept)), seen.T @ inputs @ weight.T).T
 
@@ -135,7 +138,9 @@ def _not_solved(inputs: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> T
 
 
 def _a_layer(generator: torch.Generator) -> list[tuple]:
-    """Inputs that go together, (tokens, n), a weight (outputs, n), which columns stay, and a ridge that is felt."""
+    """Inputs that go together, (tokens, n), a weight (outputs, n), which columns stay, and a ridge
+    that is felt.
+    """
     cases = []
     for columns, keep in ((6, 3), (9, 4)):
         mixing = torch.randn(columns, columns, generator=generator)

@@ -178,7 +178,9 @@ def _with_gradients(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, 
 
 
 def _hints(generator: torch.Generator) -> list[tuple]:
-    """Student, teacher (as wide, so that not to project raises nothing) and projector, all with gradients."""
+    """Student, teacher (as wide, so that not to project raises nothing) and projector, all with
+    gradients.
+    """
     shapes = ((3, 4, 5), (3, 4, 5), (5, 5))
     return [tuple(torch.randn(shape, generator=generator).requires_grad_() for shape in shapes) for _ in range(3)]
 
@@ -220,7 +222,9 @@ def _energy_absolute(features: Tensor, width: int) -> Tensor:
 
 
 def _features(generator: torch.Generator) -> list[tuple]:
-    """Features of 40 tokens and 8 channels: energy falls from direction to direction, and the mean is not zero."""
+    """Features of 40 tokens and 8 channels: energy falls from direction to direction, and the mean
+    is not zero.
+    """
     def draw() -> Tensor:
         mixed = torch.randn(40, 8, generator=generator) * 0.7 ** torch.arange(8)
         return mixed @ torch.randn(8, 8, generator=generator) + 0.5

@@ -108,7 +108,8 @@ def _gradient_of_logits(student: Tensor, teacher: Tensor, temperature: float) ->
 
 def _step(loss: Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]) -> Callable[..., Grads]:
     """A step of two linear layers made of their weights, as the exercise asks for it."""
-    def answer(inputs: Tensor, labels: Tensor, student_weight: Tensor, teacher_weight: Tensor) -> Grads:
+    def answer(inputs: Tensor, labels: Tensor, student_weight: Tensor,
+               teacher_weight: Tensor) -> Grads:
         student, teacher = _layer(student_weight), _layer(teacher_weight)
         value = loss(student, teacher, inputs, labels)
         if value.requires_grad:
@@ -141,12 +142,14 @@ def _frozen(student: nn.Module, teacher: nn.Module, inputs: Tensor, labels: Tens
     return _live(student, teacher, inputs, labels)
 
 
-def _softened_labels(student: nn.Module, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+def _softened_labels(student: nn.Module, teacher: nn.Module, inputs: Tensor,
+                     labels: Tensor) -> Tensor:
     logits = student(inputs)
     return 0.1 * F.cross_entropy(logits / 4, labels) + 0.9 * _soft(logits, teacher(inputs).detach(), 4.0)
 
 
-def _step_without_square(student: nn.Module, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+def _step_without_square(student: nn.Module, teacher: nn.Module, inputs: Tensor,
+                         labels: Tensor) -> Tensor:
     logits = student(inputs)
     return 0.1 * F.cross_entropy(logits, labels) + 0.9 / 16 * _soft(logits, teacher(inputs).detach(), 4.0)
 
@@ -163,24 +166,29 @@ def _token(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: 
     return (F.cross_entropy(class_logits, labels) + F.cross_entropy(token_logits, teacher.argmax(dim=1))) / 2
 
 
-def _token_swapped(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+def _token_swapped(class_logits: Tensor, token_logits: Tensor, teacher: Tensor,
+                   labels: Tensor) -> Tensor:
     return _token(token_logits, class_logits, teacher, labels)
 
 
-def _token_averaged(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+def _token_averaged(class_logits: Tensor, token_logits: Tensor, teacher: Tensor,
+                    labels: Tensor) -> Tensor:
     both = (class_logits + token_logits) / 2
     return _token(both, both, teacher, labels)
 
 
-def _token_labels_alone(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+def _token_labels_alone(class_logits: Tensor, token_logits: Tensor, teacher: Tensor,
+                        labels: Tensor) -> Tensor:
     return (F.cross_entropy(class_logits, labels) + F.cross_entropy(token_logits, labels)) / 2
 
 
-def _token_soft(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+def _token_soft(class_logits: Tensor, token_logits: Tensor, teacher: Tensor,
+                labels: Tensor) -> Tensor:
     return (F.cross_entropy(class_logits, labels) + F.cross_entropy(token_logits, teacher.softmax(dim=1))) / 2
 
 
-def _token_added(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+def _token_added(class_logits: Tensor, token_logits: Tensor, teacher: Tensor,
+                 labels: Tensor) -> Tensor:
     return 2 * _token(class_logits, token_logits, teacher, labels)
 
 

@@ -41,7 +41,9 @@ def _cost_without_end(exits: Tensor, macs: Tensor) -> float:
 
 
 def _leavings(generator: torch.Generator) -> list[tuple]:
-    """Exits that pictures took, (N,), the end among them, and MACs of leaving at each exit, rising unevenly."""
+    """Exits that pictures took, (N,), the end among them, and MACs of leaving at each exit, rising
+    unevenly.
+    """
     found = []
     for pictures, ends in ((12, 4), (20, 5), (9, 3)):
         macs = (10**6 * (1 + torch.rand(ends, generator=generator))).long().cumsum(0)
@@ -100,7 +102,9 @@ def _patience_start_of_run(named: Tensor, agree: int) -> Tensor:
 
 
 def _names(generator: torch.Generator) -> list[tuple]:
-    """Classes that exits name, (exits, N), few enough that runs occur and break; and how many must agree."""
+    """Classes that exits name, (exits, N), few enough that runs occur and break; and how many must
+    agree.
+    """
     return [(torch.randint(2 + (agree == 2), (exits, 40), generator=generator), agree)
             for exits, agree in ((5, 2), (7, 3), (6, 2))]
 
@@ -109,39 +113,48 @@ def _mixed(sure: Tensor, early: Tensor, end: Tensor, threshold: float) -> Tensor
     return torch.where(sure >= threshold, early, end).double().mean()
 
 
-def _threshold(sure: Tensor, early: Tensor, end: Tensor, wanted: float, thresholds: Tensor) -> float:
+def _threshold(sure: Tensor, early: Tensor, end: Tensor, wanted: float,
+               thresholds: Tensor) -> float:
     return next(value for value in thresholds.tolist() if _mixed(sure, early, end, value) >= wanted)
 
 
-def _threshold_of_leavers(sure: Tensor, early: Tensor, end: Tensor, wanted: float, thresholds: Tensor) -> float:
+def _threshold_of_leavers(sure: Tensor, early: Tensor, end: Tensor, wanted: float,
+                          thresholds: Tensor) -> float:
     return next(value for value in thresholds.tolist()
                 if not (sure >= value).any() or early[sure >= value].double().mean() >= wanted)
 
 
-def _threshold_largest(sure: Tensor, early: Tensor, end: Tensor, wanted: float, thresholds: Tensor) -> float:
+def _threshold_largest(sure: Tensor, early: Tensor, end: Tensor, wanted: float,
+                       thresholds: Tensor) -> float:
     return [value for value in thresholds.tolist() if _mixed(sure, early, end, value) >= wanted][-1]
 
 
-def _threshold_most_accurate(sure: Tensor, early: Tensor, end: Tensor, wanted: float, thresholds: Tensor) -> float:
+def _threshold_most_accurate(sure: Tensor, early: Tensor, end: Tensor, wanted: float,
+                             thresholds: Tensor) -> float:
     scores = [_mixed(sure, early, end, value).item() for value in thresholds.tolist()]
     return thresholds[scores.index(max(scores))].item()
 
 
-def _threshold_itself(sure: Tensor, early: Tensor, end: Tensor, wanted: float, thresholds: Tensor) -> float:
+def _threshold_itself(sure: Tensor, early: Tensor, end: Tensor, wanted: float,
+                      thresholds: Tensor) -> float:
     return next(value for value in thresholds.tolist() if value >= wanted)
 
 
-def _threshold_end_is_right(sure: Tensor, early: Tensor, end: Tensor, wanted: float, thresholds: Tensor) -> float:
+def _threshold_end_is_right(sure: Tensor, early: Tensor, end: Tensor, wanted: float,
+                            thresholds: Tensor) -> float:
     return _threshold(sure, early, torch.ones_like(end), wanted, thresholds)
 
 
-def _threshold_wrong_way(sure: Tensor, early: Tensor, end: Tensor, wanted: float, thresholds: Tensor) -> float:
+def _threshold_wrong_way(sure: Tensor, early: Tensor, end: Tensor, wanted: float,
+                         thresholds: Tensor) -> float:
     fitting = [value for value in thresholds.tolist() if _mixed(sure, end, early, value) >= wanted]
     return fitting[0] if fitting else -1.0
 
 
 def _validations(generator: torch.Generator) -> list[tuple]:
-    """Confidences at an exit, whether exit and end are right, an accuracy that can be reached, thresholds that rise."""
+    """Confidences at an exit, whether exit and end are right, an accuracy that can be reached,
+    thresholds that rise.
+    """
     thresholds, found = torch.linspace(0, 1.01, 51, dtype=torch.float64), []
     for _ in range(3):
         sure = 0.2 + 0.8 * torch.rand(400, generator=generator, dtype=torch.float64)
@@ -152,7 +165,9 @@ def _validations(generator: torch.Generator) -> list[tuple]:
 
 
 def _binned(sure: Tensor, right: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Pictures of each bin, and how far what they said is from what they were; empty bins are left out."""
+    """Pictures of each bin, and how far what they said is from what they were; empty bins are left
+    out.
+    """
     place = (sure * bins).long().clamp(max=bins - 1)
     counts = torch.stack([(place == one).sum() for one in place.unique()])
     gaps = torch.stack([sure[place == one].mean() - right[place == one].double().mean() for one in place.unique()])
@@ -191,7 +206,9 @@ def _ece_squared(sure: Tensor, right: Tensor, bins: int) -> float:
 
 
 def _confidences(generator: torch.Generator) -> list[tuple]:
-    """Confidences (N,) off the edges of bins, and whether they were right: some bins too sure, some not enough."""
+    """Confidences (N,) off the edges of bins, and whether they were right: some bins too sure, some
+    not enough.
+    """
     found = []
     for bins in (5, 10, 4):
         sure = (torch.randint(bins, (300,), generator=generator) + 0.1

@@ -166,7 +166,9 @@ def _places_shared(tokens: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _two_merges(generator: torch.Generator) -> list[tuple]:
-    """Tokens (L, d) that are left, and the places of two merges, (N,) numbers below M and (M,) numbers below L."""
+    """Tokens (L, d) that are left, and the places of two merges, (N,) numbers below M and (M,)
+    numbers below L.
+    """
     cases = []
     for many, some, few in ((12, 7, 4), (20, 11, 5)):
         first = torch.cat([torch.arange(some), torch.randint(some, (many - some,), generator=generator)])

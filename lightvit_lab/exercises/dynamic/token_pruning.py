@@ -62,16 +62,22 @@ def _fused_left_out(tokens: Tensor, scores: Tensor, count: int) -> Tensor:
 
 
 def _tokens_and_scores(generator: torch.Generator) -> list[tuple]:
-    """Image tokens (batch, n, dim), the class token's attention to them, in sum below 1, and how many stay."""
+    """Image tokens (batch, n, dim), the class token's attention to them, in sum below 1, and how
+    many stay.
+    """
     return [(torch.randn(2, count, 4, generator=generator),
              torch.rand(2, count, generator=generator).add(0.05).mul(0.8 / count), kept)
             for count, kept in ((8, 3), (11, 5))]
 
 
-def _macs(dim: int, patches: int, keeps: Sequence[float | None], count: Callable[[float, int], int] | None = None,
+def _macs(dim: int, patches: int, keeps: Sequence[float | None],
+          count: Callable[[float, int], int] | None = None,
           attention: Callable[[int, int], int] = lambda tokens, left: tokens,
-          mlp: Callable[[int, int], int] = lambda tokens, left: left, squares: int = 2, prefix: int = 1) -> int:
-    """Of all blocks: four d x d products and two of tokens by tokens in attention, eight d x d in the MLP."""
+          mlp: Callable[[int, int],
+                        int] = lambda tokens, left: left, squares: int = 2, prefix: int = 1) -> int:
+    """Of all blocks: four d x d products and two of tokens by tokens in attention, eight d x d in
+    the MLP.
+    """
     total = 0
     for keep in keeps:
         left = patches if keep is None else (count or _ceil)(keep, patches)
@@ -102,7 +108,9 @@ def _macs_floor(dim: int, patches: int, keeps: Sequence[float | None]) -> int:
 
 
 def _macs_of_all(dim: int, patches: int, keeps: Sequence[float | None]) -> int:
-    """The share of all patches of the picture in each pruning block, so that only the first one drops any."""
+    """The share of all patches of the picture in each pruning block, so that only the first one
+    drops any.
+    """
     return _macs(dim, patches, keeps, count=lambda keep, present: _ceil(keep, patches))
 
 
@@ -194,8 +202,11 @@ def _noiseless_slope(logits: Tensor, noise: Tensor) -> Tensor:
     return _hard_decision(logits, noise) - soft.detach() + soft
 
 
-def _with_slope(answer: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Decides, and lets a gradient of 1, 2, 3, ... at the decisions flow back to the logits; 0 where none arrives."""
+def _with_slope(answer: Callable[[Tensor, Tensor],
+                                 Tensor]) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Decides, and lets a gradient of 1, 2, 3, ... at the decisions flow back to the logits; 0
+    where none arrives.
+    """
     def both(logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             logits = logits.detach().clone().requires_grad_()
@@ -209,7 +220,9 @@ def _with_slope(answer: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor,
 
 
 def _logits_and_noise(generator: torch.Generator) -> list[tuple]:
-    """Logits of keep and drop (batch, n, 2), and Gumbel noise for them that turns some decisions round."""
+    """Logits of keep and drop (batch, n, 2), and Gumbel noise for them that turns some decisions
+    round.
+    """
     cases = []
     for count in (6, 9):
         logits = torch.randn(2, count, 2, generator=generator)
@@ -254,7 +267,9 @@ def _sampled_sorted(scores: Tensor, count: int) -> Tensor:
 
 
 def _scores(generator: torch.Generator) -> list[tuple]:
-    """Scores (n,), which sum to more than 1, one of them so large that it is drawn more than once; how many draws."""
+    """Scores (n,), which sum to more than 1, one of them so large that it is drawn more than once;
+    how many draws.
+    """
     cases = []
     for count, draws in ((10, 5), (14, 7)):
         scores = torch.rand(count, generator=generator).add(0.2)

@@ -101,11 +101,13 @@ def _attainable_no_roof(macs: float, moved_bytes: float, peak: float, bandwidth:
     return 2 * macs / moved_bytes * bandwidth
 
 
-def _attainable_always_peak(macs: float, moved_bytes: float, peak: float, bandwidth: float) -> float:
+def _attainable_always_peak(macs: float, moved_bytes: float, peak: float,
+                            bandwidth: float) -> float:
     return peak
 
 
-def _attainable_upside_down(macs: float, moved_bytes: float, peak: float, bandwidth: float) -> float:
+def _attainable_upside_down(macs: float, moved_bytes: float, peak: float,
+                            bandwidth: float) -> float:
     return min(peak, moved_bytes / (2 * macs) * bandwidth)
 
 

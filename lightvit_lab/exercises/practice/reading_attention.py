@@ -62,7 +62,9 @@ def _rollout_columns(maps: Sequence[Tensor]) -> Tensor:
 
 
 def _thinned_maps(generator: torch.Generator) -> list[tuple]:
-    """Attention of three blocks, two heads, five tokens, of which some entries were discarded: rows do not sum to 1."""
+    """Attention of three blocks, two heads, five tokens, of which some entries were discarded: rows
+    do not sum to 1.
+    """
     def block() -> Tensor:
         weights = (2 * torch.randn(2, 5, 5, generator=generator)).softmax(dim=-1)
         return weights * (torch.rand(2, 5, 5, generator=generator) > 0.3)
@@ -185,7 +187,9 @@ def _energy_not_divided(patch_map: Tensor, mask: Tensor) -> Tensor:
 
 
 def _maps_and_masks(generator: torch.Generator) -> list[tuple]:
-    """Maps of 4 x 4 patches with a peak and some negative entries, and masks of 16 x 16 pixels that cut through patches."""
+    """Maps of 4 x 4 patches with a peak and some negative entries, and masks of 16 x 16 pixels that
+    cut through patches.
+    """
     cases = []
     for left, top in ((3, 5), (6, 2), (1, 7)):
         mask = torch.zeros(16, 16, dtype=torch.bool)

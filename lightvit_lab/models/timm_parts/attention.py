@@ -1,7 +1,7 @@
 """One way into the attention of the lab's ViT and LightViT and of timm's ViT and DeiT.
 
-A module is readable if it has a `weights` method that takes what its forward takes, as the lab's attention has, or if it
-is timm's `Attention`.
+A module is readable if it has a `weights` method that takes what its forward takes, as the lab's
+attention has, or if it is timm's `Attention`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from ...runtime.wrapped import require_unwrapped
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> attention module of `model` that can be read, in order. Raises LabError, naming what cannot be, if none can."""
+    """Name -> attention module of `model` that can be read, in order. Raises LabError, naming what
+    cannot be, if none can.
+    """
     require_unwrapped("attention", model)
     readable = {name: module for name, module in model.named_modules() if is_readable(module)}
     if readable:
@@ -45,8 +47,10 @@ def _is_timm(module: nn.Module) -> bool:
     return isinstance(module, TimmAttention) and type(module).forward is TimmAttention.forward
 
 
-def attention_weights(module: nn.Module, *arguments: Any, **keywords: Any) -> Tensor | dict[str, Tensor]:
-    """What the weights of a readable `module` are for the arguments of its forward: (batch, heads, N, N), or a dict of such.
+def attention_weights(module: nn.Module, *arguments: Any,
+                      **keywords: Any) -> Tensor | dict[str, Tensor]:
+    """What the weights of a readable `module` are for the arguments of its forward: (batch, heads,
+    N, N), or a dict of such.
 
     In float32, as fused kernels compute their softmax, whatever the type of the tokens.
     """
@@ -73,8 +77,9 @@ def _split_heads_of_timm(module: TimmAttention, tokens: Tensor) -> tuple[Tensor,
 
 
 def values_and_mixed(module: nn.Module) -> tuple[Any, nn.Module]:
-    """For gradients through fused attention: a function tokens -> values (batch, heads, N, head_dim), and the part whose
-    input is what the heads mixed of them, side by side: (batch, N, heads * head_dim).
+    """For gradients through fused attention: a function tokens -> values (batch, heads, N,
+    head_dim), and the part whose input is what the heads mixed of them, side by side: (batch, N,
+    heads * head_dim).
 
     Raises LabError for attention that is not of one square of weights a head.
     """
@@ -87,7 +92,8 @@ def values_and_mixed(module: nn.Module) -> tuple[Any, nn.Module]:
 
 
 def plain_attention(caller: str, module: nn.Module) -> nn.Module:
-    """`module` itself, if it is self-attention of `qkv`, `proj`, `num_heads`, `head_dim` and `scale` alone.
+    """`module` itself, if it is self-attention of `qkv`, `proj`, `num_heads`, `head_dim` and
+    `scale` alone.
 
     Raises LabError, in the name of `caller`, for any other.
     """

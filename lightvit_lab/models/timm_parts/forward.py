@@ -1,6 +1,7 @@
 """The forward of a plain ViT, the lab's or timm's, in steps that others can stop between.
 
-`finish(model, run(embed(model, inputs)))`, where `run` calls the blocks one after the other, is `model(inputs)`.
+`finish(model, run(embed(model, inputs)))`, where `run` calls the blocks one after the other, is
+`model(inputs)`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from .attention import plain_attention
 
 
 def require_plain_vit(caller: str, model: nn.Module) -> None:
-    """Raise LabError, in the name of `caller`, unless `model` is the lab's ViT or timm's ViT or DeiT with a head."""
+    """Raise LabError, in the name of `caller`, unless `model` is the lab's ViT or timm's ViT or
+    DeiT with a head.
+    """
     known = 'give the lab\'s ViT or timm\'s ViT or DeiT, for example models.create_model("lab_vit")'
     require_unwrapped(caller, model)
     if not isinstance(model, VisionTransformer | TimmVisionTransformer):
@@ -39,9 +42,12 @@ def _require_attention(caller: str, model: nn.Module) -> None:
                        'that it needs; give one with mixer="attention"')
 
 
-def require_plain_blocks(caller: str, model: nn.Module, layers: Sequence[int] | None = None) -> None:
-    """Raise LabError, in the name of `caller`, unless blocks `layers` (None: all) add attention, then an MLP, each of
-    normalised tokens, to what came in, as the lab's ViT and timm's ViT and DeiT were made."""
+def require_plain_blocks(caller: str, model: nn.Module,
+                         layers: Sequence[int] | None = None) -> None:
+    """Raise LabError, in the name of `caller`, unless blocks `layers` (None: all) add attention,
+    then an MLP, each of normalised tokens, to what came in, as the lab's ViT and timm's ViT and
+    DeiT were made.
+    """
     require_unwrapped(caller, model)
     found = getattr(model, "blocks", None)
     if not isinstance(found, nn.ModuleList | nn.Sequential) or not len(found):
@@ -55,7 +61,8 @@ def require_plain_blocks(caller: str, model: nn.Module, layers: Sequence[int] | 
 
 
 def plain_blocks(caller: str, model: nn.Module) -> nn.ModuleList | nn.Sequential:
-    """`model.blocks`, all plain and with plain attention, as the parts that a method takes over have to be.
+    """`model.blocks`, all plain and with plain attention, as the parts that a method takes over
+    have to be.
 
     Raises LabError, in the name of `caller`, for any other.
     """
@@ -66,7 +73,9 @@ def plain_blocks(caller: str, model: nn.Module) -> nn.ModuleList | nn.Sequential
 
 
 def embed(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Inputs (batch, channels, height, width) -> the tokens (batch, tokens, dim) that enter the first block."""
+    """Inputs (batch, channels, height, width) -> the tokens (batch, tokens, dim) that enter the
+    first block.
+    """
     if isinstance(model, VisionTransformer):
         require_images("VisionTransformer", inputs, model.in_channels, model.image_size)
         return model.embed(inputs)
@@ -74,12 +83,16 @@ def embed(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def finish(model: nn.Module, tokens: Tensor) -> Tensor:
-    """The tokens (batch, tokens, dim) behind the last block -> logits (batch, classes), by norm and head."""
+    """The tokens (batch, tokens, dim) behind the last block -> logits (batch, classes), by norm and
+    head.
+    """
     return model.forward_head(model.norm(tokens))
 
 
 def embed_patches(embedding: nn.Module, images: Tensor) -> Tensor:
-    """Images (batch, channels, height, width) of any size -> tokens (batch, patches, dim), by the layers of a `patch_embed`."""
+    """Images (batch, channels, height, width) of any size -> tokens (batch, patches, dim), by the
+    layers of a `patch_embed`.
+    """
     tokens, _ = to_tokens(embedding.proj(images))
     return getattr(embedding, "norm", nn.Identity())(tokens)
 
@@ -90,7 +103,8 @@ def last_norm(model: nn.Module) -> nn.Module:
 
 
 def masked_block(caller: str, block: nn.Module, tokens: Tensor, keep: Tensor) -> Tensor:
-    """What `block` makes of tokens (B, N, dim) when nobody attends to those where `keep` (B, N) is False.
+    """What `block` makes of tokens (B, N, dim) when nobody attends to those where `keep` (B, N) is
+    False.
 
     Raises LabError, in the name of `caller`, for other blocks than the lab's and timm's.
     """
@@ -108,7 +122,8 @@ def masked_block(caller: str, block: nn.Module, tokens: Tensor, keep: Tensor) ->
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks of a transformer, or the stages of another network, in order: what features are taken from.
+    """The blocks of a transformer, or the stages of another network, in order: what features are
+    taken from.
 
     Raises LabError for a model that has neither.
     """
@@ -123,7 +138,9 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def both_heads(model: nn.Module) -> Iterator[None]:
-    """In train mode, let a model with a distillation token return the logits of both its heads, not their mean."""
+    """In train mode, let a model with a distillation token return the logits of both its heads, not
+    their mean.
+    """
     switch = getattr(model, "set_distilled_training", None)
     keeper = next((part for part in (model, getattr(model, "head", None)) if hasattr(part, "distilled_training")), None)
     if switch is None or keeper is None:
@@ -138,7 +155,9 @@ def both_heads(model: nn.Module) -> Iterator[None]:
 
 
 def feature_maps(model: nn.Module, stages: int | Sequence[int] | None = None) -> nn.Module:
-    """timm's wrapper around a model of stages, whose forward returns the maps of `stages`, None for all of them."""
+    """timm's wrapper around a model of stages, whose forward returns the maps of `stages`, None for
+    all of them.
+    """
     from timm.models._features import FeatureGetterNet
 
     return FeatureGetterNet(model, range(len(model.feature_info)) if stages is None else stages)

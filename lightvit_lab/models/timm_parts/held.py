@@ -1,4 +1,6 @@
-"""The trained parts of a plain block, held under their old names by blocks that do with their tokens what they like."""
+"""The trained parts of a plain block, held under their old names by blocks that do with their
+tokens what they like.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from ...runtime.running import map_tensors
 
 
 class AttentionParts(nn.Module):
-    """The parts of a trained plain self-attention, under their old names: its state has the old one's keys.
+    """The parts of a trained plain self-attention, under their old names: its state has the old
+    one's keys.
 
     `fused` chooses torch's kernel, as in the lab's attention.
     """
@@ -23,7 +26,8 @@ class AttentionParts(nn.Module):
         super().__init__()
         self.fused = getattr(attention, "fused", getattr(attention, "fused_attn", True))
         self.num_heads, self.head_dim, self.scale = attention.num_heads, attention.head_dim, attention.scale
-        for name in ("qkv", "q_norm", "k_norm", "attn_drop", "norm", "proj", "proj_drop"):     # in timm's order
+        # in timm's order
+        for name in ("qkv", "q_norm", "k_norm", "attn_drop", "norm", "proj", "proj_drop"):
             setattr(self, name, getattr(attention, name, nn.Identity()))
 
     def split_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,7 +69,9 @@ class HeldAttention(AttentionParts):
         return F.scaled_dot_product_attention(query, key, value, mask, dropped, scale=self.scale)
 
     def mix_by(self, weights: Tensor, value: Tensor) -> Tensor:
-        """The values mixed by given weights (batch, heads, queries, keys), some of which dropout drops."""
+        """The values mixed by given weights (batch, heads, queries, keys), some of which dropout
+        drops.
+        """
         return self.attn_drop(weights.to(value)) @ value
 
     @full_precision
@@ -79,9 +85,11 @@ class HeldAttention(AttentionParts):
 
 
 class ScoredAttention(HeldAttention):
-    """Attention that also returns how the class token looks at all tokens, (batch, tokens): the mean over heads.
+    """Attention that also returns how the class token looks at all tokens, (batch, tokens): the
+    mean over heads.
 
-    That one row costs tokens x dim multiplications more, and the square of weights stays inside the fused kernel.
+    That one row costs tokens x dim multiplications more, and the square of weights stays inside the
+    fused kernel.
     """
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +99,9 @@ class ScoredAttention(HeldAttention):
 
 
 class LastPass:
-    """What blocks of one model share of the last forward, beside their weights; its tensors move with these."""
+    """What blocks of one model share of the last forward, beside their weights; its tensors move
+    with these.
+    """
 
     def move(self, change: Callable[[Tensor], Tensor]) -> None:
         """Make `change` to every tensor that is remembered, without its gradient."""
@@ -100,13 +110,16 @@ class LastPass:
 
 
 class HeldBlock(nn.Module):
-    """A pre-norm block with its parts under their old names; `prefix` tokens in front stand for no patch."""
+    """A pre-norm block with its parts under their old names; `prefix` tokens in front stand for no
+    patch.
+    """
 
     def __init__(self, block: nn.Module, attention: nn.Module, prefix: int):
         super().__init__()
         self.prefix = prefix
         self.norm1, self.attn = block.norm1, attention
-        for name in ("ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"):                # in timm's order
+        # in timm's order
+        for name in ("ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"):
             setattr(self, name, getattr(block, name, nn.Identity()))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HeldBlock:
@@ -125,7 +138,9 @@ class HeldBlock(nn.Module):
 
 
 class WrappedBlock(nn.Module):
-    """A block and what a method puts beside it; `attn` and `mlp`, by which others know a block, are the block's."""
+    """A block and what a method puts beside it; `attn` and `mlp`, by which others know a block, are
+    the block's.
+    """
 
     def __init__(self, block: nn.Module):
         super().__init__()

@@ -44,10 +44,13 @@ def mlps(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def attentions(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> attention module of one `qkv` and one `proj`, in order. Raises LabError for other kinds of attention."""
+    """Name -> attention module of one `qkv` and one `proj`, in order. Raises LabError for other
+    kinds of attention.
+    """
     found = attention_modules(model)
     for name, part in found.items():
-        if type(part) not in (Attention, LightViTAttention) and hasattr(part, "weights"):     # without, it is timm's
+        # without, it is timm's
+        if type(part) not in (Attention, LightViTAttention) and hasattr(part, "weights"):
             raise LabError(f"{name} is {type(part).__name__}, whose heads are not known here; prune before attention "
                            f"is replaced, and {_KNOWN}")
         _require_linear(name, part, "qkv", "proj")
@@ -63,7 +66,9 @@ def head_shape(attention: nn.Module) -> tuple[int, int]:
 
 
 def block_names(model: nn.Module) -> list[str]:
-    """Names of the blocks, attention and MLP around one stream, in order. Raises LabError for a model that has none."""
+    """Names of the blocks, attention and MLP around one stream, in order. Raises LabError for a
+    model that has none.
+    """
     lists = {name for name, part in model.named_modules() if isinstance(part, nn.ModuleList | nn.Sequential)}
     found = [name for name, part in model.named_modules()
              if hasattr(part, "attn") and hasattr(part, "mlp") and name.rpartition(".")[0] in lists]
@@ -73,7 +78,9 @@ def block_names(model: nn.Module) -> list[str]:
 
 
 def stream(model: nn.Module) -> Stream:
-    """The stream of a plain ViT, which has one width from the patches to the head. Raises LabError for other models."""
+    """The stream of a plain ViT, which has one width from the patches to the head. Raises LabError
+    for other models.
+    """
     require_unwrapped("prune_embedding", model)
     if not isinstance(model, VisionTransformer | TimmVisionTransformer) or not _is_absent(model, "attn_pool"):
         raise LabError(f"{type(model).__name__} is no plain ViT, of one width from the patches to the head, so that "
