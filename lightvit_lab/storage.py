@@ -39,7 +39,7 @@ def write(caller: str, path: Path, content: bytes | memoryview | str, make_folde
 
     `make_folder` makes a missing folder. Raises LabError, as `caller`, where the system refuses.
     """
-    with beside(caller, path, make_folder) as partial, open(partial, "wb") as file:
+    with atomic_file(caller, path, make_folder) as partial, open(partial, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
@@ -59,7 +59,7 @@ def write_tensors(caller: str, path: Path, tensors: Mapping[str, Tensor], about:
     """`write` for a safetensors file with the metadata `about`, without a copy in memory."""
     from safetensors.torch import save_file
 
-    with beside(caller, path, make_folder) as partial:
+    with atomic_file(caller, path, make_folder) as partial:
         require_room(caller, path, sum(tensor.nbytes for tensor in tensors.values()))
         save_file(dict(tensors), partial, about)
         partial.chmod(0o644)                # so that others may read a cache that is shared
@@ -73,7 +73,7 @@ def require_room(caller: str, path: Path, needed: int) -> None:
 
 
 @contextmanager
-def beside(caller: str, path: Path, make_folder: bool = False) -> Iterator[Path]:
+def atomic_file(caller: str, path: Path, make_folder: bool = False) -> Iterator[Path]:
     """A path to write to, which gets the name `path` when the block ends, and goes if it fails."""
     partial = _partial(caller, path)
     _clear(partial)

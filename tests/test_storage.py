@@ -128,7 +128,7 @@ def test_a_full_disk_keeps_the_state_before_leaves_nothing_beside_and_is_said_in
 
 
 def test_two_writers_of_one_file_do_not_share_the_file_beside_it(tmp_path):
-    with storage.beside("test", tmp_path / "file") as one, storage.beside("test", tmp_path / "file") as other:
+    with storage.atomic_file("test", tmp_path / "file") as one, storage.atomic_file("test", tmp_path / "file") as other:
         one.write_text("one"), other.write_text("other")
     assert (tmp_path / "file").read_text() == "one" and not leftovers(tmp_path)
 

@@ -275,7 +275,7 @@ def test_the_teacher_of_fine_tune_keeps_its_modes_and_its_weights():
 def test_zeros_stay_zero_for_a_model_trained_inside_inference_mode(by):
     with torch.inference_mode():
         sparse = sparsity.prune_weights(lab(), 0.5, by)
-        with sparsity.zeros_kept(sparse):
+        with sparsity.keep_zeros(sparse):
             fit(sparse, SHAPES, **{**SETTINGS, "steps": 2})
     assert sparsity.sparsity(sparse) == dict.fromkeys(sparsity.sparsity(sparse), 0.5)
 

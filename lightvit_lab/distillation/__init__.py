@@ -3,7 +3,7 @@
 """
 
 from .distilling import distill
-from .seeing import Seen
+from .model_outputs import ModelOutputs
 from .response_distillation.stored_logits import StoredLogits, store_logits
 
-__all__ = ["Seen", "StoredLogits", "distill", "store_logits"]
+__all__ = ["ModelOutputs", "StoredLogits", "distill", "store_logits"]

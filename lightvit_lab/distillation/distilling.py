@@ -20,7 +20,7 @@ from ..training import Batch, History, fit
 from ..training.processes import Team
 from ..training.randomness import same_states_afterwards
 from ..training.settings import require_length, require_pictures
-from .seeing import Seen, see
+from .model_outputs import ModelOutputs, collect_outputs
 from .teachers import LiveTeacher
 
 FEW = 4   # pictures on which all is tried before a run; angles between pictures need three
@@ -50,7 +50,7 @@ class Objective(Protocol):
 
     weight: float
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor: ...
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor: ...
 
 
 def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures,
@@ -123,8 +123,8 @@ class _Sum:
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         needs = _needs(value for _, value in self.objectives)
-        teacher = self.live.see(batch, *needs["teacher"])
-        student = see(model.student, batch.inputs, *needs["student"])
+        teacher = self.live.outputs(batch, *needs["teacher"])
+        student = collect_outputs(model.student, batch.inputs, *needs["student"])
         terms = {}
         with cast("float32", batch.inputs.device):     # what was seen is float32: losses too
             for place, (name, objective) in enumerate(self.objectives):
@@ -157,8 +157,8 @@ def _build(student: nn.Module, live: Any, first: Batch, objectives: Mapping[str,
     needs = _needs(objectives.values())
     with torch.no_grad(), same_states_afterwards(), in_mode(student):
         torch.manual_seed(seed)
-        shown = see(student, as_input(student, few.inputs), *needs["student"])
-        taught = live.see(few, *needs["teacher"])
+        shown = collect_outputs(student, as_input(student, few.inputs), *needs["student"])
+        taught = live.outputs(few, *needs["teacher"])
         _require_classes(shown.logits, taught.logits)
         _require_both_heads(student, objectives, shown, taught, few)
         parts = {str(place): value.build(shown, taught).to(few.inputs.device)
@@ -195,7 +195,7 @@ def _require(objectives: Any, settings: dict[str, Any]) -> None:
 
 
 def _require_apart(student: nn.Module, teacher: nn.Module | Any) -> None:
-    if not isinstance(teacher, nn.Module) and not hasattr(teacher, "see"):
+    if not isinstance(teacher, nn.Module) and not hasattr(teacher, "outputs"):
         raise LabError(f"distill: the teacher is a {type(teacher).__name__}; give a model in eval mode, or "
                        "StoredLogits(path)")
     own = {id(value) for value in student.parameters()}
@@ -204,8 +204,8 @@ def _require_apart(student: nn.Module, teacher: nn.Module | Any) -> None:
                        "learns; give a copy, copy.deepcopy(student).eval()")
 
 
-def _require_both_heads(student: nn.Module, objectives: Mapping[str, Objective], shown: Seen,
-                        taught: Seen, few: Batch) -> None:
+def _require_both_heads(student: nn.Module, objectives: Mapping[str, Objective], shown: ModelOutputs,
+                        taught: ModelOutputs, few: Batch) -> None:
     """Raise LabError if the head of a distillation token would learn nothing: half of what such a
     student says.
     """

@@ -17,7 +17,7 @@ from ..training import Batch
 from ..runtime.running import as_input, cast, native_bfloat16
 from ..runtime.wrapped import unwrapped
 from ..training.probing import GAIN, PRECISIONS
-from .seeing import Seen, see
+from .model_outputs import ModelOutputs, collect_outputs
 
 
 class LiveTeacher:
@@ -57,12 +57,12 @@ class LiveTeacher:
         return f"{type(self.model).__name__} {digest.hexdigest()[:16]}"
 
     @torch.no_grad()
-    def see(self, batch: Batch, features: Sequence[int] = (),
-            attention: Sequence[int] = ()) -> Seen:
+    def outputs(self, batch: Batch, features: Sequence[int] = (),
+            attention: Sequence[int] = ()) -> ModelOutputs:
         """What the teacher shows of `batch`."""
         # said either way: the student may be under autocast
         with cast(self.precision, batch.inputs.device):
-            return see(self.model, as_input(self.model, batch.inputs), features, attention)
+            return collect_outputs(self.model, as_input(self.model, batch.inputs), features, attention)
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ def inputs(count: int) -> Tensor:
 def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Module:
     """A copy, trained for a few steps on labels at a small rate."""
     model = copied(model)
-    with sparsity.zeros_kept(model) if keep_zeros else nullcontext():
+    with sparsity.keep_zeros(model) if keep_zeros else nullcontext():
         training.fit(model, data.load(DATASET), **FINE_TUNING, seed=seed, label_smoothing=0.1,
                      progress=False, threads=torch.get_num_threads())
     return model

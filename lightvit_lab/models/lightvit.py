@@ -151,7 +151,7 @@ class BiAttnMlp(Mlp):
         return self.attn(super().forward(tokens))
 
 
-class Block(PreNormBlock):
+class LightViTBlock(PreNormBlock):
     """Attention, then the MLP with gates; tokens and `Windows` -> tokens."""
 
     def __init__(self, dim: int, num_heads: int, num_tokens: int,
@@ -161,7 +161,7 @@ class Block(PreNormBlock):
         super().__init__(dim, attention, BiAttnMlp(dim, int(dim * mlp_ratio), gates), DropPath(drop_path))
 
 
-class ConvStem(nn.Module):
+class LightViTStem(nn.Module):
     """Overlapping 3x3 convolutions, the only ones of the model: images -> tokens in reading order,
     and their grid.
 
@@ -273,13 +273,13 @@ class LightViT(nn.Module):
         self.num_features, self.head_hidden_size = embed_dims[-1], neck_dim
         self.feature_info = [{"num_chs": dim, "reduction": patch_size * 2**stage, "module": f"stages.{stage}"}
                              for stage, dim in enumerate(embed_dims)]
-        self.patch_embed = ConvStem(embed_dims[0], patch_size, in_channels)
+        self.patch_embed = LightViTStem(embed_dims[0], patch_size, in_channels)
         self.global_token = nn.Parameter(torch.zeros(1, num_tokens, embed_dims[0]))
         chances = (drop_path_rate * block / max(sum(num_layers) - 1, 1) for block in range(sum(num_layers)))
         self.stages = nn.ModuleList()
         for stage, (dim, depth, heads, ratio) in enumerate(zip(embed_dims, num_layers, num_heads, mlp_ratios)):
             merge = [ResidualMergePatch(embed_dims[stage - 1], dim, num_tokens, pooling)] if stage else []
-            blocks = [Block(dim, heads, num_tokens, window_size, ratio, next(chances), fused, gates)
+            blocks = [LightViTBlock(dim, heads, num_tokens, window_size, ratio, next(chances), fused, gates)
                       for _ in range(depth)]
             self.stages.append(Stage(merge + blocks, num_tokens, window_size))
         self.norm = nn.LayerNorm(embed_dims[-1], eps=1e-6)

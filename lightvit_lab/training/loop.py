@@ -23,7 +23,7 @@ from ..runtime.wrapped import unwrapped
 from .augment import Batch, Batches
 from .objectives import Objective, label_objective, share_right
 from .optimizers import create_optimizer, schedule_factor
-from .probing import applied, cast, choose
+from .probing import applied, cast, choose_settings
 from .processes import Found, Team
 from .randomness import same_states_afterwards, seed_step
 from .saving import Checkpoint, describe_model, describe_pictures
@@ -101,7 +101,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
         require_model(model, inputs[:2], labels, batch_size // team.count, plain=objective is None)
         file = _open(checkpoint, save_every, model, data, validation, settings, team)
         saved = file.read() if file else None
-        choices = saved["choices"] if saved else team.same({**choose(model, inputs, threads, precision, attention),
+        choices = saved["choices"] if saved else team.same({**choose_settings(model, inputs, threads, precision, attention),
                                                             **getattr(objective, "choices", {})})
         choices = {**choices, "threads": threads or choices["threads"]}
         if hasattr(objective, "choices"):

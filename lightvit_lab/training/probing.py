@@ -30,7 +30,7 @@ STEP_SECONDS = 0.06
 GAIN = 1.1               # what a choice must gain to be preferred to the plain one
 
 
-def choose(model: nn.Module, inputs: Tensor, threads: int | None = None, precision: str = "auto",
+def choose_settings(model: nn.Module, inputs: Tensor, threads: int | None = None, precision: str = "auto",
            attention: str = "auto", seconds: float = PROBE_SECONDS) -> dict[str, Any]:
     """`{"threads", "precision", "attention"}` for training `model` on `inputs` (B, 3, H, W); the
     rest is tried.

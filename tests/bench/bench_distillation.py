@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from lightvit_lab import data, models, training
-from lightvit_lab.distillation import Seen, distill, store_logits
+from lightvit_lab.distillation import ModelOutputs, distill, store_logits
 from lightvit_lab.distillation.response_distillation.objectives import Labels, SoftTargets
 from lightvit_lab.experiments import results
 from lightvit_lab.experiments.zoo import RECIPES
@@ -128,8 +128,8 @@ def print_added(run: _Run, rounds: int) -> None:
         batch = batches[number % len(batches)]
         for label, ways in seconds.items():
             start = time.process_time()
-            student = Seen(torch.zeros(BATCH, 10, requires_grad=True))
-            teacher = run.objective.live.see(batch) if label == "both" else student
+            student = ModelOutputs(torch.zeros(BATCH, 10, requires_grad=True))
+            teacher = run.objective.live.outputs(batch) if label == "both" else student
             terms = dict(run.objective.objectives) if label == "both" else {"labels": Labels()}
             sum(term(student, teacher, batch) for term in terms.values()).backward()
             ways.append(time.process_time() - start)

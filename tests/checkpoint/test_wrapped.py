@@ -16,7 +16,7 @@ from lightvit_lab.compression.pruning.unstructured import prune_weights
 from lightvit_lab.distillation import distill
 from lightvit_lab.distillation.response_distillation.objectives import SoftTargets
 from lightvit_lab.distillation.response_distillation.stored_logits import StoredLogits, store_logits
-from lightvit_lab.distillation.seeing import see
+from lightvit_lab.distillation.model_outputs import collect_outputs
 from lightvit_lab.dynamic.token_pruning.dynamicvit import fine_tune
 from lightvit_lab.dynamic.early_exit.exits import add_exits
 from lightvit_lab.dynamic.early_exit.calibration import calibrate_confidence, every_logit, trade_off
@@ -141,7 +141,7 @@ def halting():
 
 
 READING = {     # name -> (the model, what is read of it)
-    "see": (small, lambda model: see(model, INPUTS, features=[0], attention=[1]).features[0]),
+    "collect_outputs": (small, lambda model: collect_outputs(model, INPUTS, features=[0], attention=[1]).features[0]),
     "every_logit": (exits, lambda model: every_logit(model, P)),
     "trade_off": (exits, lambda model: torch.tensor([point.mean_macs for point in trade_off(model, P)])),
     "exit_report": (exits, lambda model: exit_report(model, P).confidence),

@@ -8,7 +8,7 @@ from drawn_weights import pictures
 from small_models import EVERY, PICTURES, PLAIN, small
 
 from lightvit_lab import data, models, profiling, training
-from lightvit_lab.compression.pruning.budgets import choose
+from lightvit_lab.compression.pruning.budgets import units_to_keep
 from lightvit_lab.compression.pruning.pruners import (prune, prune_blocks, prune_embedding, prune_head_width, prune_heads,
                                                       prune_mlp, sensitivity)
 from lightvit_lab.errors import LabError
@@ -82,32 +82,32 @@ def test_the_units_that_stay_are_those_with_the_highest_scores():
 
 def test_a_global_budget_takes_more_where_less_is_lost_and_leaves_one_unit_in_each_layer():
     found = {"one": torch.tensor([9.0, 8, 7, 6]), "two": torch.tensor([1.0, 2, 3, 4]), "three": torch.zeros(4)}
-    kept = choose("prune_mlp", "mlp", found, 0.5, "global", 1, comparable=True)
+    kept = units_to_keep("prune_mlp", "mlp", found, 0.5, "global", 1, comparable=True)
     assert kept == {"one": [0, 1, 2, 3], "two": [3], "three": [0]}
     scaled = {"one": torch.tensor([90.0, 80, 1, 1]), "two": torch.tensor([0.9, 0.8, 0.01, 0.01])}
-    assert choose("prune_mlp", "mlp", scaled, 0.5, "global", 1, comparable=False) == {"one": [0, 1], "two": [0, 1]}
+    assert units_to_keep("prune_mlp", "mlp", scaled, 0.5, "global", 1, comparable=False) == {"one": [0, 1], "two": [0, 1]}
 
 
 def test_a_global_budget_keeps_multiples_also_where_the_last_group_of_a_layer_is_smaller():
     found = {"one": torch.tensor([9.0] * 6), "two": torch.tensor([8.0] * 6)}
-    kept = choose("prune_mlp", "mlp", found, 0.16, "global", 4, comparable=True)      # 10 of 12 may stay
+    kept = units_to_keep("prune_mlp", "mlp", found, 0.16, "global", 4, comparable=True)      # 10 of 12 may stay
     assert {name: len(index) for name, index in kept.items()} == {"one": 6, "two": 4}
     with pytest.raises(LabError, match="leaves 7 units in all, fewer than 4 in each of the 2 layers"):
-        choose("prune_mlp", "mlp", found, 0.4, "global", 4, comparable=True)
+        units_to_keep("prune_mlp", "mlp", found, 0.4, "global", 4, comparable=True)
 
 
 def test_a_global_budget_stops_where_the_next_group_does_not_fit():
     """Six of ten may stay, in fours: the four best. The last group, two, would fit, and leave six, which is no multiple."""
     found = {"one": torch.arange(10.0)}
-    assert choose("prune_mlp", "mlp", found, 0.4, "global", 4, comparable=True) == {"one": [6, 7, 8, 9]}
+    assert units_to_keep("prune_mlp", "mlp", found, 0.4, "global", 4, comparable=True) == {"one": [6, 7, 8, 9]}
     found |= {"two": torch.full((4,), 20.0)}
-    kept = choose("prune_mlp", "mlp", found, 4 / 14, "global", 4, comparable=True)             # ten of fourteen
+    kept = units_to_keep("prune_mlp", "mlp", found, 4 / 14, "global", 4, comparable=True)             # ten of fourteen
     assert kept == {"one": [6, 7, 8, 9], "two": [0, 1, 2, 3]}
 
 
 def test_of_head_dimensions_every_head_keeps_its_own_best():
     scores = torch.tensor([[[5.0, 1, 9], [1, 2, 3]], [[1, 2, 0], [7, 6, 5]]])
-    found = choose("prune_head_width", "head_width", {"it": scores}, 1 / 3, "layer", 1, comparable=False)
+    found = units_to_keep("prune_head_width", "head_width", {"it": scores}, 1 / 3, "layer", 1, comparable=False)
     assert found == {"it": {"qk": [[0, 2], [1, 2]], "v": [[0, 1], [0, 1]]}}
 
 

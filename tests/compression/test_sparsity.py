@@ -10,7 +10,7 @@ from torch.nn.utils import prune
 
 from lightvit_lab import data, models, training
 from lightvit_lab.compression.low_rank.factors import factorize
-from lightvit_lab.compression.pruning.unstructured import _Mask, apply_sparsity, prune_weights, sparsity, zeros_kept
+from lightvit_lab.compression.pruning.unstructured import _Mask, apply_sparsity, prune_weights, sparsity, keep_zeros
 from lightvit_lab.errors import LabError
 from lightvit_lab.profiling import count
 
@@ -122,7 +122,7 @@ def test_zeros_stay_zero_in_training_and_the_model_is_plain_again_after_it(optim
     sparse = prune_weights(small(), 0.5)
     names, before = list(sparse.state_dict()), copy.deepcopy(sparse)
     pictures_of_shapes = data.load("shapes", image_size=16, count=32)
-    with zeros_kept(sparse):
+    with keep_zeros(sparse):
         training.fit(sparse, pictures_of_shapes, steps=3, batch_size=8, optimizer=optimizer, threads=1, progress=False,
                      precision="float32", attention="fused", weight_decay=0.1)
     assert list(sparse.state_dict()) == names

@@ -22,7 +22,7 @@ from lightvit_lab import checkpoint, data, explain, models, profiling, training,
 from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
 from lightvit_lab.compression.pruning import movement, pruners as pruning, unstructured as sparsity
 from lightvit_lab.data import Pictures
-from lightvit_lab.distillation import distilling, seeing
+from lightvit_lab.distillation import distilling, model_outputs
 from lightvit_lab.distillation.response_distillation import objectives as response_distillation, stored_logits
 from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, calibration as exit_calibration, report as exit_report, rules as exit_rules, training as exit_training, token_halting
 from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
@@ -205,7 +205,7 @@ def tiny(given: Given) -> Pictures:
 
 
 def fit_with_zeros(model: nn.Module, given: Given) -> Any:
-    with sparsity.zeros_kept(model):
+    with sparsity.keep_zeros(model):
         return training.fit(model, given.pictures, **RUN)
 
 
@@ -252,12 +252,12 @@ CALLS: dict[str, Call] = {
     ),
     "compression.prune_weights": halved(sparsity.prune_weights, importance="wanda"),
     "compression.sparsity": Call(lambda model, given: sparsity.sparsity(model)),
-    "compression.zeros_kept": Call(
+    "compression.keep_zeros": Call(
         fit_with_zeros, lambda: sparsity.prune_weights(vit(), 0.5), trains=True
     ),
     "distillation.distill": Call(distilled, trains=True),
-    "distillation.see": Call(
-        lambda model, given: seeing.see(model, given.inputs, features=(0, -1), attention=(1,))
+    "distillation.collect_outputs": Call(
+        lambda model, given: model_outputs.collect_outputs(model, given.inputs, features=(0, -1), attention=(1,))
     ),
     "distillation.store_logits": Call(stored, refuses_train_mode=True),
     "dynamic.add_exits": Call(lambda model, given: early_exit.add_exits(model, layers=[0, 2])),
@@ -542,7 +542,7 @@ ON_THE_PROCESSOR = {
     "compression.apply_factors",
     "compression.replace_attention",
     "compression.sparsity",
-    "distillation.see",
+    "distillation.collect_outputs",
     "dynamic.add_exits",
     "dynamic.exit_macs",
     "dynamic.with_rule",

@@ -9,7 +9,7 @@ from torch import nn
 
 from lightvit_lab.distillation import feature_distillation as features
 from lightvit_lab.distillation.feature_distillation.mimicking import Generator, draw_hidden
-from lightvit_lab.distillation.seeing import Seen
+from lightvit_lab.distillation.model_outputs import ModelOutputs
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch
 
@@ -31,9 +31,9 @@ def _batch(step: int = 1, count: int = 4) -> Batch:
     return Batch(torch.zeros(count, 3, 8, 8), torch.zeros(count, dtype=torch.long), torch.arange(count), step=step)
 
 
-def _seen(shown: torch.Tensor, prefix: int = 0, attention: torch.Tensor | None = None) -> Seen:
+def _seen(shown: torch.Tensor, prefix: int = 0, attention: torch.Tensor | None = None) -> ModelOutputs:
     found = dict.fromkeys((0, 1, -1, -2), shown)
-    return Seen(torch.zeros(len(shown), 2), features=found, attention={} if attention is None else {-1: attention},
+    return ModelOutputs(torch.zeros(len(shown), 2), features=found, attention={} if attention is None else {-1: attention},
                 prefix=prefix)
 
 
@@ -263,7 +263,7 @@ def test_whitened_targets_do_not_depend_on_the_teachers_scale_and_plain_ones_do(
 
 def test_projectors_are_of_the_widths_shown_one_for_each_pair():
     student = _seen(_random(4, 65, 6), 1)
-    teacher = Seen(torch.zeros(4, 2), features={0: _random(4, 3, 32, 32), 1: _random(4, 5, 16, 16)})
+    teacher = ModelOutputs(torch.zeros(4, 2), features={0: _random(4, 3, 32, 32), 1: _random(4, 5, 16, 16)})
     built = features.ShallowMimic().build(student, teacher)
     assert [tuple(layer.weight.shape) for layer in built.projectors] == [(3, 6), (5, 6)]
     loss = built(student, teacher, _batch())
@@ -293,7 +293,7 @@ def test_the_last_layer_is_compared_with_the_class_token_where_both_have_one():
     before = built(student, teacher, _batch()).item()
     teacher.features[-1][:, 0] = _random(4, 9, seed=5)
     assert built(student, teacher, _batch()).item() != before
-    maps = Seen(torch.zeros(4, 2), features={-1: _random(4, 9, 4, 4)})
+    maps = ModelOutputs(torch.zeros(4, 2), features={-1: _random(4, 9, 4, 4)})
     assert features.LiftedLastLayer().build(student, maps)(student, maps, _batch()).item() > 0
 
 
@@ -334,8 +334,8 @@ def test_a_vits_tokens_are_joined_to_any_layer_of_any_teacher(kind, name):
 
 
 def test_several_pairs_count_by_their_mean():
-    student = Seen(torch.zeros(4, 2), features={0: _random(4, 16, 6), 1: _random(4, 16, 6, seed=2)})
-    teacher = Seen(torch.zeros(4, 2), features={-1: _random(4, 16, 9, seed=1)})
+    student = ModelOutputs(torch.zeros(4, 2), features={0: _random(4, 16, 6), 1: _random(4, 16, 6, seed=2)})
+    teacher = ModelOutputs(torch.zeros(4, 2), features={-1: _random(4, 16, 9, seed=1)})
     for kind in (features.AttentionTransfer, features.Similarity, features.Relational):
         one, other, both = (kind(layers, -1 if isinstance(layers, int) else (-1, -1))(student, teacher, _batch()).item()
                             for layers in (0, 1, (0, 1)))

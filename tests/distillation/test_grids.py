@@ -10,7 +10,7 @@ from lightvit_lab.distillation import distill
 from lightvit_lab.distillation import feature_distillation as features
 from lightvit_lab.distillation.feature_distillation.joining import joined_grid, joined_tokens
 from lightvit_lab.distillation.response_distillation.objectives import SoftTargets
-from lightvit_lab.distillation.seeing import Seen, see
+from lightvit_lab.distillation.model_outputs import ModelOutputs, collect_outputs
 from lightvit_lab.distillation.response_distillation.stored_logits import store_logits
 from lightvit_lab.dynamic.token_pruning import prune_tokens
 from lightvit_lab.errors import LabError
@@ -37,7 +37,7 @@ def test_maps_of_features_lie_as_the_picture_does(kind, layer):
             part.weight.zero_()                            # blocks add nothing: tokens stay what the embedding made
     changed = images.clone()
     changed[:, :, :4, 16:] += 3
-    before, after = (see(model, some, features=(layer,)).maps(layer) for some in (images, changed))
+    before, after = (collect_outputs(model, some, features=(layer,)).maps(layer) for some in (images, changed))
     assert before.shape[2:] == (3, 5)
     apart = (after - before).abs().sum(1).mean(0)
     assert (apart == apart.max()).nonzero().tolist() == [[0, 4]]
@@ -58,7 +58,7 @@ class _Stages(nn.Module):
 
 
 def test_stages_that_hand_their_grid_on_are_believed_and_others_are_no_square_of_an_oblong_picture():
-    shown = see(_Stages(), inputs_of(), features=(0, 1))
+    shown = collect_outputs(_Stages(), inputs_of(), features=(0, 1))
     assert shown.maps(0).shape[2:] == (2, 8) and torch.equal(shown.maps(0)[:, 0], inputs_of()[:, 0, :2, :8])
     assert torch.equal(shown.maps(1)[:, 0], inputs_of()[:, 0, :1, :4])
     shown.grids = ()
@@ -69,7 +69,7 @@ def test_stages_that_hand_their_grid_on_are_believed_and_others_are_no_square_of
 @torch.no_grad()
 def test_as_many_tokens_on_another_grid_are_laid_over_each_other_by_places():
     """2 x 8 against 8 x 2 patches of the same pictures: the coarser of both is 2 x 2, and means are taken."""
-    wide, high = (Seen(torch.zeros(1, 2), features={0: torch.arange(16.0).view(1, 16, 1)}, grids=[grid])
+    wide, high = (ModelOutputs(torch.zeros(1, 2), features={0: torch.arange(16.0).view(1, 16, 1)}, grids=[grid])
                   for grid in ((2, 8), (8, 2)))
     one, other = joined_tokens(wide, high, (0, 0))
     assert joined_grid(wide, high, (0, 0)) == (2, 2)
@@ -102,14 +102,14 @@ def test_every_objective_learns_from_a_teacher_of_another_grid(objective, teache
 
 def test_the_loss_of_a_model_to_itself_is_none_on_any_grid():
     model, images = made(), inputs_of(count=4)
-    seen = see(model, images, features=(0, 1), attention=(0,))
+    seen = collect_outputs(model, images, features=(0, 1), attention=(0,))
     for objective in (features.AttentionTransfer(0, 0), features.AttentionWeights(0, 0), features.Hint(0, 0, whitened=False)):
         assert objective(seen, seen, None).abs() < 1e-6
 
 
 def test_dropped_tokens_are_no_grid_even_where_their_number_is_a_square():
     pruned = prune_tokens(made(), 0.6, (0,), fuse=False)           # 9 of 15 patches
-    shown = see(pruned, inputs_of(), features=(-1,))
+    shown = collect_outputs(pruned, inputs_of(), features=(-1,))
     with pytest.raises(LabError, match="features of layer -1: 10 tokens, 1 of them in front, form no grid of 3 x 5"):
         shown.maps(-1)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightvit_lab.distillation import Seen
+from lightvit_lab.distillation import ModelOutputs
 from lightvit_lab.distillation.response_distillation import objectives as responses
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch
@@ -100,7 +100,7 @@ def test_no_gradient_reaches_the_teacher(name):
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
 def test_no_gradient_reaches_the_teacher_through_an_objective(objective):
     ours, theirs = STUDENT.clone().requires_grad_(), TEACHER.clone().requires_grad_()
-    objective(Seen(ours), Seen(theirs), batch()).backward()
+    objective(ModelOutputs(ours), ModelOutputs(theirs), batch()).backward()
     assert theirs.grad is None and ours.grad.abs().sum() > 0
 
 
@@ -163,7 +163,7 @@ def test_dist_correlates_rows_and_columns_as_numpy_does():
 @pytest.mark.parametrize("objective", OBJECTIVES[:2] + OBJECTIVES[3:], ids=str)       # hard targets ask for certainty
 def test_a_student_that_says_what_the_teacher_says_pays_nothing_and_is_left_alone(objective):
     ours = TEACHER.clone().requires_grad_()
-    loss = objective(Seen(ours), Seen(TEACHER), batch())
+    loss = objective(ModelOutputs(ours), ModelOutputs(TEACHER), batch())
     loss.backward()
     assert abs(loss.item()) < 1e-5 and ours.grad.abs().max() < 1e-5
 
@@ -173,8 +173,8 @@ def test_standardised_logits_know_neither_scale_nor_shift():
     by_numpy = (by_numpy - by_numpy.mean(1, keepdims=True)) / by_numpy.std(1, keepdims=True)
     assert numpy.abs(responses.standardize(TEACHER).numpy() - by_numpy).max() < 1e-5
     objective = responses.SoftTargets(temperature=2, standardized=True)
-    assert abs(objective(Seen(0.1 * TEACHER - 7), Seen(TEACHER), batch()).item()) < 1e-5
-    assert responses.SoftTargets(temperature=2)(Seen(0.1 * TEACHER - 7), Seen(TEACHER), batch()).item() > 0.1
+    assert abs(objective(ModelOutputs(0.1 * TEACHER - 7), ModelOutputs(TEACHER), batch()).item()) < 1e-5
+    assert responses.SoftTargets(temperature=2)(ModelOutputs(0.1 * TEACHER - 7), ModelOutputs(TEACHER), batch()).item() > 0.1
 
 
 def test_the_sharper_of_both_gets_the_higher_temperature_and_they_add_up():
@@ -190,7 +190,7 @@ def test_per_sample_is_the_divergence_at_both_temperatures_times_their_product()
     for i in range(len(STUDENT)):
         p, q = softmax(STUDENT[i : i + 1], own[i, 0])[0], softmax(TEACHER[i : i + 1], other[i, 0])[0]
         total += own[i, 0] * other[i, 0] * (q * numpy.log(q / p)).sum()
-    found = responses.PerSample(4.0)(Seen(STUDENT), Seen(TEACHER), batch())
+    found = responses.PerSample(4.0)(ModelOutputs(STUDENT), ModelOutputs(TEACHER), batch())
     assert found.item() == pytest.approx(total / len(STUDENT), rel=1e-4)
 
 
@@ -207,7 +207,7 @@ def test_label_smoothing_is_a_teacher_who_finds_all_classes_equal(smoothing):
 def test_an_annealed_temperature_goes_evenly_and_then_stays():
     objective = responses.SoftTargets(temperature=8, final_temperature=2, steps=4)
     assert [objective.temperature_at(step) for step in (1, 2, 3, 4, 9)] == [8, 6, 4, 2, 2]
-    found = objective(Seen(STUDENT), Seen(TEACHER), batch(step=3))
+    found = objective(ModelOutputs(STUDENT), ModelOutputs(TEACHER), batch(step=3))
     assert found.item() == pytest.approx(responses.soft_target_loss(STUDENT, TEACHER, 4.0).item())
     assert responses.SoftTargets(temperature=8, final_temperature=2, steps=1).temperature_at(1) == 8
 
@@ -215,7 +215,7 @@ def test_an_annealed_temperature_goes_evenly_and_then_stays():
 def test_mixed_pictures_take_both_labels_by_their_shares():
     one, other = batch(), batch()
     other = Batch(other.inputs, LABELS.flip(0), other.index, step=1)
-    seen = Seen(STUDENT, TOKEN), Seen(TEACHER)
+    seen = ModelOutputs(STUDENT, TOKEN), ModelOutputs(TEACHER)
     for objective in (responses.Labels(smoothing=0.1), responses.Decoupled(),
                       responses.DistillationToken(smoothing=0.1)):
         first, second, both = (objective(*seen, given).item() for given in (one, other, mixed_batch()))
@@ -225,13 +225,13 @@ def test_mixed_pictures_take_both_labels_by_their_shares():
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
 def test_of_a_student_with_a_token_the_tokens_head_is_taught(objective):
-    by_token = objective(Seen(STUDENT, TOKEN), Seen(TEACHER), batch())
-    assert by_token.item() == objective(Seen(TOKEN), Seen(TEACHER), batch()).item()
-    assert by_token.item() != objective(Seen(STUDENT), Seen(TEACHER), batch()).item()
+    by_token = objective(ModelOutputs(STUDENT, TOKEN), ModelOutputs(TEACHER), batch())
+    assert by_token.item() == objective(ModelOutputs(TOKEN), ModelOutputs(TEACHER), batch()).item()
+    assert by_token.item() != objective(ModelOutputs(STUDENT), ModelOutputs(TEACHER), batch()).item()
 
 
 def test_labels_teach_the_head_of_the_class_token():
-    found = responses.Labels()(Seen(STUDENT, TOKEN), Seen(TEACHER), batch())
+    found = responses.Labels()(ModelOutputs(STUDENT, TOKEN), ModelOutputs(TEACHER), batch())
     assert found.item() == pytest.approx(F.cross_entropy(STUDENT, LABELS).item())
 
 
@@ -264,7 +264,7 @@ def test_an_objective_refuses_such_a_temperature_before_any_step(kind):
     (lambda: responses.SoftTargets(steps=10), "annealing needs both"),
     (lambda: responses.SoftTargets(final_temperature=0, steps=10), "final_temperature=0; give a number > 0"),
     (lambda: responses.DistillationToken(kind="none"), "Give one of: hard, soft"),
-    (lambda: responses.DistillationToken()(Seen(STUDENT), Seen(TEACHER), batch()), "distilled=True"),
+    (lambda: responses.DistillationToken()(ModelOutputs(STUDENT), ModelOutputs(TEACHER), batch()), "distilled=True"),
 ])
 def test_bad_input_is_refused_with_what_mends_it(call, message):
     with pytest.raises(LabError, match=message):

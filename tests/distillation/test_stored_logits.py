@@ -77,14 +77,14 @@ def test_each_row_is_what_the_teacher_says_of_the_view_that_the_student_sees(sto
         batch = batches(step)
         with torch.no_grad():
             said = teacher(batch.inputs).softmax(1)
-        assert (stored.see(batch).logits.softmax(1) - said).abs().max() < 1e-3
-        assert (stored.see(batches(step % 7 + 1)).logits.softmax(1) - said).abs().max() > 0.01
+        assert (stored.outputs(batch).logits.softmax(1) - said).abs().max() < 1e-3
+        assert (stored.outputs(batches(step % 7 + 1)).logits.softmax(1) - said).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_each_of_two_processes_reads_its_own_rows(stored, rank):
-    whole = stored.see(Batches(pictures(), 16, 3, VIEWS, torch.device("cpu"))(2)).logits
-    own = stored.see(Batches(pictures(), 16, 3, VIEWS, torch.device("cpu"), rank, 2)(2)).logits
+    whole = stored.outputs(Batches(pictures(), 16, 3, VIEWS, torch.device("cpu"))(2)).logits
+    own = stored.outputs(Batches(pictures(), 16, 3, VIEWS, torch.device("cpu"), rank, 2)(2)).logits
     assert torch.equal(own, whole[8 * rank : 8 * rank + 8])
 
 
@@ -107,7 +107,7 @@ def unpacked(path, packed: dict[str, Tensor], classes: int) -> Tensor:
     stored_logits._write(path, {**run, "num_classes": classes, "batch_size": rows}, packed)
     batch = training.Batch(torch.zeros(rows, 3, 1, 1), torch.zeros(rows), torch.arange(rows), step=1,
                            places=torch.arange(rows))
-    return StoredLogits(path).see(batch).logits
+    return StoredLogits(path).outputs(batch).logits
 
 
 def test_a_class_that_the_teacher_rules_out_is_no_infinity(tmp_path):

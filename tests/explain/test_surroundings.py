@@ -142,7 +142,7 @@ def test_attention_recorded_beside_a_checkpointed_backward_is_that_of_the_forwar
 
 
 ATTENTION = {"lab": lambda: student().blocks[0].attn, "timm": lambda: timms().blocks[0].attn,
-             "held": lambda: timm_parts.HeldAttention(timms().blocks[0].attn)}
+             "held": lambda: timm_parts.PlainAttention(timms().blocks[0].attn)}
 
 
 @pytest.mark.parametrize("kind", ATTENTION)

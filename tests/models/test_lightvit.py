@@ -17,7 +17,7 @@ from lightvit_lab import models
 from lightvit_lab.components import relative_position_index, sort_into_windows
 from lightvit_lab.errors import LabError
 from lightvit_lab.explain import record_attention
-from lightvit_lab.models.lightvit import BiAttn, Block, LightViT, LightViTAttention, ResidualMergePatch
+from lightvit_lab.models.lightvit import BiAttn, LightViTBlock, LightViT, LightViTAttention, ResidualMergePatch
 
 REFERENCE = json.loads((Path(__file__).parent / "lightvit_reference.json").read_text())
 CASES = REFERENCE["cases"]
@@ -198,9 +198,9 @@ def test_checkpointing_gives_the_same_gradients_and_every_parameter_has_one():
 
 def test_stochastic_depth_rises_to_the_last_block_and_skips_it_only_in_training():
     model = small(drop_path_rate=0.3)
-    blocks = [layer for stage in model.stages for layer in stage if isinstance(layer, Block)]
+    blocks = [layer for stage in model.stages for layer in stage if isinstance(layer, LightViTBlock)]
     assert [block.drop_path.drop_prob for block in blocks] == pytest.approx([0, 0.1, 0.2, 0.3])
-    block, tokens = fill(Block(8, 2, 1, window_size=2, drop_path=0.999)), pictures(8, 1, 5, 8)
+    block, tokens = fill(LightViTBlock(8, 2, 1, window_size=2, drop_path=0.999)), pictures(8, 1, 5, 8)
     windows = sort_into_windows((2, 2), 2, 1)
     torch.manual_seed(0)
     assert torch.equal(block.train()(tokens, windows), tokens)
@@ -286,7 +286,7 @@ def test_without_global_tokens_no_window_hears_of_another():
 
 
 def test_without_gates_the_mlp_of_one_token_knows_of_no_other():
-    layer, tokens = fill(Block(8, 2, 1, 2, gates=False)).mlp, torch.randn(1, 5, 8)
+    layer, tokens = fill(LightViTBlock(8, 2, 1, 2, gates=False)).mlp, torch.randn(1, 5, 8)
     changed = tokens.clone()
     changed[0, 4] += 1
     assert torch.equal(layer(tokens)[0, :4], layer(changed)[0, :4])

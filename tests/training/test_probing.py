@@ -35,7 +35,7 @@ class _Slow(nn.Module):
 
 @pytest.mark.parametrize("slow, chosen", [("fused", "written"), ("written", "fused")])
 def test_the_faster_attention_is_chosen(slow, chosen):
-    assert probing.choose(_Slow(slow), torch.randn(8, 3, 8, 8), 1, "float32")["attention"] == chosen
+    assert probing.choose_settings(_Slow(slow), torch.randn(8, 3, 8, 8), 1, "float32")["attention"] == chosen
 
 
 def test_half_precision_is_chosen_only_where_it_gains(monkeypatch):
@@ -44,7 +44,7 @@ def test_half_precision_is_chosen_only_where_it_gains(monkeypatch):
     monkeypatch.setattr(probing, "_seconds_of_step", seconds)
     monkeypatch.setattr(probing.time, "perf_counter", lambda: 0.0)
     for cost, chosen in ((0.95, "float32"), (2.8, "float32"), (0.5, "bfloat16")):
-        assert probing.choose(_model(), torch.randn(8, 3, 8, 8), 1, seconds=1e3)["precision"] == chosen
+        assert probing.choose_settings(_model(), torch.randn(8, 3, 8, 8), 1, seconds=1e3)["precision"] == chosen
 
 
 def test_two_threads_are_chosen_only_where_they_gain(monkeypatch):
@@ -53,7 +53,7 @@ def test_two_threads_are_chosen_only_where_they_gain(monkeypatch):
     monkeypatch.setattr(probing, "_threads_lose", lambda threads: False)
     monkeypatch.setattr(probing.time, "perf_counter", lambda: 0.0)
     for cost, threads in ((16.0, 1), (0.97, 1), (0.6, 2)):
-        assert probing.choose(_model(), torch.randn(8, 3, 8, 8), None, "float32", seconds=1e3)["threads"] == threads
+        assert probing.choose_settings(_model(), torch.randn(8, 3, 8, 8), None, "float32", seconds=1e3)["threads"] == threads
 
 
 def test_no_step_of_the_model_is_tried_with_threads_that_lose_on_short_passes(monkeypatch):
@@ -61,7 +61,7 @@ def test_no_step_of_the_model_is_tried_with_threads_that_lose_on_short_passes(mo
     monkeypatch.setattr(probing, "_seconds_of_step", lambda model, inputs, choices: tried.append(choices["threads"]) or 1.0)
     monkeypatch.setattr(probing.torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(probing, "_threads_lose", lambda threads: True)
-    assert probing.choose(_model(), torch.randn(8, 3, 8, 8))["threads"] == 1
+    assert probing.choose_settings(_model(), torch.randn(8, 3, 8, 8))["threads"] == 1
     assert set(tried) == {1}
 
 
@@ -94,7 +94,7 @@ def test_probing_touches_neither_weights_nor_statistics_nor_gradients_nor_random
     model = _model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].copy()
-    probing.choose(model, torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)), seconds=0.5)
+    probing.choose_settings(model, torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)), seconds=0.5)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(value.grad is None for value in model.parameters())
     assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
@@ -103,7 +103,7 @@ def test_probing_touches_neither_weights_nor_statistics_nor_gradients_nor_random
 
 def test_a_model_whose_answer_does_not_learn_is_probed_by_its_forward_pass():
     model = _Slow("fused").requires_grad_(False)             # as exits that are trained beside a frozen end
-    assert probing.choose(model, torch.randn(8, 3, 8, 8), seconds=2.0)["attention"] == "written"
+    assert probing.choose_settings(model, torch.randn(8, 3, 8, 8), seconds=2.0)["attention"] == "written"
 
 
 def test_a_probed_run_ends_with_the_bits_of_one_told_the_same():
@@ -124,12 +124,12 @@ def test_a_model_of_slow_steps_is_not_probed_beyond_the_deadline():
             time.sleep(0.1)
             return super().forward(inputs)
     start = time.perf_counter()
-    probing.choose(Sleepy("fused"), torch.randn(64, 3, 8, 8), seconds=0.5)
+    probing.choose_settings(Sleepy("fused"), torch.randn(64, 3, 8, 8), seconds=0.5)
     assert time.perf_counter() - start < 2.0
 
 
 def test_a_model_whose_copy_takes_all_the_time_keeps_the_defaults(monkeypatch):
-    choices = probing.choose(_model(), torch.randn(8, 3, 8, 8), 1, seconds=0.0)
+    choices = probing.choose_settings(_model(), torch.randn(8, 3, 8, 8), 1, seconds=0.0)
     assert choices == {"threads": 1, "precision": "float32", "attention": None}
 
 
@@ -143,7 +143,7 @@ def test_models_of_several_outputs_are_probed_too(kind):
         def forward(self, inputs):
             logits = self.head(inputs.flatten(1))
             return {"one": logits, "two": logits} if kind is dict else kind([logits, logits])
-    assert probing.choose(Two(), torch.randn(8, 3, 8, 8), 1, seconds=0.3)["attention"] is None
+    assert probing.choose_settings(Two(), torch.randn(8, 3, 8, 8), 1, seconds=0.3)["attention"] is None
 
 
 def test_threads_and_attention_are_set_back_also_after_an_error():

@@ -147,7 +147,7 @@ def test_a_finished_run_gives_its_weights_and_history_at_once(tmp_path):
 
 def test_what_was_chosen_at_the_start_is_kept_whatever_the_probe_would_say_now(tmp_path, monkeypatch):
     training.fit(_model(), _pictures(), steps=4, batch_size=8, checkpoint=tmp_path / "run.pt", progress=False)
-    monkeypatch.setattr("lightvit_lab.training.loop.choose", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr("lightvit_lab.training.loop.choose_settings", lambda *_: pytest.fail("probed again"))
     training.fit(_model(), _pictures(), steps=4, batch_size=8, checkpoint=tmp_path / "run.pt", progress=False)
 
 

@@ -14,7 +14,7 @@ from ...errors import LabError, require_choice, require_range
 Ratio = float | Mapping[str, float]      # the share removed; of each layer, or of those named
 
 
-def choose(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio, budget: str,
+def units_to_keep(caller: str, part: str, scores: Mapping[str, Tensor], ratio: Ratio, budget: str,
            multiple_of: int, comparable: bool) -> Any:
     """What `apply_pruning` keeps, from `importance.scores` of `part`.
 

@@ -107,4 +107,4 @@ def _require_full(layers: dict[str, nn.Module]) -> None:
     for name, layer in layers.items():
         if share := share_of_zeros(layer.weight):
             raise LabError(f"movement_prune: {share:.1%} of {name} are zero already, and zeros do not move; give the "
-                           "model that this one was pruned from, or train this one with sparsity.zeros_kept(model)")
+                           "model that this one was pruned from, or train this one with sparsity.keep_zeros(model)")

@@ -18,7 +18,7 @@ from ...models.timm_parts import attentions, block_names, mlps
 from ...models.transforming import transformed
 from ...training import evaluate
 from ..calibrating import Calibration, require_calibration
-from .budgets import Ratio, choose
+from .budgets import Ratio, units_to_keep
 from .compensation import refit
 from .importance import COMPARABLE, IMPORTANCES, NEED_INPUTS, NEED_LABELS, scores
 from .structure import apply_pruning
@@ -51,7 +51,7 @@ def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitud
     if compensate or importance in NEED_INPUTS:
         inputs, labels = require_calibration(caller, calibration, labels=importance in NEED_LABELS)
     found = scores(model, part, importance, inputs, labels)
-    kept = choose(caller, part, found, ratio, budget, multiple_of, comparable=importance in COMPARABLE)
+    kept = units_to_keep(caller, part, found, ratio, budget, multiple_of, comparable=importance in COMPARABLE)
     plan = {"transform": "prune", "part": part, "kept": kept}
     pruned = transformed(model, plan, apply_pruning)
     return refit(pruned, model, [f"{name}.{_READS[part]}" for name in kept], inputs, ridge) if compensate else pruned

@@ -81,7 +81,7 @@ def share_of_zeros(weight: Tensor) -> float:
 
 
 @contextmanager
-def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
+def keep_zeros(model: nn.Module) -> Iterator[nn.Module]:
     """While this lasts, the zeros of the blocks' linear layers stay zero, whatever optimizer trains
     `model`.
 
@@ -89,7 +89,7 @@ def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
     momentum and methods that mix the entries of a matrix, such as Muon, would move them. The model
     itself has no part added.
     """
-    layers = list(weighted_layers("zeros_kept", model).values())
+    layers = list(weighted_layers("keep_zeros", model).values())
     masks = [_Mask(layer.weight) for layer in layers]
 
     def reset(*_: Any) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...errors import LabError, plain_numbers, require_grid
 from ...training import Batch
 from .joining import FeaturePairs, Layers, Pairs, _require_maps, alike, align, joined_maps, require_batch
-from ..seeing import Seen
+from ..model_outputs import ModelOutputs
 
 
 def attention_map(maps: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class AttentionTransfer(FeaturePairs):
     teacher_layer: Layers = -1
     weight: float = 2.0
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         return sum(attention_transfer_loss(student.maps(one), teacher.maps(other)) for one, other in self.pairs
                    ) / len(self.pairs)
 
@@ -114,11 +114,11 @@ class AttentionWeights(Pairs):
         """Blocks of the teacher whose attention is compared."""
         return tuple(other for _, other in self.pairs)
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         return sum(attention_weights_loss(*_joined(student, teacher, pair)) for pair in self.pairs) / len(self.pairs)
 
 
-def _joined(student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _joined(student: ModelOutputs, teacher: ModelOutputs, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
     shown, taught = student.attention[pair[0]], teacher.attention[pair[1]]
     patches = shown.shape[-1] - student.prefix, taught.shape[-1] - teacher.prefix
     if student.prefix == teacher.prefix and alike(student, teacher, *patches):

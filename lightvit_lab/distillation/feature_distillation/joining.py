@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import LabError, number, require_range
-from ..seeing import Seen
+from ..model_outputs import ModelOutputs
 
 Layers = int | tuple[int, ...]   # 0-based blocks or stages, also from the end: -1 is the last
 
@@ -85,7 +85,7 @@ def joined_maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return align(student, size), align(teacher, size)
 
 
-def joined_tokens(student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def joined_tokens(student: ModelOutputs, teacher: ModelOutputs, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Image tokens (B, N, D) of a pair of layers on one grid, the coarser of both where they lie on
     two.
     """
@@ -96,13 +96,13 @@ def joined_tokens(student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[
     return tuple(maps.flatten(2).transpose(1, 2) for maps in joined_maps(student.maps(pair[0]), teacher.maps(pair[1])))
 
 
-def alike(student: Seen, teacher: Seen, patches: int, others: int) -> bool:
+def alike(student: ModelOutputs, teacher: ModelOutputs, patches: int, others: int) -> bool:
     """Whether both have as many patches, and neither says that they lie otherwise than the other's."""
     one, other = student.said_grid(student.prefix + patches), teacher.said_grid(teacher.prefix + others)
     return patches == others and (None in (one, other) or one == other)
 
 
-def joined_grid(student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[int, int]:
+def joined_grid(student: ModelOutputs, teacher: ModelOutputs, pair: tuple[int, int]) -> tuple[int, int]:
     """(rows, columns) of what `joined_tokens` makes of a pair of layers; LabError if tokens form no
     grid.
     """
@@ -130,7 +130,7 @@ def require_batch(caller: str, student: Tensor, teacher: Tensor, least: int) -> 
 
 def _require_maps(caller: str, maps: Tensor) -> None:
     if maps.ndim != 4:
-        raise LabError(f"{caller}: maps have shape {tuple(maps.shape)}; give (B, C, h, w): Seen.maps(layer) makes them "
+        raise LabError(f"{caller}: maps have shape {tuple(maps.shape)}; give (B, C, h, w): ModelOutputs.maps(layer) makes them "
                        "of tokens")
 
 

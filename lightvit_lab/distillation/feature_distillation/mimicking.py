@@ -18,7 +18,7 @@ from ...errors import plain_numbers, require_grid, require_range
 from ...training import Batch
 from ...training.randomness import generator_for
 from .joining import FeaturePairs, Layers, alike, joined_grid, joined_tokens, require_same
-from ..seeing import Seen
+from ..model_outputs import ModelOutputs
 
 _MASKS = 3   # what a generator is for, beside those of training.randomness and structured_features
 
@@ -51,7 +51,7 @@ class _Mimicking(FeaturePairs):
         """What the teacher's tokens ask for."""
         return whiten(tokens) if self.whitened else tokens
 
-    def tokens(self, student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def tokens(self, student: ModelOutputs, teacher: ModelOutputs, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens (B, N, D) of both on one grid, in the widths they have."""
         return joined_tokens(student, teacher, pair)
 
@@ -59,12 +59,12 @@ class _Mimicking(FeaturePairs):
         """What maps tokens of the student's width to the teacher's."""
         return nn.Linear(width, wide)
 
-    def build(self, student: Seen, teacher: Seen) -> nn.Module:
+    def build(self, student: ModelOutputs, teacher: ModelOutputs) -> nn.Module:
         """The projectors for what both showed: a module called in the objective's place."""
         widths = [[tokens.shape[-1] for tokens in self.tokens(student, teacher, pair)] for pair in self.pairs]
         return Projected(self, [self.projector(*width) for width in widths])
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         """As `build`'s module does, but without projectors: for models of one width."""
         return Projected(self, [nn.Identity() for _ in self.pairs])(student, teacher, batch)
 
@@ -76,7 +76,7 @@ class Projected(nn.Module):
         super().__init__()
         self.objective, self.projectors = objective, nn.ModuleList(projectors)
 
-    def forward(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def forward(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         loss = 0.0
         for pair, projector in zip(self.objective.pairs, self.projectors):
             shown, taught = self.objective.tokens(student, teacher, pair)
@@ -119,7 +119,7 @@ class LiftedLastLayer(_Mimicking):
     and comparisons are between students of one size.
     """
 
-    def tokens(self, student: Seen, teacher: Seen, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def tokens(self, student: ModelOutputs, teacher: ModelOutputs, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens (B, N, D) of both, with those in front where they are alike, in the widths they
         have.
         """
@@ -153,7 +153,7 @@ class DeepGeneration(FeaturePairs):
         super().__post_init__()
         require_range("DeepGeneration", "masked", self.masked, 0.01, 1)
 
-    def build(self, student: Seen, teacher: Seen) -> nn.Module:
+    def build(self, student: ModelOutputs, teacher: ModelOutputs) -> nn.Module:
         """The generators for what both showed, one for each pair: a module called in the
         objective's place.
         """
@@ -189,7 +189,7 @@ class Generated(nn.Module):
         super().__init__()
         self.objective, self.generators = objective, nn.ModuleList(generators)
 
-    def forward(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def forward(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         loss, generator = 0.0, generator_for(self.objective.seed, _MASKS, batch.step)
         for pair, make in zip(self.objective.pairs, self.generators):
             shown, taught = joined_tokens(student, teacher, pair)

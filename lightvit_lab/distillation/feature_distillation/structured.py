@@ -17,7 +17,7 @@ from ...errors import LabError, plain_numbers, require_range
 from ...training import Batch
 from ...training.randomness import generator_for
 from .joining import FeaturePairs, Layers, joined_tokens, require_batch
-from ..seeing import Seen
+from ..model_outputs import ModelOutputs
 
 _SAMPLES = 2   # what a generator is for, beside training.randomness' EPOCH and STEP
 
@@ -110,7 +110,7 @@ class Similarity(FeaturePairs):
 
     weight: float = 300.0
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         return sum(similarity_loss(student.tokens(one), teacher.tokens(other)) for one, other in self.pairs
                    ) / len(self.pairs)
 
@@ -125,7 +125,7 @@ class Relational(FeaturePairs):
     distance: float = 1.0
     angle: float = 2.0
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         return sum(relational_loss(student.tokens(one).mean(dim=1), teacher.tokens(other).mean(dim=1), self.distance,
                                    self.angle) for one, other in self.pairs) / len(self.pairs)
 
@@ -145,7 +145,7 @@ class Manifold(FeaturePairs):
     sampled: float = 1.0
     seed: int = 0
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         generator = generator_for(self.seed, _SAMPLES, batch.step)
         terms = (manifold_loss(*joined_tokens(student, teacher, pair), self.samples, intra=self.intra, inter=self.inter,
                                sampled=self.sampled, generator=generator) for pair in self.pairs)

@@ -17,7 +17,7 @@ from ...training import Batch, label_loss
 from .losses import (decoupled_loss, decoupled_parts, deit_loss, dist_loss, divergence,
                      hard_target_loss, require_temperature, sharpness_temperatures, smooth_labels,
                      soft_target_loss, standardize)
-from ..seeing import Seen
+from ..model_outputs import ModelOutputs
 
 __all__ = ["Correlation", "Decoupled", "DistillationToken", "HardTargets", "Labels", "PerSample", "SoftTargets",
            "decoupled_loss", "decoupled_parts", "deit_loss", "dist_loss", "hard_target_loss", "sharpness_temperatures",
@@ -37,7 +37,7 @@ class Labels:
     def __post_init__(self) -> None:
         require_range("Labels", "smoothing", self.smoothing, 0, 1)
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         return label_loss(student.logits, batch, self.smoothing)
 
 
@@ -71,7 +71,7 @@ class SoftTargets:
         share = min(1.0, (step - 1) / max(1, self.steps - 1))
         return self.temperature + share * (self.final_temperature - self.temperature)
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         ours, theirs = _taught(student), teacher.logits
         if self.standardized:
             ours, theirs = standardize(ours), standardize(theirs)
@@ -85,7 +85,7 @@ class HardTargets:
 
     weight: float = 1.0
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         return hard_target_loss(_taught(student), teacher.logits)
 
 
@@ -102,7 +102,7 @@ class PerSample:
     def __post_init__(self) -> None:
         require_temperature("PerSample", self.temperature)
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         ours, theirs = _taught(student), teacher.logits
         own, other = sharpness_temperatures(ours, theirs, self.temperature)
         return (own * other * divergence(ours / own, theirs / other)).mean()
@@ -126,7 +126,7 @@ class DistillationToken:
         require_range("DistillationToken", "alpha", self.alpha, 0, 1)
         require_temperature("DistillationToken", self.temperature)
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         if student.token_logits is None:
             raise LabError("DistillationToken: the student has no distillation token; create it with one, "
                            'models.create_model("lab_vit_student", distilled=True), or use HardTargets or SoftTargets')
@@ -148,7 +148,7 @@ class Decoupled:
     def __post_init__(self) -> None:
         require_temperature("Decoupled", self.temperature)
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         return batch.by_labels(lambda labels: decoupled_loss(_taught(student), teacher.logits, labels, self.alpha, self.beta,
                                                              self.temperature))
 
@@ -166,11 +166,11 @@ class Correlation:
     def __post_init__(self) -> None:
         require_temperature("Correlation", self.temperature)
 
-    def __call__(self, student: Seen, teacher: Seen, batch: Batch) -> Tensor:
+    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         return dist_loss(_taught(student), teacher.logits, self.beta, self.gamma, self.temperature)
 
 
-def _taught(student: Seen) -> Tensor:
+def _taught(student: ModelOutputs) -> Tensor:
     """The student's logits that a teacher teaches: those of the distillation token, if there is
     one.
     """

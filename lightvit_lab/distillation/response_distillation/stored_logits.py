@@ -31,7 +31,7 @@ from ...training.processes import Team
 from ...training.randomness import STEP, generator_for
 from ...training.saving import describe_pictures, differences
 from ...training.settings import require_length, require_pictures
-from ..seeing import Seen
+from ..model_outputs import ModelOutputs
 from ..teachers import LiveTeacher
 
 FORMAT = "lightvit_lab stored logits 1"
@@ -65,8 +65,8 @@ class StoredLogits:
             raise LabError(f"distill: {self.path} holds logits for another run: {'; '.join(found)}. Give distill the "
                            "settings they were stored for, or store_logits(teacher, data, path, ...) for this run")
 
-    def see(self, batch: Batch, features: Sequence[int] = (),
-            attention: Sequence[int] = ()) -> Seen:
+    def outputs(self, batch: Batch, features: Sequence[int] = (),
+            attention: Sequence[int] = ()) -> ModelOutputs:
         """What the teacher said of `batch`: log-probabilities (B, classes), which any softmax takes
         as logits.
         """
@@ -78,7 +78,7 @@ class StoredLogits:
         if "indices" in self._tensors:
             indices, rest = self._tensors["indices"][rows].long(), self._tensors["rest"][rows].float()
             values = rest[:, None].repeat(1, self.num_classes).scatter_(1, indices, values)
-        return Seen(values.to(batch.inputs.device))
+        return ModelOutputs(values.to(batch.inputs.device))
 
 
 @plain_numbers
@@ -115,7 +115,7 @@ def _answers(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], progre
     batches = Batches(data, made_for["batch_size"], made_for["seed"], tuple(made_for["augment"]), place)
     first = batches(1)
     live.prepare(first.inputs, data, made_for)
-    said, top_k = require_logits("store_logits", live.model, live.see(first).logits, data.labels), made_for["top_k"]
+    said, top_k = require_logits("store_logits", live.model, live.outputs(first).logits, data.labels), made_for["top_k"]
     classes = said.shape[1]
     require_range("store_logits", "top_k", 1 if top_k is None else top_k, 1, classes)
     each = sum(value.nbytes for value in _pack(said, top_k, 1).values())
@@ -125,7 +125,7 @@ def _answers(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], progre
     with tqdm(total=made_for["steps"] * len(first.labels), unit=" images", unit_scale=True, disable=hidden,
               leave=False) as bar:
         for step in range(1, made_for["steps"] + 1):
-            found.append(_pack(live.see(batches(step)).logits, top_k, step))
+            found.append(_pack(live.outputs(batches(step)).logits, top_k, step))
             bar.update(len(first.labels))
     return {name: torch.cat([one[name] for one in found]) for name in found[0]}, classes
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import LabError
-from ...models.timm_parts import HeldAttention, HeldBlock, LastPass, gather_tokens
+from ...models.timm_parts import PlainAttention, PlainBlock, LastPass, gather_tokens
 from ...runtime.full_precision import full_precision
 from .matching import MATCHINGS, Matching
 
@@ -82,7 +82,7 @@ class Trace(LastPass):
         return found
 
 
-class ProportionalAttention(HeldAttention):
+class ProportionalAttention(PlainAttention):
     """Plain attention in which a token of size s draws as much as s tokens like it.
 
     (batch, N, dim) and sizes (batch, N, 1) or None -> (batch, N, dim), and the keys' mean over
@@ -104,7 +104,7 @@ class ProportionalAttention(HeldAttention):
         return self.join(self.mix(query, key, value, self.mask(size, query))), key.mean(dim=1)
 
 
-class MergingBlock(HeldBlock):
+class MergingBlock(PlainBlock):
     """A plain block with a merge between attention and MLP.
 
     (batch, N, dim) -> (batch, N - r, dim). `first` starts a new pass; `restore` gives each of the

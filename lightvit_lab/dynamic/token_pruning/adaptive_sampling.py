@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import LabError
 from ...runtime.running import double
-from ...models.timm_parts import HeldAttention, HeldBlock, LastPass, gather_tokens
+from ...models.timm_parts import PlainAttention, PlainBlock, LastPass, gather_tokens
 from ...runtime.full_precision import full_precision
 from .choosing import Choose
 
@@ -77,7 +77,7 @@ def drop_pictures(model: nn.Module, gone: Tensor) -> None:
         shared.masks = {place: mask[~gone] for place, mask in of_this_pass.items()}
 
 
-class RaggedAttention(HeldAttention):
+class RaggedAttention(PlainAttention):
     """Attention inside each picture, of tokens packed one after the other: (present tokens, dim) in
     and out.
 
@@ -106,7 +106,7 @@ class RaggedAttention(HeldAttention):
         return self.project(mixed)
 
 
-class RaggedBlock(HeldBlock):
+class RaggedBlock(PlainBlock):
     """A block on pictures of different lengths; `grouped` False computes on the whole frame,
     masked, in its place.
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import LabError, plain_numbers, require_grid, require_images, require_range
-from ...models.timm_parts import (HeldBlock, ScoredAttention, embed_patches, gather_tokens, grid,
+from ...models.timm_parts import (PlainBlock, ScoredAttention, embed_patches, gather_tokens, grid,
                                   plain_blocks, reads_class_token_alone, takes_any_size,
                                   token_counts)
 from ...models.transforming import Plan, transform, transformed
@@ -27,7 +27,7 @@ from .choosing import Choose, kept_count
 MOMENTUM = 0.99      # of the running mean of class attention, as published
 
 
-class WatchedBlock(HeldBlock):
+class WatchedBlock(PlainBlock):
     """A plain block that also returns its class attention: tokens (batch, n, dim) -> tokens,
     (batch, n).
     """

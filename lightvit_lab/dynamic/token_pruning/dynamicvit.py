@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...data import Pictures
 from ...errors import LabError, plain_numbers
-from ...models.timm_parts import HeldAttention, HeldBlock, LastPass, gather_tokens
+from ...models.timm_parts import PlainAttention, PlainBlock, LastPass, gather_tokens
 from ...components import initialise_linear
 from ...runtime.hooks import Hook, hooked
 from ...runtime.running import as_input, cast, on_device
@@ -78,7 +78,7 @@ def masked_softmax(scores: Tensor, kept: Tensor, eps: float = 1e-6) -> Tensor:
     return (powers + eps / count) / (powers.sum(dim=-1, keepdim=True) + eps)
 
 
-class MaskedAttention(HeldAttention):
+class MaskedAttention(PlainAttention):
     """Plain attention; given `kept` (batch, 1, 1, tokens) it is written out, and masked softly
     enough to learn from.
     """
@@ -102,7 +102,7 @@ class MaskedAttention(HeldAttention):
         return self.join(self.mix_by(weights, value))
 
 
-class WatchingBlock(HeldBlock):
+class WatchingBlock(PlainBlock):
     """A block behind a predictor: in train mode its attention is masked by the last decision."""
 
     def __init__(self, block: nn.Module, attention: MaskedAttention, prefix: int,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import LabError, plain_numbers, require_choice
-from ...models.timm_parts import (HeldBlock, ScoredAttention, gather_tokens, has_class_token,
+from ...models.timm_parts import (PlainBlock, ScoredAttention, gather_tokens, has_class_token,
                                   plain_blocks, reads_class_token, token_counts)
 from ...models.transforming import Plan, transform, transformed
 from .adaptive_sampling import Presence, RaggedAttention, RaggedBlock, SamplingAttention, SamplingBlock
@@ -29,7 +29,7 @@ METHODS = ("evit", "topk", "dynamicvit", "ats")
 LENGTHS = ("grouped", "padded")
 
 
-class PruningBlock(HeldBlock):
+class PruningBlock(PlainBlock):
     """A block that drops image tokens between its attention and its MLP, by the attention of its
     own class token.
     """

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lightvit_lab import models
 from lightvit_lab.models.lightvit import (
     BiAttn,
-    Block,
-    ConvStem,
+    LightViTBlock,
+    LightViTStem,
     LightViT,
     LightViTAttention,
     ResidualMergePatch,
@@ -97,12 +97,12 @@ def macs_spared(model: LightViT, images: Tensor) -> int:
         block.mlp.attn.norm.normalized_shape[0] // 4 * (count - 1)
         for stage, count in zip(model.stages, counts)
         for block in stage
-        if isinstance(block, Block)
+        if isinstance(block, LightViTBlock)
     )
 
 
 def _stem(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    stem = ConvStem(dim, in_channels=_settings(case).get("in_chans", 3))
+    stem = LightViTStem(dim, in_channels=_settings(case).get("in_chans", 3))
     return stem, lambda images: stem(images)[0]
 
 
@@ -136,7 +136,7 @@ def _block(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]
         for key in ("num_heads", "num_tokens", "window_size", "mlp_ratio")
         if key in settings
     }
-    block = Block(dim, **{"num_tokens": 1} | sizes)
+    block = LightViTBlock(dim, **{"num_tokens": 1} | sizes)
     block.norm1.eps = block.norm2.eps = 1e-5  # of a block built alone; in the model it is 1e-6
     _drop_biases(block.attn, settings.get("qkv_bias", False))
     return block, _in_windows(case, block, block.attn)

@@ -8,7 +8,7 @@ from lightvit_lab import data, models
 from lightvit_lab.distillation import distill
 from lightvit_lab.distillation import feature_distillation as features
 from lightvit_lab.distillation.response_distillation.objectives import Labels
-from lightvit_lab.distillation.seeing import Seen, see
+from lightvit_lab.distillation.model_outputs import ModelOutputs, collect_outputs
 from lightvit_lab.errors import LabError
 
 TIMM = {
@@ -35,7 +35,7 @@ def test_features_of_timms_models_are_those_timm_gives(name):
     settings, prefix = TIMM[name]
     model, images = _model(name, **settings), _images(settings.get("img_size", 32), count=1)
     with torch.no_grad():
-        shown = see(model, images, features=(0, -1))
+        shown = collect_outputs(model, images, features=(0, -1))
         expected = model.forward_intermediates(images, intermediates_only=True, norm=False, output_fmt="NCHW")
         torch.testing.assert_close(shown.logits, model(images))
     assert shown.prefix == prefix
@@ -48,7 +48,7 @@ def test_features_of_timms_models_are_those_timm_gives(name):
 def test_features_of_the_labs_transformers_end_where_their_norm_begins(name):
     model, images = _model(name), _images()
     with torch.no_grad():
-        shown = see(model, images, features=(1, -1), attention=(-1,))
+        shown = collect_outputs(model, images, features=(1, -1), attention=(-1,))
         torch.testing.assert_close(model.norm(shown.features[-1]), model.forward_features(images))
     prefix = 0 if name == "lab_cct" else 1
     assert shown.prefix == prefix and shown.tokens(1).shape[1] == model.num_image_tokens
@@ -60,7 +60,7 @@ def test_features_of_the_labs_transformers_end_where_their_norm_begins(name):
 def test_features_of_lightvit_are_its_maps_without_global_tokens():
     model, images = _model("lab_lightvit"), _images()
     with torch.no_grad():
-        shown, expected = see(model, images, features=(0, 1)), model.forward_intermediates(images, intermediates_only=True)
+        shown, expected = collect_outputs(model, images, features=(0, 1)), model.forward_intermediates(images, intermediates_only=True)
     assert shown.prefix == 4
     for stage in (0, 1):
         torch.testing.assert_close(shown.maps(stage), expected[stage])
@@ -69,17 +69,17 @@ def test_features_of_lightvit_are_its_maps_without_global_tokens():
 def test_features_of_the_labs_cnn_are_its_stages():
     model, images = _model("lab_cnn"), _images()
     with torch.no_grad():
-        shown, first = see(model, images, features=(0, 2)), model.stages[0](model.stem(images))
+        shown, first = collect_outputs(model, images, features=(0, 2)), model.stages[0](model.stem(images))
     torch.testing.assert_close(shown.maps(0), first)
     torch.testing.assert_close(model.head(shown.maps(2).mean((2, 3))), shown.logits)
 
 
 def test_maps_and_tokens_lay_patches_row_by_row_without_those_in_front():
     tokens = torch.arange(10.0).view(1, 10, 1)
-    shown = Seen(torch.zeros(1, 2), features={0: tokens}, prefix=1)
+    shown = ModelOutputs(torch.zeros(1, 2), features={0: tokens}, prefix=1)
     assert shown.maps(0).tolist() == [[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]]
     assert shown.tokens(0).flatten().tolist() == list(range(1, 10))
-    assert Seen(torch.zeros(1, 2), features={0: shown.maps(0)}).tokens(0).flatten().tolist() == list(range(1, 10))
+    assert ModelOutputs(torch.zeros(1, 2), features={0: shown.maps(0)}).tokens(0).flatten().tolist() == list(range(1, 10))
 
 
 class _Plain(nn.Module):
@@ -97,18 +97,18 @@ class _Plain(nn.Module):
 
 @pytest.mark.parametrize("tokens, prefix", [(16, 0), (17, 1), (49, 0), (50, 1)])
 def test_a_model_of_ones_own_says_how_many_tokens_stand_in_front_or_has_none(tokens, prefix):
-    shown = see(_Plain(tokens, prefix), _images(), features=(0,))
+    shown = collect_outputs(_Plain(tokens, prefix), _images(), features=(0,))
     assert shown.prefix == prefix and shown.maps(0).shape[2] ** 2 == tokens - prefix
 
 
 def test_looking_leaves_no_hooks_and_lets_gradients_through_to_the_student():
     student = _model("lab_vit_student").train()
-    shown = see(student, _images(), features=(1,), attention=(1,))
+    shown = collect_outputs(student, _images(), features=(1,), attention=(1,))
     (shown.features[1].sum() + shown.attention[1][..., 0].sum()).backward()
     assert student.blocks[0].mlp.fc1.weight.grad.abs().sum() > 0 and student.blocks[3].mlp.fc1.weight.grad is None
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in student.modules())
     with pytest.raises(LabError):
-        see(student, torch.zeros(2, 5, 32, 32), features=(0,))
+        collect_outputs(student, torch.zeros(2, 5, 32, 32), features=(0,))
     assert not any(module._forward_hooks for module in student.modules())
 
 
@@ -117,9 +117,9 @@ def test_looking_leaves_no_hooks_and_lets_gradients_through_to_the_student():
 def test_both_heads_are_asked_in_train_mode_and_the_switch_is_set_back(name, settings):
     model = _model(name, **settings)
     with torch.no_grad():
-        assert see(model, _images()).token_logits is None
+        assert collect_outputs(model, _images()).token_logits is None
         model.train()
-        assert see(model, _images()).token_logits is not None
+        assert collect_outputs(model, _images()).token_logits is not None
         assert isinstance(model(_images()), torch.Tensor)
 
 
@@ -135,17 +135,17 @@ class _Skipping(nn.Module):
 
 
 BAD = {
-    "no such layer": (lambda: see(_model("lab_cnn"), _images(), features=(3,)), r"layer=3; give a number with -3 <= layer <= 2"),
-    "no whole layer": (lambda: see(_model("lab_cnn"), _images(), features=(0.5,)), "layers are whole numbers"),
-    "attention of a CNN": (lambda: see(_model("lab_cnn"), _images(), attention=(-1,)), "no attention .*AttentionTransfer"),
-    "attention in windows": (lambda: see(_model("lab_lightvit"), _images(), attention=(0,)), "several ways .*AttentionTransfer"),
-    "a layer passed by": (lambda: see(_Skipping(), _images(), features=(1,)), "showed no features of layer 1"),
-    "features of a vector": (lambda: see(_Skipping(), _images(), features=(0,)), r"features of shape \(2, 4\)"),
-    "tokens in two lists": (lambda: see(_model("crossvit_tiny_240"), _images(240, 1), features=(0,)),
+    "no such layer": (lambda: collect_outputs(_model("lab_cnn"), _images(), features=(3,)), r"layer=3; give a number with -3 <= layer <= 2"),
+    "no whole layer": (lambda: collect_outputs(_model("lab_cnn"), _images(), features=(0.5,)), "layers are whole numbers"),
+    "attention of a CNN": (lambda: collect_outputs(_model("lab_cnn"), _images(), attention=(-1,)), "no attention .*AttentionTransfer"),
+    "attention in windows": (lambda: collect_outputs(_model("lab_lightvit"), _images(), attention=(0,)), "several ways .*AttentionTransfer"),
+    "a layer passed by": (lambda: collect_outputs(_Skipping(), _images(), features=(1,)), "showed no features of layer 1"),
+    "features of a vector": (lambda: collect_outputs(_Skipping(), _images(), features=(0,)), r"features of shape \(2, 4\)"),
+    "tokens in two lists": (lambda: collect_outputs(_model("crossvit_tiny_240"), _images(240, 1), features=(0,)),
                             "features of type list"),
-    "neither blocks nor stages": (lambda: see(nn.Flatten(), _images(), features=(0,)), "no `blocks`, no `stages`"),
-    "no square": (lambda: Seen(torch.zeros(1, 2), prefix=1).grid("tokens", 51), "51 tokens, 1 of them in front, form no square"),
-    "nothing but those in front": (lambda: Seen(torch.zeros(1, 2), prefix=1).grid("tokens", 1), "form no square"),
+    "neither blocks nor stages": (lambda: collect_outputs(nn.Flatten(), _images(), features=(0,)), "no `blocks`, no `stages`"),
+    "no square": (lambda: ModelOutputs(torch.zeros(1, 2), prefix=1).grid("tokens", 51), "51 tokens, 1 of them in front, form no square"),
+    "nothing but those in front": (lambda: ModelOutputs(torch.zeros(1, 2), prefix=1).grid("tokens", 1), "form no square"),
 }
 
 

@@ -48,7 +48,7 @@ class AttentionParts(nn.Module):
         return self.project(join_heads(mixed))
 
 
-class HeldAttention(AttentionParts):
+class PlainAttention(AttentionParts):
     """Plain self-attention, made of the parts of a trained one; (batch, tokens, dim) in and out."""
 
     def weigh(self, query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -84,7 +84,7 @@ class HeldAttention(AttentionParts):
         return self.join(self.mix(*self.split_heads(tokens)))
 
 
-class ScoredAttention(HeldAttention):
+class ScoredAttention(PlainAttention):
     """Attention that also returns how the class token looks at all tokens, (batch, tokens): the
     mean over heads.
 
@@ -109,7 +109,7 @@ class LastPass:
             setattr(self, name, map_tensors(value, lambda tensor: change(tensor.detach())))
 
 
-class HeldBlock(nn.Module):
+class PlainBlock(nn.Module):
     """A pre-norm block with its parts under their old names; `prefix` tokens in front stand for no
     patch.
     """
@@ -122,7 +122,7 @@ class HeldBlock(nn.Module):
         for name in ("ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"):
             setattr(self, name, getattr(block, name, nn.Identity()))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HeldBlock:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PlainBlock:
         for shared in vars(self).values():
             if isinstance(shared, LastPass):
                 shared.move(fn)

@@ -19,7 +19,7 @@ from ..runtime.wrapped import unwrapped
 
 
 @dataclass
-class Seen:
+class ModelOutputs:
     """What one model showed of one batch, in float32.
 
     `logits` (B, classes); `token_logits` (B, classes) if the model has a distillation token, whose
@@ -75,19 +75,19 @@ class Seen:
                        "Relational, SoftTargets")
 
 
-def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (),
-        attention: Sequence[int] = ()) -> Seen:
+def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = (),
+        attention: Sequence[int] = ()) -> ModelOutputs:
     """Run `model` on `inputs` (B, 3, H, W) and return what it showed.
 
     A model with a distillation token is asked for both of its heads, which it answers in train mode
     only. Raises LabError on layers that the model does not have, and on a model whose layers or
     attention cannot be read.
     """
-    model, found = unwrapped(model), Seen(inputs)
+    model, found = unwrapped(model), ModelOutputs(inputs)
     hooks = [*_feature_hooks(model, features, found), *_attention_hooks(model, attention, found)]
     with hooked(hooks), timm_parts.both_heads(model):
         logits = model(inputs)
-    _require_seen(model, features, attention, found)
+    _require_outputs(model, features, attention, found)
     _require_graph(model, hooks, [*found.features.values(), *found.attention.values()])
     tokens = [*(value for value in found.features.values() if value.ndim == 3), *found.attention.values()]
     if tokens:
@@ -102,7 +102,7 @@ def see(model: nn.Module, inputs: Tensor, features: Sequence[int] = (),
     return found
 
 
-def _ask_grids(model: nn.Module, inputs: Tensor, found: Seen) -> None:
+def _ask_grids(model: nn.Module, inputs: Tensor, found: ModelOutputs) -> None:
     """What the model says of its patches; a network of stages may make fewer of them in each than
     it says.
     """
@@ -118,7 +118,7 @@ def _is_grid(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(side, int) for side in value)
 
 
-def _feature_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> Iterator[Hook]:
+def _feature_hooks(model: nn.Module, layers: Sequence[int], found: ModelOutputs) -> Iterator[Hook]:
     """Hooks that keep the outputs of the layers asked for."""
     blocks = timm_parts.blocks(model) if layers else []
     for layer in layers:
@@ -133,7 +133,7 @@ def _feature_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> Iter
         yield Hook(_at(model, blocks, layer), "output", keep)
 
 
-def _attention_hooks(model: nn.Module, layers: Sequence[int], found: Seen) -> Iterator[Hook]:
+def _attention_hooks(model: nn.Module, layers: Sequence[int], found: ModelOutputs) -> Iterator[Hook]:
     """Hooks that keep the attention weights of the layers asked for."""
     readers = _readers(model) if layers else []
     for layer in layers:
@@ -171,8 +171,8 @@ def _channels_second(model: nn.Module, output: Any) -> Tensor:
     return (output.permute(0, 3, 1, 2) if last else output).float()
 
 
-def _require_seen(model: nn.Module, features: Sequence[int], attention: Sequence[int],
-                  found: Seen) -> None:
+def _require_outputs(model: nn.Module, features: Sequence[int], attention: Sequence[int],
+                  found: ModelOutputs) -> None:
     """Raise LabError if the forward went past a layer: what is compiled or wrapped does not call
     it.
     """
