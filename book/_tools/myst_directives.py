@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lightvit_lab.errors import LabError
 
-TITLES = {"note": "Note", "tip": "Tip", "warning": "Warning", "important": "Important", "seealso": "See also"}
+TITLES = {"open-question": "Open question", "note": "Note", "tip": "Tip", "warning": "Warning", "important": "Important", "seealso": "See also"}
 # stands for the reference list until the whole page has been read
 BIBLIOGRAPHY = "\0bibliography\0"
 
@@ -38,8 +38,10 @@ def exercise(directive: Directive) -> list[str]:
 
 def admonition(directive: Directive) -> list[str]:
     """A block quote under a bold title; folded where the page folds it."""
+    if directive.name == "open-question":
+        title, body = f"{TITLES[directive.name]}: {directive.inline(directive.argument)}", directive.inner()
     # the words after the name are the text's own first line
-    if directive.name in TITLES:
+    elif directive.name in TITLES:
         first = [directive.inline(directive.argument)] if directive.argument else []
         title, body = TITLES[directive.name], first + directive.inner()
     else:

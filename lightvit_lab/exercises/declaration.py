@@ -1,22 +1,39 @@
-"""What an exercise is: a short declaration with its known answer and its known wrong answers."""
+"""What an exercise is. Its page says the most: title, prompt and the code to start from; the file of
+the page beside this one adds what is drawn to try an answer on, points and minutes.
+
+What the page says lies in `<part>/<stem>.json`, written by `make notebooks`. Solutions and known
+wrong answers lie in `answers/` and are read when somebody asks for them, so that a notebook can be
+graded where they are not at hand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from ..errors import LabError, plain_numbers, require_range
 
+FOLDER = Path(__file__).parent
 
-@dataclass(frozen=True)
-class Mistake:
-    """A known wrong answer: a short name, the answer itself, the hint it draws and the one it draws
-    the next time.
 
-    `answer` is of the solution's kind: a callable of the same signature, or a value.
+class Posed(NamedTuple):
+    """What a page says of one of its exercises, in Markdown; `stub` is the code to start from."""
+
+    title: str
+    prompt: str
+    stub: str = ""
+
+
+class Known(NamedTuple):
+    """A known wrong answer: a short name, the answer (a callable of the solution's signature, or a
+    value), the hint it draws, and the one it draws the next time.
     """
 
     name: str
@@ -25,41 +42,143 @@ class Mistake:
     stronger: str
 
 
+class Answers(NamedTuple):
+    """The right answer, a callable or a value, its code on the page, and known wrong ones."""
+
+    solution: Any
+    mistakes: tuple[Known, ...] = ()
+    code: str = ""
+
+
 @plain_numbers
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise. Its id is "<stem>.<name>", the stem being that of its page and of the file that
-    declares it.
+    """One exercise. Its id is "<stem>.<name>", the stem being that of its page and of its file.
 
-    `solution` is the reference: a callable, or a value (then `cases` is None). `cases(generator)`
-    draws the inputs, a list of tuples of arguments. `tolerance` is relative and absolute; tensors
-    of integers are compared exactly, and so are whole numbers unless the tolerance is 1e-3 or more.
-    `prepare`, where given, turns an answer (a module, a class) into the callable or value that is
-    compared; it is called on solution, mistakes and answer alike, same seed. `seconds` is how long
-    one call may take. Raises LabError on a declaration that cannot work.
+    `cases(generator)` draws inputs, a list of tuples of arguments; None where the answer is a
+    value. `tolerance` is relative and absolute; tensors of integers are compared exactly, and so
+    are whole numbers unless the tolerance is 1e-3 or more. `prepare`, where given, turns an answer
+    (a module, a class) into the callable or value that is compared; it is called on solution,
+    mistakes and answer alike, same seed. `seconds` is how long one call may take. `names` are those
+    that the solution takes from its page, besides torch, nn, F, Tensor, copy and math. `posed` and
+    `answers` are the page's unless they are given. Raises LabError on a declaration that cannot
+    work.
     """
 
     id: str
-    prompt: str
-    solution: Any
-    cases: Callable[[torch.Generator], list[tuple]] | None
-    mistakes: tuple[Mistake, ...]
     points: int
     minutes: int
+    cases: Callable[[torch.Generator], list[tuple]] | None = None
     tolerance: float = 1e-5
     prepare: Callable[[Any], Any] | None = None
     seconds: float = 10.0
+    names: Mapping[str, Any] = field(default_factory=dict)
+    posed: Posed | None = None
+    answers: Answers | None = None
 
     def __post_init__(self) -> None:
-        caller = f"Exercise {self.id!r}"
-        if self.id.count(".") != 1:
-            raise LabError(f'{caller}: give an id of the form "<stem of the page>.<name>"')
+        caller = require_id(self.id)
         require_range(caller, "points", self.points, 1)
         require_range(caller, "minutes", self.minutes, 1)
         require_range(caller, "tolerance", self.tolerance, 0)
         require_range(caller, "seconds", self.seconds, 0.1)
-        if callable(self.solution) and self.cases is None and self.prepare is None:
-            raise LabError(f"{caller}: the solution is a function, so give cases(generator) that draws its inputs")
-        for mistake in self.mistakes:
-            if callable(mistake.answer) != callable(self.solution):
-                raise LabError(f"{caller}: mistake {mistake.name!r} is not of the solution's kind (function or value)")
+
+    @property
+    def title(self) -> str:
+        """The heading of its box on the page."""
+        return (self.posed or posed_by_page(self.id)).title
+
+    @property
+    def prompt(self) -> str:
+        """What it asks, in Markdown."""
+        return (self.posed or posed_by_page(self.id)).prompt
+
+    @property
+    def stub(self) -> str:
+        """The code that a reader starts from."""
+        return (self.posed or posed_by_page(self.id)).stub
+
+    @property
+    def solution(self) -> Any:
+        """The right answer, a callable or a value: what the page's own code gives."""
+        return self._answers().solution
+
+    @property
+    def mistakes(self) -> tuple[Known, ...]:
+        """The known wrong answers."""
+        return self._answers().mistakes
+
+    @property
+    def code(self) -> str:
+        """The solution as it stands on the page, without the check."""
+        return self._answers().code
+
+    def _answers(self) -> Answers:
+        if self.answers is None:
+            return importlib.import_module(f"{__package__}.answers").of(self)
+        require_fitting(self, self.answers)
+        return self.answers
+
+
+@plain_numbers
+@dataclass(frozen=True)
+class OpenExercise:
+    """A question that no program judges: a box without check. A teacher gives up to `points` by
+    hand, by the rubric that stands in `answers/`; no total counts them. Raises LabError on an id of
+    another form.
+    """
+
+    id: str
+    points: int
+    minutes: int
+    posed: Posed | None = None
+
+    def __post_init__(self) -> None:
+        caller = require_id(self.id)
+        require_range(caller, "points", self.points, 1)
+        require_range(caller, "minutes", self.minutes, 1)
+
+    title, prompt = Exercise.title, Exercise.prompt
+
+    @property
+    def rubric(self) -> tuple[tuple[int, str], ...]:
+        """What a good answer says: pairs of points and a sentence."""
+        return importlib.import_module(f"{__package__}.answers").rubric_of(self.id)
+
+
+def require_id(exercise_id: str) -> str:
+    """The caller's name for messages. Raises LabError where an id is not "<stem>.<name>"."""
+    caller = f"Exercise {exercise_id!r}"
+    if exercise_id.count(".") != 1:
+        raise LabError(f'{caller}: give an id of the form "<stem of the page>.<name>"')
+    return caller
+
+
+def require_fitting(exercise: Exercise, answers: Answers) -> None:
+    """Raises LabError where solution, cases and mistakes are not of one kind."""
+    function = callable(answers.solution)
+    if function and exercise.cases is None and exercise.prepare is None:
+        raise LabError(f"Exercise {exercise.id!r}: its solution is a function, so give cases(generator) that draws its "
+                       "inputs")
+    for mistake in answers.mistakes:
+        if callable(mistake.answer) != function:
+            raise LabError(f"Exercise {exercise.id!r}: mistake {mistake.name!r} is not of the solution's kind (function "
+                           "or value)")
+
+
+def posed_by_page(exercise_id: str) -> Posed:
+    """What the page says of an exercise. Raises LabError where it says nothing, or nobody wrote it
+    down.
+    """
+    stem = exercise_id.partition(".")[0]
+    found = _of_page(stem).get(exercise_id)
+    if found is None:
+        raise LabError(f"Exercise {exercise_id!r}: its page poses none of this id, or has changed since `make "
+                       "notebooks`; run it")
+    return Posed(**found)
+
+
+@cache
+def _of_page(stem: str) -> dict[str, dict[str, str]]:
+    files = list(FOLDER.glob(f"*/{stem}.json"))
+    return json.loads(files[0].read_text(encoding="utf-8")) if files else {}

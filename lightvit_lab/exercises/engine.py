@@ -21,11 +21,12 @@ from typing import Any
 from ..errors import LabError, plain_numbers, require_choice
 from . import messages, record
 from .comparison import describe, difference
-from .declaration import Exercise, Mistake
+from .declaration import Answers, Exercise, Known, OpenExercise, Posed
 from .result import CheckResult
 from .running import Outcome, draw, outcomes
 
-__all__ = ["CheckResult", "Exercise", "Mistake", "all_exercises", "check", "examine", "find", "page_of", "reset"]
+__all__ = ["Answers", "CheckResult", "Exercise", "Known", "OpenExercise", "Posed", "all_exercises", "check", "examine",
+           "find", "open_exercises", "page_of", "reset"]
 
 _PACKAGE = __name__.rpartition(".")[0]
 _FOLDER = Path(__file__).parent
@@ -92,6 +93,9 @@ def find(exercise_id: str) -> Exercise:
     for exercise in _declared(module) if module else ():
         if exercise.id == exercise_id:
             return exercise
+    if module and any(question.id == exercise_id for question in _open(module)):
+        raise LabError(f"check: {exercise_id!r} is an open question: no program judges it. Compare your answer with "
+                       "somebody else's, or hand it in")
     known = [exercise.id for exercise in all_exercises()]
     require_choice("check", "exercise_id", exercise_id, known)
     raise LabError(f"check: {exercise_id!r} is declared in another file than that of its stem; move it there")
@@ -103,20 +107,30 @@ def all_exercises() -> Iterator[Exercise]:
         yield from _declared(module)
 
 
-def page_of(exercise: Exercise) -> str:
+def open_exercises() -> Iterator[OpenExercise]:
+    """Every question of the book that no program judges, file by file."""
+    for module in _modules().values():
+        yield from _open(module)
+
+
+def page_of(exercise: Exercise | OpenExercise) -> str:
     """The page an exercise stands on, as `<part>/<stem>`."""
     return "/".join(_modules()[exercise.id.partition(".")[0]].split(".")[-2:])
 
 
 def _modules() -> dict[str, str]:
     """Stem -> module name, for each file in the parts of this package; nothing is imported."""
-    parts = [part.name for part in pkgutil.iter_modules([str(_FOLDER)]) if part.ispkg]
+    parts = [part.name for part in pkgutil.iter_modules([str(_FOLDER)]) if part.ispkg and part.name != "answers"]
     return {file.name: f"{_PACKAGE}.{part}.{file.name}"
             for part in parts for file in pkgutil.iter_modules([str(_FOLDER / part)])}
 
 
 def _declared(module: str) -> tuple[Exercise, ...]:
     return importlib.import_module(module).EXERCISES
+
+
+def _open(module: str) -> tuple[OpenExercise, ...]:
+    return getattr(importlib.import_module(module), "OPEN", ())
 
 
 # --- judging what an answer gave
@@ -129,7 +143,7 @@ def _same(one: Outcome, other: Outcome, tolerance: float) -> bool:
 
 
 def _recognise(exercise: Exercise, given: list[Outcome], cases: list[tuple],
-               seed: int) -> Mistake | None:
+               seed: int) -> Known | None:
     """The first known mistake that gives what the answer gave, on every case."""
     for mistake in exercise.mistakes:
         known = outcomes(exercise, mistake.answer, cases, seed)

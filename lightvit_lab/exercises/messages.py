@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from .comparison import beside, describe, difference, item
-from .declaration import Exercise, Mistake
+from .declaration import Exercise, Known
 from .drawing import drawn_beside
 from .limits import TimeUp, seconds_allowed
 from .result import CheckResult
@@ -45,7 +45,7 @@ def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome],
     return CheckResult("passed", exercise.id, text, seed=seed, printed=given[0].printed)
 
 
-def known(exercise: Exercise, mistake: Mistake, hint: str, outcome: Outcome,
+def known(exercise: Exercise, mistake: Known, hint: str, outcome: Outcome,
           seed: int) -> CheckResult:
     """A known mistake draws its hint; where it raises, the reader's line stands before it."""
     status, text = "wrong", hint

@@ -18,12 +18,12 @@ _HEADER = ("exercise", "status", "points", "attempts")
 
 @dataclass(frozen=True)
 class Row:
-    """One exercise: its id, what it asks, how it went; `points` of `possible` are earned by
+    """One exercise: its id, its title on the page, how it went; `points` of `possible` are earned by
     passing.
     """
 
     exercise_id: str
-    prompt: str
+    title: str
     status: str
     points: int
     possible: int
@@ -103,7 +103,7 @@ def forget_progress() -> None:
 
 def _row(exercise: Exercise, entry: record.Entry) -> Row:
     points = exercise.points if entry.status == "passed" else 0
-    return Row(exercise.id, exercise.prompt, entry.status, points, exercise.points, entry.attempts)
+    return Row(exercise.id, exercise.title, entry.status, points, exercise.points, entry.attempts)
 
 
 def _stem(exercise: Exercise) -> str:
@@ -125,7 +125,7 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _html_id(row: Row) -> str:
-    return f'{escape(row.exercise_id)}<div style="font-size:.9em">{inline(row.prompt)}</div>'
+    return f'{escape(row.exercise_id)}<div style="font-size:.9em">{inline(row.title)}</div>'
 
 
 def _html_row(first: str, cells: Sequence[str], sign: str = "") -> str:

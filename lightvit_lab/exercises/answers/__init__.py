@@ -1,0 +1,145 @@
+"""Solutions and known wrong answers. Nothing here is imported before an answer is judged.
+
+A solution stands on the exercise's page alone; `make notebooks` copies its code to
+`<part>/<stem>.json`. A wrong answer is the solution with an edit, so it stays one when the solution
+is rewritten. The file `<part>/<stem>.py` declares them:
+
+    MISTAKES = {"token_merging.match": (
+        Mistake("by product", "You compared by dot products ...", "Normalise first.",
+                swap={"F.normalize(metric, dim=-1)": "metric"}),)}
+    RUBRICS = {"token_merging.why": ((2, "says that ..."), (1, "knows when ..."))}     # open exercises
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import linecache
+import math
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import LabError
+from ..declaration import FOLDER, Answers, Exercise, Known, require_fitting
+
+NAMES = {"torch": torch, "nn": nn, "F": F, "Tensor": Tensor, "copy": copy, "math": math}
+BODY = re.compile(r"^(?P<indent> *)### BEGIN SOLUTION *\n.*?^(?P=indent)### END SOLUTION *$", re.DOTALL | re.MULTILINE)
+_GIVEN = object()
+_made: dict[str, tuple[Exercise, Answers]] = {}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known wrong answer, a hint, and the stronger one of the next try.
+
+    Made in one of three ways: `swap` replaces pieces of the solution's code, wherever they stand;
+    `body` replaces all that stands between its markers; `answer` is a callable or a value.
+    """
+
+    name: str
+    hint: str
+    stronger: str
+    swap: Mapping[str, str] | None = None
+    body: str = ""
+    answer: Any = _GIVEN
+
+    def of(self, exercise: Exercise, code: str, answer: str) -> Known:
+        """The wrong answer itself. Raises LabError where it cannot be made of the solution."""
+        if (self.swap is not None) + bool(self.body) + (self.answer is not _GIVEN) != 1:
+            raise LabError(f"Exercise {exercise.id!r}: mistake {self.name!r} is made in one way: swap=, body= or answer=")
+        made = self.answer
+        if made is _GIVEN:
+            edited = self._swapped(exercise.id, code) if self.swap is not None else self._with_body(code)
+            made = run(exercise, edited, answer, self.name)
+        return Known(self.name, made, self.hint, self.stronger)
+
+    def _swapped(self, exercise_id: str, code: str) -> str:
+        for old, new in self.swap.items():
+            if old not in code:
+                raise LabError(f"Exercise {exercise_id!r}: mistake {self.name!r} swaps {old!r}, which is not in the "
+                               f"solution:\n{code}")
+            code = code.replace(old, new)
+        return code
+
+    def _with_body(self, code: str) -> str:
+        body = textwrap.dedent(self.body).strip("\n")
+        return BODY.sub(lambda block: textwrap.indent(body, block["indent"]), code)
+
+
+def of(exercise: Exercise) -> Answers:
+    """The solution of an exercise and its known wrong answers; made once for each id.
+
+    Raises LabError where its page has no solution, or a mistake cannot be made of it.
+    """
+    made_for, answers = _made.get(exercise.id, (None, None))
+    if made_for is None or made_for.names != exercise.names:
+        answers = _answers(exercise)
+        _made[exercise.id] = exercise, answers
+    return answers
+
+
+def _answers(exercise: Exercise) -> Answers:
+    code, answer = _solved(exercise.id)
+    declared = getattr(_declared(exercise.id), "MISTAKES", {}).get(exercise.id, ())
+    mistakes = tuple(mistake.of(exercise, code, answer) for mistake in declared)
+    found = Answers(run(exercise, code, answer), mistakes, plain(code))
+    require_fitting(exercise, found)
+    return found
+
+
+def rubric_of(exercise_id: str) -> tuple[tuple[int, str], ...]:
+    """The rubric of an open exercise. Raises LabError where there is none."""
+    rubric = getattr(_declared(exercise_id), "RUBRICS", {}).get(exercise_id)
+    if not rubric:
+        raise LabError(f"Exercise {exercise_id!r}: it is open, so give it a rubric in RUBRICS, in its page's file of "
+                       "exercises/answers")
+    return rubric
+
+
+def run(exercise: Exercise, code: str, answer: str, name: str = "solution") -> Any:
+    """What the expression `answer` gives after `code` has run."""
+    file = f"<{exercise.id}: {name}>"
+    linecache.cache[file] = len(code), None, code.splitlines(keepends=True), file
+    scope = {**NAMES, **exercise.names}
+    exec(compile(code, file, "exec"), scope)
+    return eval(answer, scope)
+
+
+def plain(code: str) -> str:
+    """Code without the markers of the solution."""
+    return "\n".join(line for line in code.splitlines() if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION"))
+
+
+def _declared(exercise_id: str) -> Any:
+    return importlib.import_module(f"{__package__}.{_file(exercise_id).parent.name}.{exercise_id.partition('.')[0]}")
+
+
+def _solved(exercise_id: str) -> tuple[str, str]:
+    """The code of the solution on the page, and the expression that is its answer."""
+    found = _of_page(_file(exercise_id)).get(exercise_id)
+    if found is None:
+        raise LabError(f"Exercise {exercise_id!r}: its page has no solution of it, or has changed since `make "
+                       "notebooks`; run it")
+    return found["code"], found["answer"]
+
+
+def _file(exercise_id: str) -> Path:
+    """The file with the solutions of an exercise's page, whether it is there or not."""
+    stem = exercise_id.partition(".")[0]
+    declared = next(iter(FOLDER.glob(f"*/{stem}.py")), FOLDER / "of_no_page" / f"{stem}.py")
+    return FOLDER / "answers" / declared.parent.name / f"{stem}.json"
+
+
+@cache
+def _of_page(file: Path) -> dict[str, dict[str, str]]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
