@@ -1,5 +1,5 @@
 """The `{exercise}` box shows the code a learner starts from, derived from the solution further down
-the page.
+the page; the `{open-question}` box says that nobody checks it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sphinx.util import logging
 from sphinx_exercise.directive import ExerciseDirective
 
 from lightvit_lab.errors import LabError
+from lightvit_lab.exercises import open_exercises
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class StubbedExercise(ExerciseDirective):
     """
 
     def run(self) -> list[nodes.Node]:
-        """The exercise box; a missing label or an unusable solution cell is a warning at the
+        """The exercise box. A missing label or an unusable solution cell is a warning at the
         directive's line.
         """
         result = super().run()
@@ -53,6 +54,25 @@ class StubbedExercise(ExerciseDirective):
         return stubs.stub_of(cells[label])
 
 
+class OpenQuestion(ExerciseDirective):
+    """The same box, numbered with the exercises, for a question that no program judges."""
+
+    def run(self) -> list[nodes.Node]:
+        """The box; a label that the library does not declare as open is a warning at its line."""
+        result = super().run()
+        label = self.options.get("label")
+        question = next((each for each in open_exercises() if each.id == label), None)
+        if question is None:
+            logger.warning("open question %s: declare it in OPEN of its page's file in lightvit_lab/exercises",
+                           label or "without label", location=self.get_location())
+        elif result:
+            body = result[0][-1]
+            body["ids"] = [f"{label}-text"]
+            text = f"An open question, about {question.minutes} minutes: no program checks it. Write down what you think."
+            body += nodes.paragraph("", text, classes=["lab-open-question"])
+        return result
+
+
 def hide_markers(app: Sphinx, doctree: nodes.document) -> None:
     """Take the marker lines out of the solutions that the page shows; the source keeps them for the
     stub.
@@ -68,5 +88,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Put our box in the place of sphinx-exercise's; called by `lightvit_book`."""
     app.setup_extension("sphinx_exercise")
     app.add_directive("exercise", StubbedExercise, override=True)
+    app.add_directive("open-question", OpenQuestion)
     app.connect("doctree-read", hide_markers)
     return {}

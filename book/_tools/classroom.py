@@ -15,105 +15,81 @@ from __future__ import annotations
 
 import argparse
 import csv
-import re
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import exercise_bundle
 import nbgrader_course
 import notebooks
 from lessons import in_reading_order
-from nbformat import NotebookNode
-from stubs import ANSWER, CHECK_CALL
 
 from lightvit_lab.errors import LabError
-from lightvit_lab.exercises import Exercise, all_exercises
+from lightvit_lab.exercises import Exercise, OpenExercise, all_exercises, open_exercises
 
-HEADING = re.compile(r"^### Exercise(?:: (?P<title>.*))?$", re.MULTILINE)
 COLUMNS = ("page", "exercise", "title", "points", "minutes", "known_mistakes")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One exercise as the page poses it (`title`, `prompt`), solves it, and the library declares
-    it.
-    """
-
-    page: str
-    title: str
-    prompt: str
-    solution: str
-    exercise: Exercise
-
-
-def entries(stem: str, notebook: NotebookNode) -> Iterator[Entry]:
-    """The exercises of a notebook with solutions, in order; the prompt stands in the text cell
-    above each.
-    """
-    declared, text = {exercise.id: exercise for exercise in all_exercises()}, ""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            text = cell.source
-        elif ANSWER.search(cell.source):
-            names = CHECK_CALL.findall(cell.source)
-            if len(names) != 1 or names[0] not in declared:
-                raise LabError(f"{stem}: a solution cell checks {names}; give one that lightvit_lab/exercises has")
-            name = names[0]
-            heading = list(HEADING.finditer(text))[-1]
-            title, prompt = heading["title"] or declared[name].prompt, text[heading.end():].strip()
-            yield Entry(stem, title, prompt, solution_of(cell.source), declared[name])
-
-
-def solution_of(source: str) -> str:
-    """The code of a solution cell, without marker lines and without the check."""
-    plain = ANSWER.sub(lambda block: block["answer"].rstrip("\n"), source)
-    return "\n".join(line for line in plain.splitlines() if not CHECK_CALL.match(line)).strip()
-
-
-def section(entry: Entry) -> str:
+def section(exercise: Exercise | OpenExercise) -> str:
     """An exercise of the answer key, in Markdown."""
-    exercise = entry.exercise
-    points = f"{exercise.points} point{'s' if exercise.points > 1 else ''}, {exercise.minutes} minutes"
+    points = f"{exercise.points} point{'s' if exercise.points > 1 else ''}"
+    head = f"### {exercise.title}\n\n`{exercise.id}`, {points}, {exercise.minutes} minutes"
+    if isinstance(exercise, OpenExercise):
+        rubric = "\n".join(f"- {worth}: {text}" for worth, text in exercise.rubric)
+        return f"{head}, by hand\n\n{exercise.prompt}\n\nPoints, for an answer that\n\n{rubric}"
     mistakes = "\n".join(f"- **{each.name}**: {each.hint} *Then:* {each.stronger}" for each in exercise.mistakes)
-    return (f"### {entry.title}\n\n`{exercise.id}`, {points}\n\n{entry.prompt}\n\n```python\n{entry.solution}\n```\n\n"
+    return (f"{head}\n\n{exercise.prompt}\n\n```python\n{exercise.code}\n```\n\n"
             f"Known mistakes, the hint that each draws, and the stronger one at the next try:\n\n{mistakes}")
 
 
-def answer_key(found: dict[str, list[Entry]], ref: str) -> str:
-    """The whole key, page by page."""
+def answer_key(found: dict[str, list[Exercise]], ref: str) -> str:
+    """The whole key, page by page; what is given by hand stands last on each."""
     parts = [f"# Answer key\n\nLightViT Lab, commit `{ref[:12]}`. For teachers: not to be handed out."]
     for stem, page in found.items():
-        parts += [f"## {stem}: {sum(entry.exercise.points for entry in page)} points", *map(section, page)]
+        by_hand = [question for question in open_exercises() if question.id.startswith(f"{stem}.")]
+        parts += [f"## {stem}: {worth(page)} points", *map(section, page), *map(section, by_hand)]
     return "\n\n".join(parts) + "\n"
 
 
-def rows(found: dict[str, list[Entry]]) -> list[tuple]:
+def worth(exercises: list[Exercise]) -> int:
+    """The points of all together."""
+    return sum(exercise.points for exercise in exercises)
+
+
+def rows(found: dict[str, list[Exercise]]) -> list[tuple]:
     """The rows of points.csv below its header."""
-    return [(entry.page, entry.exercise.id, entry.title, entry.exercise.points, entry.exercise.minutes,
-             len(entry.exercise.mistakes)) for page in found.values() for entry in page]
+    return [(stem, each.id, each.title, each.points, each.minutes, len(each.mistakes))
+            for stem, page in found.items() for each in page]
+
+
+def posed_on(page: Path, declared: dict[str, Exercise]) -> list[Exercise]:
+    """The exercises of a page, in its order. Raises LabError on one that nobody declares."""
+    _, solved = exercise_bundle.bundle(page)
+    for name in solved:
+        if name not in declared:
+            raise LabError(f"{page.stem}: a solution cell checks {name!r}; declare it in lightvit_lab/exercises")
+    return [declared[name] for name in solved]
 
 
 def write(out: Path, ref: str, with_nbgrader: bool = False,
-          root: Path = notebooks.ROOT) -> dict[str, list[Entry]]:
+          root: Path = notebooks.ROOT) -> dict[str, list[Exercise]]:
     """Make the folder anew; the exercises of each page that has any."""
-    found = {}
+    found, declared = {}, {exercise.id: exercise for exercise in all_exercises()}
     for name in ("student", "instructor", "nbgrader"):
         shutil.rmtree(out / name, ignore_errors=True)
     for page in in_reading_order(root):
         solved = notebooks.derive(page, ref, solutions=True)
-        found[page.stem] = list(entries(page.stem, solved))
+        found[page.stem] = posed_on(page, declared)
         save(out / "student" / f"{page.stem}.ipynb", notebooks.text_of(notebooks.derive(page, ref)))
         save(out / "instructor" / f"{page.stem}.ipynb", notebooks.text_of(solved))
         if with_nbgrader:
-            points = {entry.exercise.id: entry.exercise.points for entry in found[page.stem]}
+            points = {each.id: each.points for each in (*found[page.stem], *open_exercises())}
             course = notebooks.text_of(nbgrader_course.source_notebook(solved, points))
             save(out / "nbgrader" / "source" / page.stem / f"{page.stem}.ipynb", course)
     if with_nbgrader:
         save(out / "nbgrader" / "nbgrader_config.py", nbgrader_course.CONFIG)
-    posed = {entry.exercise.id for page in found.values() for entry in page}
-    if unposed := [exercise.id for exercise in all_exercises() if exercise.id not in posed]:
+    posed = {exercise.id for page in found.values() for exercise in page}
+    if unposed := [name for name in declared if name not in posed]:
         raise LabError(f"declared, but on no page: {', '.join(unposed)}")
     save(out / "answer_key.md", answer_key(found, ref))
     with (out / "points.csv").open("w", encoding="utf-8", newline="") as file:
@@ -138,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     for stem, page in found.items():
-        print(f"{stem}: {len(page)} exercises, {sum(entry.exercise.points for entry in page)} points")
+        print(f"{stem}: {len(page)} exercises, {worth(page)} points")
     print(f"written to {options.out}; answer_key.md and instructor/ are not for students")
     return 0
 

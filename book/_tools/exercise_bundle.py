@@ -22,7 +22,6 @@ from stubs import ANSWER, CHECK_CALL, stub_of
 from lightvit_lab.errors import LabError
 
 HEADING = re.compile(r"^### Exercise(?:: (?P<title>.*))?$", re.MULTILINE)
-OPEN = re.compile(r"^:::+\{open-question\} *(?P<title>.+?) *\n:label: *(?P<id>\S+) *$", re.MULTILINE)
 
 
 def bundle(page: Path, root: Path = notebooks.ROOT) -> tuple[dict, dict]:
@@ -50,7 +49,7 @@ def bundle(page: Path, root: Path = notebooks.ROOT) -> tuple[dict, dict]:
 def opened(text: str, source: str) -> dict[str, dict[str, str]]:
     """The open questions in the text of one cell of a page of this `source`: id, and what is posed."""
     found = {}
-    for question in OPEN.finditer(source):
+    for question in notebooks.OPEN.finditer(source):
         first = f"> **{TITLES['open-question']}: {question['title']}**\n"
         if first in text:
             lines = itertools.takewhile(lambda line: line.startswith(">"), text.partition(first)[2].splitlines())
@@ -87,8 +86,10 @@ def write(root: Path = notebooks.ROOT) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def faults(root: Path = notebooks.ROOT) -> list[str]:
-    """What is out of step, in words."""
+def check(root: Path = notebooks.ROOT) -> int:
+    """Name the files that are out of step; 1 if there are any, else 0."""
     wrong = [path for page in notebooks.pages(root) for path, text in files(page, root).items()
              if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    return [f"{path.relative_to(root)} is not what its page says; run `make notebooks`" for path in wrong]
+    for path in wrong:
+        print(f"{path.relative_to(root)} is not what its page says; run `make notebooks` and commit the result")
+    return int(bool(wrong))

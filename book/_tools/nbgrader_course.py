@@ -30,7 +30,10 @@ def source_notebook(solved: NotebookNode, points: dict[str, int]) -> NotebookNod
     """The source notebook out of a derived one with solutions; `points` for each exercise id."""
     cells: list[NotebookNode] = []
     for cell in copy.deepcopy(solved.cells):
-        cells += exercise_cells(cell, points) if cell.cell_type == "code" and BEGIN in cell.source else [cell]
+        if cell.cell_type == "code" and BEGIN in cell.source:
+            cells += exercise_cells(cell, points)
+        else:
+            cells.append(by_hand(cell, points) if "lightvit_lab" in cell.metadata else cell)
     return notebooks.assemble(cells, solved.metadata["lightvit_lab"]["ref"])
 
 
@@ -43,6 +46,14 @@ def exercise_cells(cell: NotebookNode, points: dict[str, int]) -> list[NotebookN
     grade_id = re.sub(r"\W", "-", name)
     return [tagged(ANSWER.sub(with_stub, answer), f"{grade_id}-answer", solution=True, locked=False),
             tagged(test_source(name, call), grade_id, grade=True, points=points[name])]
+
+
+def by_hand(cell: NotebookNode, points: dict[str, int]) -> NotebookNode:
+    """The cell for the answer to an open question, for which nbgrader asks the teacher."""
+    name = cell.metadata["lightvit_lab"]["open_question"]
+    options = {"grade": True, "solution": True, "locked": False, "task": False, "points": points[name]}
+    cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": re.sub(r"\W", "-", name), **options}
+    return cell
 
 
 def with_stub(block: re.Match[str]) -> str:

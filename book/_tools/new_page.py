@@ -1,6 +1,7 @@
 """Lay the skeleton of a new page: `make page STEM=dynamic/my_method TITLE="My method"`.
 
-It writes page, method, exercises and test (book/_tools/skeleton/) and the page's line in _toc.yml.
+It writes page, method, exercises, their wrong answers and test (book/_tools/skeleton/), what
+`make notebooks` copies of the page, and the page's line in _toc.yml.
 All of it builds, derives and passes its tests as it is; its author then writes the real method in
 its place, and runs `make notebooks`.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+import exercise_bundle
 import lessons
 
 from lightvit_lab.errors import LabError, require_choice
@@ -55,6 +57,7 @@ def lay(root: Path, name: str, title: str = "") -> list[Path]:
         root / f"chapters/{part}/{stem}.md": "page.md",
         root / f"lightvit_lab/{room}/{stem}.py": "method.py",
         root / f"lightvit_lab/exercises/{part}/{stem}.py": "exercises.py",
+        root / f"lightvit_lab/exercises/answers/{part}/{stem}.py": "answers.py",
         root / f"tests/{room}/test_{stem}.py": "test.py",
     }
     require_new(root, stem, list(targets))
@@ -72,7 +75,10 @@ def lay(root: Path, name: str, title: str = "") -> list[Path]:
     for path, source in targets.items():
         save(path, filled(SKELETON / f"{source}.in", values))
     save(root / "_toc.yml", contents)
-    return [*packages, *targets, root / "_toc.yml"]
+    copies = exercise_bundle.files(root / f"chapters/{part}/{stem}.md", root)
+    for path, text in copies.items():
+        save(path, text)
+    return [*packages, *targets, *copies, root / "_toc.yml"]
 
 
 def parse(name: str) -> tuple[str, str]:

@@ -43,6 +43,7 @@ INSTALLED = ["lightvit_lab", "book/results", "book/zoo", "pyproject.toml"]
 PICTURES = ["book/_static", "chapters/*.png", "chapters/*.svg", "chapters/*.jpg"]
 # the tags that notebook tools act on
 KEPT_TAGS = {"skip-execution", "raises-exception"}
+OPEN = re.compile(r"^:::+\{open-question\} *(?P<title>.+?) *\n:label: *(?P<id>\S+) *$", re.MULTILINE)
 HIDING_TAGS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
@@ -86,9 +87,17 @@ def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
             first = next(i for i in range(start, len(lines)) if lines[i].strip())
             text = "\n".join(convert(page, cell.source.split("\n"), first + 1)).strip("\n")
             result += [new_markdown_cell(text)] if text else []
+            result += map(answer_cell, OPEN.findall(cell.source))
     if not result or result[0].cell_type != "markdown":
         raise LabError(f"{page.place(1)}: a page begins with its title, `# Title`, before any code cell")
     return result
+
+
+def answer_cell(question: tuple[str, str]) -> NotebookNode:
+    """Where a reader writes what no program checks, below the question; it knows the question's id."""
+    cell = new_markdown_cell("*Your answer: double-click here, and write.*")
+    cell.metadata["lightvit_lab"] = {"open_question": question[1]}
+    return cell
 
 
 def code_cell(page: Page, cell: NotebookNode, line: int, solutions: bool) -> NotebookNode:
@@ -285,10 +294,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.solutions and options.out.resolve() == ROOT:
         parser.error("--solutions would put the answers into the notebooks that readers open; give --out FOLDER too")
+    import exercise_bundle    # which stands on this file
+
     try:
         if options.check:
-            return check()
+            return check() | exercise_bundle.check()
         write(options.ref, options.out, solutions=options.solutions)
+        if options.out.resolve() == ROOT:
+            exercise_bundle.write()
         if options.ref is None and git(ROOT, "status", "--porcelain", "--", *INSTALLED, *PICTURES, "chapters/**.md"):
             print("Note: pages or library have changes that are not committed. The notebook of a changed page names "
                   "the last commit; run this again after you commit, and commit the notebooks.")

@@ -25,7 +25,7 @@ def main() -> int:
     poor = [line for line in lines if line[-1] < LEAST_MISTAKES]
     for name, page, *_, mistakes in poor:
         answers = f"{mistakes} wrong answer{'s' if mistakes != 1 else ''}"
-        print(f"\n{name} knows {answers}; declare at least {LEAST_MISTAKES} in lightvit_lab/exercises/{page}.py")
+        print(f"\n{name} knows {answers}; declare at least {LEAST_MISTAKES} in lightvit_lab/exercises/answers/{page}.py")
     return int(bool(poor) or not lines)
 
 

@@ -82,6 +82,8 @@ class Exercise:
         require_range(caller, "minutes", self.minutes, 1)
         require_range(caller, "tolerance", self.tolerance, 0)
         require_range(caller, "seconds", self.seconds, 0.1)
+        if self.answers is not None:
+            require_fitting(self, self.answers)
 
     @property
     def title(self) -> str:
@@ -114,10 +116,7 @@ class Exercise:
         return self._answers().code
 
     def _answers(self) -> Answers:
-        if self.answers is None:
-            return importlib.import_module(f"{__package__}.answers").of(self)
-        require_fitting(self, self.answers)
-        return self.answers
+        return self.answers or importlib.import_module(f"{__package__}.answers").of(self)
 
 
 @plain_numbers

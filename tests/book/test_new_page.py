@@ -91,6 +91,9 @@ def test_of_the_files_that_were_there_only_the_table_of_contents_changes(copy):
     assert sorted(set(after) - set(before)) == [
         "chapters/dynamic/my_method.md",
         "lightvit_lab/dynamic/my_method.py",
+        "lightvit_lab/exercises/answers/dynamic/my_method.json",
+        "lightvit_lab/exercises/answers/dynamic/my_method.py",
+        "lightvit_lab/exercises/dynamic/my_method.json",
         "lightvit_lab/exercises/dynamic/my_method.py",
         "tests/dynamic/test_my_method.py",
     ]

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lightvit_lab.exercises import Exercise, examine
+from lightvit_lab.exercises import examine
+from samples import exercise as made
 from lightvit_lab.exercises.drawing import LONG, drawn_beside
 
 
@@ -75,12 +76,12 @@ def test_only_the_html_of_a_check_carries_the_drawing():
     def cases(generator):
         return [(torch.rand(6, 6, generator=generator),)]
 
-    exercise = Exercise("sample.map", "", lambda x: x @ x, cases, (), 1, 1)
+    exercise = made("sample.map", lambda x: x @ x, cases)
     wrong = examine(exercise, lambda x: x)
     assert len(pictures(wrong._repr_html_())) == 3 and "base64" not in repr(wrong)
     assert "base64" not in examine(exercise, lambda x: x @ x)._repr_html_()
 
 
 def test_the_answer_of_an_exercise_with_one_value_is_never_drawn():
-    secret = Exercise("sample.secret", "", torch.rand(5, 5), None, (), 1, 1)
+    secret = made("sample.secret", torch.rand(5, 5))
     assert "base64" not in examine(secret, torch.rand(5, 5))._repr_html_()

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from lightvit_lab.errors import LabError
-from lightvit_lab.exercises import Exercise, Mistake, all_exercises, check, engine, examine, find, reset
+from lightvit_lab.exercises import Known, OpenExercise, Posed, all_exercises, open_exercises, check, engine, examine, find, reset
+from samples import exercise as made
 
 
 def row_means(table, keep):
@@ -32,23 +33,26 @@ def draw_tables(generator):
     return [(torch.rand(3, 4, generator=generator), 2), (torch.rand(5, 6, generator=generator), 3)]
 
 
-MEANS = Exercise(
-    id="sample.row_means", prompt="Average the first columns of each row.", solution=row_means, cases=draw_tables,
-    mistakes=(Mistake("wrong axis", column_means, "Which axis is left?", "Average over axis 1."),
-              Mistake("sum", row_sums, "That is too large by a factor.", "Divide by how many you added."),
-              Mistake("view", flat_means, "A transposed tensor is not contiguous.", "Use `reshape`.")),
+MEANS = made(
+    "sample.row_means", prompt="Average the first columns of each row.", solution=row_means, cases=draw_tables,
+    mistakes=(Known("wrong axis", column_means, "Which axis is left?", "Average over axis 1."),
+              Known("sum", row_sums, "That is too large by a factor.", "Divide by how many you added."),
+              Known("view", flat_means, "A transposed tensor is not contiguous.", "Use `reshape`.")),
     points=2, minutes=5)
-COUNT = Exercise(
-    id="sample.tokens", prompt="How many tokens?", solution=196, cases=None,
-    mistakes=(Mistake("class token", 197, "Only image tokens count.", "Leave the class token out."),
-              Mistake("one side", 14, "That is one side.", "Square it.")),
+COUNT = made(
+    "sample.tokens", prompt="How many tokens?", solution=196,
+    mistakes=(Known("class token", 197, "Only image tokens count.", "Leave the class token out."),
+              Known("one side", 14, "That is one side.", "Square it.")),
     points=1, minutes=1)
+
+
+WHY = OpenExercise("sample.why", points=3, minutes=5, posed=Posed("Why?", "Why the mean?"))
 
 
 @pytest.fixture(autouse=True)
 def fresh_session(monkeypatch):
     module = ModuleType("sample_exercises")
-    module.EXERCISES = (MEANS, COUNT)
+    module.EXERCISES, module.OPEN = (MEANS, COUNT), (WHY,)
     monkeypatch.setitem(sys.modules, "sample_exercises", module)
     monkeypatch.setattr(engine, "_modules", lambda: {"sample": "sample_exercises"})
     reset()
@@ -260,14 +264,14 @@ def test_a_wrong_number_is_told_its_direction():
 
 
 def test_a_whole_number_that_is_nearly_right_is_wrong():
-    macs = Exercise("sample.macs", "", 1_254_000_000, None, (), 1, 1)
+    macs = made("sample.macs", 1_254_000_000)
     assert examine(macs, 1_254_000_001).status == "wrong"
     assert examine(macs, 1_254_000_000).status == "passed"
 
 
 def with_outputs(outputs):
     """An exercise whose reference gives these outputs, whatever the input."""
-    return Exercise("sample.parts", "", outputs, lambda generator: [(torch.rand(2, generator=generator),)], (), 1, 1)
+    return made("sample.parts", outputs, lambda generator: [(torch.rand(2, generator=generator),)])
 
 
 def test_tuples_of_tensors_numbers_and_words_are_compared_part_by_part():
@@ -321,8 +325,8 @@ def build(module_class):
     return module
 
 
-CLASS = Exercise("sample.doubler", "", Doubler, lambda generator: [(torch.rand(2, generator=generator),)],
-                 (Mistake("tripled", Tripler, "Too much.", "Twice, not thrice."),), 1, 1, prepare=build)
+CLASS = made("sample.doubler", Doubler, lambda generator: [(torch.rand(2, generator=generator),)],
+             (Known("tripled", Tripler, "Too much.", "Twice, not thrice."),), prepare=build)
 
 
 def test_a_class_is_built_with_the_references_weights_and_compared():
@@ -369,21 +373,29 @@ def test_all_exercises_are_listed_file_by_file():
     assert list(all_exercises()) == [MEANS, COUNT]
 
 
+def test_an_open_question_is_listed_apart_and_nobody_checks_it():
+    assert list(open_exercises()) == [WHY] and engine.page_of(MEANS) == engine.page_of(WHY)
+    with pytest.raises(LabError, match="'sample.why' is an open question: no program judges it"):
+        check("sample.why", "Because rows differ in length.")
+    for wrong in ({"id": "why"}, {"points": 0}, {"minutes": 0}):
+        with pytest.raises(LabError):
+            OpenExercise(**{"id": "sample.why", "points": 1, "minutes": 1, **wrong})
+
+
 @pytest.mark.parametrize("changes, expected", [
-    ({"id": "tokens"}, "<stem of the page>.<name>"), ({"points": 0}, "points"), ({"minutes": -1}, "minutes"),
-    ({"cases": None}, "give cases"), ({"mistakes": (Mistake("value", 3, "", ""),)}, "solution's kind")])
+    ({"name": "tokens"}, "<stem of the page>.<name>"), ({"points": 0}, "points"), ({"minutes": -1}, "minutes"),
+    ({"cases": None}, "give cases"), ({"mistakes": (Known("value", 3, "", ""),)}, "solution's kind")])
 def test_a_declaration_that_cannot_work_is_refused(changes, expected):
-    fields = {"id": "sample.x", "prompt": "", "solution": row_means, "cases": draw_tables, "mistakes": (), "points": 1,
-              "minutes": 1}
+    fields = {"name": "sample.x", "solution": row_means, "cases": draw_tables}
     with pytest.raises(LabError, match=expected):
-        Exercise(**(fields | changes))
+        made(**(fields | changes))
 
 
 def test_cases_that_are_no_tuples_and_a_reference_that_raises_are_the_books_fault():
     with pytest.raises(LabError, match="list of tuples"):
-        examine(Exercise("sample.x", "", row_means, lambda generator: [torch.rand(2)], (), 1, 1), row_sums)
+        examine(made("sample.x", row_means, lambda generator: [torch.rand(2)]), row_sums)
     with pytest.raises(LabError, match="its reference raises"):
-        examine(Exercise("sample.x", "", flat_means, draw_tables, (), 1, 1), row_sums)
+        examine(made("sample.x", flat_means, draw_tables), row_sums)
 
 
 def test_text_and_html_carry_status_in_words_and_escape_what_the_reader_wrote():

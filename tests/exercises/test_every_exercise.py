@@ -4,7 +4,10 @@ from collections import Counter
 
 import pytest
 
-from lightvit_lab.exercises import all_exercises, engine, examine, find, reset
+from lightvit_lab.errors import LabError
+
+from lightvit_lab.exercises import all_exercises, engine, examine, find, open_exercises, page_of, reset
+from lightvit_lab.exercises import answers
 
 EXERCISES = list(all_exercises())
 MISTAKES = [pytest.param(exercise, mistake, id=f"{exercise.id}-{mistake.name}")
@@ -37,7 +40,7 @@ def test_every_exercise_is_found_by_its_id_in_the_file_of_its_stem():
 
 @each_exercise
 def test_the_declaration_has_a_prompt_and_at_least_two_known_mistakes(exercise):
-    assert exercise.prompt.strip()
+    assert exercise.title.strip() and exercise.prompt.strip() and "BEGIN SOLUTION" not in exercise.code + exercise.stub
     names = [mistake.name for mistake in exercise.mistakes]
     assert len(set(names)) == len(names) >= 2
 
@@ -55,6 +58,23 @@ def test_the_stub_is_not_started(exercise):
     assert examine(exercise, ...).status == "not started"
     if callable(exercise.solution):
         assert examine(exercise, stub).status == "not started"
+
+
+@each_exercise
+def test_the_stub_of_the_page_is_not_started_and_its_own_code_passes(exercise, monkeypatch):
+    for code, status in ((exercise.stub, "not started"), (exercise.code + "\n" + exercise.stub.splitlines()[-1], "passed")):
+        results = []
+        scope = {"check": lambda _, answer: results.append(examine(exercise, answer, 1)), **answers.NAMES, **exercise.names}
+        exec(code, scope)
+        assert [result.status for result in results] == [status], code
+
+
+@pytest.mark.parametrize("question", list(open_exercises()), ids=lambda question: question.id)
+def test_an_open_question_has_a_prompt_and_a_rubric_that_gives_all_its_points(question):
+    assert question.title and len(question.prompt.split()) > 10 and page_of(question)
+    assert sum(points for points, _ in question.rubric) == question.points
+    with pytest.raises(LabError, match="open question"):
+        find(question.id)
 
 
 @pytest.mark.parametrize("exercise, mistake", MISTAKES)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lightvit_lab.errors import LabError
-from lightvit_lab.exercises import Exercise, examine, predict
+from lightvit_lab.exercises import examine, predict
+from samples import exercise as made
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TOKENS = predict("How many tokens at 112 px?", answer=49, explain="`7 x 7`, one for each patch.")
@@ -117,7 +118,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def site(tmp_path_factory):
     """A static page with three predictions and two checks, light and dark; yields its address."""
     folder = tmp_path_factory.mktemp("site")
-    exercise = Exercise("sample.count", "", 196, None, (), 1, 1)
+    exercise = made("sample.count", 196)
     parts = [TOKENS, TIME, WINNER, examine(exercise, 196), examine(exercise, 4)]
     body = "".join(f"<div>{part._repr_html_()}</div>" for part in parts)
     for theme, colours in (("light", "#fff;color:#222"), ("dark", "#14181e;color:#ced6dd;color-scheme:dark")):

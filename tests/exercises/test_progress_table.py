@@ -57,12 +57,12 @@ def test_the_text_is_aligned_and_ends_in_sums_and_the_place():
     assert str(record.path()) in lines[-1] and "LIGHTVIT_PROGRESS=0" in lines[-1]
 
 
-def test_the_html_is_a_table_with_headers_prompts_and_words_for_states():
+def test_the_html_is_a_table_with_headers_titles_and_words_for_states():
     check(f"{CHAPTER}.count", 577)
     html = progress(CHAPTER)._repr_html_()
     assert html.count('scope="row"') == 7 and html.count('scope="col"') == 4
     assert "passed</td>" in html and "not started</td>" in html and 'aria-hidden="true"' in html
-    assert "Tokens of ViT-Base with 16-pixel patches at 384 px" in html
+    assert "How many tokens?</div>" in html
     assert "577" not in html and "577" not in repr(progress(CHAPTER))
 
 

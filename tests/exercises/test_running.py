@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightvit_lab.exercises import Exercise, Mistake, examine
+from lightvit_lab.exercises import Known, examine
+from samples import exercise as made
 
 
 def doubled(x):
@@ -19,10 +20,10 @@ def pairs(generator):
     return [(torch.rand(4, generator=generator),), (torch.rand(6, generator=generator),)]
 
 
-TRIPLED = Mistake("tripled", lambda x: x * 3, "Too much.", "Twice.")
-DOUBLE = Exercise("sample.double", "", doubled, pairs, (TRIPLED,), points=1, minutes=1)
+TRIPLED = Known("tripled", lambda x: x * 3, "Too much.", "Twice.")
+DOUBLE = made("sample.double", doubled, pairs, (TRIPLED,))
 HURRIED = dataclasses.replace(DOUBLE, seconds=0.3)
-ANSWER = Exercise("sample.answer", "", 196, None, (), 1, 1)
+ANSWER = made("sample.answer", 196)
 
 
 def endless(x):
@@ -43,8 +44,8 @@ def test_an_endless_second_case_is_found_there():
 
 
 def test_a_known_mistake_may_be_a_loop_without_end():
-    loop = Mistake("loop", endless, "It never ends.", "Count.")
-    exercise = Exercise("sample.loop", "", doubled, pairs, (loop,), 1, 1, seconds=0.2)
+    loop = Known("loop", endless, "It never ends.", "Count.")
+    exercise = made("sample.loop", doubled, pairs, (loop,), seconds=0.2)
     result = examine(exercise, endless)
     assert result.mistake == "loop" and result.status == "error" and "It never ends." in result.message
 
@@ -53,7 +54,7 @@ def test_a_known_mistake_is_still_recognised_when_other_mistakes_raise():
     def breaks(x):
         raise ValueError
 
-    exercise = Exercise("sample.mixed", "", doubled, pairs, (Mistake("breaks", breaks, "b", "b"), TRIPLED), 1, 1)
+    exercise = made("sample.mixed", doubled, pairs, (Known("breaks", breaks, "b", "b"), TRIPLED))
     assert examine(exercise, lambda x: x + x + x).mistake == "tripled"
 
 
@@ -99,7 +100,7 @@ def test_output_of_the_reference_and_of_known_mistakes_is_never_shown(capsys):
         print("the secret")
         return doubled(x)
 
-    exercise = Exercise("sample.says", "", says, pairs, (Mistake("m", lambda x: print("secret") or x, "h", "s"),), 1, 1)
+    exercise = made("sample.says", says, pairs, (Known("m", lambda x: print("secret") or x, "h", "s"),))
     assert "secret" not in repr(examine(exercise, lambda x: x * 5))
     assert capsys.readouterr() == ("", "")
 
@@ -132,7 +133,7 @@ def slope(x):
 
 @pytest.mark.parametrize("outside", [torch.no_grad, torch.inference_mode])
 def test_answers_that_need_gradients_pass_where_they_are_switched_off(outside):
-    exercise = Exercise("sample.slope", "", slope, pairs, (Mistake("m", lambda x: x, "h", "s"),), 1, 1)
+    exercise = made("sample.slope", slope, pairs, (Known("m", lambda x: x, "h", "s"),))
     with outside():
         assert examine(exercise, lambda x: 2 * x).status == "passed"
         assert examine(exercise, slope).status == "passed"
@@ -194,7 +195,7 @@ def test_a_class_where_a_function_or_a_value_is_asked_for_is_named_a_class():
 
 
 def test_an_instance_where_a_class_is_asked_for_is_refused_in_words():
-    exercise = Exercise("sample.cls", "", Dropping, pairs, (), 1, 1, prepare=lambda made: made().eval())
+    exercise = made("sample.cls", Dropping, pairs, (), prepare=lambda made: made().eval())
     assert examine(exercise, Dropping).status == "passed"
     assert "Give the class itself" in examine(exercise, Dropping()).message
 

@@ -38,9 +38,12 @@ def test_the_scratch_folder_can_be_written_and_its_neighbours_neither_written_no
 
 @needs_landlock
 def test_the_library_can_be_used_and_the_declared_answers_cannot_be_read(tmp_path):
-    declared = lockdown.PACKAGE / "exercises" / "foundations" / "vision_transformer.py"
-    assert "EXERCISES" in declared.read_text(encoding="utf-8")
-    assert "PermissionError" in confined(tmp_path, "Path(sys.argv[2]).read_text()", declared)
+    answers = lockdown.PACKAGE / "exercises" / "answers" / "foundations"
+    for name, word in (("vision_transformer.py", "MISTAKES"), ("vision_transformer.json", "answer")):
+        assert word in (answers / name).read_text(encoding="utf-8")
+        assert "PermissionError" in confined(tmp_path, "Path(sys.argv[2]).read_text()", answers / name)
+    assert confined(tmp_path, "from lightvit_lab.exercises import find\nexercise = find('vision_transformer.patchify')\n"
+                    "print('raise NotImplementedError' in exercise.stub and exercise.cases is not None)") == "True"
     assert confined(tmp_path, "from lightvit_lab.exercises import check; from lightvit_lab.experiments import results\n"
                     "print(len(results.names()) > 5)") == "True"
 

@@ -10,7 +10,7 @@ from torch import nn
 from lightvit_grader import session, worker
 from lightvit_grader.grading import Judge
 from lightvit_grader.submissions import Submission
-from lightvit_lab.exercises import Exercise, Mistake, engine
+from lightvit_lab.exercises import Answers, Exercise, Known, Posed, engine
 from lightvit_lab.exercises import find as find_exercise
 
 
@@ -31,12 +31,12 @@ def layer_of(width):
     return lambda: nn.Linear(width, width, bias=False)
 
 
-LAYER = Exercise("x.layer", "A layer of 9 weights", solution=layer_of(3), cases=None, points=2, minutes=1,
+LAYER = Exercise("x.layer", points=2, minutes=1, posed=Posed("A layer", "A layer of 9 weights"),
                  prepare=lambda make: sum(weight.numel() for weight in make().parameters()),
-                 mistakes=(Mistake("two", layer_of(2), "Two.", "Too few."),
-                           Mistake("four", layer_of(4), "Four.", "Too many.")))
+                 answers=Answers(layer_of(3), (Known("two", layer_of(2), "Two.", "Too few."),
+                                               Known("four", layer_of(4), "Four.", "Too many."))))
 CALLED = dataclasses.replace(LAYER, cases=lambda generator: [(torch.randn(2, 3, generator=generator),)],
-                             solution=lambda: nn.Identity(), prepare=lambda make: make(), mistakes=())
+                             prepare=lambda make: make(), answers=Answers(lambda: nn.Identity()))
 
 
 @pytest.mark.parametrize("exercise, answer, status, mistake", [

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightvit_lab.errors import LabError, require_choice, require_range
-from lightvit_lab.exercises import Exercise, all_exercises
+from lightvit_lab.exercises import Exercise, OpenExercise, all_exercises, open_exercises
 from .hidden import examine_hidden, fresh_seed, hidden_seeds
 from .session import Ending, Limits, RemoteAnswer, run
 from .submissions import Submission, find_submissions
@@ -28,7 +28,7 @@ A_DAY = 86400.0   # in seconds
 @dataclass(frozen=True)
 class Row:
     """One line of the table; its fields are the columns. `exercise` is "total" in a student's last
-    line.
+    line; `status` is "by hand" for an open question.
     """
 
     student: str
@@ -58,6 +58,7 @@ def grade(folder: Path, csv_file: Path, limits: Limits = Limits(), seed: int | N
     submissions = find_submissions(Path(folder), stems)
     chosen = _set_pages(submissions, list(pages), stems)
     wanted = {name: exercise for name, exercise in exercises.items() if name.partition(".")[0] in chosen}
+    by_hand = [question for question in open_exercises() if question.id.partition(".")[0] in chosen]
     rows: list[Row] = []
     write_rows(rows, csv_file)
     seed = fresh_seed() if seed is None else seed
@@ -66,7 +67,7 @@ def grade(folder: Path, csv_file: Path, limits: Limits = Limits(), seed: int | N
     graded = _all_graded(submissions, limits, seed, set(wanted), jobs)
     for student in students:
         mine = [next(graded) for submission in submissions if submission.student == student]
-        rows += student_rows(student, mine, wanted)
+        rows += student_rows(student, mine, wanted, by_hand)
         write_rows(rows, csv_file)
         tell(f"{student}: {rows[-1].status}, {rows[-1].points} of {rows[-1].out_of} points")
     return rows
@@ -82,8 +83,7 @@ def grade_one(submission: Submission, limits: Limits, seed: int,
         return {name: judge.row(name, "error", submission.problem) for name in exercises if submission.problem}
     # nothing after the last check is needed
     cells = list(submission.cells[:max(mentioned.values()) + 1])
-    prepared = [exercises[name].prepare.__module__ for name in mentioned if exercises[name].prepare]
-    ending = run(cells, limits, judge, prepared)
+    ending = run(cells, limits, judge)
     for name, cell in mentioned.items():
         if name not in judge.rows:
             judge.rows[name] = judge.row(name, *_unanswered(ending, cell))
@@ -134,9 +134,11 @@ class Judge:
         return Row(handed_in.student, exercise_id, status, earned, points, mistake, text, handed_in.path.name)
 
 
-def student_rows(student: str, files: list[dict[str, Row]], wanted: dict[str,
-                                                                         Exercise]) -> list[Row]:
-    """The rows of one student, the best of several files for each exercise, and the total."""
+def student_rows(student: str, files: list[dict[str, Row]], wanted: dict[str, Exercise],
+                 by_hand: Iterable[OpenExercise] = ()) -> list[Row]:
+    """The rows of one student: the best of several files for each exercise, the open questions,
+    whose points a teacher gives and no total counts, and the total.
+    """
     rows = []
     for name, exercise in wanted.items():
         found = [each[name] for each in files if name in each]
@@ -144,7 +146,9 @@ def student_rows(student: str, files: list[dict[str, Row]], wanted: dict[str,
             student, name, "missing", 0, exercise.points, message="no notebook of this student has this exercise"))
     passed = sum(row.status == "passed" for row in rows)
     points, out_of = sum(row.points for row in rows), sum(row.out_of for row in rows)
-    return [*rows, Row(student, "total", f"{passed} of {len(rows)} passed", points, out_of)]
+    questions = [Row(student, each.id, "by hand", 0, each.points, message="an open question: give points by the rubric "
+                     "of the answer key; the total leaves them out") for each in by_hand]
+    return [*rows, *questions, Row(student, "total", f"{passed} of {len(rows)} passed", points, out_of)]
 
 
 def write_rows(rows: list[Row], csv_file: Path) -> None:

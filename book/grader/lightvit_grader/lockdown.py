@@ -4,7 +4,7 @@ memory than given.
 Three walls, each used where the machine has it, and `walls()` says which those are.
 
 * **Landlock**, a part of Linux since 5.13 that needs no rights: files can be written in the scratch
-  folder alone, and read only where Python and its packages lie, without the declarations of the
+  folder alone, and read only where Python and its packages lie, without the answers of the
   exercises. From 6.7 on, no TCP; from 6.12 on, no signal reaches a process outside.
 * **Namespaces** through `unshare` of util-linux, where the system lets users make them: no network
   at all, no sight of other processes, and whatever the notebook started dies with it.
@@ -112,7 +112,7 @@ def _allowed(scratch: Path, handled: int) -> Iterator[tuple[Path, int]]:
     read = _READ_FILE | _READ_DIR
     yield scratch, handled
     yield Path("/dev/null"), read | _WRITE_FILE | _TRUNCATE & handled
-    hidden = [part for part in (PACKAGE / "exercises").iterdir() if (part / "__init__.py").is_file()]
+    hidden = [PACKAGE / "exercises" / "answers"]
     for root in dict.fromkeys(map(Path, _roots())):
         for path, rights in _around(root, hidden, read):
             yield path, rights

@@ -83,16 +83,14 @@ class RemoteAnswer:
         return reply if whole else reply.get("value")
 
 
-def run(cells: list[str], limits: Limits, judge: Callable[[str, Any], None],
-        prepared: list[str] | None = None) -> Ending:
+def run(cells: list[str], limits: Limits, judge: Callable[[str, Any], None]) -> Ending:
     """Run a notebook's cells; `judge(exercise_id, answer)` is called at each check, while the
     notebook waits.
 
-    Whatever the notebook does, this returns, soon after `limits.seconds` at the latest. `prepared`
-    names modules of exercises whose answers must be prepared over there.
+    Whatever the notebook does, this returns, soon after `limits.seconds` at the latest.
     """
     ending = Ending()
-    with _process(limits, prepared or []) as (process, channel):
+    with _process(limits) as (process, channel):
         try:
             channel.send({"cells": cells, "call_seconds": min(CALL_SECONDS, limits.seconds / 4),
                           "cell_seconds": limits.seconds / 2, "seconds": int(limits.seconds) + 1,
@@ -135,14 +133,14 @@ def _answer(channel: Channel, message: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def _process(limits: Limits, prepared: list[str]) -> Iterator[tuple[subprocess.Popen, Channel]]:
+def _process(limits: Limits) -> Iterator[tuple[subprocess.Popen, Channel]]:
     """A worker in a new folder and a session of its own; killed with all it started, its folder
     deleted.
     """
     ours, theirs = socket.socketpair()
     scratch = Path(tempfile.mkdtemp(prefix="lightvit_grade_"))
     code = "from lightvit_grader.worker import main; main()"
-    command = [*lockdown.namespaces(), sys.executable, "-c", code, str(theirs.fileno()), str(scratch), *prepared]
+    command = [*lockdown.namespaces(), sys.executable, "-c", code, str(theirs.fileno()), str(scratch)]
     process = subprocess.Popen(command, cwd=scratch, env=_environment(scratch), pass_fds=[theirs.fileno()],
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True)

@@ -9,7 +9,6 @@ handed in an answer, no more.
 
 from __future__ import annotations
 
-import importlib
 import linecache
 import os
 import signal
@@ -17,7 +16,7 @@ import socket
 import sys
 import traceback
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from . import lockdown
@@ -111,8 +110,8 @@ def blamed(error: Exception) -> dict[str, Any]:
 
 
 def hide_answers(recorder: Recorder) -> None:
-    """Put the recorder in the place of `check`, and make the declared solutions hard to come by in
-    this process.
+    """Put the recorder in the place of `check`, and a module that refuses in the place of the
+    answers, whose files the walls hide.
     """
     from lightvit_lab import exercises
     from lightvit_lab.errors import LabError
@@ -120,10 +119,10 @@ def hide_answers(recorder: Recorder) -> None:
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise LabError("solutions are not at hand while a notebook is graded")
 
-    for module in (exercises, exercises.engine):
-        module.check = recorder
-        for name in ("examine", "find", "all_exercises"):
-            setattr(module, name, refuse)
+    exercises.check = exercises.engine.check = recorder
+    answers = ModuleType("lightvit_lab.exercises.answers")
+    answers.of = answers.rubric_of = refuse
+    sys.modules[answers.__name__] = answers
 
 
 def run_cells(channel: Any, cells: list[str], cell_seconds: float) -> None:
@@ -150,22 +149,13 @@ def run_cells(channel: Any, cells: list[str], cell_seconds: float) -> None:
 def main() -> None:
     """Take the notebook from the channel, shut the doors, run it, say that it has ended."""
     connection, scratch = socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])
-    # modules whose exercises prepare answers: they must be here before the doors shut
-    prepared = sys.argv[3:]
-    for module in prepared:
-        importlib.import_module(module)
     lockdown.confine_files(scratch)
     from .wire import Channel   # imports torch, whose threads must find the doors shut
 
     channel = Channel(connection)
     order = channel.receive()
     recorder = Recorder(channel, order["call_seconds"])
-    if not prepared:
-        hide_answers(recorder)
-    else:
-        from lightvit_lab import exercises
-
-        exercises.check = exercises.engine.check = recorder
+    hide_answers(recorder)
     lockdown.close_sockets()
     lockdown.limit_resources(order["memory_mib"], order["seconds"])
     sys.argv[:] = ["notebook"]

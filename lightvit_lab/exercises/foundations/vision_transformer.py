@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..declaration import Exercise
+from ..declaration import Exercise, OpenExercise
 
 
 def _picture_cases(generator: torch.Generator) -> list[tuple]:
@@ -34,3 +34,5 @@ EXERCISES = (
     Exercise("vision_transformer.budget", points=2, minutes=8),
     Exercise("vision_transformer.diagnose", points=3, minutes=10),
 )
+
+OPEN = (OpenExercise("vision_transformer.why_positions", points=4, minutes=8),)
