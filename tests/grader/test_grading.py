@@ -13,7 +13,7 @@ from lightvit_grader.grading import Row, grade, student_rows, write_rows
 from lightvit_grader.session import Limits
 from lightvit_lab.cli import main
 from lightvit_lab.errors import LabError
-from lightvit_lab.exercises import all_exercises, find
+from lightvit_lab.exercises import all_exercises, find, open_exercises
 
 POINTS = {name: find(f"vision_transformer.{name}").points for name in NAMES}
 SECONDS = 60
@@ -56,8 +56,15 @@ def the_class(precious, grades, port):
         "forges.ipynb": notebook(IMPORTS, STUBS["budget"], FORGED, value("count", "1"), STUBS["patchify"]),
         "copies.ipynb": notebook(IMPORTS, "from lightvit_lab.exercises import engine, find",
                                  'check("vision_transformer.count", find("vision_transformer.count").solution)',
-                                 'import lightvit_lab.exercises.foundations.vision_transformer as declared\n'
-                                 'check("vision_transformer.patchify", declared._patchify)'),
+                                 "import importlib, json, sys\nfrom pathlib import Path\n"
+                                 "folder = Path(engine.__file__).parent / 'answers' / 'foundations'\n"
+                                 "stored = json.loads((folder / 'vision_transformer.json').read_text())\n"
+                                 "exec(stored['vision_transformer.patchify']['code'])\n"
+                                 'check("vision_transformer.patchify", patchify)',
+                                 "sys.modules.pop('lightvit_lab.exercises.answers')\n"
+                                 "answers = importlib.import_module('lightvit_lab.exercises.answers')\n"
+                                 'check("vision_transformer.attention", answers.of(find("vision_transformer.attention"))'
+                                 '.solution)'),
         "vandal.ipynb": notebook(IMPORTS, vandal, *good[1:], "assert not harm\n" + SOLVED["count"]),
         "calls.ipynb": notebook(IMPORTS, function("block_macs", "import urllib.request\n    "
                                                   "return urllib.request.urlopen('http://127.0.0.1:9').status")),
@@ -153,8 +160,10 @@ def test_a_notebook_that_patches_the_check_or_speaks_for_it_earns_nothing(graded
 
 
 def test_the_declared_solutions_cannot_be_fetched(graded):
-    assert "passed" not in statuses(graded, "copies").values()
-    assert "solutions are not at hand" in graded[0]["copies"]["count"]["message"]
+    rows = graded[0]["copies"]
+    assert "solutions are not at hand" in rows["count"]["message"] and rows["count"]["status"] != "passed"
+    if lockdown.landlock_version():                            # elsewhere the files can be read: lockdown.walls() says so
+        assert "passed" not in statuses(graded, "copies").values() and "PermissionError" in rows["patchify"]["message"]
 
 
 @pytest.mark.skipif(lockdown.landlock_version() < 6 and not lockdown.namespaces(), reason="no walls on this machine")
@@ -224,3 +233,13 @@ def test_the_command_writes_the_table_and_names_the_seed(tmp_path, capsys):
 def test_the_class_above_has_every_exercise_of_the_page():
     declared = {exercise.id for exercise in all_exercises() if exercise.id.startswith("vision_transformer.")}
     assert {f"vision_transformer.{name}" for name in NAMES} == declared
+
+
+def test_an_open_question_has_a_row_by_hand_that_no_total_counts(graded):
+    question = next(open_exercises())
+    assert graded[0]["good"]["why_positions"]["status"] == "by hand"
+    plain = student_rows("ana", [], {"vision_transformer.count": find("vision_transformer.count")})
+    asked = student_rows("ana", [], {"vision_transformer.count": find("vision_transformer.count")}, [question])
+    assert [row.exercise for row in asked] == ["vision_transformer.count", question.id, "total"]
+    assert (asked[1].status, asked[1].points, asked[1].out_of) == ("by hand", 0, question.points)
+    assert asked[-1] == plain[-1] and "rubric" in asked[1].message
