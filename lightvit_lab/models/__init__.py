@@ -25,6 +25,7 @@ from .cnn import ResidualNetwork  # noqa: E402
 from .compact_transformer import CompactTransformer  # noqa: E402
 from .lightvit import LightViT  # noqa: E402
 from .vision_transformer import VisionTransformer  # noqa: E402
+from .weights import pretrained  # noqa: E402, F401
 
 _BUILDERS: dict[str, partial] = {
     "lab_vit": partial(VisionTransformer, dim=64, depth=6, num_heads=4, stem_depth=2),

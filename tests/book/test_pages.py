@@ -59,3 +59,13 @@ def test_every_exercise_is_checked_once_in_a_cell_with_a_stub(page):
 
 def test_a_call_is_counted_where_it_is_code_and_nowhere_else():
     assert calls("predict('a', answer=1)\n# predict(\nx = 'predict('\nother.predict()", "predict") == 1
+
+
+def test_no_cell_downloads_or_compiles_unless_a_switch_in_it_says_so():
+    for page in PAGES:
+        for cell in jupytext.reads(page.read_text(encoding="utf-8"), fmt="md:myst").cells:
+            if cell.cell_type == "code":
+                assert "pretrained=True" not in cell.source, page
+                assert ("DOWNLOAD" in cell.source) == ("models.pretrained(" in cell.source), page
+                if "compile(" in cell.source:
+                    assert "COMPILE = False" in cell.source, (page, cell.source)
