@@ -1,53 +1,54 @@
 """What the exercises of `chapters/dynamic/token_merging` are tried on."""
 
-from __future__ import annotations
-
 import torch
+from torch import Generator, Tensor
 
 from ..declaration import Exercise
 
 
-def _some_keys(generator: torch.Generator) -> list[tuple]:
+def keys(generator: Generator, count: int, r: int) -> tuple:
     """Keys (tokens, dim), an even number of tokens, of very different lengths, and r."""
-    return [(torch.randn(count, 3, generator=generator) * (0.2 + 4 * torch.rand(count, 1, generator=generator)), r)
-            for count, r in ((12, 4), (20, 7))]
+    directions = torch.randn(count, 3, generator=generator)
+    return directions * (0.2 + 4 * torch.rand(count, 1, generator=generator)), r
 
 
-def _some_tokens(generator: torch.Generator) -> list[tuple]:
+def places(generator: Generator, many: int, few: int) -> Tensor:
+    """(many,) numbers below few: into which token each goes. Every one of the few gets some."""
+    return torch.cat([torch.arange(few), torch.randint(few, (many - few,), generator=generator)])
+
+
+def tokens(generator: Generator, count: int, left: int) -> tuple:
     """Tokens (N, d), sizes (N,) as numbers of patches, and into which of M each goes."""
-    cases = []
-    for count, left in ((6, 3), (11, 4)):
-        places = torch.cat([torch.arange(left), torch.randint(left, (count - left,), generator=generator)])
-        sizes = torch.randint(1, 6, (count,), generator=generator).float()
-        sizes[0], sizes[left:] = 7.0, sizes[left:] + torch.arange(count - left)
-        cases.append((torch.randn(count, 3, generator=generator), sizes, places))
-    return cases
+    goes = places(generator, count, left)
+    sizes = torch.randint(1, 6, (count,), generator=generator).float()
+    sizes[0], sizes[left:] = 7.0, sizes[left:] + torch.arange(count - left)
+    return torch.randn(count, 3, generator=generator), sizes, goes
 
 
-def _one_head(generator: torch.Generator) -> list[tuple]:
+def one_head(generator: Generator, count: int, dim: int) -> tuple:
     """Queries, keys, values (N, d) of one head, and sizes (N,) from 1 on."""
-    return [(*(torch.randn(count, dim, generator=generator) for _ in range(3)),
-             1.0 + torch.randperm(count, generator=generator).float()) for count, dim in ((5, 4), (8, 9))]
+    return (*(torch.randn(count, dim, generator=generator) for _ in range(3)),
+            1.0 + torch.randperm(count, generator=generator))
 
 
-def _two_merges(generator: torch.Generator) -> list[tuple]:
+def two_merges(generator: Generator, many: int, some: int, few: int) -> tuple:
     """Tokens (L, d) that are left, and the places of two merges, (N,) numbers below M and (M,)
     numbers below L.
     """
-    cases = []
-    for many, some, few in ((12, 7, 4), (20, 11, 5)):
-        first = torch.cat([torch.arange(some), torch.randint(some, (many - some,), generator=generator)])
-        second = torch.cat([torch.arange(few), torch.randint(few, (some - few,), generator=generator)])
-        cases.append((torch.randn(few, 3, generator=generator), first[torch.randperm(many, generator=generator)],
-                      second.flip(0)))
-    return cases
+    first, second = places(generator, many, some), places(generator, some, few)
+    left = torch.randn(few, 3, generator=generator)
+    return left, first[torch.randperm(many, generator=generator)], second.flip(0)
 
 
 EXERCISES = (
-    Exercise("token_merging.match", points=3, minutes=12, cases=_some_keys),
-    Exercise("token_merging.mean", points=2, minutes=10, cases=_some_tokens),
-    Exercise("token_merging.log_size", points=2, minutes=10, cases=_one_head),
-    Exercise("token_merging.unmerge", points=2, minutes=8, cases=_two_merges),
+    Exercise("token_merging.match", points=3, minutes=12,
+             cases=lambda g: [keys(g, 12, 4), keys(g, 20, 7)]),
+    Exercise("token_merging.mean", points=2, minutes=10,
+             cases=lambda g: [tokens(g, 6, 3), tokens(g, 11, 4)]),
+    Exercise("token_merging.log_size", points=2, minutes=10,
+             cases=lambda g: [one_head(g, 5, 4), one_head(g, 8, 9)]),
+    Exercise("token_merging.unmerge", points=2, minutes=8,
+             cases=lambda g: [two_merges(g, 12, 7, 4), two_merges(g, 20, 11, 5)]),
     Exercise("token_merging.tokens_left", points=1, minutes=6),
     Exercise("token_merging.time_gain", points=2, minutes=8, tolerance=5e-3),
 )

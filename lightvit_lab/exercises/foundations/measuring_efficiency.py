@@ -1,38 +1,34 @@
 """What the exercises of `chapters/foundations/measuring_efficiency` are tried on."""
 
-from __future__ import annotations
-
 import torch
+from torch import Generator
 
 from ..declaration import Exercise
 
 
-def _shapes(generator: torch.Generator) -> list[tuple]:
+def shapes(generator: Generator) -> tuple:
+    """Shapes of queries, keys and values; values are twice as wide."""
     def draw(low: int, high: int) -> int:
         return int(torch.randint(low, high, (), generator=generator))
 
-    cases = []
-    for _ in range(3):
-        batch, heads, queries, width = draw(2, 5), draw(2, 7), draw(10, 200), 8 * draw(2, 5)
-        keys = draw(201, 300)
-        cases.append(((batch, heads, queries, width), (batch, heads, keys, width), (batch, heads, keys, 2 * width)))
-    return cases
+    batch, heads, queries, width = draw(2, 5), draw(2, 7), draw(10, 200), 8 * draw(2, 5)
+    key = (batch, heads, draw(201, 300), width)
+    return (batch, heads, queries, width), key, (*key[:3], 2 * width)
 
 
-def _rounds(generator: torch.Generator) -> list[tuple]:
+def rounds(generator: Generator, count: int) -> tuple:
     """Two candidates in rounds of a machine that slows down and now and then stumbles."""
-    def draw(count: int) -> list[float]:
-        drift = torch.linspace(0, 2, count).exp()
-        noise = (0.2 * torch.randn(2, count, generator=generator)).exp() * torch.tensor([[1.7], [1.0]])
-        stumbles = 1 + 8 * (torch.rand(2, count, generator=generator) < 0.15)
-        return [[round(value, 4) for value in row] for row in (drift * noise * stumbles).tolist()]
-
-    return [tuple(draw(count)) for count in (9, 15, 21)]
+    drift = torch.linspace(0, 2, count).exp()
+    noise = (0.2 * torch.randn(2, count, generator=generator)).exp() * torch.tensor([[1.7], [1.0]])
+    stumbles = 1 + 8 * (torch.rand(2, count, generator=generator) < 0.15)
+    return tuple([round(value, 4) for value in row] for row in (drift * noise * stumbles).tolist())
 
 
-def _layers(generator: torch.Generator) -> list[tuple]:
+def layers(generator: Generator) -> list[tuple]:
+    """MACs and bytes of a layer, FLOP/s and bytes a second of a machine."""
     scale = float(1 + torch.rand((), generator=generator))
-    return [(scale * 1e9, 2e8, 8e10, 1e10), (scale * 1e6, 1e7, 8e10, 1e10), (scale * 4e9, 1e8, 5e10, 2e10)]
+    return [(scale * 1e9, 2e8, 8e10, 1e10), (scale * 1e6, 1e7, 8e10, 1e10),
+            (scale * 4e9, 1e8, 5e10, 2e10)]
 
 
 # DeiT-Tiny's MACs, as the page counts them: tokens, width, blocks
@@ -41,8 +37,10 @@ MACS = {"layers": 196 * 768 * D + L * 12 * N * D**2 + D * 1000, "attention": L *
 
 EXERCISES = (
     Exercise("measuring_efficiency.share", points=1, minutes=5, tolerance=2.4e-3, names=MACS),
-    Exercise("measuring_efficiency.attention_macs", points=2, minutes=10, cases=_shapes),
-    Exercise("measuring_efficiency.ratio", points=2, minutes=10, cases=_rounds),
-    Exercise("measuring_efficiency.attainable", points=2, minutes=8, cases=_layers),
+    Exercise("measuring_efficiency.attention_macs", points=2, minutes=10,
+             cases=lambda g: [shapes(g) for _ in range(3)]),
+    Exercise("measuring_efficiency.ratio", points=2, minutes=10,
+             cases=lambda g: [rounds(g, count) for count in (9, 15, 21)]),
+    Exercise("measuring_efficiency.attainable", points=2, minutes=8, cases=layers),
     Exercise("measuring_efficiency.amdahl", points=1, minutes=4, tolerance=5e-3),
 )

@@ -1,36 +1,37 @@
 """What the exercises of `chapters/foundations/vision_transformer` are tried on."""
 
-from __future__ import annotations
-
 import torch
-from torch import Tensor
+from torch import Generator
 
 from ..declaration import Exercise, OpenExercise
 
 
-def _picture_cases(generator: torch.Generator) -> list[tuple]:
-    return [(torch.rand(2, 3, 8, 12, generator=generator), 4), (torch.rand(1, 1, 6, 6, generator=generator), 2)]
+def pictures(generator: Generator) -> list[tuple]:
+    """Pictures (batch, channels, height, width), and the side of a patch."""
+    return [(torch.rand(2, 3, 8, 12, generator=generator), 4),
+            (torch.rand(1, 1, 6, 6, generator=generator), 2)]
 
 
-def _head_cases(generator: torch.Generator) -> list[tuple]:
-    def draw(*shape: int) -> Tensor:
-        return 2 * torch.randn(*shape, generator=generator)
+def heads(generator: Generator) -> list[tuple]:
+    """Queries, keys and values (batch, heads, tokens, dim); once more keys than queries."""
+    return [tuple(2 * torch.randn(shape, generator=generator) for shape in shapes)
+            for shapes in (3 * [(2, 3, 5, 8)], [(1, 2, 4, 16), (1, 2, 7, 16), (1, 2, 7, 16)])]
 
-    return [tuple(draw(2, 3, 5, 8) for _ in range(3)), (draw(1, 2, 4, 16), draw(1, 2, 7, 16), draw(1, 2, 7, 16))]
 
-
-def _block_cases(generator: torch.Generator) -> list[tuple]:
+def block(generator: Generator) -> tuple:
+    """Tokens, width, ratio of the MLP and keys of a block."""
     def draw(low: int, high: int) -> int:
         return int(torch.randint(low, high, (), generator=generator))
 
-    return [(draw(60, 300), 8 * draw(6, 30), draw(2, 5), draw(10, 50)) for _ in range(3)]
+    return draw(60, 300), 8 * draw(6, 30), draw(2, 5), draw(10, 50)
 
 
 EXERCISES = (
     Exercise("vision_transformer.count", points=1, minutes=2),
-    Exercise("vision_transformer.patchify", points=3, minutes=12, cases=_picture_cases),
-    Exercise("vision_transformer.attention", points=3, minutes=10, cases=_head_cases, tolerance=1e-4),
-    Exercise("vision_transformer.block_macs", points=3, minutes=12, cases=_block_cases),
+    Exercise("vision_transformer.patchify", points=3, minutes=12, cases=pictures),
+    Exercise("vision_transformer.attention", points=3, minutes=10, cases=heads, tolerance=1e-4),
+    Exercise("vision_transformer.block_macs", points=3, minutes=12,
+             cases=lambda g: [block(g) for _ in range(3)]),
     Exercise("vision_transformer.budget", points=2, minutes=8),
     Exercise("vision_transformer.diagnose", points=3, minutes=10),
 )

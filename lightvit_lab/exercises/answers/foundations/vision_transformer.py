@@ -1,143 +1,93 @@
 """Known wrong answers to the exercises of `chapters/foundations/vision_transformer`."""
 
-from __future__ import annotations
-
-from torch import Tensor
-from ....experiments.faults import PATIENTS
 from .. import Mistake
-
-
-def _patchify(images: Tensor, patch_size: int) -> Tensor:
-    batch, channels, height, width = images.shape
-    grid = images.reshape(batch, channels, height // patch_size, patch_size, width // patch_size, patch_size)
-    return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch_size**2)
-
-
-def _patchify_no_permute(images: Tensor, patch_size: int) -> Tensor:
-    return images.reshape(len(images), -1, images.shape[1] * patch_size**2)
-
-
-def _patchify_columns_first(images: Tensor, patch_size: int) -> Tensor:
-    return _patchify(images.transpose(2, 3), patch_size).unflatten(-1, (images.shape[1], patch_size, patch_size)
-                                                                   ).transpose(-1, -2).flatten(2)
-
-
-def _patchify_channels_last(images: Tensor, patch_size: int) -> Tensor:
-    batch, channels, height, width = images.shape
-    grid = images.reshape(batch, channels, height // patch_size, patch_size, width // patch_size, patch_size)
-    return grid.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, channels * patch_size**2)
-
-
-def _attention_wrong_axis(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(dim=-2) @ value
-
-
-def _attention_over_heads(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(dim=1) @ value
-
-
-def _attention_no_scale(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return (query @ key.transpose(-2, -1)).softmax(dim=-1) @ value
-
-
-def _attention_scale_no_root(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return (query @ key.transpose(-2, -1) / query.shape[-1]).softmax(dim=-1) @ value
-
-
-def _attention_scale_tokens(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return (query @ key.transpose(-2, -1) / query.shape[-2] ** 0.5).softmax(dim=-1) @ value
-
-
-def _block_macs(num_tokens: int, dim: int, mlp_ratio: int, num_keys: int) -> int:
-    projections = 2 * num_tokens * dim**2 + 2 * num_keys * dim**2
-    return projections + 2 * num_tokens * num_keys * dim + 2 * mlp_ratio * num_tokens * dim**2
-
-
-def _block_macs_one_product(num_tokens: int, dim: int, mlp_ratio: int, num_keys: int) -> int:
-    return _block_macs(num_tokens, dim, mlp_ratio, num_keys) - num_tokens * num_keys * dim
-
-
-def _block_macs_flops(num_tokens: int, dim: int, mlp_ratio: int, num_keys: int) -> int:
-    return 2 * _block_macs(num_tokens, dim, mlp_ratio, num_keys)
-
-
-def _block_macs_all_keys(num_tokens: int, dim: int, mlp_ratio: int, num_keys: int) -> int:
-    return _block_macs(num_tokens, dim, mlp_ratio, num_tokens)
-
-
-def _block_macs_all_projected(num_tokens: int, dim: int, mlp_ratio: int, num_keys: int) -> int:
-    return _block_macs(num_tokens, dim, mlp_ratio, num_keys) + 2 * (num_tokens - num_keys) * dim**2
-
-
-def _block_macs_no_output(num_tokens: int, dim: int, mlp_ratio: int, num_keys: int) -> int:
-    return _block_macs(num_tokens, dim, mlp_ratio, num_keys) - num_tokens * dim**2
-
-
-def _swapped(first: str, second: str) -> dict[str, str]:
-    return PATIENTS | {first: PATIENTS[second], second: PATIENTS[first]}
-
 
 MISTAKES = {
     "vision_transformer.count": (
-        Mistake("no class token", "Almost: these are the image tokens. One more token travels with them.",
-                "Add the class token.", answer=576),
-        Mistake("one side", "This is the number of patches along one side. How many rows of them are there?",
-                "A picture has two sides: square it, then think of the token that is no patch.", answer=24),
-        Mistake("side and class token", "You added the class token to the patches of one side only.",
-                "Square the patches per side first, then add one.", answer=25),
+        Mistake("no class token", "Almost: these are the image tokens. One more token travels with "
+                "them.", "Add the class token.", swap={" + 1": ""}),
+        Mistake("one side", "This is the number of patches along one side. How many rows of them "
+                "are there?", "A picture has two sides: square it, then think of the token that is "
+                "no patch.", swap={" ** 2 + 1": ""}),
+        Mistake("side and class token", "You added the class token to the patches of one side "
+                "only.", "Square the patches per side first, then add one.", swap={" ** 2": ""}),
         Mistake("pixels", "You counted pixels. How many pixels does one patch cover?",
-                "A patch covers 16 x 16 pixels: divide by that before you add the class token.", answer=147457),
-    ),
+                "A patch covers 16 x 16 pixels: divide by that before you add the class token.",
+                swap={" // 16": ""})),
     "vision_transformer.patchify": (
-        Mistake("no permute", "The shape is right, the content is not: your patches are strips of consecutive memory. reshape alone never moves a number.",
-                "Split height and width into (rows, patch_size) and (columns, patch_size), then permute so that rows and columns come before channel and pixels, then reshape.", answer=_patchify_no_permute),
-        Mistake("columns first", "Each patch is right, their order is not: you walk down the columns, we read along the rows.",
-                "In the permute, the index of the row of patches must come before the index of the column.", answer=_patchify_columns_first),
-        Mistake("channels last", "Each patch holds the right numbers in another order: you put the channel last, a convolution's weight has it first.",
-                "Within a patch the order is (channel, y, x): the permute ends with channels, patch rows, patch columns.", answer=_patchify_channels_last),
-    ),
+        Mistake("no permute", "The shape is right, the content is not: your patches are strips of "
+                "consecutive memory. reshape alone never moves a number.",
+                "Split height and width into (rows, patch_size) and (columns, patch_size), then "
+                "permute so that rows and columns come before channel and pixels, then reshape.",
+                swap={"grid.permute(0, 2, 4, 1, 3, 5)": "grid"}),
+        Mistake("columns first", "Each patch is right, their order is not: you walk down the "
+                "columns, we read along the rows.", "In the permute, the index of the row of "
+                "patches must come before the index of the column.", swap={"0, 2, 4": "0, 4, 2"}),
+        Mistake("channels last", "Each patch holds the right numbers in another order: you put the "
+                "channel last, a convolution's weight has it first.", "Within a patch the order is "
+                "(channel, y, x): the permute ends with channels, patch rows, patch columns.",
+                swap={"1, 3, 5": "3, 5, 1"})),
     "vision_transformer.attention": (
-        Mistake("wrong softmax axis", "Look at the sums of your weights: the columns sum to 1, the rows do not. Who shares out attention, the token that looks or the token that is looked at?",
-                "The softmax runs over the keys, the last axis.", answer=_attention_wrong_axis),
-        Mistake("softmax over heads", "Your softmax makes the heads compete with each other. Heads are independent.",
-                "The softmax runs over the keys, the last axis; axis 1 is the heads.", answer=_attention_over_heads),
-        Mistake("no scale", "Your weights are too peaked. What happens to a dot product when vectors get longer?",
-                "Divide the dot products by the square root of the width of a head, query.shape[-1].", answer=_attention_no_scale),
+        Mistake("wrong softmax axis", "Look at the sums of your weights: the columns sum to 1, the "
+                "rows do not. Who shares out attention, the token that looks or the token that is "
+                "looked at?", "The softmax runs over the keys, the last axis.",
+                swap={"dim=-1": "dim=-2"}),
+        Mistake("softmax over heads", "Your softmax makes the heads compete with each other. Heads "
+                "are independent.", "The softmax runs over the keys, the last axis; axis 1 is the "
+                "heads.", swap={"dim=-1": "dim=1"}),
+        Mistake("no scale", "Your weights are too peaked. What happens to a dot product when "
+                "vectors get longer?", "Divide the dot products by the square root of the width of "
+                "a head, query.shape[-1].", swap={" / query.shape[-1] ** 0.5": ""}),
         Mistake("scale without root", "Your weights are too flat: you divide by too much.",
-                "The standard deviation of a dot product grows with the square root of the width: take the root.", answer=_attention_scale_no_root),
-        Mistake("scale by tokens", "You scale by the number of tokens. The dot product sums over something else.",
-                "A dot product sums over the width of a head: divide by the root of query.shape[-1], not of shape[-2].", answer=_attention_scale_tokens),
-    ),
+                "The standard deviation of a dot product grows with the square root of the width: "
+                "take the root.", swap={" ** 0.5": ""}),
+        Mistake("scale by tokens", "You scale by the number of tokens. The dot product sums over "
+                "something else.", "A dot product sums over the width of a head: divide by the "
+                "root of query.shape[-1], not of shape[-2].", swap={"shape[-1]": "shape[-2]"})),
     "vision_transformer.block_macs": (
-        Mistake("one attention product", "You have the product of queries and keys. There is a second product of that size.",
-                "The weights (tokens x keys) are multiplied with the values (keys x dim): count that as well.", answer=_block_macs_one_product),
-        Mistake("flops", "Exactly twice too much: you counted operations, the question is about multiply-accumulates.",
-                "One multiply and one add are one MAC: leave the factor 2 out.", answer=_block_macs_flops),
-        Mistake("as many keys as tokens", "Your cost does not depend on num_keys. That is the ordinary block.",
-                "Keys and values are made from num_keys tokens, and each query meets num_keys keys.", answer=_block_macs_all_keys),
-        Mistake("keys made from all tokens", "Attention is right, its projections are not: whose tokens go through the key and value projections?",
-                "Two of the four projections run on num_keys tokens, the other two (query, output) on num_tokens.", answer=_block_macs_all_projected),
-        Mistake("no output projection", "One linear layer is missing: what does the block do with the heads once they are put side by side?",
-                "Attention ends with an output projection, num_tokens * dim ** 2.", answer=_block_macs_no_output),
-    ),
+        Mistake("one attention product", "You have the product of queries and keys. There is a "
+                "second product of that size.", "The weights (tokens x keys) are multiplied with "
+                "the values (keys x dim): count that as well.",
+                swap={"attention = 2 * ": "attention = "}),
+        Mistake("flops", "Exactly twice too much: you counted operations, the question is about "
+                "multiply-accumulates.", "One multiply and one add are one MAC: leave the factor 2 "
+                "out.", swap={"= 2 *": "= 4 *"}),
+        Mistake("as many keys as tokens", "Your cost does not depend on num_keys. That is the "
+                "ordinary block.", "Keys and values are made from num_keys tokens, and each query "
+                "meets num_keys keys.", swap={"* num_keys": "* num_tokens"}),
+        Mistake("keys made from all tokens", "Attention is right, its projections are not: whose "
+                "tokens go through the key and value projections?", "Two of the four projections "
+                "run on num_keys tokens, the other two (query, output) on num_tokens.",
+                swap={"2 * num_keys": "2 * num_tokens"}),
+        Mistake("no output projection", "One linear layer is missing: what does the block do with "
+                "the heads once they are put side by side?", "Attention ends with an output "
+                "projection, num_tokens * dim ** 2.", swap={"output = 2 * ": "output = "})),
     "vision_transformer.budget": (
-        Mistake("rounded up", "At this size the quadratic part is just over a fifth: a budget is a limit.",
-                "Round the patches per side down, not to the nearest.", answer=544),
+        Mistake("rounded up", "At this size the quadratic part is just over a fifth: a budget is a "
+                "limit.", "Round the patches per side down, not to the nearest.",
+                swap={"int(": "round("}),
         Mistake("half the quadratic part", "You counted one of attention's two products.",
-                "The quadratic part is 2 N^2 d: the share is N / (6 d + N).", answer=752),
+                "The quadratic part is 2 N^2 d: the share is N / (6 d + N).",
+                swap={"6 * 768": "12 * 768"}),
         Mistake("one long row", "This is the side of a picture that is one patch high.",
-                "Tokens fill a square: take the square root before you multiply by the patch size.", answer=18416),
-        Mistake("share of the rest", "You asked for a fifth of the linear part. The question is a fifth of the whole block.",
-                "Solve N / (6 d + N) = 1/5, the whole block stands below the fraction line.", answer=480),
-    ),
+                "Tokens fill a square: take the square root before you multiply by the patch size.",
+                swap={" ** 0.5": ""}),
+        Mistake("share of the rest", "You asked for a fifth of the linear part. The question is a "
+                "fifth of the whole block.", "Solve N / (6 d + N) = 1/5, the whole block stands "
+                "below the fraction line.", swap={"// 4": "// 5"})),
     "vision_transformer.diagnose": (
-        Mistake("A and B swapped", "C is right. A and B are swapped: only one of them has rows that do not sum to 1.",
-                "A softmax over the wrong axis shows in the row sums; a missing scale in large logits and low entropy.", answer=_swapped("A", "B")),
-        Mistake("A and C swapped", "B is right. A and C are swapped: which of them does not care where a patch lies?",
-                "Without positions, shuffling the patches changes nothing at all: compare the two accuracies.", answer=_swapped("A", "C")),
-        Mistake("B and C swapped", "A is right. B and C are swapped: compare accuracy with accuracy after shuffling.",
-                "Without positions the two accuracies are equal to the last digit; a missing scale shows in the logits.", answer=_swapped("B", "C")),
-    ),
+        Mistake("A and B swapped", "C is right. A and B are swapped: only one of them has rows "
+                "that do not sum to 1.", "A softmax over the wrong axis shows in the row sums; a "
+                "missing scale in large logits and low entropy.",
+                answer={"A": "no scale", "B": "wrong axis", "C": "no position"}),
+        Mistake("A and C swapped", "B is right. A and C are swapped: which of them does not care "
+                "where a patch lies?", "Without positions, shuffling the patches changes nothing "
+                "at all: compare the two accuracies.",
+                answer={"A": "no position", "B": "no scale", "C": "wrong axis"}),
+        Mistake("B and C swapped", "A is right. B and C are swapped: compare accuracy with "
+                "accuracy after shuffling.", "Without positions the two accuracies are equal to "
+                "the last digit; a missing scale shows in the logits.",
+                answer={"A": "wrong axis", "B": "no position", "C": "no scale"})),
 }
 
 RUBRICS = {
