@@ -38,8 +38,10 @@
     const number = isText(kept.kind) ? kept.kind === "number" : isNumber(guess) && isNumber(kept.answer);
     if (number && !(isNumber(guess) && isNumber(kept.answer))) return null;
     const found = { key, number, guess, answer: String(kept.answer), unit: isText(kept.unit) ? kept.unit : "" };
+    found.points = number && kept.distance === "points" ? Number(guess) - Number(kept.answer) : NaN;
+    found.verdict = isText(kept.verdict) ? kept.verdict : "";      // as the question's own page says it
     found.right = judge(found, kept);
-    found.factor = number ? Number(guess) / Number(kept.answer) : NaN;
+    found.factor = number && Number.isNaN(found.points) ? Number(guess) / Number(kept.answer) : NaN;
     if (!(found.factor > 0 && Number.isFinite(found.factor))) found.factor = NaN;
     return Object.assign(found, {
       question: isText(kept.question) ? kept.question : "", shown: isText(kept.shown) ? kept.shown : found.answer,
@@ -51,7 +53,8 @@
   function judge(found, kept) {                // as prediction.js does; older ones know no tolerance, but the verdict
     if (!found.number) return found.guess === found.answer;
     if (typeof kept.tolerance !== "number") return kept.right === true;
-    return Math.abs(found.guess - found.answer) <= kept.tolerance * Math.abs(found.answer);
+    const unit = Number.isNaN(found.points) ? Math.abs(found.answer) : 1;
+    return Math.abs(found.guess - found.answer) <= kept.tolerance * unit;
   }
   function safe(page) {                        // a link to a page of this site, or nothing
     try {
@@ -67,7 +70,14 @@
     const sorted = [...values].sort((one, other) => one - other), middle = sorted.length >> 1;
     return sorted.length % 2 ? sorted[middle] : Math.sqrt(sorted[middle - 1] * sorted[middle]);
   }
+  const off = (count, one, more) =>
+    (count === 1 ? `The one ${one} is` : `Of ${plural(count, one, more)}, the median is`);
+  function mean(values) {                      // the middle of points, which may be 0
+    const sorted = [...values].sort((one, other) => one - other), middle = sorted.length >> 1;
+    return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  }
   function verdict(guess) {
+    if (guess.verdict) return guess.verdict;
     if (guess.right) return "right";
     if (!guess.number) return "wrong";
     const way = Number(guess.guess) < Number(guess.answer) ? "low" : "high";
@@ -82,11 +92,19 @@
     if (measured.length) {
       const low = measured.filter((guess) => !guess.right && guess.factor < 1).length;
       const high = measured.filter((guess) => !guess.right && guess.factor > 1).length;
-      lines.push(`Of ${plural(measured.length, "number")}, the median is off by a factor of ` +
-        `${factor(median(measured.map(miss)))}; ${low} too low, ${high} too high.`);
+      lines.push(`${off(measured.length, "number")} off by a factor of ${factor(median(measured.map(miss)))}; ` +
+        `${low} too low, ${high} too high.`);
+    }
+    const scored = numbers.filter((guess) => !Number.isNaN(guess.points));
+    if (scored.length) {
+      const low = scored.filter((guess) => !guess.right && guess.points < 0).length;
+      const high = scored.filter((guess) => !guess.right && guess.points > 0).length;
+      const middle = mean(scored.map((guess) => Math.abs(guess.points)));
+      lines.push(`${off(scored.length, "accuracy", "accuracies")} off by ${digits(middle, 2)} points; ` +
+        `${low} too low, ${high} too high.`);
     }
     if (choices.length) lines.push(chosen(choices));
-    if (measured.length < FEW) lines.push("So few numbers say little about how well you estimate.");
+    if (measured.length + scored.length < FEW) lines.push("So few numbers say little about how well you estimate.");
     return lines;
   }
   function chosen(choices) {

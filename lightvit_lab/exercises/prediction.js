@@ -13,24 +13,29 @@
     return Number.isInteger(number) ? number.toLocaleString("en-US")
       : number.toLocaleString("en-US", { maximumSignificantDigits: 4 });
   }
-  function verdict(guess, answer, tolerance) { // says the same as Prediction._verdict
-    if (Math.abs(guess - answer) <= tolerance * Math.abs(answer)) { return "right"; }
+  function rounded(number, digits) {
+    return number.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  }
+  function verdict(guess, answer, tolerance, distance) { // says the same as Prediction._verdict
+    var points = Math.abs(guess - answer);
+    if (points <= tolerance * (distance === "points" ? 1 : Math.abs(answer))) { return "right"; }
     var way = guess < answer ? "low" : "high";
+    if (distance === "points") { return rounded(points, points < 10 ? 1 : 0) + " points too " + way; }
     if (guess * answer <= 0) { return "too " + way; }
     var factor = Math.max(guess / answer, answer / guess);
     if (factor < 1.005) { return "slightly too " + way; }
     var digits = factor < 2 ? 2 : factor < 100 ? 1 : 0;
-    return factor.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })
-      + " times too " + way;
+    return rounded(factor, digits) + " times too " + way;
   }
   function judge(data, guess) {                // guess as text -> what is said, and whether it was right
     if (data.kind === "choice") {
       var right = guess === data.answer;
-      return { right: right, text: "You said " + guess + ": " + (right ? "right" : "it is " + data.shown) + "." };
+      return { right: right, verdict: right ? "right" : "wrong",
+        text: "You said " + guess + ": " + (right ? "right" : "it is " + data.shown) + "." };
     }
-    var found = verdict(Number(guess), Number(data.answer), Number(data.tolerance));
+    var found = verdict(Number(guess), Number(data.answer), Number(data.tolerance), data.distance);
     var said = (shown(Number(guess)) + " " + data.unit).trim();
-    return { right: found === "right", text: "You said " + said + ", it is " + data.shown + ": " + found + "." };
+    return { right: found === "right", verdict: found, text: "You said " + said + ", it is " + data.shown + ": " + found + "." };
   }
   function codeParts(text) {                   // `code` between backticks, as boxes.inline does it
     return text.split(/`([^`]+)`/).map(function (part, index) {
@@ -40,6 +45,39 @@
       code.style.cssText = "font-family:monospace;color:inherit;background:none;border:0;padding:0";
       return code;
     });
+  }
+
+  // The outputs of the next cells of a page of the book: what shows the answer. Covered, not taken away: a figure
+  // keeps its place and width, and paper shows it.
+  function next(root) {
+    var cell = root.closest("div.cell"), found = [];
+    var outputs = Array.from(document.querySelectorAll("div.cell > .cell_output"));
+    outputs.forEach(function (output) {
+      var after = cell && cell.compareDocumentPosition(output) & Node.DOCUMENT_POSITION_FOLLOWING;
+      if (after && !cell.contains(output) && found.length < Number(root.dataset.hides)) { found.push(output); }
+    });
+    return found;
+  }
+  function cover(root, uncover) {
+    next(root).forEach(function (output) {
+      if (output.querySelector(".lab-predict, .lab-predict-cover")) { return; }   // has its own question, or is covered
+      var box = document.createElement("div");
+      var show = document.createElement("button");
+      box.className = "lab-predict-cover";
+      show.type = "button";
+      show.textContent = "show it";
+      show.addEventListener("click", uncover);
+      box.append("What comes here answers the question above. Commit to a guess first, or ", show, ".");
+      output.classList.add("lab-predict-covered");
+      output.prepend(box);
+    });
+  }
+  function uncoverAll(root) {
+    next(root).forEach(function (output) {
+      output.querySelectorAll(":scope > .lab-predict-cover").forEach(function (box) { box.remove(); });
+      output.classList.remove("lab-predict-covered");
+    });
+    window.dispatchEvent(new Event("resize"));        // for figures that were drawn under the cover
   }
 
   function setUp(root) {
@@ -62,7 +100,8 @@
       codeParts(data.explain).forEach(function (node) { output.appendChild(node); });
       form.hidden = true;
       again.hidden = false;
-      return found.right;
+      uncoverAll(root);
+      return found;
     }
     function commit() {
       var guess = read();
@@ -74,10 +113,11 @@
       remember(guess, reveal(guess));
       again.focus();
     }
-    function remember(guess, right) {          // all that the page "Your guesses" shows; `first` stays the first guess
-      var kept = recall(data.key) || {};
+    function remember(guess, found) {          // all that the page "Your guesses" shows; `first` stays the first guess
+      var kept = recall(data.key) || {}, first = firstOf(kept) || guess || undefined;
       keep(data.key, {
-        guess: guess, right: right, first: firstOf(kept) || guess || undefined, answer: data.answer,
+        guess: guess, right: found.right, first: first, answer: data.answer, distance: data.distance,
+        verdict: first === undefined ? "" : judge(data, first).verdict,
         question: data.question, kind: data.kind, shown: data.shown, unit: data.unit,
         tolerance: Number(data.tolerance), options: Number(data.options),
         page: window.location.href.split("#")[0] + "#" + root.id, title: document.title,
@@ -88,7 +128,7 @@
       return [kept.first, kept.guess].find(function (guess) { return typeof guess === "string"; });
     }
     function ask() {
-      remember(null, false);
+      remember(null, { right: false });
       output.textContent = "";
       form.hidden = false;
       again.hidden = true;
@@ -110,8 +150,12 @@
       ? Array.from(form.querySelectorAll("input")).some(function (input) { return input.value === guess; })
       : guess !== "" && Number.isFinite(Number(guess));
     if (known) {
-      var right = reveal(guess);
-      if (kept.question !== data.question || kept.answer !== data.answer) { remember(guess, right); }
+      var found = reveal(guess);
+      if (kept.question !== data.question || kept.answer !== data.answer || !kept.verdict) { remember(guess, found); }
+    } else if (document.readyState === "loading") {     // what comes below is not there yet
+      document.addEventListener("DOMContentLoaded", function () { cover(root, function () { uncoverAll(root); }); });
+    } else {
+      cover(root, function () { uncoverAll(root); });
     }
   }
 

@@ -1,9 +1,10 @@
-"""Predict first: the reader commits to a guess, then sees the answer and by what factor the guess
-was off.
+"""Predict first: the reader commits to a guess, then sees the answer and how far off the guess was.
 
 One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request.
-The guess stays in the browser (localStorage), where the page "Your guesses" finds it. Without
-JavaScript the answer stands in a fold.
+On a page of the book, the outputs that show the answer stay covered until the reader commits or
+asks to see them; on paper and without JavaScript they are not. The guess stays in the browser
+(localStorage), where the page "Your guesses" finds it. Without JavaScript the answer stands in a
+fold.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from ..errors import LabError, plain_numbers, require_choice, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range, require_whole
 from ..errors import number as as_number
 from .boxes import box_style, inline
 
+DISTANCES = ("factor", "points")
 _CONTROL = ("font:inherit;color:inherit;background:transparent;border:1px solid currentColor;border-radius:3px;"
             "padding:.2em .6em")
 
@@ -36,6 +38,8 @@ class Prediction:
     choices: tuple[str, ...] | None = None
     tolerance: float = 0.0
     explain: str = ""
+    distance: str = "factor"
+    hides: int = 1
 
     @property
     def id(self) -> str:
@@ -63,9 +67,12 @@ class Prediction:
 
     def _verdict(self, guess: float) -> str:
         """How far off a guess is; `prediction.js` says the same in the browser."""
-        if abs(guess - self.answer) <= self.tolerance * abs(self.answer):
+        points = abs(guess - self.answer)
+        if points <= self.tolerance * (1 if self.distance == "points" else abs(self.answer)):
             return "right"
         way = "low" if guess < self.answer else "high"
+        if self.distance == "points":
+            return f"{points:,.{1 if points < 10 else 0}f} points too {way}"
         if guess * self.answer <= 0:
             return f"too {way}"   # no factor leads from or to zero, or across it
         factor = max(guess / self.answer, self.answer / guess)
@@ -94,7 +101,7 @@ class Prediction:
         kept = {"key": self.id.replace("lab-predict-", "lightvit-lab:predict:"), "answer": self.answer,
                 "shown": self.shown_answer, "unit": self.unit, "tolerance": self.tolerance, "explain": self.explain,
                 "kind": "choice" if self.choices else "number", "question": self.question,
-                "options": len(self.choices or ())}
+                "options": len(self.choices or ()), "distance": self.distance, "hides": self.hides}
         return " ".join(f'data-{name}="{escape(str(value))}"' for name, value in kept.items())
 
     def _form(self) -> str:
@@ -113,27 +120,34 @@ class Prediction:
 
 @plain_numbers
 def predict(question: str, answer: float | str, *, unit: str = "", choices: list[str] | None = None,
-            tolerance: float | None = None, explain: str = "") -> Prediction:
+            tolerance: float | None = None, explain: str = "", distance: str = "factor",
+            hides: int = 1) -> Prediction:
     """Ask for a guess before the answer is seen.
 
-    `answer` is a finite number in `unit`, or one of `choices`; `tolerance` is the relative error
-    that still counts as right (None: none for a whole number, which is a count, else 0.01);
-    `explain` follows the answer. The guess is kept by the question's text. Raises LabError on an
-    empty question, no finite answer, or an answer that is no choice.
+    `answer` is a finite number in `unit`, or one of `choices`. `distance` says how a miss is told:
+    by a "factor", as costs are, or in "points", as accuracies in percent are. `tolerance` is the
+    error that still counts as right, relative or in points (None: none for a whole number that is
+    told by a factor, which is a count, else 0.01 or 1 point). `explain` follows the answer. The
+    outputs of the next `hides` cells of the page that have one stay covered until a guess is made.
+    The guess is kept by the question's text. Raises LabError on an empty question, no finite
+    answer, or an answer that is no choice.
     """
     if not isinstance(question, str) or not question.strip():
         raise LabError(f"predict: question={question!r}; give the question as text")
     if tolerance is not None:
         require_range("predict", "tolerance", tolerance, 0)
+    require_choice("predict", "distance", distance, DISTANCES)
+    require_whole("predict", "hides", hides, 0)
     if choices is None:
         number = _number("predict", "answer", answer)
-        tolerance = (0.0 if float(number).is_integer() else 0.01) if tolerance is None else tolerance
-        return Prediction(question, number, unit, None, tolerance, explain)
+        if tolerance is None:
+            tolerance = 1.0 if distance == "points" else 0.0 if float(number).is_integer() else 0.01
+        return Prediction(question, number, unit, None, tolerance, explain, distance, hides)
     choices = tuple(str(choice) for choice in choices)
     if len(choices) < 2 or len(set(choices)) < len(choices):
         raise LabError(f"predict: choices={list(choices)!r}; give at least two, each only once")
     require_choice("predict", "answer", str(answer), choices)
-    return Prediction(question, str(answer), unit, choices, explain=explain)
+    return Prediction(question, str(answer), unit, choices, explain=explain, hides=hides)
 
 
 def _number(caller: str, argument: str, value: Any) -> int | float:

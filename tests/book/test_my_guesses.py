@@ -17,6 +17,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason='needs Playwright: 
 TOKENS = predict("How many `tokens` & <b>patches</b>?", answer=49)
 TIME = predict("How long?", answer=2.5, unit="ms")
 ZERO = predict("How many are left?", answer=0)
+SCORE = predict("How accurate?", answer=99.6, unit="%", distance="points")
 WINNER = predict("Which wins?", answer="CNN", choices=["ViT", "CNN", "MLP"])
 STATIC = browser.ROOT / "book" / "_static"
 HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">
@@ -38,7 +39,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     for name in ("guesses.js", "guesses.css"):
         (folder / name).write_bytes((STATIC / name).read_bytes())
-    asked = "".join(prediction._repr_html_() for prediction in (TOKENS, TIME, ZERO, WINNER))
+    asked = "".join(prediction._repr_html_() for prediction in (TOKENS, TIME, ZERO, SCORE, WINNER))
     for name, title, body, colours in (("page", "A page", asked, LIGHT), ("guesses", "Your guesses", raw_html(), LIGHT),
                                        ("dark", "Your guesses", raw_html(), DARK)):
         (folder / f"{name}.html").write_text(HTML.format(title=title, body=body, colours=colours), encoding="utf-8")
@@ -109,6 +110,18 @@ def test_numbers_choices_and_factors_are_summed_up(page):
         ["within a factor of 5", "2 of 2 (100 %)"], ["within a factor of 10", "2 of 2 (100 %)"]]
     widths = page.locator(".lab-guesses-bar > div").evaluate_all("bars => bars.map(bar => bar.style.width)")
     assert widths == ["0%", "0%", "100%", "100%"]
+
+
+def test_accuracies_are_summed_up_in_points_and_no_factor_counts_them(page):
+    for prediction, value in ((SCORE, 80), (TOKENS, 10)):
+        guess(page, prediction, value)
+    on_its_page = page.locator(f"#{SCORE.id} [role=status]").inner_text()
+    said = summed_up(page)
+    assert "The one accuracy is off by 20 points; 1 too low, 0 too high." in said
+    assert "The one number is off by a factor of 4.9; 1 too low, 0 too high." in said
+    assert rows(page, 0)[0][2] == "0 of 1 (0 %)"
+    (verdict,) = [row[3] for row in rows(page, 1) if row[0] == "How accurate?"]
+    assert verdict == "20 points too low" and verdict in on_its_page
 
 
 def test_the_list_has_question_guess_answer_verdict_and_a_link_to_the_question(page, site):

@@ -4,6 +4,7 @@ import functools
 import http.server
 import shutil
 import threading
+from pathlib import Path
 
 import numpy
 import pytest
@@ -16,6 +17,7 @@ from samples import exercise as made
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TOKENS = predict("How many tokens at 112 px?", answer=49, explain="`7 x 7`, one for each patch.")
 TIME = predict("How long does one picture take?", answer=2.5, unit="ms")
+SCORE = predict("How accurate?", answer=99.6, unit="%", distance="points")
 WINNER = predict("Which wins?", answer="CNN", choices=["ViT", "CNN"], explain="At this size.")
 
 
@@ -63,6 +65,16 @@ def test_units_fractions_and_zero_are_said_well():
     assert "it is 1,254,000" in predict("MACs?", answer=1_254_000).reveal(1)
     assert "it is 0.01235" in predict("Share?", answer=0.0123456).reveal(1)
     assert "right" in predict("About?", answer=100, tolerance=0.1).reveal(109)
+
+
+def test_accuracies_are_told_in_points_and_costs_by_factors():
+    assert SCORE.reveal(80) == "You said 80 %, it is 99.6 %: 20 points too low."
+    assert SCORE.reveal(97.2).endswith("2.4 points too low.") and SCORE.reveal(99).endswith("right.")
+    assert predict("More?", answer=2.0, unit="points", distance="points", tolerance=0.1).reveal(3).endswith("1.0 points too high.")
+    with pytest.raises(LabError, match="distance"):
+        predict("q", answer=1, distance="percent")
+    with pytest.raises(LabError, match="hides"):
+        predict("q", answer=1, hides=-1)
 
 
 def test_choices_are_right_or_wrong():
@@ -119,7 +131,7 @@ def site(tmp_path_factory):
     """A static page with three predictions and two checks, light and dark; yields its address."""
     folder = tmp_path_factory.mktemp("site")
     exercise = made("sample.count", 196)
-    parts = [TOKENS, TIME, WINNER, examine(exercise, 196), examine(exercise, 4)]
+    parts = [TOKENS, TIME, SCORE, WINNER, examine(exercise, 196), examine(exercise, 4)]
     body = "".join(f"<div>{part._repr_html_()}</div>" for part in parts)
     for theme, colours in (("light", "#fff;color:#222"), ("dark", "#14181e;color:#ced6dd;color-scheme:dark")):
         (folder / f"{theme}.html").write_text(
@@ -177,12 +189,43 @@ def test_guess_again_forgets_the_guess_and_gives_the_field_the_focus(page):
 
 @pytest.mark.parametrize("prediction, guesses", [
     pytest.param(TOKENS, (49, 10, 48, 49.1, 98, 49000, 0, -3), id="count"),
-    pytest.param(TIME, (2.51, 5, 0.3, 2.4), id="time")])
+    pytest.param(TIME, (2.51, 5, 0.3, 2.4), id="time"), pytest.param(SCORE, (80, 97.2, 99, 120), id="points")])
 def test_the_browser_says_what_the_library_says(page, prediction, guesses):
     for guess in guesses:
         commit(page, prediction, guess)
         assert said(page, prediction) == prediction.reveal(guess).replace("`", "")
         page.locator(f"#{prediction.id}").get_by_text("Guess again").click()
+
+
+@pytest.fixture
+def lesson(page, site):
+    """A page as the book has it: cells with a question, and with outputs that may answer it."""
+    cell = '<div class="cell"><div class="cell_input"></div><div class="cell_output">{}</div></div>'
+    cells = [cell.format("<p>before</p>"), cell.format(TOKENS._repr_html_()), '<div class="cell"></div>',
+             cell.format('<p class="answer">It is 49.</p>'), cell.format('<p class="later">Later.</p>')]
+    style = (Path(__file__).parents[2] / "book" / "_static" / "lab.css").read_text(encoding="utf-8")
+    page.route("**/lesson.html", lambda route: route.fulfill(
+        content_type="text/html", body=f"<!doctype html><title>x</title><style>{style}</style><main>{''.join(cells)}</main>"))
+    page.goto(f"{site}/lesson.html")
+    return page
+
+
+def test_the_next_output_of_a_page_is_covered_until_a_guess_is_made(lesson):
+    answer = lesson.get_by_text("It is 49.")
+    assert not answer.is_visible() and lesson.get_by_text("Later.").is_visible() and lesson.get_by_text("before").is_visible()
+    commit(lesson, TOKENS, 10)
+    assert answer.is_visible() and lesson.locator(".lab-predict-cover").count() == 0
+    lesson.reload()
+    assert answer.is_visible(), "who has guessed sees it at once"
+
+
+def test_the_cover_can_be_taken_off_and_paper_has_none(lesson):
+    lesson.emulate_media(media="print")
+    assert lesson.get_by_text("It is 49.").is_visible() and not lesson.get_by_text("show it").is_visible()
+    lesson.emulate_media(media="screen")
+    lesson.get_by_role("button", name="show it").focus()
+    lesson.keyboard.press("Enter")
+    assert lesson.get_by_text("It is 49.").is_visible() and said(lesson, TOKENS) == ""
 
 
 def test_choices_are_answered_from_the_keyboard(page):
