@@ -21,7 +21,7 @@ from stubs import ANSWER, CHECK_CALL, stub_of
 
 from lightvit_lab.errors import LabError
 
-HEADING = re.compile(r"^### Exercise(?:: (?P<title>.*))?$", re.MULTILINE)
+HEADING = re.compile(r"^### Exercise(?: \d+)?(?:: (?P<title>.*))?$", re.MULTILINE)
 
 
 def bundle(page: Path, root: Path = notebooks.ROOT) -> tuple[dict, dict]:
@@ -50,9 +50,9 @@ def opened(text: str, source: str) -> dict[str, dict[str, str]]:
     """The open questions in the text of one cell of a page of this `source`: id, and what is posed."""
     found = {}
     for question in notebooks.OPEN.finditer(source):
-        first = f"> **{TITLES['open-question']}: {question['title']}**\n"
-        if first in text:
-            lines = itertools.takewhile(lambda line: line.startswith(">"), text.partition(first)[2].splitlines())
+        first = re.search(rf"^> \*\*{TITLES['open-question']} \d+: {re.escape(question['title'])}\*\*$", text, re.MULTILINE)
+        if first:
+            lines = itertools.takewhile(lambda line: line.startswith(">"), text[first.end() + 1:].splitlines())
             prompt = "\n".join(line.removeprefix(">").removeprefix(" ") for line in lines)
             found[question["id"]] = {"title": question["title"], "prompt": prompt.strip()}
     return found

@@ -28,18 +28,24 @@ class Directive:
     inline: Callable[[str], str]                # one piece of text, converted
     raw_link: Callable[[str], str]              # a file of the repository -> its address
     equations: dict[str, int] = field(default_factory=dict)
+    number: int | None = None                   # of an exercise on its page
 
 
 def exercise(directive: Directive) -> list[str]:
     """A heading and the prompt; the cell below it holds the stub."""
+    return [f"### {numbered('Exercise', directive)}", "", *directive.inner()]
+
+
+def numbered(word: str, directive: Directive) -> str:
+    """The word, the number that the exercise has on its page, and its title."""
     title = directive.inline(directive.argument)
-    return ["### Exercise" + (f": {title}" if title else ""), "", *directive.inner()]
+    return word + (f" {directive.number}" if directive.number else "") + (f": {title}" if title else "")
 
 
 def admonition(directive: Directive) -> list[str]:
     """A block quote under a bold title; folded where the page folds it."""
     if directive.name == "open-question":
-        title, body = f"{TITLES[directive.name]}: {directive.inline(directive.argument)}", directive.inner()
+        title, body = numbered(TITLES[directive.name], directive), directive.inner()
     # the words after the name are the text's own first line
     elif directive.name in TITLES:
         first = [directive.inline(directive.argument)] if directive.argument else []

@@ -24,6 +24,7 @@ FENCE = re.compile(r"^(?P<indent>\s*)(?:(?P<ticks>`{3,})(?P<rest>\{.*|[^`]*)|(?P
 DIRECTIVE = re.compile(r"^\s*\{(?P<name>[^}\s]*)\}\s*(?P<argument>.*?)\s*$")
 DROPPED = re.compile(r"^\s{0,3}(?:\([^()\s]+\)=\s*$|%)")            # (label)= and % comments
 # the option, or $$ (label)
+EXERCISE = re.compile(r"\{(?:exercise|open-question)\}[^\n]*\n(?:---\n|:)label: *(\S+)")
 EQUATION = re.compile(r"\{math\}[^\n]*\n(?:[ \t]*:[\w-]+:.*\n)*?[ \t]*:label:[ \t]*(\S+)"
                       r"|^.*\$\$[ \t]*\((\S+)\)[ \t]*$", re.MULTILINE)
 # any character, but never over a blank line
@@ -64,6 +65,11 @@ class Page:
         """Number of each labelled formula, counted over the page."""
         labels = [first or second for first, second in EQUATION.findall(self.text)]
         return {label: number for number, label in enumerate(labels, start=1)}
+
+    @cached_property
+    def exercises(self) -> dict[str, int]:
+        """Number of each exercise and open question, counted over the page as the book counts them."""
+        return {label: number for number, label in enumerate(EXERCISE.findall(self.text), start=1)}
 
     @property
     def name(self) -> str:
@@ -140,6 +146,7 @@ def fenced(page: Page, fence: re.Match[str], block: list[str], line: int) -> lis
     options, body, skipped = split_options(page, [text.removeprefix(indent) for text in block[1:-1]], line)
     directive = Directive(
         name, opening["argument"], options, body, page.place(line), equations=page.equations,
+        number=page.exercises.get(options.get("label", "")),
         inner=lambda: convert(page, body, line + 1 + skipped),
         inline=lambda text: inline(page, text, line),
         raw_link=lambda target: page.raw_link(target, line))

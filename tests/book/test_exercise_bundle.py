@@ -85,4 +85,4 @@ def test_the_answer_to_an_open_question_has_a_cell_of_its_own_below_it(page):
     cells = notebooks.derive(page, "main").cells
     (place,) = [number for number, cell in enumerate(cells) if "lightvit_lab" in cell.metadata]
     assert cells[place].metadata["lightvit_lab"] == {"open_question": "page.why"}
-    assert "**Open question: Why twice?**" in cells[place - 1].source and "page.why" not in cells[place - 1].source
+    assert "**Open question 2: Why twice?**" in cells[place - 1].source and "page.why" not in cells[place - 1].source

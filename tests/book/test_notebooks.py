@@ -64,10 +64,12 @@ def plain(write_page):
                  "<details>\n<summary>Answer</summary>\n\n42\n\n</details>", id="folded admonition"),
     pytest.param(":::{dropdown} About `x`\n- one\n:::",
                  "<details>\n<summary>About <code>x</code></summary>\n\n- one\n\n</details>", id="dropdown"),
-    pytest.param("::::{exercise} Count\n:label: page.count\nHow {math}`N`?\n::::", "### Exercise: Count\n\nHow $N$?",
+    pytest.param("::::{exercise} Count\n:label: page.count\nHow {math}`N`?\n::::", "### Exercise 1: Count\n\nHow $N$?",
                  id="exercise"),
-    pytest.param("```{exercise}\n---\nlabel: page.count\n---\nHow many?\n```", "### Exercise\n\nHow many?",
+    pytest.param("```{exercise}\n---\nlabel: page.count\n---\nHow many?\n```", "### Exercise 1\n\nHow many?",
                  id="exercise without title, options in YAML"),
+    pytest.param(":::{open-question} Why?\n:label: page.why\nSo.\n:::", "> **Open question 1: Why?**\n>\n> So.\n\n*Your answer: double-click here, and write.*",
+                 id="open question"),
     pytest.param("```{math}\nQ K^T\n```", "$$\nQ K^T\n$$", id="math"),
     pytest.param("```{math}\na \\\\\nb\n```", "$$\n\\begin{split}\na \\\\\nb\n\\end{split}\n$$", id="math, two lines"),
     pytest.param("```{math}\n:label: one\nx\n```\nsee {eq}`one`", "$$\nx\n\\tag{1}\n$$\n\nsee (1)", id="numbered math"),
@@ -136,7 +138,7 @@ def test_fences_of_both_kinds_nest_by_their_length(plain):
     written = ("::::{exercise} Outer\n:label: a.b\n:::{note}\n```python\nx = {}\n```\n$$\na\n$$\n:::\nafter\n::::\n\n"
                "````{note}\n```{tip}\ninner\n```\n````")
     assert plain(written) == (
-        "### Exercise: Outer\n\n> **Note**\n>\n> ```python\n> x = {}\n> ```\n> $$ a $$\n\nafter\n\n"
+        "### Exercise 1: Outer\n\n> **Note**\n>\n> ```python\n> x = {}\n> ```\n> $$ a $$\n\nafter\n\n"
         "> **Note**\n>\n> > **Tip**\n> >\n> > inner")
 
 
