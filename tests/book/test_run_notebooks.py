@@ -1,6 +1,7 @@
 """Every derived notebook, run from top to bottom in a clean kernel without network, with solutions and with stubs.
 
-"Run all" runs the cells for the reader's own machine too, which the build leaves out, and so do we.
+"Run all" runs the cells for the reader's own machine too, which the build leaves out, and so do we. With stubs, trainings
+are cut to two steps and timings to two rounds: what is tried is that nothing stops, and the build had the numbers.
 
 Runs for minutes, so it is skipped unless LIGHTVIT_TEST_BOOK is "stubs" (`make test-book`: the build runs the solutions)
 or "all" (on Colab's versions, for which no book is built).
@@ -40,14 +41,21 @@ socket.socket.connect = on_loopback(socket.socket.connect)
 socket.socket.connect_ex = on_loopback(socket.socket.connect_ex)
 socket.getaddrinfo = resolve
 '''
+CUT = f"""
+import sys
+sys.path.insert(0, {str(notebooks.ROOT / "tests" / "devices")!r})
+from shorten import for_pages, shorten
+shorten()
+for_pages()
+"""
 STATUS = re.compile(r"^\[(passed|not started|wrong|error)\] (\S+):", re.MULTILINE)
 
 
-def run(notebook, folder):
-    """The notebook with its outputs; raises nbclient's CellExecutionError where a cell raises."""
+def run(notebook, folder, before=""):
+    """The notebook with its outputs, `before` run first; raises nbclient's CellExecutionError where a cell raises."""
     for cell in notebook.cells:
         cell.metadata.pop("tags", None)     # which nbclient heeds, and JupyterLab and Colab do not
-    notebook.cells.insert(0, new_code_cell(NO_NETWORK))
+    notebook.cells.insert(0, new_code_cell(NO_NETWORK + before))
     client = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3",
                                      resources={"metadata": {"path": str(folder)}})
     return client.execute()
@@ -88,7 +96,7 @@ def clean_kernel(monkeypatch, tmp_path):
     pytest.param(True, "passed", id="solutions", marks=SOLUTIONS), pytest.param(False, "not started", id="stubs")])
 @pytest.mark.parametrize("page", notebooks.pages(), ids=lambda page: page.stem)
 def test_notebook_runs_to_its_end_and_every_check_says(page, solutions, status, clean_kernel):
-    notebook = run(notebooks.derive(page, "main", solutions=solutions), clean_kernel)
+    notebook = run(notebooks.derive(page, "main", solutions=solutions), clean_kernel, "" if solutions else CUT)
     assert statuses(notebook) == {name: status for name in checked(notebook)}
     assert "Everything this page needs is installed." in text_of(notebook.cells[2])
 

@@ -47,17 +47,11 @@ def for_pages() -> None:
     """Make a page's cells run here: few pictures, no download, no compiling, narrow models."""
     import torch
 
-    from lightvit_lab import data
-    from lightvit_lab.models import timm
+    from lightvit_lab import data, models
 
-    create = timm.create_model
-
-    def drawn(name: str, pretrained: bool = False, **named: Any) -> Any:
-        return create(
-            name, **({"embed_dim": 96} if pretrained and name.startswith("deit_") else {}), **named
-        )
-
-    timm.create_model = drawn
+    models.pretrained = lambda name, download=False, **named: (
+        models.create_model(name, embed_dim=96, **named).eval()
+    )
     load = data.load
     data.load = lambda *given, count=None, **named: load(
         *given, count=min(count or LOADED, LOADED), **named

@@ -1,0 +1,39 @@
+"""`lightvit-lab open STEM`: a page's notebook in JupyterLab, or where else it can be opened."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import LabError, require_choice
+
+LIBRARY = Path(__file__).resolve().parents[1]
+
+
+def main(stem: str) -> int:
+    """Open the notebook of a page; returns JupyterLab's exit code.
+
+    A library without a checkout has no notebooks: then the address in Colab is printed. Raises
+    LabError on a stem that is no page's, and where JupyterLab is missing.
+    """
+    pages = {file.stem: file.parent.name for file in (LIBRARY / "exercises").glob("*/*.json")}
+    require_choice("open", "stem", stem, pages)
+    colab = address(f"{pages[stem]}/{stem}")
+    notebook = LIBRARY.parent / "chapters" / pages[stem] / f"{stem}.ipynb"
+    if not notebook.is_file():
+        print(f"Only the library is installed here; the notebook opens in Colab: {colab}")
+        return 0
+    if find_spec("jupyterlab") is None:
+        raise LabError(f"open: JupyterLab is not installed; pip install jupyterlab, or open it in Colab: {colab}")
+    return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook)])
+
+
+def address(page: str) -> str:
+    """Where Colab opens the notebook of a page, "<part>/<stem>"."""
+    links = metadata.metadata("lightvit-lab").get_all("Project-URL") or []
+    repository = dict(link.split(", ", 1) for link in links)["Repository"]
+    owner_and_name = repository.rstrip("/").removeprefix("https://github.com/")
+    return f"https://colab.research.google.com/github/{owner_and_name}/blob/main/chapters/{page}.ipynb"
