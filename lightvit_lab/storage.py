@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside and renamed, read within bounds.
+"""Files that are whole or not there: written under another name, renamed, read within bounds.
 
 What cannot be written or read is refused in a sentence. Imports torch only inside.
 """
@@ -219,15 +219,12 @@ def parse_json(text: bytes | str) -> Any:
     That is: NaN and infinity, also as 1e999, numbers of over MOST_DIGITS digits, text nested more
     than DEEPEST deep.
     """
-    try:
+    with suppress(RecursionError):
         value = json.loads(text.decode() if isinstance(text, bytes) else text,
                            parse_constant=_number, parse_float=_number, parse_int=_number)
-        is_deep = _depth(value) > DEEPEST
-    except RecursionError:
-        is_deep = True
-    if is_deep:
-        raise ValueError(f"it is nested more than {DEEPEST} deep")
-    return value
+        if _depth(value) <= DEEPEST:
+            return value
+    raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
 def _depth(value: Any) -> int:
@@ -325,7 +322,7 @@ def book_folder(name: str) -> Path:
 
 
 def next_of(path: Path) -> Path:
-    """Where the next version of weights waits until the card beside them names its sha256.
+    """Where the next version of weights waits until the card next to them names its sha256.
 
     Weights and card are two files, and a kill may come between any two writes. So the weights are
     written here first, then the card, then `settle` gives the weights their name: at each moment

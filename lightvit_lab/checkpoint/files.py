@@ -68,7 +68,7 @@ def load(path: str | os.PathLike) -> nn.Module:
     try:
         return recipes.rebuild(recipes.parse(text), _plain(tensors))
     except (ValueError, RecursionError) as error:       # LabError and json's own are ValueErrors
-        raise LabError(f"checkpoint.load: {path} holds no model that can be made: "
+        raise LabError(f"checkpoint.load: {path} has no model that can be made: "
                        f"{str(error)[:600]}. The file is of another version of the lab, or was put "
                        "together by hand; save the model anew") from error
 

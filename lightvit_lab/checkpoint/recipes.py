@@ -129,14 +129,14 @@ def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """Modules that this thread makes meanwhile raise LabError if out of proportion to `tensors`."""
     numbers = max(SPARE * sum(value.numel() for value in tensors.values()), LEAST_NUMBERS)
     parts = max(SPARE * len(tensors), LEAST_PARTS)
-    left, thread = {"numbers": numbers, "parts": parts}, threading.get_ident()
+    budget, thread = {"numbers": numbers, "parts": parts}, threading.get_ident()
 
     def count(module: nn.Module, name: str, value: Any) -> None:
         if threading.get_ident() != thread:
             return
-        left["parts"] -= 1
-        left["numbers"] -= value.numel() if isinstance(value, Tensor) else 0
-        if min(left.values()) < 0:
+        budget["parts"] -= 1
+        budget["numbers"] -= value.numel() if isinstance(value, Tensor) else 0
+        if min(budget.values()) < 0:
             raise LabError(f"its recipe makes more than {numbers:,} numbers or {parts:,} parts, "
                            f"out of proportion to its {len(tensors)} tensors")
 

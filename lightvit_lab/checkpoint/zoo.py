@@ -1,6 +1,6 @@
 """The zoo: teachers, students and LightViT that are trained already.
 
-A model lies in `book/zoo` as float16 safetensors, beside a card: recipe, seed, accuracy, device,
+A model lies in `book/zoo` as float16 safetensors, next to a card: recipe, seed, accuracy, device,
 seconds, sha256. `experiments.zoo` trains them; pages compress, merge and distil what lies there.
 """
 

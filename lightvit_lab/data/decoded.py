@@ -57,8 +57,8 @@ def fingerprint(files: Sequence[Path]) -> str:
         try:
             stat = file.stat()
         except OSError as error:
-            raise LabError(f"data.load: {file} is missing ({error.strerror}); put a whole copy of "
-                           f"the set there, or delete {file.parent}") from error
+            raise LabError(f"data.load: {file} is missing ({error.strerror}); put it there, or "
+                           f"delete {file.parent}") from error
         digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 

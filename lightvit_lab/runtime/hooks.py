@@ -1,4 +1,4 @@
-"""The one way to look into a forward: hooks that are gone at the end."""
+"""Hooks on the forward of modules, gone at the end: the only ones that the library places."""
 
 from __future__ import annotations
 

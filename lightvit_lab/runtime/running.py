@@ -43,8 +43,10 @@ def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False
     if any(float_dtype(model) == torch.float64 for model in models):
         place = float64_place(place)
     homes = [home_of(model) for model in models]
-    if grad:
-        _require_trainable(models)
+    for model in models if grad else ():
+        if any(tensor.is_inference() for tensor in model.parameters()):
+            raise LabError(f"{type(model).__name__}: its weights were made inside "
+                           "torch.inference_mode and can have no gradient; make it outside")
     with ExitStack() as stack:
         # else moved weights could never learn again
         stack.enter_context(torch.inference_mode(False))
@@ -178,10 +180,3 @@ def _autocasts(kind: str) -> bool:
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     return chain(model.parameters(), model.buffers())
-
-
-def _require_trainable(models: tuple[nn.Module, ...]) -> None:
-    for model in models:
-        if any(tensor.is_inference() for tensor in model.parameters()):
-            raise LabError(f"{type(model).__name__}: its weights were made inside "
-                           "torch.inference_mode and can have no gradient; make it outside")
