@@ -72,7 +72,7 @@ def _classes(name: str, weights: dict[str, Tensor]) -> dict[str, int]:
     from timm.models import get_pretrained_cfg
 
     about = None
-    with suppress(RuntimeError):        # an unknown tag: create_model refuses the name in words
+    with suppress(Exception):           # a wrong name, which create_model refuses in words
         about = get_pretrained_cfg(name)
     heads = getattr(about, "classifier", None) or "head"
     for head in (heads,) if isinstance(heads, str) else heads:

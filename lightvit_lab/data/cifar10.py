@@ -87,7 +87,10 @@ def _read_copy(files: Sequence[Path]) -> Parts:
     for file in files:
         with _refused(file):
             data, ends, labels = (_array(file, name) for name in ("data", "offsets", "labels"))
-            _require_pictures(data, ends, labels)
+            if data.dtype != numpy.uint8 or not 0 < len(labels) == len(ends) - 1 <= 50_000:
+                raise ValueError(f"it has {len(labels)} labels, {len(ends) - 1} pictures, {data.dtype}")
+            if ends[0] != 0 or ends[-1] != len(data) or (ends[1:] <= ends[:-1]).any():
+                raise ValueError("its offsets do not cut its data into pictures")
         contents = ((f"picture {place} in {file}", data[start:end].tobytes())
                     for place, (start, end) in enumerate(pairwise(ends)))
         tensors += [decode(contents, len(labels), 32), torch.from_numpy(labels.astype(numpy.int64))]
@@ -108,15 +111,6 @@ def _array(file: Path, name: str) -> NDArray[Any]:
     if shape != values.shape or kind.kind not in "iu":
         raise ValueError(f"{name} is no row of whole numbers: it promises {shape} of {kind}")
     return values
-
-
-def _require_pictures(data: NDArray[Any], ends: NDArray[Any], labels: NDArray[Any]) -> None:
-    """Raise ValueError unless `ends` cut `data`, bytes, into as many pictures as labels."""
-    if data.dtype != numpy.uint8 or not 0 < len(labels) <= 50_000 or len(ends) != len(labels) + 1:
-        raise ValueError(f"it has {data.dtype} of {len(ends) - 1} pictures and {len(labels)} "
-                         "labels, not 1 to 50,000")
-    if ends[0] != 0 or ends[-1] != len(data) or (ends[1:] <= ends[:-1]).any():
-        raise ValueError("its offsets do not cut its data into pictures")
 
 
 def _join(batches: Sequence[tuple[Any, Any]]) -> Parts:
