@@ -181,7 +181,8 @@ def require_images(caller: str, images: Any, channels: int | None = None,
         fault = f"images have shape {shape}, not (batch, channels, height, width)"
         fault += "; add the batch with images[None]" if len(shape) == 3 else ""
     elif not images.is_floating_point():
-        fault = f"images are {images.dtype}; give floats, (images.float() / 255 - mean) / std"
+        fault = (f"images are {images.dtype}; give floating point, images.float() / 255 for bytes, "
+                 "then (images - mean) / std")
     elif channels is not None and shape[1] != channels:
         fault = f"images have {shape[1]} channels, the model takes {channels}"
         if shape[3] == channels:

@@ -88,7 +88,7 @@ def _read_copy(files: Sequence[Path]) -> Parts:
         with _refused(file):
             data, ends, labels = (_array(file, name) for name in ("data", "offsets", "labels"))
             if data.dtype != numpy.uint8 or not 0 < len(labels) == len(ends) - 1 <= 50_000:
-                raise ValueError(f"it has {len(labels)} labels, {len(ends) - 1} pictures, {data.dtype}")
+                raise ValueError(f"it has {len(labels)} labels for {len(ends) - 1} pictures")
             if ends[0] != 0 or ends[-1] != len(data) or (ends[1:] <= ends[:-1]).any():
                 raise ValueError("its offsets do not cut its data into pictures")
         contents = ((f"picture {place} in {file}", data[start:end].tobytes())

@@ -43,7 +43,7 @@ def find(path: Path, image_size: int) -> Source:
             if other.name not in parts:
                 _skip(skipped, f"beside {' and '.join(parts)}", other)
     train = classes(path / "train" if parts else path, skipped)
-    train, test = (train, classes(path / parts[1], skipped)) if parts[1:] else carve(train)
+    train, test = (train, classes(path / parts[1], skipped)) if len(parts) == 2 else carve(train)
     if list(train) != list(test):
         differing = ", ".join(sorted(set(train) ^ set(test)))
         raise LabError(f"data.load: {differing} of {path} is a class in only one of train and "
