@@ -21,8 +21,7 @@ _ABOUT |= {getattr(Tensor, name).__get__ for name in (
 
 
 class OnDemand(Tensor):
-    """`make(stored)`, a float tensor with as many rows as `stored` (N, ...), made where its values
-    are used.
+    """`make(stored)`, floats with as many rows as `stored` (N, ...), made when they are used.
 
     `x[:8]`, `x[3]`, `x[[1, 2]]` and `x[:8, 0]` make only the rows asked for, as a tensor of their
     own: writing into it changes nothing here. Any other use makes all rows, once, and is then what

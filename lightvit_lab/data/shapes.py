@@ -58,8 +58,7 @@ LEVELS = {
 
 def read(split: str = "train", image_size: int = 32, count: int | None = None, seed: int = 0,
          level: str = "standard") -> tuple[Tensor, Tensor, Tensor]:
-    """Draw pixels (N, 3, image_size, image_size) as bytes, labels (N,), and masks (N, image_size,
-    image_size) as bool.
+    """Draw pixels (N, 3, size, size) as bytes, labels (N,), and masks (N, size, size) as bool.
 
     A mask is true where the object, not an occluder, covers at least half of the pixel. Any `count`
     will do (None: COUNTS of the split), and the first pictures do not depend on it. Raises LabError

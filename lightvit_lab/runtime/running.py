@@ -24,8 +24,9 @@ from . import device
 def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False,
               precision: str | None = None, threads: int | None = None,
               place: torch.device | None = None) -> Iterator[torch.device]:
-    """Run `models` on `runtime.device()` (or `place`; float64 on a CPU where that has none); yields
-    the device.
+    """Run `models` on `runtime.device()`, or `place`; yields the device.
+
+    Models in float64 run on a CPU where that device has no float64.
 
     train: mode of every part meanwhile; False is eval mode, None leaves the modes as they are
     grad: whether gradients are recorded, whatever is set outside, `inference_mode` included
@@ -60,8 +61,8 @@ def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False
                 if getattr(part, "grad_checkpointing", None) is True:
                     stack.callback(setattr, part, "grad_checkpointing", True)
                     part.grad_checkpointing = False
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         if threads:
-            stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(threads)
         if precision is not None:
             stack.enter_context(cast(precision, place))
