@@ -17,20 +17,21 @@ class LabError(ValueError):
 
 
 def require_choice(caller: str, argument: str, value: Any, allowed: Iterable[Any]) -> None:
-    """Raise LabError, with the closest allowed name suggested, unless `value` is one of `allowed`."""
+    """Raise LabError, with the closest name suggested, unless `value` is one of `allowed`."""
     allowed = list(allowed)
     if value in allowed:
         return
     names = [str(name) for name in allowed]
     close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
     hint = f' Did you mean "{close[0]}"?' if close else ""
-    shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
-    raise LabError(f"{caller}: {argument}={value!r} is unknown.{hint} Give one of: {shown}")
+    listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    raise LabError(f"{caller}: {argument}={value!r} is unknown.{hint} Give one of: {listed}")
 
 
 def number(value: Any) -> int | float | None:
-    """A number of any library (NumPy's, a tensor without axes) as Python's own; None if it is none,
-    as True is none.
+    """A number of any library (NumPy's, a tensor without axes) as Python's own.
+
+    None if it is no number; True is none.
     """
     if type(value) is int or type(value) is float:
         return value
@@ -42,33 +43,36 @@ def number(value: Any) -> int | float | None:
 
 
 def require_range(caller: str, argument: str, value: Any, low: float,
-                  high: float = float("inf")) -> int | float:
-    """`value` as Python's own number. Raises LabError unless it is finite and low <= value <= high."""
+                  high: float = math.inf) -> int | float:
+    """`value` as Python's own number. Raises LabError unless finite and low <= value <= high."""
     found = number(value)
-    if found is None or not low <= found <= high or found == float("inf"):
-        raise LabError(f"{caller}: {argument}={value!r}; give a number with {_limit(argument, low, high)}")
+    if found is None or not low <= found <= high or found == math.inf:
+        limits = _limits(argument, low, high)
+        raise LabError(f"{caller}: {argument}={value!r}; give a number{limits}")
     return found
 
 
-def require_whole(caller: str, argument: str, value: Any, low: float = float("-inf"),
-                  high: float = float("inf")) -> int:
-    """`value`, a whole number of any type (10.0 is 10), as an int. Raises LabError unless low <=
-    value <= high.
+def require_whole(caller: str, argument: str, value: Any, low: float = -math.inf,
+                  high: float = math.inf) -> int:
+    """`value`, a whole number of any type (10.0 is 10), as an int.
+
+    Raises LabError unless low <= value <= high.
     """
     found = number(value)
     if found is None or found % 1 != 0:
-        limit = f" with {_limit(argument, low, high)}" if low > float("-inf") else ""
-        raise LabError(f"{caller}: {argument}={value!r}; give a whole number{limit}")
+        limits = _limits(argument, low, high)
+        raise LabError(f"{caller}: {argument}={value!r}; give a whole number{limits}")
     return int(require_range(caller, argument, found, low, high))
 
 
-def _limit(argument: str, low: float, high: float) -> str:
-    return f"{low} <= {argument}" + (f" <= {high}" if high != float("inf") else "")
+def _limits(argument: str, low: float, high: float) -> str:
+    if low == -math.inf:
+        return ""
+    return f" with {low} <= {argument}" + (f" <= {high}" if high != math.inf else "")
 
 
 def plain_numbers(function: Callable[..., Any], caller: str | None = None) -> Callable[..., Any]:
-    """Decorator of public functions: they take numbers of any type, and see Python's own, which a
-    recipe can hold.
+    """Decorator of public functions: numbers of any type arrive as Python's own, which JSON holds.
 
     What is annotated as int, or as a sequence of int, is a whole number (10.0 is 10); LabError
     refuses any other. Of a class, it is its `__init__` that is decorated.
@@ -77,22 +81,22 @@ def plain_numbers(function: Callable[..., Any], caller: str | None = None) -> Ca
         function.__init__ = plain_numbers(function.__init__, caller or function.__name__)
         return function
     caller = caller or function.__qualname__.removesuffix(".__init__")
-    names = list(inspect.signature(function).parameters)
-    kinds = {name: kind.replace(" ", "").split("|") for name, kind in function.__annotations__.items()
-             if name != "return" and isinstance(kind, str) and _SOME_NUMBER.search(kind)}
+    places = {name: place for place, name in enumerate(inspect.signature(function).parameters)}
+    kinds = {name: kind.replace(" ", "").split("|")
+             for name, kind in function.__annotations__.items()
+             if name in places and isinstance(kind, str) and _SOME_NUMBER.search(kind)}
 
     @functools.wraps(function)
-    def taken(*arguments: Any, **keywords: Any) -> Any:
-        places = {name: place for place, name in enumerate(names) if place < len(arguments)}
+    def with_plain_numbers(*arguments: Any, **keywords: Any) -> Any:
         changed = list(arguments)
         for name, kind in kinds.items():
             if name in keywords:
                 keywords[name] = _plain(caller, name, keywords[name], kind)
-            elif name in places:
-                changed[places[name]] = _plain(caller, name, arguments[places[name]], kind)
+            elif places[name] < len(arguments):
+                changed[places[name]] = _plain(caller, name, changed[places[name]], kind)
         return function(*changed, **keywords)
 
-    return taken
+    return with_plain_numbers
 
 
 _SOME_NUMBER = re.compile(r"\b(int|float)\b")
@@ -100,48 +104,46 @@ _SEVERAL = re.compile(r"(?:Sequence|tuple|list)\[(int|float)\b")
 
 
 def _plain(caller: str, argument: str, value: Any, kinds: list[str]) -> Any:
-    """One argument, annotated with `kinds`; left as it is where they do not say that it is a
-    number.
-    """
+    """One argument, annotated with `kinds`; unchanged where they do not say that it is a number."""
     if "Tensor" in kinds and hasattr(value, "requires_grad"):
         return value                            # it may have a gradient
     found = number(value)
     if found is not None and "float" in kinds:
         return found
-    if (found is not None and "int" in kinds) or (value is not None and set(kinds) <= {"int", "None"}):
+    is_int = value is not None and set(kinds) <= {"int", "None"}
+    if is_int or (found is not None and "int" in kinds):
         return require_whole(caller, argument, value)
     several = next(filter(None, map(_SEVERAL.match, kinds)), None)
     if several and (isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1):
-        found = [_plain(caller, f"{argument}[{place}]", one, [several[1]]) for place, one in enumerate(value)]
-        return tuple(found) if isinstance(value, tuple) else found
+        plain = [_plain(caller, f"{argument}[{place}]", one, [several[1]])
+                 for place, one in enumerate(value)]
+        return tuple(plain) if isinstance(value, tuple) else plain
     return value
 
 
 def require_multiple(caller: str, argument: str, value: Any, divisor: int, why: str) -> int:
-    """`value` as an int. Raises LabError unless it is a positive multiple of `divisor`, naming the
-    nearest that are.
-    """
+    """`value` as an int. Raises LabError, naming the nearest, unless a positive multiple."""
     value = require_whole(caller, argument, value, 1)
-    if value % divisor:
-        below, above = value // divisor * divisor, (value // divisor + 1) * divisor
-        near = f"{above}" if below == 0 else f"{below} or {above}"
-        raise LabError(f"{caller}: {argument}={value} is no multiple of {divisor} ({why}); give {near}")
-    return value
+    below = value - value % divisor
+    if below == value:
+        return value
+    near = f"{below} or {below + divisor}" if below else divisor
+    raise LabError(f"{caller}: {argument}={value} is no multiple of {divisor} ({why}); give {near}")
 
 
 def require_size(caller: str, argument: str, value: Any, divisor: int = 1,
                  why: str = "") -> tuple[int, int]:
-    """(height, width) of a picture. Raises LabError unless `value` is one positive multiple of
-    `divisor` for both sides, or a pair of such, naming the nearest that are.
+    """(height, width) of a picture, from a number for both sides or a pair.
+
+    Raises LabError, naming the nearest that are, unless they are positive multiples of `divisor`.
     """
     if not isinstance(value, (list, tuple)):
         return (require_multiple(caller, argument, value, divisor, why),) * 2
     if len(value) != 2:
-        raise LabError(f"{caller}: {argument}={tuple(value)} has {len(value)} numbers; give one for both sides, "
-                       "or (height, width)")
-    height, width = (require_multiple(caller, f"{argument}[{place}]", side, divisor, why)
-                     for place, side in enumerate(value))
-    return height, width
+        raise LabError(f"{caller}: {argument}={tuple(value)} has {len(value)} numbers; "
+                       "give one for both sides, or (height, width)")
+    return tuple(require_multiple(caller, f"{argument}[{place}]", side, divisor, why)
+                 for place, side in enumerate(value))
 
 
 def both_sides(size: int | Sequence[int]) -> tuple[int, int]:
@@ -151,79 +153,79 @@ def both_sides(size: int | Sequence[int]) -> tuple[int, int]:
 
 def require_grid(caller: str, tokens: int, prefix: int,
                  grid: Sequence[int] | None = None) -> tuple[int, int]:
-    """(rows, columns) of the patches among `tokens`, of which the first `prefix` are none; `grid`
-    None is a square.
+    """(rows, columns) of the patches that follow the first `prefix` of the tokens.
 
-    Raises LabError unless the patches form that grid.
+    `grid` None is a square. Raises LabError unless the patches form that grid.
     """
     prefix = require_whole(caller, "prefix", prefix, 0, tokens - 1)
     rows, columns = (math.isqrt(tokens - prefix),) * 2 if grid is None else grid
-    rows, columns = require_whole(caller, "grid's rows", rows, 1), require_whole(caller, "grid's columns", columns, 1)
+    rows = require_whole(caller, "grid's rows", rows, 1)
+    columns = require_whole(caller, "grid's columns", columns, 1)
     if rows * columns != tokens - prefix:
-        formed = "no square" if grid is None else f"no grid of {rows} x {columns}"
-        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form {formed}; give grid=(rows, columns), or "
-                       "another prefix")
+        form = "square" if grid is None else f"grid of {rows} x {columns}"
+        raise LabError(f"{caller}: {tokens} tokens, {prefix} of them in front, form no {form}; "
+                       "give grid=(rows, columns), or another prefix")
     return rows, columns
 
 
 def require_images(caller: str, images: Any, channels: int | None = None,
                    size: int | Sequence[int] | None = None) -> None:
-    """Raise LabError unless `images` is a float tensor (batch, channels, height, width) as asked.
+    """Raise LabError unless `images` is a float tensor (batch, channels, height, width).
 
-    The model's own `size` is in pixels, one number for both sides or (height, width); None means
-    any.
+    `channels` and `size` (pixels: one number, or (height, width)) are the model's; None means any.
     """
-    shape: Sequence[int] | None = getattr(images, "shape", None)
-    if shape is None or not hasattr(type(images), "is_floating_point"):
-        raise LabError(f"{caller}: expected a torch tensor of images, got {type(images).__name__}; "
-                       "torch.as_tensor(array) makes one")
-    if len(shape) != 4:
-        mend = "; add the batch with images[None]" if len(shape) == 3 else ""
-        raise LabError(f"{caller}: images have shape {tuple(shape)}; give (batch, channels, height, width){mend}")
-    if not images.is_floating_point():
-        raise LabError(f"{caller}: images are {images.dtype}; give floating point, "
-                       "images.float() / 255 for bytes, then (images - mean) / std")
-    if channels is not None and shape[1] != channels:
-        layout = "; images.permute(0, 3, 1, 2) puts channels second" if shape[-1] == channels else (
-            "; images.expand(-1, 3, -1, -1) makes grey pictures colour" if shape[1] == 1 and channels == 3 else "")
-        raise LabError(f"{caller}: images have {shape[1]} channels, the model takes {channels}{layout}")
-    if size is not None and tuple(shape[2:]) != both_sides(size):
-        (height, width), own = both_sides(size), shape[2] if shape[2] == shape[3] else tuple(shape[2:])
-        raise LabError(f"{caller}: images are {shape[2]} x {shape[3]} pixels, the model takes {height} x {width}; "
-                       f"resize them, or build the model with image_size={own}")
+    fault, shape = "", tuple(getattr(images, "shape", ()))
+    if not hasattr(type(images), "is_floating_point"):
+        fault = f"expected a torch tensor, got {type(images).__name__}; torch.as_tensor makes one"
+    elif len(shape) != 4:
+        fault = f"images have shape {shape}, not (batch, channels, height, width)"
+        fault += "; add the batch with images[None]" if len(shape) == 3 else ""
+    elif not images.is_floating_point():
+        fault = (f"images are {images.dtype}; give floating point, images.float() / 255 for bytes, "
+                 "then (images - mean) / std")
+    elif channels is not None and shape[1] != channels:
+        fault = f"images have {shape[1]} channels, the model takes {channels}"
+        if shape[3] == channels:
+            fault += "; images.permute(0, 3, 1, 2) puts channels second"
+        elif (shape[1], channels) == (1, 3):
+            fault += "; images.expand(-1, 3, -1, -1) makes grey pictures colour"
+    elif size is not None and shape[2:] != both_sides(size):
+        height, width = both_sides(size)
+        own = shape[2] if shape[2] == shape[3] else shape[2:]
+        fault = (f"images are {shape[2]} x {shape[3]} pixels, the model takes {height} x {width}; "
+                 f"resize them, or build the model with image_size={own}")
+    if fault:
+        raise LabError(f"{caller}: {fault}")
 
 
 def require_logits(caller: str, model: Any, logits: Any, labels: Any = None) -> Any:
-    """`logits`, what `model` made of a batch. Raises LabError unless they are (batch, classes) and
-    fit the `labels` (N,).
+    """`logits`, what `model` made of a batch: (batch, classes), for labels (N,) of these classes.
 
-    The features of a model without a head (num_classes=0) are none.
+    Raises LabError otherwise, also for the features of a model without a head (num_classes=0).
     """
     name, shape = type(model).__name__, getattr(logits, "shape", None)
     if shape is None or len(shape) != 2 or _is_headless(model):
-        made = f"a {type(logits).__name__}" if shape is None else f"{tuple(shape)}"
-        made = f"{made}, features without a head" if shape is not None and len(shape) == 2 else made
-        raise LabError(f"{caller}: {name} makes no logits (batch, classes), but {made}; give a model that ends in one head, "
-                       'for example models.create_model("lab_vit", num_classes=10), and without features_only')
+        made = f"a {type(logits).__name__}" if shape is None else str(tuple(shape))
+        made += ", features without a head" if shape is not None and len(shape) == 2 else ""
+        raise LabError(f"{caller}: {name} makes no logits (batch, classes), but {made}; create it "
+                       "with one head: with num_classes=10 and without features_only")
     if labels is not None and len(labels):
         low, high = int(labels.min()), int(labels.max())
         if low < 0:
             raise LabError(f"{caller}: the lowest label is {low}; labels count from 0")
         if high >= shape[1]:
-            raise LabError(f"{caller}: labels run from {low} to {high}, and {name} makes {shape[1]} logits; labels are 0 to "
-                           f"{shape[1] - 1}. Create the model with num_classes={high + 1}")
+            raise LabError(f"{caller}: labels run from {low} to {high}, and {name} makes "
+                           f"{shape[1]} logits; create it with num_classes={high + 1}")
     return logits
 
 
 def _is_headless(model: Any) -> bool:
-    """Whether a model says of itself that it has no classes, as timm's say by num_classes=0, or its
-    head does nothing.
-    """
+    """Whether a model says that it has no classes (timm: num_classes=0), or no head (Identity)."""
     classes = getattr(model, "num_classes", None)
     if type(classes) is int and classes == 0:
         return True
-    # there a head may stand elsewhere
+    # elsewhere a head may have another name
     if not type(model).__module__.startswith(("timm.", "lightvit_lab.")):
         return False
-    head = model.get_classifier() if hasattr(model, "get_classifier") else getattr(model, "head", None)
-    return type(head).__name__ == "Identity"
+    get_head = getattr(model, "get_classifier", lambda: getattr(model, "head", None))
+    return type(get_head()).__name__ == "Identity"

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside and renamed, read within bounds.
+"""Files that are whole or not there: written under another name, renamed, read within bounds.
 
 What cannot be written or read is refused in a sentence. Imports torch only inside.
 """
@@ -33,8 +33,8 @@ _MENDS = {errno.ENOSPC: "make room, or give a path on another disk",
           errno.ENAMETOOLONG: "give a shorter name"}
 
 
-def write(caller: str, path: Path, content: bytes | memoryview | str, make_folder: bool = False,
-          ) -> None:
+def write(caller: str, path: Path, content: bytes | memoryview | str,
+          make_folder: bool = False) -> None:
     """Put `content` at `path`: all of it, or, after a kill or on a full disk, what was there.
 
     `make_folder` makes a missing folder. Raises LabError, as `caller`, where the system refuses.
@@ -49,8 +49,8 @@ def write_json(caller: str, path: Path, content: dict[str, Any], make_folder: bo
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
         parse_json(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise LabError(f"{caller}: {shown(path)} cannot hold what is given ({error}); give finite "
-                       "numbers, text, lists and dicts alone") from error
+        raise LabError(f"{caller}: {printable(path)} cannot hold what is given ({error}); give "
+                       "finite numbers, text, lists and dicts alone") from error
     write(caller, path, text, make_folder)
 
 
@@ -68,8 +68,8 @@ def write_tensors(caller: str, path: Path, tensors: Mapping[str, Tensor], about:
 def require_room(caller: str, path: Path, needed: int) -> None:
     """Raise LabError, before the work, where the disk of `path` has not `needed` bytes left."""
     if os.path.isdir(path.parent) and shutil.disk_usage(path.parent).free < needed:
-        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        raise LabError(f"{caller}: {_refusal(path, full)}; it takes {needed / 2**20:.1f} MiB")
+        full = OSError(errno.ENOSPC, "")
+        raise LabError(f"{caller}: {_refusal(path, full)}; it takes {mib(needed)}")
 
 
 @contextmanager
@@ -115,14 +115,15 @@ def require_place(caller: str, path: Path) -> None:
 def _partial(caller: str, path: Path) -> Path:
     """Where `path` is written first. Raises LabError if `path` is no name that a file may get."""
     try:
-        fine = path.name not in ("", "..") and b"\0" not in os.fsencode(path)
+        is_name = path.name not in ("", "..") and b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
-        fine = False
-    if not fine or os.path.exists(path) and not os.path.isfile(path):
-        kind = "a folder" if fine and os.path.isdir(path) else "no name that a file can get"
-        raise LabError(f"{caller}: {shown(path)} is {kind}; give a file, "
-                       f"{shown(path / 'name' if kind == 'a folder' else path.parent / 'name')!r}")
-    return path.with_name(f"{path.name[:50]}.{os.getpid()}-{next(_numbers)}.partial")
+        is_name = False
+    if is_name and (is_file(path) or not os.path.exists(path)):
+        return path.with_name(f"{path.name[:50]}.{os.getpid()}-{next(_numbers)}.partial")
+    is_folder = is_name and os.path.isdir(path)
+    kind = "a folder" if is_folder else "no name that a file can get"
+    example = printable((path if is_folder else path.parent) / "name")
+    raise LabError(f"{caller}: {printable(path)} is {kind}; give a file, {example!r}")
 
 
 def _clear(partial: Path) -> None:
@@ -130,8 +131,8 @@ def _clear(partial: Path) -> None:
     name = re.escape(partial.name.rsplit(".", 2)[0])
     with suppress(OSError):
         for there in os.listdir(partial.parent):
-            left = re.fullmatch(rf"{name}\.(\d+)-\d+\.partial", there)
-            if there == partial.name or left and not _is_running(int(left[1])):
+            match = re.fullmatch(rf"{name}\.(\d+)-\d+\.partial", there)
+            if there == partial.name or match and not _is_running(int(match[1])):
                 with suppress(OSError):
                     os.unlink(partial.with_name(there))
 
@@ -149,24 +150,29 @@ def _is_running(process: int) -> bool:
 
 
 def _refusal(path: Path, error: Exception) -> str:
-    """What the system said of a file that cannot be written, and what mends it."""
-    said = re.search(r"os error (\d+)", str(error))         # safetensors has the number in words
-    code = getattr(error, "errno", None) or (int(said[1]) if said else 0)
+    """Why the system wrote no file, and what mends it."""
+    number = re.search(r"os error (\d+)", str(error))       # as safetensors writes it
+    code = getattr(error, "errno", None) or (int(number[1]) if number else 0)
     reason = os.strerror(code) if code else str(error)
     if code == errno.ENOSPC:
         with suppress(OSError):
-            reason += f"; {shutil.disk_usage(path.parent).free / 2**20:.1f} MiB are free"
+            reason += f"; {mib(shutil.disk_usage(path.parent).free)} are free"
     mend = _MENDS.get(code, "give a path in a folder that exists and is yours")
     if not os.path.isdir(path.parent):
-        mend = ("the folder does not exist; make it: "
-                f"Path({shown(path.parent)!r}).mkdir(parents=True)")
-    return f"{shown(path)} cannot be written ({reason}); {mend}"
+        folder = printable(path.parent)
+        mend = f"the folder does not exist; make it: Path({folder!r}).mkdir(parents=True)"
+    return f"{printable(path)} cannot be written ({reason}); {mend}"
 
 
-def shown(path: str | os.PathLike) -> str:
+def printable(path: str | os.PathLike) -> str:
     """A path for an error: not too long, and of letters that a terminal can print."""
     text = str(path).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 300 else f"{text[:150]}...{text[-100:]}"
+
+
+def mib(size: float) -> str:
+    """A number of bytes in words."""
+    return f"{size / 2**20:.1f} MiB"
 
 
 @contextmanager
@@ -178,8 +184,13 @@ def refused(what: str, mend: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise LabError(f"{what} ({reason}); {mend}") from error
+        raise LabError(f"{what} ({first_line(error)}); {mend}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in 160 letters; its kind too where that is not only a wrong value."""
+    kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+    return (kind + str(error)).splitlines()[0][:160] if str(error) else type(error).__name__
 
 
 def is_file(path: str | os.PathLike) -> bool:
@@ -192,11 +203,11 @@ def read(path: Path, most: int) -> bytes:
     if not is_file(path):
         raise ValueError("there is no file")
     with open(path, "rb") as file:
-        require_size(os.fstat(file.fileno()).st_size, most)
+        require_bytes(os.fstat(file.fileno()).st_size, most)
         return file.read()
 
 
-def require_size(size: int, most: int) -> None:
+def require_bytes(size: int, most: int) -> None:
     """Raise ValueError where `size` bytes are more than `most`."""
     if size > most:
         raise ValueError(f"it has {size:,} bytes, more than the {most:,} that are read")
@@ -208,18 +219,17 @@ def parse_json(text: bytes | str) -> Any:
     That is: NaN and infinity, also as 1e999, numbers of over MOST_DIGITS digits, text nested more
     than DEEPEST deep.
     """
-    try:
+    with suppress(RecursionError):
         value = json.loads(text.decode() if isinstance(text, bytes) else text,
                            parse_constant=_number, parse_float=_number, parse_int=_number)
-        level = [value]
-        for _ in range(DEEPEST):
-            level = [inner for one in level if isinstance(one, dict | list)
-                     for inner in (one.values() if isinstance(one, dict) else one)]
-        if level:
-            raise RecursionError
-    except RecursionError as error:
-        raise ValueError(f"it is nested more than {DEEPEST} deep") from error
-    return value
+        if _depth(value) <= DEEPEST:
+            return value
+    raise ValueError(f"it is nested more than {DEEPEST} deep")
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_depth, inner), default=0) if isinstance(value, dict | list) else 1
 
 
 def _number(text: str) -> int | float:
@@ -233,16 +243,16 @@ def _number(text: str) -> int | float:
 
 def read_json(caller: str, path: Path, mend: str) -> dict[str, Any]:
     """The object in a JSON file. Raises LabError, as `caller` and with the call that mends it."""
-    with refused(f"{caller}: {shown(path)} is no JSON that can be read", mend):
+    with refused(f"{caller}: {printable(path)} is no JSON that can be read", mend):
         found = parse_json(read(path, LARGEST_JSON))
     if not isinstance(found, dict):
-        raise LabError(f"{caller}: {shown(path)} holds a {type(found).__name__}, not an object; "
-                       f"{mend}")
+        raise LabError(f"{caller}: {printable(path)} holds a {type(found).__name__}, not an "
+                       f"object; {mend}")
     return found
 
 
-def require_fields(where: str, fields: Mapping[str, Any], types: Mapping[str, Any], mend: str,
-                   ) -> None:
+def require_fields(where: str, fields: Mapping[str, Any], types: Mapping[str, Any],
+                   mend: str) -> None:
     """Raise LabError unless each of `types` is in `fields` and of its type.
 
     A whole number is a float too, and True is no number.
@@ -250,32 +260,28 @@ def require_fields(where: str, fields: Mapping[str, Any], types: Mapping[str, An
     for field, kind in types.items():
         if field not in fields:
             raise LabError(f"{where} lacks the field {field!r}; {mend}")
-        kind = (int, float) if kind is float else kind
-        if not isinstance(fields[field], kind) or isinstance(fields[field], bool):
-            raise LabError(f"{where}: {field!r} is {repr(fields[field])[:100]}, which is of the "
-                           f"wrong type; {mend}")
-
-
-def open_tensors(path: Path, most: int | None = None) -> safe_open:
-    """A safetensors file, its header within bounds. Raises ValueError, OSError, SafetensorError."""
-    if not is_file(path):
-        raise ValueError("there is no file")
-    size = os.path.getsize(path)
-    require_size(size, most or size)
-    with open(path, "rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > min(LARGEST_HEADER, size - 8):
-        raise ValueError(f"it promises a header of {header:,} bytes, of {size:,} in all")
-    return safe_open(path, framework="pt")
+        value, kind = fields[field], (int, float) if kind is float else kind
+        if not isinstance(value, kind) or isinstance(value, bool):
+            given = repr(value)[:100]
+            raise LabError(f"{where}: {field!r} is {given}, which is of the wrong type; {mend}")
 
 
 def read_tensors(path: Path, accept: Callable[[dict[str, str]], Any] = dict,
                  most: int | None = None) -> tuple[Any, dict[str, Tensor]]:
     """What `accept` makes of a safetensors file's metadata, and the tensors.
 
-    `accept` may raise: then no tensor is read. Raises ValueError, OSError, SafetensorError.
+    `accept` may raise: then no tensor is read. The header is bounded before it is read. Raises
+    ValueError, OSError, SafetensorError.
     """
-    with open_tensors(path, most) as file:
+    if not is_file(path):
+        raise ValueError("there is no file")
+    size = os.path.getsize(path)
+    require_bytes(size, most or size)
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > min(LARGEST_HEADER, size - 8):
+        raise ValueError(f"it promises a header of {header:,} bytes, of {size:,} in all")
+    with safe_open(path, framework="pt") as file:
         about = accept(file.metadata() or {})
         return about, {name: file.get_tensor(name) for name in file.keys()}
 
@@ -300,12 +306,12 @@ def digest(text: str, tensors: Mapping[str, Tensor], shapes: bool = True) -> str
     """sha256 over a text and every tensor's name, bytes and, with `shapes`, type and shape."""
     import torch
 
-    found = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        found.update((f"{name} {value.dtype} {tuple(value.shape)}" if shapes else name).encode())
-        found.update(value.contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
+    sha256 = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
+        about = f"{name} {value.dtype} {tuple(value.shape)}" if shapes else name
+        sha256.update(about.encode())
+        sha256.update(value.contiguous().view(-1).view(torch.uint8).numpy())
+    return sha256.hexdigest()
 
 
 def book_folder(name: str) -> Path:
@@ -316,28 +322,26 @@ def book_folder(name: str) -> Path:
 
 
 def next_of(path: Path) -> Path:
-    """Where the next version of weights waits until the card beside them names its sha256.
+    """Where the next version of weights waits until the card next to them names its sha256.
 
     Weights and card are two files, and a kill may come between any two writes. So the weights are
     written here first, then the card, then `settle` gives the weights their name: at each moment
-    `holding` finds those that the card names.
+    `find_version` finds those that the card names.
     """
     return path.with_name(f"{path.name}.next")
 
 
-def holding(path: Path, sha256: str) -> Path | None:
+def find_version(path: Path, sha256: str) -> Path | None:
     """The file with this sha256: `path`, or its next version; None where neither has it."""
-    for each in (path, next_of(path)):
-        with suppress(OSError):
-            if is_file(each):
-                with open(each, "rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                        return each
+    for each in filter(is_file, (path, next_of(path))):
+        with suppress(OSError), open(each, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                return each
     return None
 
 
 def settle(caller: str, path: Path, sha256: str | None) -> None:
     """Give the next version its name if it is the one of `sha256`. Raises LabError."""
-    if sha256 is not None and holding(path, sha256) == next_of(path):
-        with refused(f"{caller}: {shown(path)} cannot be written", "mend its folder's rights"):
+    if sha256 is not None and find_version(path, sha256) == next_of(path):
+        with refused(f"{caller}: {printable(path)} cannot be written", "mend its folder's rights"):
             os.replace(next_of(path), path)

@@ -227,7 +227,7 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, content):
 def test_the_header_of_tensors_is_bounded_before_it_is_read(tmp_path, content, words):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match=words):
-        storage.open_tensors(tmp_path / "file")
+        storage.read_tensors(tmp_path / "file")
 
 
 def test_a_file_that_grew_beyond_the_bound_is_not_read(tmp_path):

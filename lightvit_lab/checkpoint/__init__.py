@@ -1,6 +1,4 @@
-"""Models in files: `save`, `load`, the zoo (`load("zoo:lab_vit_teacher/cifar10")`), and what
-authors publish.
-"""
+"""Models in files: `save`, `load` (also of the zoo, "zoo:MODEL/SET"), and published weights."""
 
 from .files import load, save
 from .official import import_official

@@ -1,6 +1,4 @@
-"""One safetensors file a model: its tensors, the recipe that makes it, and a sha256 over both. No
-pickle, no code.
-"""
+"""One safetensors file a model: tensors, the recipe that makes it, and a sha256 over both."""
 
 from __future__ import annotations
 
@@ -16,13 +14,13 @@ from torch import Tensor, nn
 
 from .. import storage
 from ..errors import LabError, require_choice
+from ..models.transforming import shared_weights
 from ..runtime import file_path
 from ..runtime.wrapped import plain_name, unwrapped
-from ..models.transforming import shared_weights
 from ..storage import LARGEST, LARGEST_HEADER
 from . import recipes, zoo
 
-# 2: with plans, which a reader of 1 would not see
+# 2: with plans, which a reader of 1 would ignore
 FORMATS = {1: "lightvit_lab model 1", 2: "lightvit_lab model 2"}
 PRECISIONS = ("as it is", "float16")
 
@@ -49,15 +47,14 @@ def save(model: nn.Module, path: str | os.PathLike, precision: str = "as it is")
     # one entry: of several, their order is left to chance
     content = encode(tensors, {"lightvit_lab": about})
     if (header := int.from_bytes(content[:8], "little")) > LARGEST_HEADER:
-        raise LabError(f"checkpoint.save: names and recipe take {header:,} bytes, and load reads {LARGEST_HEADER:,} of "
-                       "them; save a model of fewer plans")
+        raise LabError(f"checkpoint.save: names and recipe take {header:,} bytes, and load reads "
+                       f"{LARGEST_HEADER:,} of them; save a model of fewer plans")
     storage.write("checkpoint.save", file_path(path), content)
     return hashlib.sha256(content).hexdigest()
 
 
 def load(path: str | os.PathLike) -> nn.Module:
-    """The model that `save` wrote, in eval mode, its weights in the type they are created with
-    (float32).
+    """The model that `save` wrote, in eval mode, in the types that models are made with (float32).
 
     `path` may name a model of the zoo, "zoo:lab_vit_teacher/cifar10". Verifies the sha256 over
     tensors and recipe before anything is built, and that the recipe makes what the tensors are
@@ -71,31 +68,36 @@ def load(path: str | os.PathLike) -> nn.Module:
     try:
         return recipes.rebuild(recipes.parse(text), _plain(tensors))
     except (ValueError, RecursionError) as error:       # LabError and json's own are ValueErrors
-        raise LabError(f"checkpoint.load: {path} holds no model that can be made: {str(error)[:600]}. The file is of "
-                       "another version of the lab, or was put together by hand; save the model anew") from error
+        raise LabError(f"checkpoint.load: {path} has no model that can be made: "
+                       f"{str(error)[:600]}. The file is of another version of the lab, or was put "
+                       "together by hand; save the model anew") from error
 
 
 def _recipe_text(model: nn.Module) -> tuple[str, bool]:
-    """The recipe of `model` as JSON, and whether it has plans. Raises LabError unless it makes what
-    `model` is.
+    """The recipe of `model` as JSON, and whether it has plans.
+
+    Raises LabError unless it makes what `model` is.
     """
     recipe = getattr(model, "recipe", None)
     if recipe is None:
-        raise LabError(f"checkpoint.save: this {type(model).__name__} has no recipe to build it from; make models by "
-                       "models.create_model(name, ...), which remembers name and arguments")
+        raise LabError(f"checkpoint.save: this {type(model).__name__} has no recipe to build it "
+                       "from; make it by models.create_model, which remembers name and arguments")
     if shared := shared_weights(model, of_shared_modules=True):
-        plan = {"transform": "share_weights", "names": [[plain_name(name) for name in names] for names in shared]}
-        recipe = {**recipe, "plans": [*(one for one in recipe.get("plans", []) if one != plan), plan]}
+        plan = {"transform": "share_weights",
+                "names": [list(map(plain_name, names)) for names in shared]}
+        others = [other for other in recipe.get("plans", []) if other != plan]
+        recipe = {**recipe, "plans": [*others, plan]}
     try:
         text = json.dumps(recipe, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise LabError(f"checkpoint.save: the arguments of {recipe['name']} are {recipe['arguments']}, which a file "
-                       f"cannot hold ({error}); create the model with numbers, text, lists alone") from error
+        raise LabError(f"checkpoint.save: the arguments of {recipe['name']} are "
+                       f"{recipe['arguments']}, which a file cannot hold ({error}); create it with "
+                       "numbers, text, lists alone") from error
     try:
         recipes.require_fit(recipes.parse(text), _plain(model.state_dict()))
     except LabError as error:
-        raise LabError(f"checkpoint.save: load could not make this model anew: {error}. Change models by the arguments "
-                       "of create_model and by the lab's transforms, which the recipe remembers") from error
+        raise LabError(f"checkpoint.save: load could not make this model anew: {error}. Change it "
+                       "by arguments of create_model or by transforms alone") from error
     return text, bool(recipe.get("plans"))
 
 
@@ -107,11 +109,10 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     """Tensors and recipe of a file, verified. Raises LabError on any other."""
     if not storage.is_file(path):
-        raise LabError(f"checkpoint.load: there is no file {storage.shown(path)!r}; give one that "
-                       'checkpoint.save wrote, or "zoo:MODEL/SET"')
-    with storage.refused(f"checkpoint.load: {path} is no model that can be read",
-                         "fetch or save it anew, or read files of authors by "
-                         "checkpoint.import_official(path)"):
+        raise LabError(f"checkpoint.load: there is no file {storage.printable(path)!r}; give one "
+                       'that checkpoint.save wrote, or "zoo:MODEL/SET"')
+    with storage.refused(f"checkpoint.load: {path} is no model that can be read", "fetch or save "
+                         "it anew; checkpoint.import_official(path) reads files of authors"):
         about, tensors = storage.read_tensors(path, _about, LARGEST)
         if storage.digest(about["recipe"], tensors) != about["sha256"]:
             raise ValueError("its tensors or its recipe have changed since it was written")
@@ -119,13 +120,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _about(header: dict[str, str]) -> dict[str, Any]:
-    """What the file says of itself. Raises ValueError on another format."""
+    """The lab's entry in the metadata of a file. Raises ValueError on another format."""
     about = storage.parse_json(header.get("lightvit_lab", "{}"))
     given = about.get("format")
-    newer = re.fullmatch(r"lightvit_lab model (\d{1,4})", str(given))
-    if given not in FORMATS.values() and newer and int(newer[1]) > max(FORMATS):
-        raise ValueError(f"its format is {given!r}, of a newer version of the lab than this one, which reads up to "
-                         f"{FORMATS[max(FORMATS)]!r}: update the lab")
     if given not in FORMATS.values():
-        raise ValueError(f"its format is {given!r}, not one of {', '.join(map(repr, FORMATS.values()))}")
+        number = re.fullmatch(r"lightvit_lab model (\d{1,4})", str(given))
+        if number and int(number[1]) > max(FORMATS):
+            raise ValueError(f"its format is {given!r}, of a newer version of the lab than this "
+                             "one; update the lab")
+        raise ValueError(f"its format is {given!r}, not one of {', '.join(FORMATS.values())}")
     return about

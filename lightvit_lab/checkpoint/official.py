@@ -1,11 +1,10 @@
-"""Weights from files: `import_official` reads what authors publish, runs no code from it and
-downloads nothing.
-"""
+"""Weights that authors publish: `import_official` runs no code from a file, downloads nothing."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -15,10 +14,10 @@ from .. import models, storage
 from ..errors import LabError
 from ..runtime import file_path
 from ..runtime.wrapped import plain_name
+from .recipes import misfit, some
 
-# under these names training scripts keep the weights beside other things
+# under these names training scripts store the weights next to other things
 WRAPPINGS = ("state_dict", "model")
-SHOWN = 4                             # names of each kind in an error
 
 
 def import_official(source: str | os.PathLike | Mapping[str, Any],
@@ -34,7 +33,9 @@ def import_official(source: str | os.PathLike | Mapping[str, Any],
     weights = _unwrap(_read(source) if isinstance(source, (str, os.PathLike)) else source)
     name = name or _published_name(weights)
     model = models.create_model(name, **_classes(name, weights))
-    _require_fit(name, model.state_dict(), weights)
+    if faults := misfit(model.state_dict(), weights):
+        raise LabError(f"import_official: these are no weights of {name}: {faults}. Name their "
+                       f"model: {', '.join(models.PUBLISHED)}, or any of models.create_model")
     model.load_state_dict(weights)
     return model.eval()
 
@@ -42,74 +43,54 @@ def import_official(source: str | os.PathLike | Mapping[str, Any],
 def _read(path: str | os.PathLike) -> Any:
     path = file_path(path)
     if not storage.is_file(path):
-        raise LabError(f"import_official: there is no file {storage.shown(path)!r}; nothing is "
+        raise LabError(f"import_official: there is no file {storage.printable(path)!r}; nothing is "
                        "downloaded here, give the path of the file that the authors publish")
     with storage.refused(f"import_official: {path} is no file of weights alone",
-                         "it is damaged, or reading it would run code. If you trust who made it, "
-                         "read it yourself and give what is in it: "
-                         "import_official(torch.load(path, weights_only=False))"):
+                         "it is damaged, or would run code. If you trust who made it, read it "
+                         "yourself: import_official(torch.load(path, weights_only=False))"):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:
     """The dict of tensors in `content`, without what wrappers put into its names."""
-    while isinstance(content, Mapping) and any(isinstance(content.get(key), Mapping) for key in WRAPPINGS):
-        content = next(content[key] for key in WRAPPINGS if isinstance(content.get(key), Mapping))
-    is_weights = isinstance(content, Mapping) and all(isinstance(value, Tensor) for value in content.values())
-    if not is_weights or not content:
-        found = f"a dict with {_some(content)}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise LabError(f"import_official: found {found} where a dict of tensors is needed, bare or under "
-                       f"{' or '.join(map(repr, WRAPPINGS))}; if it is under another name, give that part")
+    is_dict = isinstance(content, Mapping)
+    for key in WRAPPINGS:
+        if is_dict and isinstance(content.get(key), Mapping):
+            return _unwrap(content[key])
+    if not is_dict or not content or not all(isinstance(each, Tensor) for each in content.values()):
+        found = f"a dict with {some(content)}" if is_dict else f"a {type(content).__name__}"
+        raise LabError(f"import_official: found {found} where a dict of tensors is needed, bare or "
+                       f"under {' or '.join(map(repr, WRAPPINGS))}; give the part that is one")
     return {plain_name(str(key)): value for key, value in content.items()}
 
 
 def _classes(name: str, weights: dict[str, Tensor]) -> dict[str, int]:
-    """The number of classes that the head of `weights` makes, as an argument; none where it has
-    another name.
+    """The number of classes that the last layer of `weights` has, as an argument.
 
-    timm's models say what they call the last layer, or the last layers, and the lab's call it
-    `head`.
+    Empty where there is no such layer. timm knows what its models call it; the lab's is `head`.
     """
-    try:
-        with torch.device("meta"):
-            about = getattr(models.create_model(name), "pretrained_cfg", {})
-    except LabError:
-        raise
-    except Exception:       # noqa: BLE001  some models look at values as they are made
-        about = getattr(models.create_model(name), "pretrained_cfg", {})
-    heads = about.get("classifier") or "head"
+    from timm.models import get_pretrained_cfg
+
+    about = None
+    with suppress(Exception):           # a wrong name, which create_model refuses in words
+        about = get_pretrained_cfg(name)
+    heads = getattr(about, "classifier", None) or "head"
     for head in (heads,) if isinstance(heads, str) else heads:
-        if (weight := weights.get(f"{head}.weight")) is not None and weight.ndim:
+        weight = weights.get(f"{head}.weight")
+        if weight is not None and weight.ndim:
             return {"num_classes": weight.shape[0]}
     return {}
 
 
 def _published_name(weights: dict[str, Tensor]) -> str:
-    """The published LightViT whose global tokens are as many and as wide as those of `weights`."""
+    """The published LightViT whose global tokens have the shape of those of `weights`."""
     given = tuple(weights["global_token"].shape) if "global_token" in weights else None
     with torch.device("meta"):
-        published = {tuple(models.create_model(name).global_token.shape): name for name in models.PUBLISHED}
-    if given not in published:
-        has = f"global_token of shape {given}" if given else f"no global_token, but {_some(weights)}"
-        raise LabError(f"import_official: the weights have {has}, and so are of none of {', '.join(models.PUBLISHED)}; "
-                       "name the model they are of: import_official(source, name)")
-    return published[given]
-
-
-def _require_fit(name: str, needed: dict[str, Tensor], given: dict[str, Tensor]) -> None:
-    """Raise LabError that counts and names what is missing, unexpected and of another shape."""
-    other = [f"{key} {tuple(given[key].shape)} instead of {tuple(needed[key].shape)}"
-             for key in needed if key in given and given[key].shape != needed[key].shape]
-    faults = {"missing": [key for key in needed if key not in given],
-              "unexpected": [key for key in given if key not in needed], "of another shape": other}
-    found = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in faults.items() if keys)
-    if found:
-        raise LabError(f"import_official: these are no weights of {name}. Of its {len(needed)} tensors and the "
-                       f"{len(given)} given, {found}. Give weights of {name}, or name another of "
-                       f"{', '.join(models.PUBLISHED)}, or any of models.create_model")
-
-
-def _some(names: Any) -> str:
-    names = [str(name) for name in names]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more or "nothing in it"
+        shapes = {name: tuple(models.create_model(name).global_token.shape)
+                  for name in models.PUBLISHED}
+    for name, shape in shapes.items():
+        if shape == given:
+            return name
+    there = f"global_token of shape {given}" if given else f"no global_token, but {some(weights)}"
+    raise LabError(f"import_official: the weights have {there}, and so are of none of "
+                   f"{', '.join(shapes)}; name their model: import_official(source, name)")

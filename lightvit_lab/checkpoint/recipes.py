@@ -1,5 +1,4 @@
-"""Recipes: what a file says a model is made of, checked as the word of a stranger before anything
-is made of it.
+"""Recipes: what a file says a model is made of, checked before anything is made of it.
 
 A recipe is {"name", "arguments"} of `models.create_model` and, if the model was transformed,
 "plans". Names select from fixed tables, never a module; arguments and plans are plain data; a trial
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -23,25 +22,26 @@ from .. import compression, dynamic, models
 from ..errors import LabError, require_choice
 from ..models.transforming import TRANSFORMS
 from ..runtime import import_all
-from ..storage import parse_json
+from ..storage import first_line, parse_json
 
 for _package in (compression, dynamic):      # whose files register what a plan may name
     import_all(_package)
-OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls", "feature_cfg",
-              # beginnings of arguments by which timm fetches, reads files, or leaves meta
-              "kwargs_filter")
+# beginnings of arguments by which timm fetches, reads files, or leaves meta
+OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls",
+              "feature_cfg", "kwargs_filter")
 # of any number; of an argument that is a size in pixels or tokens
 LARGEST_NUMBER, LARGEST_SIZE = 2**16, 2**10
 MOST_ENTRIES, DEEPEST, LONGEST_TEXT = 2**16, 10, 200
 PARTS = {"name": (str, LONGEST_TEXT), "arguments": (dict, 64), "plans": (list, 64)}    # the longest
-# a base may be so many times its file, or so large at least
+# a model may be so many times its file, or so large at least
 SPARE, LEAST_NUMBERS, LEAST_PARTS = 64, 2**25, 2**14
-SHOWN = 3                                        # tensors named in an error
+LISTED = 4                                        # tensors of each fault named in an error
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The recipe in `text`, of known form and within bounds. Raises LabError, or what `json`
-    raises, on any other.
+    """The recipe in `text`, of known form and within bounds.
+
+    Raises LabError, or what `parse_json` raises, on any other.
     """
     recipe = parse_json(text)
     if not isinstance(recipe, dict) or not {"name", "arguments"} <= recipe.keys() <= PARTS.keys():
@@ -50,10 +50,13 @@ def parse(text: str) -> dict[str, Any]:
         value = recipe.get(part, kind())
         if not isinstance(value, kind) or len(value) > most:
             raise LabError(f"{part!r} of its recipe is no {kind.__name__} of a length up to {most}")
-    for value in _within(recipe):
-        _require_small(value)
+    _require_small(recipe)
     for name, value in recipe["arguments"].items():
-        _require_argument(name, value)
+        if name.startswith(OPEN_FILES):
+            raise LabError(f"its recipe has the argument {name!r}, by which models fetch or read "
+                           "files")
+        if "size" in name:
+            _require_small(value, LARGEST_SIZE)
     for plan in recipe.get("plans", []):
         name = plan.get("transform") if isinstance(plan, dict) else plan
         require_choice("its recipe", "transform", name, TRANSFORMS)
@@ -61,10 +64,9 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def rebuild(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
-    """The model of a parsed `recipe`, in eval mode, with `tensors` strictly loaded; memory as for a
-    few such models.
+    """The model of a parsed `recipe`, in eval mode, with `tensors` strictly loaded.
 
-    Raises LabError unless the recipe makes a model of just these names and shapes.
+    Raises LabError, before it takes memory for the model, unless names and shapes fit.
     """
     require_fit(recipe, tensors)
     model = _make(recipe)
@@ -73,20 +75,33 @@ def rebuild(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Modu
 
 
 def require_fit(recipe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Raise LabError unless the names and shapes of `tensors` are those of the model that `recipe`
-    makes.
-    """
+    """Raise LabError unless names and shapes of `tensors` are those of the recipe's model."""
     with torch.device("meta"), _bounded(tensors):
         needed = _make(recipe).state_dict()
-    faults = [f"{name} is missing" for name in needed if name not in tensors]
-    faults += [f"{name[:80]} is not known" for name in tensors if name not in needed]
-    for name in [name for name in needed if name in tensors]:
-        given, asked = tensors[name], needed[name]
-        if given.shape != asked.shape or given.is_floating_point() != asked.is_floating_point():
-            faults.append(f"{name} is {_kind(given)} instead of {_kind(asked)}")
-    if faults:
-        more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise LabError(f"the tensors are not those of {_title(recipe)}: {'; '.join(faults[:SHOWN])}{more}")
+    if faults := misfit(needed, tensors):
+        raise LabError(f"the tensors are not those of {_title(recipe)}: {faults}")
+
+
+def misfit(needed: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """How names and shapes of the `given` tensors differ from the `needed`; "" if they do not."""
+    kinds = [(name, _kind(given[name]), _kind(needed[name])) for name in needed if name in given]
+    faults = {"missing": [name for name in needed if name not in given],
+              "unexpected": [name for name in given if name not in needed],
+              "of another shape": [f"{name} {one} instead of {other}"
+                                   for name, one, other in kinds if one != other]}
+    found = [f"{len(names)} {fault}: {some(names)}" for fault, names in faults.items() if names]
+    return "; ".join(found)
+
+
+def _kind(value: Tensor) -> str:
+    return f"{'floats' if value.is_floating_point() else 'integers'} {tuple(value.shape)}"
+
+
+def some(names: Iterable[Any]) -> str:
+    """The first names, for an error, and how many more there are."""
+    names = [str(name)[:120] for name in names]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more or "nothing in it"
 
 
 @torch.inference_mode(False)      # weights made inside of it could never be trained
@@ -99,8 +114,7 @@ def _make(recipe: Mapping[str, Any]) -> nn.Module:
     except LabError:
         raise
     except Exception as error:      # what timm, torch and a plan's lists raise is of a dozen kinds
-        reason = str(error).splitlines()[0][:160] if str(error) else ""
-        raise LabError(f"{_title(recipe)} cannot be made ({type(error).__name__}: {reason})") from error
+        raise LabError(f"{_title(recipe)} cannot be made ({first_line(error)})") from error
     model.recipe = copy.deepcopy(dict(recipe))
     return model
 
@@ -110,27 +124,21 @@ def _title(recipe: Mapping[str, Any]) -> str:
     return " with ".join([recipe["name"], *([", ".join(plans)] if plans else [])])
 
 
-def _kind(value: Tensor) -> str:
-    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-
-
 @contextmanager
 def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """While this lasts, modules of this thread that register more than is in proportion to
-    `tensors` raise LabError.
-    """
+    """Modules that this thread makes meanwhile raise LabError if out of proportion to `tensors`."""
     numbers = max(SPARE * sum(value.numel() for value in tensors.values()), LEAST_NUMBERS)
     parts = max(SPARE * len(tensors), LEAST_PARTS)
-    left, thread = {"numbers": numbers, "parts": parts}, threading.get_ident()
+    budget, thread = {"numbers": numbers, "parts": parts}, threading.get_ident()
 
     def count(module: nn.Module, name: str, value: Any) -> None:
         if threading.get_ident() != thread:
             return
-        left["parts"] -= 1
-        left["numbers"] -= value.numel() if isinstance(value, Tensor) else 0
-        if min(left.values()) < 0:
-            raise LabError(f"its recipe makes a model of more than {numbers:,} numbers or {parts:,} parts, out of "
-                           f"proportion to the {len(tensors)} tensors in it")
+        budget["parts"] -= 1
+        budget["numbers"] -= value.numel() if isinstance(value, Tensor) else 0
+        if min(budget.values()) < 0:
+            raise LabError(f"its recipe makes more than {numbers:,} numbers or {parts:,} parts, "
+                           f"out of proportion to its {len(tensors)} tensors")
 
     with ExitStack() as hooks:
         for register in (registering.register_module_parameter_registration_hook,
@@ -140,30 +148,16 @@ def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
         yield
 
 
-def _within(value: Any, depth: int = 0) -> Iterator[Any]:
-    """`value` and all that its lists and dicts hold, keys too. Raises LabError beyond DEEPEST."""
+def _require_small(value: Any, most: int = LARGEST_NUMBER, depth: int = 0) -> None:
+    """Raise LabError on a long list or text, a number beyond `most`, and deep nesting."""
     if depth > DEEPEST:
         raise LabError(f"its recipe is nested more than {DEEPEST} deep")
-    yield value
-    if isinstance(value, list | dict):
-        for entry in [*value, *(value.values() if isinstance(value, dict) else [])]:
-            yield from _within(entry, depth + 1)
-
-
-def _require_small(value: Any) -> None:
-    """Raise LabError on a long list or text, or a large number."""
     if isinstance(value, list | dict) and len(value) > MOST_ENTRIES:
-        raise LabError(f"its recipe has a list of {len(value):,} entries, more than {MOST_ENTRIES:,}")
+        raise LabError(f"its recipe has a list of {len(value):,} entries, beyond {MOST_ENTRIES:,}")
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
         raise LabError(f"its recipe has a text of {len(value):,} letters, {value[:20]!r}...")
-    if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
-        raise LabError(f"its recipe has a number beyond {LARGEST_NUMBER:,}")
-
-
-def _require_argument(name: str, value: Any) -> None:
-    """Raise LabError on an argument that opens files, and on a large size."""
-    if name.startswith(OPEN_FILES):
-        raise LabError(f"its recipe has the argument {name!r}, by which models fetch or read what is not in a file")
-    numbers = (number for number in _within(value) if isinstance(number, int | float))
-    if "size" in name and any(abs(number) > LARGEST_SIZE for number in numbers):
-        raise LabError(f"its recipe has {name}={str(value)[:80]}, more than {LARGEST_SIZE}")
+    if isinstance(value, int | float) and abs(value) > most:
+        raise LabError(f"its recipe has the number {value}, beyond {most:,}")
+    if isinstance(value, list | dict):
+        for entry in (*value, *(value.values() if isinstance(value, dict) else ())):
+            _require_small(entry, most, depth + 1)

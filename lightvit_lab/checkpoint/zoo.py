@@ -1,6 +1,6 @@
 """The zoo: teachers, students and LightViT that are trained already.
 
-A model lies in `book/zoo` as float16 safetensors, beside a card: recipe, seed, accuracy, device,
+A model lies in `book/zoo` as float16 safetensors, next to a card: recipe, seed, accuracy, device,
 seconds, sha256. `experiments.zoo` trains them; pages compress, merge and distil what lies there.
 """
 
@@ -50,7 +50,7 @@ def find(name: str) -> Path:
     """The file of "zoo:MODEL/SET". Raises LabError on unknown names and where its card differs."""
     about = card(name.removeprefix("zoo:"))
     path = file(name.removeprefix("zoo:"), "safetensors")
-    found = storage.holding(path, about["sha256"])
+    found = storage.find_version(path, about["sha256"])
     if found is None:
         raise LabError(f"checkpoint.load: {path} is missing, damaged, or of another run than its "
                        f"card; {_mend(about['name'])}")

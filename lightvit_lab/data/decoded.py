@@ -1,4 +1,4 @@
-"""Pictures decoded once: a copy of a set as plain bytes in the user's cache, checked at each load."""
+"""Pictures decoded once: a copy of a set as plain bytes in the user's cache, checked when read."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from .places import acquire
 
 
 class Parts(NamedTuple):
-    """A whole set. Pixels (N, 1 or 3, H, W) are bytes, labels (N,) int64; `title` is the set's name
-    in tables.
+    """A whole set. Pixels (N, 1 or 3, H, W) are bytes, labels (N,) int64; `title` is for tables.
 
     `mean` and `std` (3,) are those of the pictures that are left for training; `read` adds them.
     """
@@ -39,9 +38,6 @@ class Parts(NamedTuple):
     std: Tensor | None = None
 
 
-_TENSORS = ("train_pixels", "train_labels", "test_pixels", "test_labels", "mean", "std")
-
-
 @dataclass(frozen=True)
 class Source:
     """The files of a set and the function that reads them."""
@@ -52,41 +48,37 @@ class Source:
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """What changes when one of the files does: of paths, sizes and times. Raises LabError if one is
-    missing.
+    """What changes when one of the files does: of paths, sizes and times.
+
+    Raises LabError if one is missing.
     """
     digest = hashlib.sha256()
     for file in files:
         try:
-            about = file.stat()
+            stat = file.stat()
         except OSError as error:
-            raise LabError(f"data.load: {file} is missing ({error.strerror}); put a whole copy of the set there, or "
+            raise LabError(f"data.load: {file} is missing ({error.strerror}); put it there, or "
                            f"delete {file.parent}") from error
-        digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
+        digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def carve(count: int) -> tuple[Tensor, Tensor]:
-    """Which of the `count` training pictures of a set are left for training, and which tenth is the
-    val split.
-    """
+    """Which of the `count` training pictures are left for training, and which tenth is val."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(2505))
     val, train = order.tensor_split([count // 10])
     return train, val
 
 
 def read(source: Source, stamp: str) -> Parts:
-    """The pictures of a source whose files have the fingerprint `stamp`: from the decoded copy,
-    else made and kept.
+    """The pictures of a source whose files have the fingerprint `stamp`, from the decoded copy.
 
-    Where the cache cannot be written, they are decoded at every start, and a warning says why.
-    Raises LabError on files that cannot be read.
+    The copy is made if there is none. Where the cache cannot be written, the files are decoded at
+    every start, and a warning says why. Raises LabError on files that cannot be read.
     """
     path = cache() / "decoded" / f"{source.name}-{stamp}.safetensors"
-    return _open(path) or _make(path, source)
-
-
-def _make(path: Path, source: Source) -> Parts:
+    if parts := _open(path):
+        return parts
     try:
         lock = acquire(path.with_name(source.name))
     except OSError as error:
@@ -103,24 +95,25 @@ def _make(path: Path, source: Source) -> Parts:
 def _checked(source: Source) -> Parts:
     """Read the files; raise LabError where pictures and labels do not belong together."""
     parts = source.read()
-    known = len(parts.class_names)
-    for pixels, labels in ((parts.train_pixels, parts.train_labels), (parts.test_pixels, parts.test_labels)):
+    names = parts.class_names
+    for pixels, labels in (parts[:2], parts[2:4]):
+        fault = ""
         if len(pixels) != len(labels) or len(labels) == 0:
-            raise LabError(f"data.load: {source.name} has {len(pixels)} pictures with {len(labels)} labels in a part; "
-                           f"put whole copies of its files there: {_shown(source.files)}")
-        if labels.min() < 0 or labels.max() >= known:
-            raise LabError(f"data.load: {source.name} has labels from {labels.min()} to {labels.max()}, its {known} "
-                           f"classes are 0 to {known - 1}; put whole copies of its files there: {_shown(source.files)}")
-        if labels.min() == labels.max():
-            raise LabError(f"data.load: all {len(labels)} pictures in one part of {source.name} are of class "
-                           f"{parts.class_names[labels[0]]!r}; give at least two classes")
+            fault = f"{len(pixels)} pictures with {len(labels)} labels in a part"
+        elif labels.min() < 0 or labels.max() >= len(names):
+            fault = (f"labels from {labels.min()} to {labels.max()}, its {len(names)} classes are "
+                     f"0 to {len(names) - 1}")
+        elif labels.min() == labels.max():
+            fault = f"{len(labels)} pictures in a part, all of class {names[labels[0]]!r}"
+        if fault:
+            files = ", ".join(map(str, source.files[:6]))
+            raise LabError(f"data.load: {source.name} has {fault}; put whole copies there: {files}")
     mean, std = moments(parts.train_pixels, carve(len(parts.train_labels))[0])
     return parts._replace(mean=mean, std=std)
 
 
 def moments(pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel of some pictures (N, C, H, W), as fractions of 255,
-    each (3,).
+    """Mean and deviation per channel of some pictures (N, C, H, W), as parts of 255, each (3,).
 
     From how often each of the 256 values occurs: exact, and no picture becomes floats.
     """
@@ -136,14 +129,8 @@ def moments(pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float().expand(3).clone(), std.float().expand(3).clone()
 
 
-def _shown(files: Sequence[Path]) -> str:
-    return ", ".join(str(file) for file in files[:6])
-
-
 def _open(path: Path) -> Parts | None:
-    """The decoded copy; None if there is none, or if it is cut or changed (a crc32 finds what is
-    not malice).
-    """
+    """The decoded copy; None if there is none, or if it is cut or changed by accident."""
     try:
         about, tensors = storage.read_tensors(path)
         names = tuple(storage.parse_json(about["class_names"]))
@@ -155,26 +142,30 @@ def _open(path: Path) -> Parts | None:
 
 def _write(path: Path, source: Source, parts: Parts) -> None:
     """Write the copy, then delete the outdated ones."""
-    tensors = {name: getattr(parts, name) for name in _TENSORS}
-    about = {"class_names": json.dumps(parts.class_names), "title": parts.title, "crc32": _crc32(parts)}
+    about = {"class_names": json.dumps(parts.class_names), "title": parts.title,
+             "crc32": _crc32(parts)}
     try:
-        storage.write_tensors("data.load", path, tensors, about, make_folder=True)
+        storage.write_tensors("data.load", path, _tensors(parts), about, make_folder=True)
     except LabError as error:
         _warn(path, error)
         return
-    for old in path.parent.glob(f"{source.name}-*.safetensors"):
-        if old != path:
-            with suppress(OSError):
-                old.unlink()
+    for old in set(path.parent.glob(f"{source.name}-*.safetensors")) - {path}:
+        with suppress(OSError):
+            old.unlink()
+
+
+def _tensors(parts: Parts) -> dict[str, Tensor]:
+    return {name: part for name, part in parts._asdict().items() if isinstance(part, Tensor)}
 
 
 def _crc32(parts: Parts) -> str:
     value = zlib.crc32(json.dumps([*parts.class_names, parts.title]).encode())
-    for name in _TENSORS:
-        value = zlib.crc32(getattr(parts, name).numpy(), value)
+    for tensor in _tensors(parts).values():
+        value = zlib.crc32(tensor.numpy(), value)
     return f"{value:08x}"
 
 
 def _warn(path: Path, error: Exception) -> None:
-    warnings.warn(f"the decoded pictures cannot be kept in {path.parent} ({error}), so the next start decodes them "
-                  "again; set LIGHTVIT_CACHE to a folder that can be written", stacklevel=2)
+    warnings.warn(f"the decoded pictures cannot be stored in {path.parent} ({error}), so the next "
+                  "start decodes them again; set LIGHTVIT_CACHE to a folder that can be written",
+                  stacklevel=2)

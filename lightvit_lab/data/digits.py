@@ -1,5 +1,4 @@
-"""Handwritten digits, 8 x 8 pixels, 1,797 of them, that come with scikit-learn and need no
-download.
+"""1,797 handwritten digits, 8 x 8 pixels, that come with scikit-learn and need no download.
 
 Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, CC
 BY 4.0.
@@ -17,14 +16,13 @@ from .decoded import Parts, Source
 
 
 def find() -> Source:
-    """scikit-learn's package stands for the file in it, which is read once: importing it takes
-    longer than all the rest.
+    """The package of scikit-learn in place of the file in it: importing it would take long.
 
     Raises LabError if it is not installed.
     """
     package = find_spec("sklearn")
     if package is None:
-        raise LabError('data.load("digits"): the digits come with scikit-learn; pip install scikit-learn')
+        raise LabError("data.load: digits come with scikit-learn; pip install scikit-learn")
     return Source("digits", (Path(package.origin),), _read)
 
 
@@ -34,10 +32,10 @@ def _read() -> Parts:
     The same 13 people wrote both parts, so the figures say nothing about new hands.
     """
     from sklearn.datasets import load_digits
-    found = load_digits()
-    pixels = torch.from_numpy(found.images * (255 / 16)).round().byte().unsqueeze(1)
-    labels = torch.from_numpy(found.target).long()
+    digits = load_digits()
+    pixels = torch.from_numpy(digits.images * (255 / 16)).round().byte().unsqueeze(1)
+    labels = torch.from_numpy(digits.target).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1797))
     test, train = order.tensor_split([len(order) // 5])
-    names = tuple(str(digit) for digit in range(10))
-    return Parts(pixels[train], labels[train], pixels[test], labels[test], names, "Digits")
+    return Parts(pixels[train], labels[train], pixels[test], labels[test], tuple("0123456789"),
+                 "Digits")

@@ -1,6 +1,4 @@
-"""Any folder of pictures, `path/{train,test}/<class>/*.jpg`: each part as torchvision's ImageFolder
-has it.
-"""
+"""Any folder of pictures, `path/{train,test}/<class>/*.jpg`: torchvision's ImageFolder layout."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import TypeVar
 
@@ -23,36 +22,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 LAYOUT = "lay it out as path/train/<class>/*.jpg and path/test/<class>/*.jpg"
 PARTS = ("train", "training", "test", "testing", "val", "valid", "validation", "dev")
 AnyPath = TypeVar("AnyPath", bound=PurePath)
-
-
-class LeftOut:
-    """What lies in a given folder and is not used: reason -> files, so that nothing is left out
-    silently.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.files: dict[str, list[Path]] = {}
-
-    def add(self, reason: str, path: Path) -> None:
-        """Note a file, or every file and every link to a folder below a folder."""
-        below = [path]
-        if path.is_dir():
-            below = sorted(file for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
-        if below:
-            self.files.setdefault(reason, []).extend(below)
-
-    def warn(self) -> None:
-        """One warning that counts the files, says why each is left out, and names the first of each
-        reason.
-        """
-        if not self.files:
-            return
-        total = sum(map(len, self.files.values()))
-        parts = [f"{len(files)} {reason} ({files[0].relative_to(self.path)}{', ...' if files[1:] else ''})"
-                 for reason, files in self.files.items()]
-        warnings.warn(f"data.load: {total} file{'s' * (total > 1)} in {self.path} left out: {'; '.join(parts)}",
-                      stacklevel=4)
+Classes = Mapping[str, Sequence[Path]]      # name -> picture files
+Skipped = dict[str, list[Path]]      # reason -> files that are not used
 
 
 def find(path: Path, image_size: int) -> Source:
@@ -60,141 +31,146 @@ def find(path: Path, image_size: int) -> Source:
 
     `val` is the test part where there is no `test`. Where there is neither, or no `train`, a fifth
     of each class is the test part. Class names are compared in one Unicode form (NFC). What is no
-    picture, hidden, a link to nothing or beside the parts is left out, and a warning counts it.
+    picture, hidden, a link to nothing or beside the parts is skipped, and a warning counts it.
     Raises LabError on empty folders and classes, on a single class, and on parts of other names,
     which would be taken for classes.
     """
-    path = path.resolve()
-    left_out = LeftOut(path)
-    has_train = (path / "train").is_dir()
-    held_out = next((path / name for name in ("test", "val") if has_train and (path / name).is_dir()), None)
-    if has_train:
-        used = ("train", held_out.name) if held_out else ("train",)
+    path, skipped = path.resolve(), {}
+    parts = []
+    if (path / "train").is_dir():
+        parts = ["train", *[name for name in ("test", "val") if (path / name).is_dir()][:1]]
         for other in _listed(path):
-            if other.name not in used:
-                left_out.add(f"beside {' and '.join(used)}", other)
-    train = classes(path / "train" if has_train else path, left_out)
-    train, test = (train, classes(held_out, left_out)) if held_out else carve(train)
+            if other.name not in parts:
+                _skip(skipped, f"beside {' and '.join(parts)}", other)
+    train = classes(path / "train" if parts else path, skipped)
+    train, test = (train, classes(path / parts[1], skipped)) if len(parts) == 2 else carve(train)
     if list(train) != list(test):
-        differing = sorted(set(train) ^ set(test))
-        raise LabError(f"data.load: {', '.join(differing)} of {path} is a class in only one of train and "
-                       f"{held_out.name}; give both the same classes")
-    left_out.warn()
+        differing = ", ".join(sorted(set(train) ^ set(test)))
+        raise LabError(f"data.load: {differing} of {path} is a class in only one of train and "
+                       f"{parts[1]}; give both the same classes")
+    _warn(path, skipped)
     key = hashlib.sha256(str(path).encode()).hexdigest()[:12]
     return source(train, test, image_size, f"folder-{key}-{image_size}", path.name)
 
 
-def classes(folder: Path, left_out: LeftOut | None = None) -> dict[str, list[Path]]:
-    """Class names, sorted, and the picture files of each; what is left out is added to `left_out`.
+def _skip(skipped: Skipped, reason: str, path: Path) -> None:
+    """Note a file, or every file and every link to a folder below a folder."""
+    below = [path]
+    if path.is_dir():
+        below = sorted(file for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
+    if below:
+        skipped.setdefault(reason, []).extend(below)
+
+
+def _warn(path: Path, skipped: Skipped) -> None:
+    """One warning that counts the skipped files and names the first of each reason."""
+    if skipped:
+        total = sum(map(len, skipped.values()))
+        parts = [f"{len(files)} {reason} ({files[0].relative_to(path)}{', ...' * (len(files) > 1)})"
+                 for reason, files in skipped.items()]
+        warnings.warn(f"data.load: {total} file{'s' * (total > 1)} in {path} left out: "
+                      f"{'; '.join(parts)}", stacklevel=4)
+
+
+def classes(folder: Path, skipped: Skipped) -> dict[str, list[Path]]:
+    """Class names, sorted, and the picture files of each; others are added to `skipped`.
 
     Raises LabError unless two or more classes have pictures.
     """
-    left_out = left_out or LeftOut(folder)
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for path in _listed(folder):
         if path.name.startswith("."):
-            left_out.add("hidden", path)
+            _skip(skipped, "hidden", path)
         elif not path.is_dir():
-            left_out.add("beside the class folders", path)
+            _skip(skipped, "beside the class folders", path)
         else:
-            found.setdefault(_name(path), []).extend(_pictures(path, left_out))
-    found = {name: sorted(found[name], key=_order) for name in sorted(found)}
-    _require_classes(folder, found)
-    return found
+            files.setdefault(_nfc(path.name), []).extend(_pictures(path, skipped))
+    _require_classes(folder, files)
+    return {name: sorted(files[name], key=_order) for name in sorted(files)}
 
 
-def _require_classes(folder: Path, found: Mapping[str, Sequence[Path]]) -> None:
-    empty = [name for name, files in found.items() if not files]
-    if parts := [name for name in found if name.casefold() in PARTS and _is_part(folder / name)]:
-        raise LabError(f"data.load: {', '.join(parts)} of {folder} would be taken for a class; {LAYOUT}, the parts "
-                       "named train and test")
-    if len(found) < 2:
-        held = f"only the class folder {next(iter(found))}" if found else "no class folders"
-        raise LabError(f"data.load: {folder} holds {held}; {LAYOUT}, with at least two classes")
+def _require_classes(folder: Path, files: Classes) -> None:
+    parts = [name for name in files if name.casefold() in PARTS and _is_part(folder / name)]
+    empty = [name for name in files if not files[name]]
+    if parts:
+        raise LabError(f"data.load: {', '.join(parts)} of {folder} would be taken for a class; "
+                       f"{LAYOUT}, the parts named train and test")
+    if len(files) < 2:
+        there = f"only the class folder {''.join(files)}" if files else "no class folders"
+        raise LabError(f"data.load: {folder} has {there}; {LAYOUT}, with at least two classes")
     if empty:
-        raise LabError(f"data.load: no pictures ({', '.join(SUFFIXES)}) in {', '.join(empty)} of {folder}; add some, "
-                       "or delete the empty folder")
+        raise LabError(f"data.load: no pictures ({', '.join(SUFFIXES)}) in {', '.join(empty)} of "
+                       f"{folder}; add some, or delete the empty folder")
 
 
 def _is_part(folder: Path) -> bool:
-    """Whether this folder holds folders, as a part of a set does."""
+    """Whether this folder contains folders, as a part of a set does."""
     return folder.is_dir() and any(path.is_dir() for path in folder.iterdir())
 
 
-def _pictures(folder: Path, left_out: LeftOut, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """The picture files in a folder and in those in it; links are followed, but not back to a
-    folder above.
-    """
+def _pictures(folder: Path, skipped: Skipped, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The picture files below a folder; links are followed, but not back to a folder above."""
     above = (*above, folder.resolve())
     for path in _listed(folder):
         if path.name.startswith("."):
-            left_out.add("hidden", path)
+            _skip(skipped, "hidden", path)
         elif path.is_dir() and path.resolve() in above:
-            left_out.files.setdefault("a link back to a folder above", []).append(path)
+            skipped.setdefault("a link back to a folder above", []).append(path)
         elif path.is_dir():
-            yield from _pictures(path, left_out, above)
+            yield from _pictures(path, skipped, above)
         elif not path.is_file():
-            left_out.add("no file, or a link to nothing", path)
+            _skip(skipped, "no file, or a link to nothing", path)
         elif path.suffix.lower() not in SUFFIXES:
-            left_out.add(f"of another ending than {', '.join(SUFFIXES)}", path)
+            _skip(skipped, f"of another ending than {', '.join(SUFFIXES)}", path)
         else:
             yield path
 
 
-def _name(path: PurePath) -> str:
-    """The name of a file or folder in the composed Unicode form: systems write é in one letter or
-    in two.
-    """
-    return unicodedata.normalize("NFC", path.name)
+def _nfc(name: str) -> str:
+    """A name in the composed Unicode form: systems write é in one letter or in two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _order(path: PurePath) -> tuple[str, ...]:
-    """What files are sorted by: a copy on another system, with é in two letters, comes in the same
-    order.
-    """
-    return tuple(unicodedata.normalize("NFC", part) for part in path.parts)
+    """What files are sorted by: the same on a system that writes é in two letters."""
+    return tuple(map(_nfc, path.parts))
 
 
 def _listed(folder: Path) -> list[Path]:
     """What lies in a folder, in order. Raises LabError where it cannot be read."""
-    with refused(f"data.load: {folder} cannot be listed", "let this user read it, or move it elsewhere"):
+    with refused(f"data.load: {folder} cannot be listed", "let this user read it, or move it away"):
         return sorted(folder.iterdir(), key=_order)
 
 
-def carve(
-    found: Mapping[str, Sequence[AnyPath]]
-) -> tuple[dict[str, list[AnyPath]], dict[str, list[AnyPath]]]:
-    """Split each class four to one, into train and test, by a hash of the file names: the same on
-    every machine.
+def carve(files: Mapping[str, Sequence[AnyPath]]) -> list[dict[str, list[AnyPath]]]:
+    """[train, test]: each class split four to one by a hash of its file names.
 
-    Raises LabError where a class has a single picture.
+    The same on every machine. Raises LabError where a class has a single picture.
     """
     train, test = {}, {}
-    for name, files in found.items():
-        if len(files) < 2:
-            raise LabError(f"data.load: class {name} has one picture, {files[0]}, too few for a training and a test "
-                           f"part; add some, or {LAYOUT}")
-        ordered = sorted(files, key=lambda file: hashlib.sha256(_name(file).encode()).digest())
-        cut = max(1, len(files) // 5)
-        train[name], test[name] = sorted(ordered[cut:], key=_order), sorted(ordered[:cut], key=_order)
-    return train, test
+    for name, paths in files.items():
+        if len(paths) < 2:
+            raise LabError(f"data.load: class {name} has one picture, {paths[0]}, too few for a "
+                           f"training and a test part; add some, or {LAYOUT}")
+        by_hash = sorted(paths, key=lambda path: hashlib.sha256(_nfc(path.name).encode()).digest())
+        cut = max(1, len(paths) // 5)
+        train[name] = sorted(by_hash[cut:], key=_order)
+        test[name] = sorted(by_hash[:cut], key=_order)
+    return [train, test]
 
 
-def source(train: Mapping[str, Sequence[Path]], test: Mapping[str, Sequence[Path]], size: int,
-           name: str, title: str) -> Source:
+def source(train: Classes, test: Classes, size: int, name: str, title: str) -> Source:
     """The source of two parts, each a mapping of class names to files."""
-    files = tuple(file for part in (train, test) for held in part.values() for file in held)
+    files = (*chain(*train.values()), *chain(*test.values()))
     return Source(name, files, partial(_read, train, test, size, title))
 
 
-def _read(train: Mapping[str, Sequence[Path]], test: Mapping[str, Sequence[Path]], size: int,
-          title: str) -> Parts:
+def _read(train: Classes, test: Classes, size: int, title: str) -> Parts:
     tensors = []
     for part in (train, test):
-        files = [file for held in part.values() for file in held]
-        labels = [label for label, held in enumerate(part.values()) for _ in held]
-        pixels = decode(((str(file), _content(file)) for file in files), len(files), size)
-        tensors += [pixels, torch.tensor(labels)]
+        contents = ((str(file), _content(file)) for file in chain(*part.values()))
+        labels = [label for label, files in enumerate(part.values()) for _ in files]
+        tensors += [decode(contents, len(labels), size), torch.tensor(labels)]
     return Parts(*tensors, tuple(train), title)
 
 

@@ -1,6 +1,4 @@
-"""`Pictures`: one split of a set, as bytes, from which what models take and what figures draw is
-made on demand.
-"""
+"""`Pictures`: one split of a set, as bytes; models' inputs and images are made on demand."""
 
 from __future__ import annotations
 
@@ -16,10 +14,9 @@ from .on_demand import OnDemand
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one split. `pixels` (N, 1 or 3, H, W) are bytes; `images` and `inputs` are made
-    from them on demand.
+    """Pictures of one split. `pixels` (N, 1 or 3, H, W) are bytes.
 
-    Of `images` and `inputs`, a slice costs what the slice does: `inputs[:8]` makes eight pictures,
+    `images` and `inputs` are made from them on demand: `inputs[:8]` makes eight pictures,
     `model(inputs)` all. `mean` and `std` (3,) are those of the set's training pictures; `title` is
     the set's name for tables and figures.
     """
@@ -48,33 +45,27 @@ class Pictures:
         return OnDemand(self.pixels, lambda pixels: self._scale(pixels, 255))
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Images in [0, 1], (N, 3, H, W) -> what models take, by the mean and std of this set's
-        training pictures.
-        """
+        """Images in [0, 1], (N, 3, H, W) -> what models take, by this set's `mean` and `std`."""
         return self._scale(images, 1)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (B, 3, H, W) and labels (B,) of the pictures at `index` (B,); sets are never held
-        as floats whole.
-        """
+        """Inputs (B, 3, H, W) and labels (B,) of the pictures at `index` (B,)."""
         return self._scale(self.pixels.index_select(0, index), 255), self.labels[index]
 
     def _scale(self, values: Tensor, top: int) -> Tensor:
-        """(values / top - mean) / std as floats (N, 3, H, W), in two passes; bytes and grey
-        pictures are welcome.
-        """
-        gain, shift = 1 / (top * self.std), self.mean / self.std
-        gain, shift = (part.view(1, 3, 1, 1).to(values.device) for part in (gain, shift))
+        """(values / top - mean) / std as floats (N, 3, H, W), of bytes and grey pictures too."""
+        gain, shift = (part.view(1, 3, 1, 1).to(values.device)
+                       for part in (1 / (top * self.std), self.mean / self.std))
         return values.mul(gain).sub_(shift)
 
 
 @plain_numbers
 def resize(pixels: Tensor, size: int) -> Tensor:
-    """Bytes (N, C, h, w) -> bytes (N, C, size, size), bilinear with antialiasing, a few at a time."""
+    """Bytes (N, C, h, w) -> bytes (N, C, size, size), bilinear with antialiasing."""
     if pixels.shape[-2:] == (size, size):
         return pixels.contiguous()
-    # so that their floats stay in the processor's cache
+    # a few at a time, so that their floats stay in the processor's cache
     few = max(1, 2**20 // pixels[0].numel())
-    chunks = [F.interpolate(chunk.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
-              .round_().clamp_(0, 255).byte() for chunk in pixels.split(few)]
-    return torch.cat(chunks)
+    floats = (F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True)
+              for part in pixels.split(few))
+    return torch.cat([part.round_().clamp_(0, 255).byte() for part in floats])

@@ -11,39 +11,34 @@ from filelock import FileLock, Timeout
 
 from ..errors import LabError
 from ..runtime import cache
-from ..storage import shown
+from ..storage import printable
 
 NO_DOWNLOAD = 'data.load("shapes") needs no download'
 
 
 def root() -> Path | None:
-    """The folder `LIGHTVIT_DATA` names, absolute; None where it is not set. Raises LabError if it
-    does not exist.
-    """
+    """The folder `LIGHTVIT_DATA` names, absolute, or None. Raises LabError if it does not exist."""
     folder = os.environ.get("LIGHTVIT_DATA")
     if not folder:
         return None
     path = Path(os.path.realpath(os.path.expanduser(folder)))
     if not os.path.isdir(path):
-        raise LabError(f"LIGHTVIT_DATA={shown(folder)} is no folder (resolved: {shown(path)}); "
-                       f"point it at the folder that holds the data sets, or unset it; {NO_DOWNLOAD}")
+        raise LabError(f"LIGHTVIT_DATA={printable(folder)} is no folder (resolved: "
+                       f"{printable(path)}); give the folder of the data sets; {NO_DOWNLOAD}")
     return path
 
 
 def find(*names: str) -> Path | None:
-    """The first of these files or folders below `root()`, then below `cache()`; None where there is
-    none.
-    """
-    paths = (base / name for base in (root(), cache()) if base for name in names)
+    """The first of these files or folders that is below `root()`, or else below `cache()`."""
+    paths = [base / name for base in (root(), cache()) if base for name in names]
     return next((path for path in paths if path.exists()), None)
 
 
 def acquire(path: Path) -> AbstractContextManager:
-    """Make the folder of `path` and wait until no other process works on it; `with` gives the lock
-    back.
+    """Make the folder of `path`, and lock `path` against other processes until `with` ends.
 
-    The system gives it back for a process that was killed. Raises OSError where the folder cannot
-    be written.
+    The system gives back the lock of a process that was killed. Raises OSError where the folder
+    cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock")

@@ -115,7 +115,7 @@ def load_weights(name: str, model: nn.Module) -> nn.Module:
     if expected is None or not any(map(storage.is_file, (path, storage.next_of(path)))):
         raise LabError(f"results.load_weights: the result {name!r} has no weights at {path}; "
                        f"{mend}")
-    if (found := storage.holding(path, expected)) is None:
+    if (found := storage.find_version(path, expected)) is None:
         raise LabError(f"results.load_weights: {path} is damaged, or of another run than "
                        f"{name}.json; fetch both anew, or {mend}")
     with storage.refused(f"results.load_weights: {path} has other tensors than the model given",

@@ -1,5 +1,4 @@
-"""Device, threads, the user's cache, and the guard that lets timm be imported next to a CPU-only
-torch.
+"""Device, cache, versions, and the guard that lets timm be imported next to a CPU-only torch.
 
 Imports torch only inside.
 """
@@ -33,18 +32,19 @@ def device() -> "torch.device":
     try:
         return torch.device(chosen)
     except RuntimeError as error:
-        raise LabError(f"LIGHTVIT_DEVICE={chosen!r} is no device that torch knows; give cpu, cuda, cuda:1 (the "
-                       "second card) or mps (Apple), or unset it") from error
+        raise LabError(f"LIGHTVIT_DEVICE={chosen!r} is no device that torch knows; give cpu, cuda, "
+                       "cuda:1 (the second card) or mps (Apple), or unset it") from error
 
 
 def device_name() -> str:
-    """The device in words, as it is written beside every measured number."""
+    """The device in words, as it is written next to every measured number."""
     import torch
 
-    if (kind := device().type) != "cpu":
-        return hardware_name() if kind == "cuda" else f"{hardware_name()}, {kind}"
-    threads = torch.get_num_threads()
-    return f"{hardware_name()}, {threads} thread{'s' if threads > 1 else ''}"
+    kind, threads = device().type, torch.get_num_threads()
+    if kind == "cuda":
+        return hardware_name()
+    words = f"{threads} thread{'s' if threads > 1 else ''}" if kind == "cpu" else kind
+    return f"{hardware_name()}, {words}"
 
 
 def hardware_name() -> str:
@@ -64,10 +64,10 @@ def cpu_name() -> str:
         return _output("sysctl", "-n", "machdep.cpu.brand_string")
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+            names = [line.split(":", 1)[1] for line in file if line.startswith("model name")]
+            return names[0].strip() if names else ""
     except OSError:
         return ""
-    return names[0] if names else ""
 
 
 def _output(*command: str) -> str:
@@ -133,17 +133,14 @@ def ensure_torchvision() -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, with "+" where the library differs from it; "unknown" outside a
-    checkout.
-    """
+    """The checkout's commit, with "+" where the library differs from it, or "unknown"."""
     git = ("git", "-C", str(Path(__file__).resolve().parents[2]))
     head = _output(*git, "rev-parse", "HEAD")
-    return head + ("+" if _output(*git, "status", "--porcelain", "--", "lightvit_lab") else "") if head else "unknown"
+    changes = _output(*git, "status", "--porcelain", "--", "lightvit_lab")
+    return f"{head}+" if head and changes else head or "unknown"
 
 
 def import_all(package: ModuleType) -> list[ModuleType]:
-    """Import every module below `package`, so that what registers itself there is known; in order
-    of names.
-    """
+    """Import every module below `package`, by name, so that what registers itself is known."""
     return [importlib.import_module(about.name)
             for about in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]

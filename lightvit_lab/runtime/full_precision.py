@@ -19,11 +19,12 @@ def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def outside_autocast(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
         if not arguments:                           # tokens came by their name, whatever it is
-            name, *_ = keywords
-            keywords = {**keywords, name: keywords[name].to(float_dtype(self))}
+            name = next(iter(keywords))
+            tokens = keywords[name] = keywords[name].to(float_dtype(self))
         else:
-            arguments = (arguments[0].to(float_dtype(self)), *arguments[1:])
-        with cast("float32", (*arguments, *keywords.values())[0].device):
+            tokens = arguments[0].to(float_dtype(self))
+            arguments = (tokens, *arguments[1:])
+        with cast("float32", tokens.device):
             return method(self, *arguments, **keywords)
 
     return outside_autocast

@@ -1,8 +1,8 @@
 """The one rule by which the library runs a model: `with on_device(model)`.
 
-Whoever runs a model needs it on the device in use, in the right mode, with gradients on or off, and
-must leave it as it was. Every public function does so through `on_device`, so a page can go on with
-its model and its tensors where they were.
+A model must be run on the device in use, in the right mode, with gradients on or off, and be left
+as it was. Every public function does so through `on_device`, so a page can go on with its model and
+its tensors where they were.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from . import device
 def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False,
               precision: str | None = None, threads: int | None = None,
               place: torch.device | None = None) -> Iterator[torch.device]:
-    """Run `models` on `runtime.device()` (or `place`; float64 on a CPU where that has none); yields
-    the device.
+    """Run `models` on `runtime.device()`, or `place`; yields the device.
 
-    train: mode of every part meanwhile; False is eval mode, None leaves the modes as they are grad:
-    whether gradients are recorded meanwhile, whatever is set outside, `inference_mode` included
-    precision: "bfloat16" or "float32" for autocast; None leaves autocast as it is threads: how many
-    threads torch may use on a CPU; None leaves them
+    Models in float64 run on a CPU where that device has no float64.
+
+    train: mode of every part meanwhile; False is eval mode, None leaves the modes as they are
+    grad: whether gradients are recorded, whatever is set outside, `inference_mode` included
+    precision: "bfloat16" or "float32" for autocast; None leaves autocast as it is
+    threads: how many threads torch may use on a CPU; None leaves them
 
     Outside of training, gradient checkpointing (timm's `grad_checkpointing`) is switched off: hooks
     then see one forward. At the end, also after an exception, every weight is back on its device
@@ -43,26 +44,34 @@ def on_device(*models: nn.Module, train: bool | None = False, grad: bool = False
     if any(float_dtype(model) == torch.float64 for model in models):
         place = float64_place(place)
     homes = [home_of(model) for model in models]
-    if grad:
-        _require_trainable(models)
+    for model in models if grad else ():
+        if any(tensor.is_inference() for tensor in model.parameters()):
+            raise LabError(f"{type(model).__name__}: its weights were made inside "
+                           "torch.inference_mode and can have no gradient; make it outside")
     with ExitStack() as stack:
         # else moved weights could never learn again
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))
         for model, home in zip(models, homes):
-            stack.enter_context(_moved(model, home, place))
+            if home is not None:
+                stack.callback(model.to, home)
+            model.to(place)
             stack.enter_context(in_mode(model, train))
-            stack.enter_context(_checkpointing_off(model, off=not train))
-        stack.enter_context(_threads(threads))
-        stack.enter_context(nullcontext() if precision is None else cast(precision, place))
+            for part in [] if train else model.modules():
+                if getattr(part, "grad_checkpointing", None) is True:
+                    stack.callback(setattr, part, "grad_checkpointing", True)
+                    part.grad_checkpointing = False
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        if threads:
+            torch.set_num_threads(threads)
+        if precision is not None:
+            stack.enter_context(cast(precision, place))
         yield place
 
 
 @contextmanager
 def in_mode(model: nn.Module, train: bool | None = False) -> Iterator[nn.Module]:
-    """The model in train or eval mode (None: as it is); every module gets its own mode back at the
-    end.
-    """
+    """The model in train or eval mode (None: as it is); every module gets its own mode back."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield model if train is None else model.train(train)
@@ -77,20 +86,17 @@ def as_input(model: nn.Module, values: Tensor, place: torch.device | None = None
     A model without weights takes them on `place`, or where they are.
     """
     place = next((tensor.device for tensor in _tensors(model)), place or values.device)
-    return values.to(place, float_dtype(model, values.dtype) if values.is_floating_point() else values.dtype)
+    dtype = float_dtype(model, values.dtype) if values.is_floating_point() else values.dtype
+    return values.to(place, dtype)
 
 
 def to_device(value: Any, place: torch.device) -> Any:
-    """`value` with all its tensors on `place`: itself, or what lists, tuples, dicts and dataclasses
-    hold.
-    """
+    """`value` with all its tensors on `place`, through lists, tuples, dicts and dataclasses."""
     return map_tensors(value, lambda tensor: tensor.to(place))
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with `change` made to each tensor in it, through lists, tuples, dicts and
-    dataclasses.
-    """
+    """`value` with each tensor changed, through lists, tuples, dicts and dataclasses."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, list | tuple):
@@ -98,16 +104,15 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: map_tensors(part, change) for key, part in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        parts = {each.name: map_tensors(getattr(value, each.name), change) for each in fields(value)}
-        return replace(value, **parts)
+        parts = {field.name: getattr(value, field.name) for field in fields(value)}
+        return replace(value, **map_tensors(parts, change))
     return value
 
 
 def float_dtype(model: nn.Module, otherwise: torch.dtype = torch.float32) -> torch.dtype:
-    """The type of the first floating-point weight, which inputs should have; `otherwise` if there
-    is none.
-    """
-    return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), otherwise)
+    """The type of the first floating-point weight, which inputs should have, or `otherwise`."""
+    dtypes = (tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point())
+    return next(dtypes, otherwise)
 
 
 def home_of(model: nn.Module) -> torch.device | None:
@@ -115,14 +120,15 @@ def home_of(model: nn.Module) -> torch.device | None:
 
     Raises LabError if they lie on several devices, or on `meta`, where they have no values.
     """
-    found = {tensor.device for tensor in _tensors(model)}
-    if len(found) > 1:
-        raise LabError(f"{type(model).__name__}: its weights lie on {', '.join(sorted(map(str, found)))}; "
-                       'put it on one device first, for example model.to("cpu")')
-    home = next(iter(found), None)
+    homes = {tensor.device for tensor in _tensors(model)}
+    if len(homes) > 1:
+        devices = ", ".join(sorted(map(str, homes)))
+        raise LabError(f"{type(model).__name__}: its weights lie on {devices}; put it on one "
+                       'device, for example model.to("cpu")')
+    home = next(iter(homes), None)
     if home is not None and home.type == "meta":
-        raise LabError(f"{type(model).__name__}: its weights lie on meta, where they have no values; build "
-                       'it without torch.device("meta"), or give it some: model.to_empty(device="cpu")')
+        raise LabError(f"{type(model).__name__}: its weights lie on meta, where they have no "
+                       'values; give it some: model.to_empty(device="cpu")')
     return home
 
 
@@ -139,7 +145,7 @@ def native_bfloat16(place: torch.device) -> bool:
 
 
 def synchronize(place: torch.device | None = None) -> None:
-    """Wait until `place` (the device in use) has done all that it was given; a CPU always has.
+    """Wait until `place` (the device in use) has finished its work; a CPU always has.
 
     Raises LabError for a device that cannot be waited for, whose times would be those of launches.
     """
@@ -148,15 +154,13 @@ def synchronize(place: torch.device | None = None) -> None:
         return
     wait = getattr(getattr(torch, place.type, None), "synchronize", None)
     if wait is None:
-        raise LabError(f"LIGHTVIT_DEVICE={place}: torch.{place.type} has no synchronize(), so work there "
-                       "cannot be timed; set LIGHTVIT_DEVICE=cpu")
+        raise LabError(f"LIGHTVIT_DEVICE={place}: torch.{place.type} has no synchronize(), so work "
+                       "there cannot be timed; set LIGHTVIT_DEVICE=cpu")
     wait()
 
 
 def float64_place(place: torch.device) -> torch.device:
-    """Where float64 is computed for work on `place`: there, or on the CPU if it has none (Apple's
-    mps).
-    """
+    """Where float64 is computed for work on `place`: the CPU where it has none (Apple's mps)."""
     return torch.device("cpu") if place.type in WITHOUT_FLOAT64 else place
 
 
@@ -175,45 +179,5 @@ def _autocasts(kind: str) -> bool:
         return False
 
 
-@contextmanager
-def _moved(model: nn.Module, home: torch.device | None, place: torch.device) -> Iterator[None]:
-    try:
-        model.to(place)
-        yield
-    finally:
-        if home is not None:
-            with torch.inference_mode(False):
-                model.to(home)
-
-
-@contextmanager
-def _checkpointing_off(model: nn.Module, off: bool) -> Iterator[None]:
-    switched = [part for part in model.modules() if off and getattr(part, "grad_checkpointing", None) is True]
-    try:
-        for part in switched:
-            part.grad_checkpointing = False
-        yield
-    finally:
-        for part in switched:
-            part.grad_checkpointing = True
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(number or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     return chain(model.parameters(), model.buffers())
-
-
-def _require_trainable(models: tuple[nn.Module, ...]) -> None:
-    for model in models:
-        if any(tensor.is_inference() for tensor in model.parameters()):
-            raise LabError(f"{type(model).__name__}: its weights were made inside torch.inference_mode, "
-                           "so they can have no gradient; make the model outside of it")

@@ -1,7 +1,7 @@
 """Models inside torch's wrappers: `torch.compile`, `DataParallel`, `DistributedDataParallel`.
 
-One rule: what is run, trained, counted, explained or saved is the model inside; transforms, which
-would lose the wrapper, refuse it in a sentence; a clock times what it is given.
+What is run, trained, counted, explained or saved is the model inside. Transforms would lose the
+wrapper and refuse it. A timing is of the model as it was given.
 """
 
 from __future__ import annotations
@@ -24,18 +24,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def require_unwrapped(caller: str, model: nn.Module) -> None:
     """Raise LabError, in the name of `caller`, if `model` is one of torch's wrappers."""
     name = _INSIDE.get(type(model).__name__)
+    how = f"wrapped in {type(model).__name__}; give the model inside, wrapped.{name}"
     if name == "_orig_mod":
-        raise LabError(f"{caller}: this model is compiled, and runs past the modules that it was "
-                       "made of; give the model before torch.compile, which is compiled._orig_mod")
+        how = "compiled; give the model before torch.compile, compiled._orig_mod"
     if name is not None:
-        raise LabError(f"{caller}: this model is wrapped in {type(model).__name__}; give the "
-                       f"model inside, which is wrapped.{name}")
+        raise LabError(f"{caller}: this model is {how}")
 
 
 def plain_name(name: str) -> str:
-    """The name of a weight without what wrappers put into it, in any order: `module._orig_mod.head`
-    is `head`.
-    """
+    """The name of a weight without the wrappers' parts: `module._orig_mod.head` is `head`."""
     parts = [part for part in name.split(".") if part not in _MARKS]
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]

@@ -72,14 +72,14 @@ def test_a_pickle_that_would_run_a_command_is_refused(torchvisions, tmp_path):
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     (torchvisions / "data_batch_3").write_bytes(pickle.dumps({"data": Trap(), "labels": []}))
-    with pytest.raises(LabError, match="data_batch_3 cannot be read .*system, which is no part of an array"):
+    with pytest.raises(LabError, match="data_batch_3 cannot be read .*system, which no array needs"):
         data.load("cifar10")
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("content, words", [
     (b"", "EOFError"), (b"<html>", "cannot be read"), (pickle.dumps([1]), "TypeError"),
-    (pickle.dumps({"data": [1, 2], "labels": [1]}), "ValueError"),
+    (pickle.dumps({"data": [1, 2], "labels": [1]}), "cannot reshape array of size 2"),
 ])
 def test_a_broken_batch_is_named(torchvisions, content, words):
     (torchvisions / "test_batch").write_bytes(content)

@@ -86,7 +86,7 @@ def test_a_cache_that_cannot_be_written_costs_only_the_copy_and_one_warning(pets
 
 @pytest.mark.parametrize("labels, words", [
     ([0, 2], "labels from 0 to 2, its 2 classes are 0 to 1"), ([-1, 0], "labels from -1"),
-    ([0], "2 pictures with 1 labels"), ([1, 1], "all 2 pictures in one part of made up are of class 'b'"),
+    ([0], "2 pictures with 1 labels"), ([1, 1], "made up has 2 pictures in a part, all of class 'b'"),
 ])
 def test_labels_that_do_not_fit_the_pictures_are_refused(labels, words):
     pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)

@@ -144,7 +144,7 @@ def test_whatever_an_earlier_download_left_the_file_is_right(mirror, cache, part
 @pytest.mark.parametrize("behaviour, words", [
     ("page", "sent a web page instead of the file; a proxy or a login page"), ("page_as_file", "sent a web page"),
     ("other_bytes", f"another sha256 than {SHA256}"), ("other_size", "offers 1,000 bytes, the file has 1,048,576"),
-    ("missing", "HTTP 404, Not Found"), ("loop", "HTTP 302, .*infinite loop"), ("silent", "timed out"),
+    ("missing", "HTTP Error 404: Not Found"), ("loop", "HTTP Error 302: .*infinite loop"), ("silent", "timed out"),
 ])
 def test_a_mirror_that_does_not_give_the_file_is_named_with_its_reason(mirror, cache, monkeypatch, behaviour, words):
     monkeypatch.setattr(download, "TIMEOUT_S", 0.5)

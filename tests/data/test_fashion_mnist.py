@@ -95,7 +95,7 @@ def test_real_fashion_mnist_is_the_official_one(real_pictures):
 
 def test_real_files_have_the_hashes_that_downloads_are_verified_by(real_pictures):
     for file in fashion_mnist.find().files:
-        assert hashlib.sha256(gzip.decompress(file.read_bytes())).hexdigest() == fashion_mnist.FILES[file.stem][0]
+        assert hashlib.sha256(gzip.decompress(file.read_bytes())).hexdigest() == fashion_mnist.FILES[file.name.split("-idx")[0]][0]
 
 
 def test_the_next_load_of_the_real_set_takes_under_a_second(real_pictures):

@@ -204,8 +204,8 @@ def _write(path: Path, made_for: dict[str, Any], tensors: dict[str, Tensor]) -> 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     """The run, the tensors and the sha256 of a file. Raises LabError on anything but a whole one."""
     if not storage.is_file(path):
-        raise LabError(f"StoredLogits: there is no file {storage.shown(path)!r}; "
-                       f"store_logits(teacher, data, {storage.shown(path)!r}) makes it")
+        raise LabError(f"StoredLogits: there is no file {storage.printable(path)!r}; "
+                       f"store_logits(teacher, data, {storage.printable(path)!r}) makes it")
     with storage.refused(f"StoredLogits: {path} is no file of stored logits, or damaged",
                          "delete it and make it anew: store_logits(teacher, data, path)"):
         header, tensors = storage.read_tensors(path, _header)
