@@ -43,7 +43,7 @@ test-devices: $(VENV)/.test ## pages and public functions on a second device, ma
 	LIGHTVIT_TEST_DEVICES=1 $(PYTEST) tests/devices
 
 test-browser: $(VENV)/.test ## look at the built book with a real browser (make book first)
-	LIGHTVIT_TEST_BROWSER=1 $(PYTEST) --dist loadfile -m browser tests/book
+	LIGHTVIT_TEST_BROWSER=1 $(PYTEST) --dist loadgroup -m browser tests/book
 
 # Both take minutes and gigabytes, each in an environment of its own, and neither is part of .ci/run.
 test-minimum: ## the library's tests on the lowest versions that pyproject.toml allows (tests/minimum.txt), in .venv-minimum

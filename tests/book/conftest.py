@@ -27,3 +27,10 @@ def origin():
 
     with browser.serve(browser.HTML) as address:
         yield address
+
+
+def pytest_collection_modifyitems(items):
+    """Two at a time, with `--dist loadgroup`: what looks at one page at one width shares its tab, and a file its rest."""
+    for item in items:
+        page = getattr(item, "callspec", None) and item.callspec.params.get("tab")
+        item.add_marker(pytest.mark.xdist_group("-".join(page) if page else item.path.stem))
