@@ -58,11 +58,14 @@ class VisionTransformer(nn.Module):
                  distilled: bool = False, mixer: str = "attention",
                  mixer_options: dict[str, Any] | None = None, pool: str = "class"):
         super().__init__()
-        _require_parts(position, mixer, pool, distilled)
         for name, value in [("stem_depth", stem_depth), ("patch_size", patch_size),
                             ("num_heads", num_heads), ("depth", depth)]:
             require_range("VisionTransformer", name, value, 1)
-        height, width = _require_sizes(image_size, patch_size, dim, num_heads, embedding)
+        _require_parts(embedding, patch_size, position, mixer, pool, distilled)
+        why = f"each of {num_heads} heads takes an equal share"
+        require_multiple("VisionTransformer", "dim", dim, num_heads, why)
+        why = f"patches are {patch_size} x {patch_size}"
+        height, width = require_size("VisionTransformer", "image_size", image_size, patch_size, why)
         self.image_size = (height, width) if isinstance(image_size, (list, tuple)) else height
         self.patch_size, self.in_channels = patch_size, in_channels
         self.num_classes, self.dim, self.mixer = num_classes, dim, mixer
@@ -133,8 +136,12 @@ class VisionTransformer(nn.Module):
         return (logits + other) / 2
 
 
-def _require_parts(position: bool | str, mixer: str, pool: str, distilled: bool) -> None:
+def _require_parts(embedding: str, patch_size: int, position: bool | str, mixer: str, pool: str,
+                   distilled: bool) -> None:
     caller = "VisionTransformer"
+    require_choice(caller, "embedding", embedding, ["conv_stem", "patch"])
+    if embedding == "conv_stem":
+        require_choice(caller, "patch_size", patch_size, [2, 4, 8, 16, 32])
     if not isinstance(position, bool):
         require_choice(caller, "position", position, ["table", "none"])
     require_choice(caller, "mixer", mixer, MIXERS)
@@ -143,18 +150,4 @@ def _require_parts(position: bool | str, mixer: str, pool: str, distilled: bool)
         raise LabError(f"{caller}: mixer={mixer!r} works on a map of tokens, where a class token "
                        'has no place; give pool="mean"')
     if pool == "mean" and distilled:
-        raise LabError(f"{caller}: distilled=True adds a token beside the class token; give "
-                       'pool="class"')
-
-
-def _require_sizes(image_size: int | tuple[int, int], patch_size: int, dim: int, num_heads: int,
-                   embedding: str) -> tuple[int, int]:
-    """Height and width of the pictures."""
-    caller = "VisionTransformer"
-    require_choice(caller, "embedding", embedding, ["conv_stem", "patch"])
-    why = f"each of {num_heads} heads takes an equal share"
-    require_multiple(caller, "dim", dim, num_heads, why)
-    if embedding == "conv_stem":
-        require_choice(caller, "patch_size", patch_size, [2, 4, 8, 16, 32])
-    why = f"patches are {patch_size} x {patch_size}"
-    return require_size(caller, "image_size", image_size, patch_size, why)
+        raise LabError(f'{caller}: distilled=True needs the class token too; give pool="class"')
