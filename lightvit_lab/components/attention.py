@@ -55,7 +55,7 @@ class Attention(nn.Module):
 
     (batch, tokens, dim) -> (batch, tokens, dim). With `fused=True` (the default) torch's fused
     kernel is used and the (batch, heads, tokens, tokens) weights never exist in memory; `weights`
-    computes them where they are to be shown.
+    computes them for figures.
     """
 
     def __init__(self, dim: int, num_heads: int, fused: bool = True, qkv_bias: bool = True):

@@ -77,17 +77,17 @@ def input_moments(model: nn.Module, inputs: Tensor, modules: Mapping[str, nn.Mod
 
     In eval mode. Products are made in float32 batch by batch and added up in float64.
     """
-    found = {name: Moments(0, torch.zeros(()), torch.zeros(())) for name in modules}
+    moments = {name: Moments(0, torch.zeros(()), torch.zeros(())) for name in modules}
 
     def add(name: str, _module: nn.Module, arguments: tuple, _keywords: dict) -> None:
-        tokens, moments = arguments[0].flatten(0, -2).float(), found[name]
-        moments.count += len(tokens)
-        moments.total = moments.total + double(tokens.sum(0))
-        moments.products = moments.products + double(tokens.T @ tokens)
+        tokens, one = arguments[0].flatten(0, -2).float(), moments[name]
+        one.count += len(tokens)
+        one.total = one.total + double(tokens.sum(0))
+        one.products = one.products + double(tokens.T @ tokens)
 
     hooks = [Hook(module, "input", partial(add, name)) for name, module in modules.items()]
     with on_device(model, precision="float32"), hooked(hooks):
         for part in inputs.split(batch_size):
             model(as_input(model, part))
-    return {name: Moments(one.count, one.total.cpu(), one.products.cpu())
-            for name, one in found.items() if one.count}
+    return {name: Moments(each.count, each.total.cpu(), each.products.cpu())
+            for name, each in moments.items() if each.count}

@@ -90,23 +90,23 @@ def block_layers(caller: str, model: nn.Module,
     `caller`, on other names and on models that have none.
     """
     require_unwrapped(caller, model)
-    found = {}
+    layers = {}
     for name, parent in model.named_modules():
         for kind in _kinds(parent):
-            found[f"{name}.{kind}".lstrip(".")] = getattr(parent, kind)
-    if not found:
+            layers[f"{name}.{kind}".lstrip(".")] = getattr(parent, kind)
+    if not layers:
         kind = type(model).__name__
         raise LabError(f"{caller}: {kind} has no linear layers in attention or MLPs; {GIVE_VIT}")
     if wanted is None:
-        return found
+        return layers
     wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    kinds = {name: name.rpartition(".")[2] for name in found}
-    known = [*(kind for kind in KINDS if kind in kinds.values()), *found]
+    kinds = {name: name.rpartition(".")[2] for name in layers}
+    known = [*(kind for kind in KINDS if kind in kinds.values()), *layers]
     for name in wanted:
         require_choice(caller, "layers", name, known)
     if not wanted:
         raise LabError(f"{caller}: layers=() names none; give kinds {KINDS}, names, or None (all)")
-    return {name: layer for name, layer in found.items() if name in wanted or kinds[name] in wanted}
+    return {name: part for name, part in layers.items() if name in wanted or kinds[name] in wanted}
 
 
 def _kinds(parent: nn.Module) -> list[str]:

@@ -1,7 +1,7 @@
 """A small residual network, the lab's convolutional rival and teacher.
 
-He et al., arXiv 1512.03385, the form for CIFAR. `chapters/foundations/vision_transformer` trains it
-beside the ViT, to show what convolution knows already.
+He et al., arXiv 1512.03385, the form for CIFAR. `chapters/foundations/vision_transformer` compares
+it with the ViT, to show what convolution knows already.
 """
 
 from __future__ import annotations

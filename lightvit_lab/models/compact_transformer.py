@@ -149,7 +149,7 @@ def _require_sizes(image_size: int | tuple[int, int], widths: Sequence[int], ste
         raise LabError(f"{caller}: widths={widths!r} is empty; give the width of each convolution, "
                        "as in (64, 128)")
     for name, value, low in [("image_size", min(sizes), 4), ("widths", min(widths), 1),
-                             ("depth", depth, 1), ("stem", stem, 0)]:
+                             ("depth", depth, 1), ("num_heads", num_heads, 1), ("stem", stem, 0)]:
         require_range(caller, name, value, low)
     why = f"each of {num_heads} heads takes an equal share"
     require_multiple(caller, "widths[-1]", widths[-1], num_heads, why)

@@ -28,7 +28,7 @@ from ..errors import (LabError, number, plain_numbers, require_choice, require_i
                       require_multiple, require_range, require_size)
 from ..runtime.full_precision import full_precision
 
-FEW_KEYS = 32
+FEW_KEYS = 32       # up to here a CPU attends faster without the fused kernel
 
 
 @plain_numbers
@@ -36,7 +36,7 @@ class LightViTAttention(RelativePositionBias):
     """Attention in windows, plus what global tokens aggregate from, and broadcast to, all tokens.
 
     (B, T + N, dim) in window order -> the same. `fused` chooses torch's fused attention; `weights`
-    gives the weights to be shown.
+    gives the weights themselves.
     """
 
     def __init__(self, dim: int, num_heads: int, num_tokens: int,
@@ -49,10 +49,7 @@ class LightViTAttention(RelativePositionBias):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor,
                bias: Tensor | None = None) -> Tensor:
-        """Mean of the values for each query, heads side by side again: (B, queries, dim).
-
-        For a handful of keys, as in the broadcast, the fused attention of a CPU is the slower one.
-        """
+        """Mean of the values for each query, heads side by side again: (B, queries, dim)."""
         fused = self.fused and (query.is_cuda or key.shape[2] > FEW_KEYS)
         return join_heads(attend(query, key, value, bias, fused=fused))  # (B, queries, D)
 
@@ -65,8 +62,8 @@ class LightViTAttention(RelativePositionBias):
             return self.proj(local)
         query, key, value = split_heads(qkv, 3, self.num_heads)
         aggregated = self.attend(query[:, :, :count], key[:, :, count:], value[:, :, count:])
-        handed_on = split_heads(self.kv_global(aggregated), 2, self.num_heads)
-        broadcast = self.attend(query[:, :, count:], *handed_on)
+        from_global = split_heads(self.kv_global(aggregated), 2, self.num_heads)
+        broadcast = self.attend(query[:, :, count:], *from_global)
         return self.proj(torch.cat([aggregated, local + broadcast], dim=1))
 
     @full_precision
@@ -84,10 +81,10 @@ class LightViTAttention(RelativePositionBias):
             query, key, value = split_heads(qkv, 3, self.num_heads)
             aggregation = attention_weights(query[:, :, :count], key[:, :, count:])
             aggregated = join_heads(aggregation.to(value) @ value[:, :, count:])
-            handed_on, _ = split_heads(self.kv_global(aggregated), 2, self.num_heads)
+            from_global, _ = split_heads(self.kv_global(aggregated), 2, self.num_heads)
             reading = windows.inverse[count:] - count
             found["aggregation"] = aggregation[..., reading]
-            found["broadcast"] = attention_weights(query[:, :, count:], handed_on)[:, :, reading]
+            found["broadcast"] = attention_weights(query[:, :, count:], from_global)[:, :, reading]
         return found
 
 
@@ -382,7 +379,8 @@ def _require_stages(patch_size: int, embed_dims: Sequence[int], num_layers: Sequ
             raise LabError(f"LightViT: {name}={tuple(values)} has {len(values)} entries; give one "
                            f"for each of the {len(embed_dims)} stages of embed_dims={embed_dims}")
     for dim, depth, heads in zip(embed_dims, num_layers, num_heads):
+        require_range("LightViT", "num_layers", depth, 1)
+        require_range("LightViT", "num_heads", heads, 1)
         why = f"each of {heads} heads takes an equal share"
         require_multiple("LightViT", "embed_dims", dim, heads, why)
         require_multiple("LightViT", "embed_dims", dim, 4, "the gates work on a quarter of it")
-        require_range("LightViT", "num_layers", depth, 1)

@@ -76,6 +76,7 @@ def test_every_parameter_of_both_variants_gets_a_gradient():
     (dict(widths=(64, 130)), "give 128 or 132"),
     (dict(widths=(0, 128)), "widths=0"),
     (dict(depth=0), "depth=0"),
+    (dict(num_heads=0), "num_heads=0"),
     (dict(stem=-2), "stem=-2"),
 ])
 def test_sizes_that_make_no_model_are_refused_with_what_to_give(kwargs, said):

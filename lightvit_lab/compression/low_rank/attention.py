@@ -109,14 +109,14 @@ def apply_low_rank_attention(model: nn.Module, plan: Plan) -> nn.Module:
     require_choice(caller, "method", method, METHODS)
     if any(isinstance(module, LowRankAttention) for module in model.modules()):
         raise LabError(f"{caller}: attention was replaced before; give the model it was made from")
-    found = attention_modules(model)
-    for attention in found.values():
+    attentions = attention_modules(model)
+    for attention in attentions.values():
         plain_attention(caller, attention)
     tokens, prefix = token_counts(caller, model)
     if type(rank) is not int or not prefix < rank <= tokens:
         raise LabError(f"{caller}: rank={rank!r}, of {tokens} tokens, the first {prefix} alone in "
                        f"segments; give a whole number {prefix + 1} <= rank <= {tokens}")
-    for name, attention in found.items():
+    for name, attention in attentions.items():
         parent, _, leaf = name.rpartition(".")
         replaced = METHODS[method](attention, tokens, prefix, rank).to(next(attention.parameters()))
         setattr(model.get_submodule(parent), leaf, replaced)

@@ -47,19 +47,22 @@ def factorize(model: nn.Module, rank: int | str | None = None, energy: float | N
     """
     _require_one(rank=rank, energy=energy, budget=budget)
     require_choice("factorize", "qkv", qkv, ("joint", "split", "per_head"))
-    found, moments = _whole_layers("factorize", model, layers), {}
+    whole, moments = _whole_layers("factorize", model, layers), {}
     if calibration is not None:
         inputs, _ = require_calibration("factorize", calibration)
-        moments = input_moments(model, inputs, found)
+        moments = input_moments(model, inputs, whole)
     spectra = {name: spectrum(layer, _groups(model, name, qkv), moments.get(name))
-               for name, layer in found.items()}
+               for name, layer in whole.items()}
     ranks = {name: value for name, value in _ranks(spectra, rank, energy, budget).items()
              if value <= worthwhile(spectra[name])}
     sizes = {name: {"rank": value, "groups": len(spectra[name].weight)}
              for name, value in ranks.items()}
     smaller = transformed(model, {"transform": "factorize", "layers": sizes}, apply_factors)
+    weights = {}
     for name, value in ranks.items():
-        _write(smaller.get_submodule(name), spectra[name], value)
+        parts = zip(("down.weight", "up.weight", "up.bias"), spectra[name].factors(value))
+        weights |= {f"{name}.{part}": tensor for part, tensor in parts if tensor is not None}
+    smaller.load_state_dict(weights, strict=False)
     return smaller
 
 
@@ -124,15 +127,6 @@ def _ranks(spectra: Mapping[str, Spectrum], rank: int | str | None, energy: floa
         _, rows, columns = found.weight.shape
         require_rank(f"factorize, {name}", rank, columns, rows)
     return dict.fromkeys(spectra, rank)
-
-
-@torch.no_grad()
-def _write(layer: LowRankLinear, found: Spectrum, rank: int) -> None:
-    down, up, bias = found.factors(rank)
-    layer.down.weight.copy_(down)
-    layer.up.weight.copy_(up)
-    if bias is not None:
-        layer.up.bias.copy_(bias)
 
 
 def _empty(layer: nn.Linear, sizes: object) -> LowRankLinear:

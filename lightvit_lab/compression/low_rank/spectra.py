@@ -90,19 +90,19 @@ def _left_singular(weight: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     return left, squares.clamp(min=0).sqrt().flip(-1)
 
 
-def worthwhile(found: Spectrum) -> int:
+def worthwhile(one: Spectrum) -> int:
     """The largest rank that saves parameters; 0 where none does."""
-    return math.ceil(break_even(*found.weight.shape[1:])) - 1
+    return math.ceil(break_even(*one.weight.shape[1:])) - 1
 
 
 @plain_numbers
 def ranks_by_energy(spectra: Mapping[str, Spectrum], energy: float) -> dict[str, int]:
     """For each layer the least rank with the share `energy` of its squared singular values."""
-    found = {}
+    ranks = {}
     for name, one in spectra.items():
         below = one.energies().cumsum(0) < energy * (1 - 1e-12)
-        found[name] = min(int(below.sum()) + 1, len(below))
-    return found
+        ranks[name] = min(int(below.sum()) + 1, len(below))
+    return ranks
 
 
 @plain_numbers

@@ -31,7 +31,14 @@ def units_to_keep(caller: str, part: str, scores: Mapping[str, Tensor], ratio: R
         [values] = scores.values()
         return _best(values, _count(caller, "the embedding", len(values), ratio, multiple_of))
     if isinstance(ratio, Mapping):
-        _require_layers(caller, ratio, scores, budget)
+        for name in ratio:
+            require_choice(caller, "layer", name, scores)
+        if not ratio:
+            raise LabError(f"{caller}: ratio={{}} names no layer; give a number for all, or ratios "
+                           f"by name: {{{next(iter(scores))!r}: 0.5}}")
+        if budget == "global":
+            raise LabError(f"{caller}: {ratio=} is for single layers, and budget='global' for all; "
+                           "give a number, or budget='layer'")
         scores = {name: scores[name] for name in ratio}
     ranked = {name: _ranked(value) for name, value in scores.items()}
     if budget == "global":
@@ -41,18 +48,6 @@ def units_to_keep(caller: str, part: str, scores: Mapping[str, Tensor], ratio: R
         counts = {name: _count(caller, name, len(ranked[name]), shares[name], multiple_of)
                   for name in ranked}
     return {name: _best(scores[name], counts[name]) for name in scores}
-
-
-def _require_layers(caller: str, ratio: Mapping[str, float], scores: Mapping[str, Tensor],
-                    budget: str) -> None:
-    for name in ratio:
-        require_choice(caller, "layer", name, scores)
-    if not ratio:
-        raise LabError(f"{caller}: ratio={{}} names no layer; give a number for all, or ratios by "
-                       f"name: {{{next(iter(scores))!r}: 0.5}}")
-    if budget == "global":
-        raise LabError(f"{caller}: {ratio=} is for single layers, and budget='global' for all; "
-                       "give a number, or budget='layer'")
 
 
 def _blocks_to_keep(caller: str, scores: Mapping[str, Tensor], ratio: Ratio,

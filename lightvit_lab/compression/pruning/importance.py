@@ -33,19 +33,19 @@ def scores(model: nn.Module, part: str, importance: str, inputs: Tensor | None =
     of values; "blocks" () each; "embedding" {"embedding": (dim,)}. Magnitude is the norm of all
     weights that go with the unit, of `power` 2 or 1.
     """
-    found = magnitude(model, part, power)
+    values = magnitude(model, part, power)
     if importance == "random":
-        for name, value in found.items():
+        for name, one in values.items():
             seeded = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-            found[name] = torch.rand(value.shape, generator=seeded)
+            values[name] = torch.rand(one.shape, generator=seeded)
     elif importance == "activation":
-        found = _of_activation(model, part, inputs, found)
+        values = _of_activation(model, part, inputs, values)
     elif importance in NEED_LABELS:
-        found = _effects(model, part, inputs, labels)
-        for name, value in found.items():
-            found[name] = (value.mean(0).abs() if importance == "taylor"
-                           else value.square().mean(0))
-    return {name: value.detach().float().cpu() for name, value in found.items()}
+        values = _effects(model, part, inputs, labels)
+        for name, one in values.items():
+            values[name] = (one.mean(0).abs() if importance == "taylor"
+                           else one.square().mean(0))
+    return {name: one.detach().float().cpu() for name, one in values.items()}
 
 
 @plain_numbers

@@ -110,11 +110,11 @@ def _keep_channels(model: nn.Module, kept: Sequence[int]) -> None:
     channels = _index("the embedding", kept, parts.readers[0].in_features)
     for name in parts.tables:
         setattr(model, name, _take(getattr(model, name), -1, channels))
-    for part in dict.fromkeys(parts.writers):        # what stands in two places is cut once
+    for part in set(parts.writers):                  # what stands in two places is cut once
         _keep_outputs(part, channels)
-    for part in dict.fromkeys(parts.readers):
+    for part in set(parts.readers):
         _keep_inputs(part, channels)
-    for part in dict.fromkeys(parts.norms):
+    for part in set(parts.norms):
         for name, value in list(part.named_parameters(recurse=False)):
             setattr(part, name, _take(value, 0, channels))
         if hasattr(part, "normalized_shape"):

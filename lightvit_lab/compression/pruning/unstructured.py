@@ -83,17 +83,17 @@ def keep_zeros(model: nn.Module) -> Iterator[nn.Module]:
     momentum and methods that mix the entries of a matrix, such as Muon, would move them. The model
     itself has no part added.
     """
-    layers = list(weighted_layers("keep_zeros", model).values())
-    masks = [_Mask(layer.weight) for layer in layers]
+    layers = weighted_layers("keep_zeros", model).values()
+    masks = {layer: _Mask(layer.weight) for layer in layers}
 
     def reset(*_: Any) -> None:
         with torch.no_grad():
-            for layer, mask in zip(layers, masks):
+            for layer, mask in masks.items():
                 layer.weight.copy_(mask.apply(layer.weight))
 
     with ExitStack() as stack:
         stack.callback(register_optimizer_step_post_hook(reset).remove)
-        for layer, mask in zip(layers, masks):
+        for layer, mask in masks.items():
             if layer.weight.requires_grad:
                 stack.callback(layer.weight.register_hook(mask.apply).remove)
         yield model
@@ -116,13 +116,13 @@ def weighted_layers(caller: str, model: nn.Module) -> dict[str, nn.Linear | Grou
 
     Raises LabError without any.
     """
-    found = {}
+    layers = {}
     for name, layer in block_layers(caller, model).items():
         if isinstance(layer, LowRankLinear):
-            found |= {f"{name}.down": layer.down, f"{name}.up": layer.up}
+            layers |= {f"{name}.down": layer.down, f"{name}.up": layer.up}
         else:
-            found[name] = layer
-    return found
+            layers[name] = layer
+    return layers
 
 
 @torch.no_grad()

@@ -33,16 +33,16 @@ def mlps(model: nn.Module) -> dict[str, nn.Module]:
 
     Raises LabError if there is none.
     """
-    found = {name: part for name, part in model.named_modules()
+    layers = {name: part for name, part in model.named_modules()
              if hasattr(part, "fc1") and hasattr(part, "fc2")}
-    if not found:
+    if not layers:
         raise LabError(f"{type(model).__name__} has no MLPs of fc1 and fc2; {GIVE_VIT}")
-    for name, part in found.items():
+    for name, part in layers.items():
         _require_linear(name, part, "fc1", "fc2")
         if part.fc1.out_features != part.fc2.in_features or not _is_absent(part, "norm"):
             raise LabError(f"{name} ({type(part).__name__}) has a gate or a norm between fc1 and "
                            f"fc2, which is not known here; {GIVE_VIT}")
-    return found
+    return layers
 
 
 def attentions(model: nn.Module) -> dict[str, nn.Module]:
@@ -50,8 +50,8 @@ def attentions(model: nn.Module) -> dict[str, nn.Module]:
 
     Raises LabError for other kinds of attention.
     """
-    found = attention_modules(model)
-    for name, part in found.items():
+    layers = attention_modules(model)
+    for name, part in layers.items():
         # without `weights`, it is timm's
         if type(part) not in (Attention, LightViTAttention) and hasattr(part, "weights"):
             raise LabError(f"{name} is {type(part).__name__}, whose heads are not known here; "
@@ -60,7 +60,7 @@ def attentions(model: nn.Module) -> dict[str, nn.Module]:
         if not _is_absent(part, "norm"):
             raise LabError(f"{name} normalises over all heads together (scale_norm), so none can "
                            "go without changing the others; give a model without it")
-    return found
+    return layers
 
 
 def head_shape(attention: nn.Module) -> tuple[int, int]:
@@ -85,12 +85,12 @@ def block_names(model: nn.Module) -> list[str]:
     Raises LabError for a model that has none.
     """
     modules = dict(model.named_modules())
-    found = [name for name, part in modules.items()
+    names = [name for name, part in modules.items()
              if hasattr(part, "attn") and hasattr(part, "mlp")
              and isinstance(modules[name.rpartition(".")[0]], nn.ModuleList | nn.Sequential)]
-    if not found:
+    if not names:
         raise LabError(f"{type(model).__name__} has no blocks of attention and MLP; {GIVE_VIT}")
-    return found
+    return names
 
 
 def stream(model: nn.Module) -> Stream:
