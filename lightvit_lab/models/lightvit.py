@@ -286,7 +286,7 @@ class LightViT(nn.Module):
 
     def run_stages(self, images: Tensor, count: int | None = None) -> list[tuple[Tensor, Grid]]:
         """Tokens (B, T + N, dim), in reading order, and their grid after each of `count` stages."""
-        self._require(images)
+        self._require_images(images)
         tokens, grid = self.patch_embed(images)
         tokens = torch.cat([self.global_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         outputs = []
@@ -361,7 +361,7 @@ class LightViT(nn.Module):
         for stage in self.stages:
             stage.grad_checkpointing = enable
 
-    def _require(self, images: Tensor) -> None:
+    def _require_images(self, images: Tensor) -> None:
         require_images("LightViT", images, self.in_channels)
         (height, width), least = images.shape[2:], self.least_size
         if min(height, width) < least:

@@ -50,13 +50,13 @@ def require_plain_blocks(caller: str, model: nn.Module,
     the lab's ViT and of timm's ViT and DeiT do.
     """
     require_unwrapped(caller, model)
-    blocks = getattr(model, "blocks", None)
-    if not isinstance(blocks, nn.ModuleList | nn.Sequential) or not len(blocks):
+    row = getattr(model, "blocks", None)
+    if not isinstance(row, nn.ModuleList | nn.Sequential) or not len(row):
         kind = type(model).__name__
         raise LabError(f"{caller}: {kind} has no `blocks` in one row; {GIVE_VIT}")
     _require_attention(caller, model)
-    for place in range(len(blocks)) if layers is None else layers:
-        if (kind := type(blocks[place])).forward not in (Block.forward, TimmBlock.forward):
+    for place in range(len(row)) if layers is None else layers:
+        if (kind := type(row[place])).forward not in (Block.forward, TimmBlock.forward):
             raise LabError(f"{caller}: blocks.{place} is {kind.__name__}, no plain block of "
                            "attention and MLP; give the model before its blocks were replaced")
 

@@ -34,7 +34,7 @@ def mlps(model: nn.Module) -> dict[str, nn.Module]:
     Raises LabError if there is none.
     """
     layers = {name: part for name, part in model.named_modules()
-             if hasattr(part, "fc1") and hasattr(part, "fc2")}
+              if hasattr(part, "fc1") and hasattr(part, "fc2")}
     if not layers:
         raise LabError(f"{type(model).__name__} has no MLPs of fc1 and fc2; {GIVE_VIT}")
     for name, part in layers.items():
