@@ -36,8 +36,8 @@ def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
              if isinstance(part, nn.MultiheadAttention) or hasattr(part, "fused_attn")]
     if fused:
         more = f" and {len(fused) - 1} more" if fused[1:] else ""
-        raise LabError(f"{kind} computes attention in {fused[0]}{more}, fused, and nothing here "
-                       f"can compute its weights; {known}")
+        raise LabError(f"{kind} computes attention in {fused[0]}{more}, where fused attention does "
+                       f"not give its weights; {known}")
     raise LabError(f"{kind} has no attention that can be read; {known}")
 
 
