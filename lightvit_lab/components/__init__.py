@@ -4,16 +4,12 @@ Between embedding and head each is `part(tokens, grid) -> tokens`: tokens (batch
 by row on `grid`, (rows, columns). What needs no grid may leave it out. An embedding is `embed(maps)
 -> (tokens, grid)` of maps (batch, channels, height, width).
 """
+# ruff: noqa: F401     these imports are what the room offers
 
 from .attention import Attention, attend, attention_weights, join_heads, split_heads
 from .attention_free import Pooling
 from .blocks import Mlp, PreNormBlock, initialise_linear
 from .efficient_attention import WindowAttention
-from .maps import Grid, to_map, to_tokens
+from .maps import Grid, Windows, sort_into_windows, to_map, to_tokens
 from .patch_embedding import ConvStem, PatchEmbedding, convolution
-from .position_encoding import relative_position_index
-from .windows import Windows, sort_into_windows
-
-__all__ = ["Attention", "ConvStem", "Grid", "Mlp", "PatchEmbedding", "Pooling", "PreNormBlock", "WindowAttention",
-           "Windows", "attend", "attention_weights", "convolution", "initialise_linear", "join_heads",
-           "relative_position_index", "sort_into_windows", "split_heads", "to_map", "to_tokens"]
+from .position_encoding import RelativePositionBias, relative_position_index

@@ -1,5 +1,4 @@
-"""Multi-head self-attention, and the steps that all its relatives share: split into heads, attend,
-join.
+"""Multi-head self-attention, and the steps that its relatives share: split heads, attend, join.
 
 Derived by `chapters/foundations/vision_transformer`. Vaswani et al., arXiv 1706.03762.
 """
@@ -16,8 +15,9 @@ from .maps import Grid
 
 
 def split_heads(projected: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
-    """(batch, N, parts * heads * head_dim) -> `parts` tensors (batch, heads, N, head_dim), as
-    queries, keys, values.
+    """(batch, N, parts * heads * head_dim) -> `parts` tensors (batch, heads, N, head_dim).
+
+    With 3 parts these are queries, keys and values.
     """
     return projected.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
@@ -29,10 +29,9 @@ def join_heads(mixed: Tensor) -> Tensor:
 
 def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None,
                       scale: float | None = None) -> Tensor:
-    """softmax(query key^T * scale + bias), (..., queries, keys), in float32 or finer; rows sum to
-    1.
+    """softmax(query key^T * scale + bias), (..., queries, keys); rows sum to 1.
 
-    `scale` is by default the inverse root of head_dim.
+    In float32 or finer. `scale` is by default the inverse root of head_dim.
     """
     scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     exact = torch.promote_types(scores.dtype, torch.float32)
@@ -41,8 +40,7 @@ def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None,
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None,
            scale: float | None = None, fused: bool = True) -> Tensor:
-    """The values, averaged for each query by `attention_weights`: (batch, heads, queries,
-    head_dim).
+    """Mean of the values for each query by `attention_weights`: (batch, heads, queries, head_dim).
 
     With `fused` torch's kernel does it, and the weights never exist in memory.
     """
@@ -57,7 +55,7 @@ class Attention(nn.Module):
 
     (batch, tokens, dim) -> (batch, tokens, dim). With `fused=True` (the default) torch's fused
     kernel is used and the (batch, heads, tokens, tokens) weights never exist in memory; `weights`
-    computes them for whoever wants to look.
+    computes them for figures.
     """
 
     def __init__(self, dim: int, num_heads: int, fused: bool = True, qkv_bias: bool = True):
@@ -74,8 +72,7 @@ class Attention(nn.Module):
 
     @full_precision
     def weights(self, tokens: Tensor) -> Tensor:
-        """The attention weights, (batch, heads, tokens, tokens); rows sum to 1: row i says where
-        token i looks.
+        """The attention weights, (batch, heads, tokens, tokens); row i is token i's, and sums to 1.
 
         In float32, as the fused kernel computes its softmax, whatever the type of the tokens, also
         under autocast.

@@ -11,10 +11,10 @@ from .maps import Grid, to_map, to_tokens
 
 @plain_numbers
 class Pooling(nn.Module):
-    """The mean of a token's neighbourhood, minus the token: no weights at all. (batch, N, dim) in
-    and out.
+    """The mean of a token's neighbourhood, minus the token: no weights at all.
 
-    Places beyond the edge do not count. Yu et al., MetaFormer, arXiv 2111.11418.
+    (batch, N, dim) in and out. Places beyond the edge do not count. Yu et al., MetaFormer, arXiv
+    2111.11418.
     """
 
     def __init__(self, size: int = 3):
@@ -22,5 +22,6 @@ class Pooling(nn.Module):
         self.size = size
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        maps = F.avg_pool2d(to_map(tokens, grid), self.size, 1, self.size // 2, count_include_pad=False)
+        pad = self.size // 2
+        maps = F.avg_pool2d(to_map(tokens, grid), self.size, 1, pad, count_include_pad=False)
         return to_tokens(maps)[0] - tokens

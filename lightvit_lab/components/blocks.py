@@ -11,9 +11,7 @@ from ..errors import plain_numbers
 
 @plain_numbers
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between, applied to every token alone; (batch, tokens, dim) in
-    and out.
-    """
+    """Two linear layers with a GELU between, on every token alone; (batch, tokens, dim) -> same."""
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
@@ -26,10 +24,10 @@ class Mlp(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """A mixer, then an MLP; each sees normalised tokens and adds to what came in.
+    """A mixer, then an MLP; each works on normalised tokens, and its result is added to its input.
 
-    The mixer also gets what else the call gives: the grid, or LightViT's windows. `drop_path` sees
-    what is added, so that it may let a picture skip it in training.
+    The mixer also gets what else the call gives: the grid, or LightViT's windows. `drop_path` works
+    on what is added, so that in training it can drop a picture's share of it.
     """
 
     def __init__(self, dim: int, mixer: nn.Module, mlp: nn.Module,
@@ -47,9 +45,7 @@ class PreNormBlock(nn.Module):
 
 
 def initialise_linear(module: nn.Module) -> None:
-    """Truncated normal of std 0.02 and no bias, where `module` is a linear layer: a function for
-    `nn.Module.apply`.
-    """
+    """Draw a linear layer's weights, truncated normal of std 0.02; no bias. For `Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -17,22 +17,18 @@ from .maps import Grid, to_tokens
 def convolution(narrow: int, wide: int, kernel: int = 3, stride: int = 1, groups: int = 1,
                 pool: bool = False, batch_norm: bool = True,
                 activation: Callable[[], nn.Module] = nn.ReLU) -> list[nn.Module]:
-    """The layers of a convolution with padding 1: itself, a max-pooling that halves, batch norm,
-    activation.
-    """
-    layers: list[nn.Module] = [nn.Conv2d(narrow, wide, kernel, stride, padding=1, groups=groups, bias=False)]
-    layers += [nn.MaxPool2d(3, stride=2, padding=1)] if pool else []
-    layers += [nn.BatchNorm2d(wide)] if batch_norm else []
-    return [*layers, activation()]
+    """List of layers: a convolution of padding 1, max-pooling that halves, norm, activation."""
+    layer = nn.Conv2d(narrow, wide, kernel, stride, padding=1, groups=groups, bias=False)
+    pooling = [nn.MaxPool2d(3, stride=2, padding=1)] if pool else []
+    return [layer, *pooling, *([nn.BatchNorm2d(wide)] if batch_norm else []), activation()]
 
 
 @plain_numbers
 class PatchEmbedding(nn.Module):
-    """Cut images into patches and map each by one linear layer; a convolution whose stride is its
-    kernel does both.
+    """Cut images into patches and map each by one linear layer.
 
-    (batch, channels, height, width) -> (batch, tokens, dim) and the grid (height / patch_size,
-    width / patch_size).
+    A convolution whose stride is its kernel does both. (batch, channels, height, width) ->
+    (batch, tokens, dim) and the grid (height / patch_size, width / patch_size).
     """
 
     def __init__(self, patch_size: int, dim: int, in_channels: int = 3):
@@ -45,8 +41,7 @@ class PatchEmbedding(nn.Module):
 
 @plain_numbers
 class ConvStem(nn.Module):
-    """Overlapping 3x3 convolutions: one of stride 2 for every halving until a token covers
-    `patch_size` pixels.
+    """Overlapping 3x3 convolutions; each of stride 2 halves the map, until a token is a patch.
 
     Same shapes as `PatchEmbedding`; `patch_size` is a power of two. The width doubles on the way up
     to `dim`. `depth` is the number of convolutions at each of the resolutions; 1 is the stem as

@@ -1,3 +1,1 @@
-"""Compression after training: models that are really smaller and, where the pages say so, really
-faster.
-"""
+"""Compression after training: models that are really smaller and, on some machines, faster."""

@@ -1,5 +1,6 @@
-"""Models by name: the lab's own and every name of timm. Importing this room also registers the
-lab's names with timm.
+"""Models by name: the lab's own and every name of timm.
+
+Importing this room also registers the lab's names with timm.
 """
 
 from __future__ import annotations
@@ -32,24 +33,25 @@ _BUILDERS: dict[str, partial] = {
     "lab_vit_student": partial(VisionTransformer, dim=64, depth=4, num_heads=4),
     "lab_vit_teacher": partial(VisionTransformer, dim=96, depth=6, num_heads=4, stem_depth=2),
     "lab_cct": partial(CompactTransformer),
-    "cct_2_3x2": partial(CompactTransformer, stem=0, residual=False, batch_norm=False, num_heads=2, mlp_ratio=1.0,
-                         # the shape of the paper's smallest; its blocks and dropout differ in
-                         # detail
-                         qkv_bias=False),
+    # the shape of the paper's smallest; its blocks and dropout differ in detail
+    "cct_2_3x2": partial(CompactTransformer, stem=0, residual=False, batch_norm=False, num_heads=2,
+                         mlp_ratio=1.0, qkv_bias=False),
     "lab_cnn": partial(ResidualNetwork, widths=(32, 64, 128), blocks=1),
-    "lab_lightvit": partial(LightViT, patch_size=4, embed_dims=(64, 96), num_layers=(3, 1), num_heads=(4, 6),
-                            mlp_ratios=(4, 4), num_tokens=4, window_size=4, neck_dim=256, num_classes=10),
-    "lightvit_tiny": partial(LightViT, embed_dims=(64, 128, 256), num_heads=(2, 4, 8), num_tokens=8),
-    "lightvit_small": partial(LightViT, embed_dims=(96, 192, 384), num_heads=(3, 6, 12), num_tokens=16),
-    "lightvit_base": partial(LightViT, embed_dims=(128, 256, 512), num_layers=(3, 8, 6), num_heads=(4, 8, 16),
-                             num_tokens=24),
+    "lab_lightvit": partial(LightViT, patch_size=4, embed_dims=(64, 96), num_layers=(3, 1),
+                            num_heads=(4, 6), mlp_ratios=(4, 4), num_tokens=4, window_size=4,
+                            neck_dim=256, num_classes=10),
+    "lightvit_tiny": partial(LightViT, embed_dims=(64, 128, 256), num_heads=(2, 4, 8)),
+    "lightvit_small": partial(LightViT, embed_dims=(96, 192, 384), num_heads=(3, 6, 12),
+                              num_tokens=16),
+    "lightvit_base": partial(LightViT, embed_dims=(128, 256, 512), num_layers=(3, 8, 6),
+                             num_heads=(4, 8, 16), num_tokens=24),
 }
 # with the weights' names and shapes of their authors
 PUBLISHED = ("lightvit_tiny", "lightvit_small", "lightvit_base")
 _TIMM_ONLY = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
-_WHOLE = {"image_size", "img_size", "patch_size", "in_channels", "in_chans", "num_classes", "dim", "embed_dim", "depth",
-          "depths", "num_heads", "stem", "stem_depth", "stem_stride", "widths", "blocks", "embed_dims", "num_layers",
-          "num_tokens", "window_size", "neck_dim", "reg_tokens"}
+_WHOLE = set("image_size img_size patch_size in_channels in_chans num_classes dim embed_dim depth "
+             "depths num_heads stem stem_depth stem_stride widths blocks embed_dims num_layers "
+             "num_tokens window_size neck_dim reg_tokens".split())
 # say where weights come from, not what a model is
 _WEIGHTS_ONLY = ("pretrained", "checkpoint_path", "cache_dir")
 
@@ -68,12 +70,13 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     suggested) and on keyword arguments that the model does not know.
     """
     if name not in _BUILDERS:
-        require_choice("create_model", "name", name, [*_BUILDERS, *timm.list_models(), *timm.list_pretrained()])
+        known = [*_BUILDERS, *timm.list_models(), *timm.list_pretrained()]
+        require_choice("create_model", "name", name, known)
     kwargs = {key: _plain(key, value) for key, value in kwargs.items()}
     try:
         model = _build(name, **kwargs) if name in _BUILDERS else timm.create_model(name, **kwargs)
     except TypeError as error:
-        raise LabError(f"create_model({name!r}): {error}; given were {sorted(kwargs)}") from error
+        raise LabError(f"create_model({name!r}): {error}; given: {sorted(kwargs)}") from error
     arguments = {key: value for key, value in kwargs.items() if key not in _WEIGHTS_ONLY}
     # lists that the caller may change later
     model.recipe = {"name": name, "arguments": copy.deepcopy(arguments)}
@@ -81,40 +84,39 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
 
 
 def _plain(argument: str, value: Any) -> Any:
-    """Numbers of any type as Python's own, which a recipe can hold; those that count something as
-    whole numbers.
-    """
+    """Numbers of any type as Python's own, which a recipe can hold; counts as whole numbers."""
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(argument, one) for one in value)
     found = number(value)
-    if argument not in _WHOLE or (found is None and not isinstance(value, bool)):
-        return value if found is None else found
-    return require_whole("create_model", argument, value)
+    if argument in _WHOLE and (found is not None or isinstance(value, bool)):
+        return require_whole("create_model", argument, value)
+    return value if found is None else found
 
 
 def _build(name: str, pretrained: bool = False, features_only: bool = False,
            out_indices: int | Sequence[int] | None = None, **kwargs: Any) -> nn.Module:
-    """The lab's model; with `features_only` timm's wrapper around it, that returns the maps of
-    stages `out_indices`.
-    """
+    """The lab's model; with `features_only` in timm's wrapper, for the maps of `out_indices`."""
     if pretrained:
-        mend = "; give the file that the authors publish to checkpoint.import_official" if name in PUBLISHED else ""
-        raise LabError(f"{name}: no weights are published through timm; build it with pretrained=False{mend}")
+        official = "; give the file that the authors publish to checkpoint.import_official"
+        raise LabError(f"{name}: no weights are published through timm; build it with "
+                       f"pretrained=False{official if name in PUBLISHED else ''}")
     model = _BUILDERS[name](**kwargs)
     if not features_only:
         return model
     if not hasattr(model, "forward_intermediates"):
-        raise LabError(f"{name}: features_only=True needs a model of stages; give lightvit_tiny, or resnet18 and many "
-                       "more of timm's")
+        raise LabError(f"{name}: features_only=True needs a model of stages; give lightvit_tiny "
+                       "or one of timm's, such as resnet18")
     return timm_parts.feature_maps(model, out_indices)
 
 
 def _register(name: str) -> None:
-    """Make `timm.create_model(name)` build the lab's model; timm asks for a function of that name
-    in this module.
+    """Make `timm.create_model(name)` build the lab's model.
+
+    timm asks for a function of that name in this module.
     """
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        return _build(name, pretrained, **{key: value for key, value in kwargs.items() if key not in _TIMM_ONLY})
+        own = {key: value for key, value in kwargs.items() if key not in _TIMM_ONLY}
+        return _build(name, pretrained, **own)
 
     build.__name__, build.__module__ = name, __name__
     globals()[name] = register_model(build)

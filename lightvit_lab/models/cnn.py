@@ -1,8 +1,7 @@
-"""A small residual network, the lab's convolutional rival and teacher (He et al., arXiv 1512.03385,
-the CIFAR form).
+"""A small residual network, the lab's convolutional rival and teacher.
 
-Derived nowhere: `chapters/foundations/vision_transformer` trains it beside the ViT to see what
-convolution knows already.
+He et al., arXiv 1512.03385, the form for CIFAR. `chapters/foundations/vision_transformer` compares
+it with the ViT, to show what convolution knows already.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from ..errors import plain_numbers, require_images, require_range
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, added to their input; (batch, c, h, w) -> (batch, c', h
-    / stride, w / stride).
+    """Two 3x3 convolutions with batch norm, added to their input.
 
-    `pooled` takes the largest of each square of `stride` pixels after the first convolution, which
-    then sees every place, instead of convolving at each `stride`-th.
+    (batch, c, h, w) -> (batch, c', h / stride, w / stride). `pooled`: the first convolution works
+    at every place, and the largest of each square of `stride` pixels is taken, without a stride.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1, pooled: bool = False):
@@ -30,10 +28,10 @@ class ResidualBlock(nn.Module):
         self.norm1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels)
-        changes = stride != 1 or in_channels != channels
-        self.shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 1, step, bias=False), nn.BatchNorm2d(channels)
-        ) if changes else nn.Identity()
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            shortcut = nn.Conv2d(in_channels, channels, 1, step, bias=False)
+            self.shortcut = nn.Sequential(shortcut, nn.BatchNorm2d(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = F.relu(self.norm1(self.pool(self.conv1(maps))))
@@ -42,29 +40,28 @@ class ResidualBlock(nn.Module):
 
 @plain_numbers
 class ResidualNetwork(nn.Module):
-    """Images (batch, in_channels, height, width), normalised, any size from 8 px -> logits (batch,
-    num_classes).
+    """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
 
-    A 3x3 stem, then one stage per width with `blocks` residual blocks each; every stage but the
-    first halves the map. `pooled` (the quick trainers' form: arXiv 2404.00498) halves it in every
-    stage, by the maximum, after a stem of half the first width: more of the work on fine maps.
+    Any size from 8 px. A 3x3 stem, then one stage per width with `blocks` residual blocks each;
+    every stage but the first halves the map. `pooled` (the quick trainers' form: arXiv 2404.00498)
+    halves it in every stage, by the maximum, after a stem of half the first width: more of the work
+    on fine maps.
     """
 
-    def __init__(self, widths: tuple[int,
-                                     ...] = (32, 64, 128), blocks: int = 2, in_channels: int = 3,
-                 num_classes: int = 10, stem_stride: int = 1, pooled: bool = False):
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128), blocks: int = 2,
+                 in_channels: int = 3, num_classes: int = 10, stem_stride: int = 1,
+                 pooled: bool = False):
         super().__init__()
         require_range("ResidualNetwork", "blocks", blocks, 1)
         self.in_channels, self.num_classes = in_channels, num_classes
         channels = widths[0] // 2 if pooled else widths[0]
         self.stem = nn.Sequential(*convolution(in_channels, channels, stride=stem_stride))
-        stages = []
+        self.stages = nn.Sequential()
         for index, width in enumerate(widths):
             for position in range(blocks):
                 stride = 2 if position == 0 and (index > 0 or pooled) else 1
-                stages.append(ResidualBlock(channels, width, stride, pooled))
+                self.stages.append(ResidualBlock(channels, width, stride, pooled))
                 channels = width
-        self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -20,22 +20,20 @@ from ..runtime.wrapped import require_unwrapped
 
 # transforms that put other weights into a model's layers
 REWRITING = ("prune", "prune_weights", "factorize")
-# parts that "prune" cuts by a choice for each layer
-CUT_BY_LAYER = ("mlp", "heads", "head_width")
 Plan = dict[str, Any]
 Apply = Callable[[nn.Module, Plan], nn.Module]
 TRANSFORMS: dict[str, Apply] = {}       # what a plan may name; filled by `transform`
 
 
 def transform(name: str) -> Callable[[Apply], Apply]:
-    """Let plans name the decorated `apply(model, plan) -> model`. Raises LabError on a name that is
-    taken.
+    """Let plans name the decorated `apply(model, plan) -> model`.
+
+    Raises LabError on a name that is taken.
     """
     def register(apply: Apply) -> Apply:
-        if name in TRANSFORMS:
-            raise LabError(f"transform: {name!r} is {TRANSFORMS[name].__module__}.{TRANSFORMS[name].__name__} already; "
+        if (other := TRANSFORMS.setdefault(name, apply)) is not apply:
+            raise LabError(f"transform: {name!r} is {other.__module__}.{other.__name__} already; "
                            f"give {apply.__module__}.{apply.__name__} another name")
-        TRANSFORMS[name] = apply
         return apply
     return register
 
@@ -51,7 +49,8 @@ def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
     require_unwrapped(plan["transform"], model)
     if plan["transform"] in REWRITING:
         require_own_weights(plan["transform"], model)
-    if plan["transform"] == "factorize" or plan.get("part") in CUT_BY_LAYER:
+    # of what is cut by a choice for each layer, or replaced
+    if plan["transform"] == "factorize" or plan.get("part") in ("mlp", "heads", "head_width"):
         require_own_layers(plan["transform"], model)
     changed = apply(copy.deepcopy(model), copy.deepcopy(plan)).eval()
     if (recipe := getattr(model, "recipe", None)) is not None:
@@ -66,32 +65,35 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def shared_weights(model: nn.Module, of_shared_modules: bool = False) -> list[tuple[str, ...]]:
-    """Names of each weight that several modules hold.
+    """Names of each weight that several modules have.
 
-    of_shared_modules: also those of one module that stands in several places, which else holds its
-    own once
+    of_shared_modules: also of one module that stands in several places, which else counts as one
     """
     names: dict[int, list[str]] = {}
     for prefix, module in model.named_modules(remove_duplicate=not of_shared_modules):
         for name, value in module.named_parameters(prefix, recurse=False):
             names.setdefault(id(value), []).append(name)
-    return [tuple(found) for found in names.values() if len(found) > 1]
+    return [tuple(group) for group in names.values() if len(group) > 1]
 
 
 @transform("share_weights")     # added by `checkpoint.save`
 def apply_sharing(model: nn.Module, plan: Plan) -> nn.Module:
-    """Make one of the weights of each group in `plan`, in place: {"names":
-    [["blocks.0.mlp.fc1.weight", ...]]}.
+    """Make one of the weights of each group in `plan`, in place.
+
+    Plans are {"names": [["blocks.0.mlp.fc1.weight", ...]]}. Raises LabError on any other.
     """
     known = dict(model.named_parameters(remove_duplicate=False))
     groups = plan.get("names")
     for names in groups if isinstance(groups, list) else [groups]:
-        if not isinstance(names, list) or not names or any(not isinstance(name, str) or name not in known or
-                                                           known[name].shape != known[names[0]].shape for name in names):
-            raise LabError(f"share_weights: the plan has {str(names)[:80]}; give names of weights of one shape")
+        listed = names if isinstance(names, list) else []
+        weights = [known[name] for name in listed if isinstance(name, str) and name in known]
+        shapes = {weight.shape for weight in weights}
+        if len(shapes) != 1 or len(weights) < len(listed):
+            raise LabError(f"share_weights: the plan has {str(names)[:80]}; give names of weights "
+                           "of one shape")
         for name in names[1:]:
             module, _, own = name.rpartition(".")
-            setattr(model.get_submodule(module), own, known[names[0]])
+            setattr(model.get_submodule(module), own, weights[0])
     return model
 
 
@@ -99,26 +101,22 @@ def require_own_weights(caller: str, model: nn.Module) -> None:
     """Raise LabError, in the name of `caller`, where two modules of `model` share a weight."""
     if shared := shared_weights(model):
         first, second, *_ = shared[0]
-        more = f", and {len(shared) - 1} more" if shared[1:] else ""
-        raise LabError(f"{caller}: {second} is the same weight as {first}{more}, and each would get one of its own; share the "
-                       "whole module instead (blocks[1].mlp = blocks[0].mlp), or part them: "
+        raise LabError(f"{caller}: {second} is the same weight as {first}, and each needs its own; "
+                       "share the whole module (blocks[1].mlp = blocks[0].mlp), or part them: "
                        "layer.weight = nn.Parameter(layer.weight.detach().clone())")
 
 
 def require_own_layers(caller: str, model: nn.Module) -> None:
-    """Raise LabError, in the name of `caller`, where two modules of `model` hold the same linear
-    layer or convolution.
+    """Raise LabError, in the name of `caller`, where two modules of `model` share a layer.
 
-    It would be cut once for each of them, or replaced in one alone. Holders that are shared whole
-    hold it once.
+    A linear layer or convolution would be cut once for each of them, or replaced in one alone.
+    Modules that are shared whole have it once.
     """
-    held: dict[nn.Module, list[str]] = {}
-    for prefix, holder in model.named_modules():
-        for name, layer in holder._modules.items():
-            if isinstance(layer, nn.Linear | nn.Conv2d):
-                held.setdefault(layer, []).append(f"{prefix}.{name}".lstrip("."))
-    for first, *others in held.values():
-        if others:
-            raise LabError(f"{caller}: {others[0]} is the same layer as {first}, and is to become another one in each place; "
-                           "share what holds it instead (blocks[1].mlp = blocks[0].mlp), or part them: "
-                           f"holder.{others[0].rpartition('.')[2]} = copy.deepcopy(layer)")
+    first: dict[nn.Module, str] = {}
+    for prefix, owner in model.named_modules():
+        for leaf, layer in owner._modules.items():
+            name = f"{prefix}.{leaf}".lstrip(".")
+            if isinstance(layer, nn.Linear | nn.Conv2d) and first.setdefault(layer, name) != name:
+                raise LabError(f"{caller}: {name} is the same layer as {first[layer]}, and is to "
+                               "differ; share the whole module (blocks[1].mlp = blocks[0].mlp), or "
+                               f"part them: parent.{leaf} = copy.deepcopy(layer)")

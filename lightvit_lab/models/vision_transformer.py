@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ..components import (Attention, ConvStem, Mlp, PatchEmbedding, Pooling, PreNormBlock,
                           WindowAttention, initialise_linear)
-from ..errors import LabError, plain_numbers, require_choice, require_images, require_multiple, require_range, require_size
+from ..errors import (LabError, plain_numbers, require_choice, require_images, require_multiple,
+                      require_range, require_size)
 
 MIXERS: dict[str, Callable[..., nn.Module]] = {
     "attention": Attention, "window": WindowAttention,
@@ -27,9 +28,7 @@ MIXERS: dict[str, Callable[..., nn.Module]] = {
 
 @plain_numbers
 class Block(PreNormBlock):
-    """Attention mixes tokens, the MLP works on each; both see normalised tokens and add to what
-    came in (pre-norm).
-    """
+    """A mixer of tokens, by default attention, and an MLP, each on normalised tokens (pre-norm)."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, fused: bool = True,
                  qkv_bias: bool = True, mixer: str = "attention", **options: Any):
@@ -59,38 +58,41 @@ class VisionTransformer(nn.Module):
                  distilled: bool = False, mixer: str = "attention",
                  mixer_options: dict[str, Any] | None = None, pool: str = "class"):
         super().__init__()
-        require_range("VisionTransformer", "stem_depth", stem_depth, 1)
-        _require_parts(position, mixer, pool, distilled)
-        height, width = _require_sizes(image_size, patch_size, dim, num_heads, depth, embedding)
+        for name, value in [("stem_depth", stem_depth), ("patch_size", patch_size),
+                            ("num_heads", num_heads), ("depth", depth)]:
+            require_range("VisionTransformer", name, value, 1)
+        _require_parts(embedding, patch_size, position, mixer, pool, distilled)
+        why = f"each of {num_heads} heads takes an equal share"
+        require_multiple("VisionTransformer", "dim", dim, num_heads, why)
+        why = f"patches are {patch_size} x {patch_size}"
+        height, width = require_size("VisionTransformer", "image_size", image_size, patch_size, why)
         self.image_size = (height, width) if isinstance(image_size, (list, tuple)) else height
         self.patch_size, self.in_channels = patch_size, in_channels
-        self.num_classes, self.dim = num_classes, dim
+        self.num_classes, self.dim, self.mixer = num_classes, dim, mixer
         self.num_image_tokens = math.prod(self.grids(height, width)[0])
-        self.mixer, self.num_prefix_tokens, self.distilled_training = mixer, (pool == "class") + distilled, False
+        self.num_prefix_tokens = (pool == "class") + distilled
+        self.distilled_training = False
         self.patch_embed = (PatchEmbedding(patch_size, dim, in_channels) if embedding == "patch"
                             else ConvStem(patch_size, dim, in_channels, stem_depth))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool == "class" else None
         self.dist_token = nn.Parameter(torch.zeros(1, 1, dim)) if distilled else None
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.num_prefix_tokens + self.num_image_tokens, dim),
-                                      requires_grad=position in (True, "table"))
-        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, fused, mixer=mixer, **(mixer_options or {}))
-                                    for _ in range(depth))
+        table = torch.zeros(1, self.num_prefix_tokens + self.num_image_tokens, dim)
+        self.pos_embed = nn.Parameter(table, requires_grad=position in (True, "table"))
+        how = {"fused": fused, "mixer": mixer, **(mixer_options or {})}
+        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, **how) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, num_classes)
         self.head_dist = nn.Linear(dim, num_classes) if distilled else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as the original does: truncated normal of std 0.02 for linear layers and the
-        position table.
-        """
+        """Truncated normal of std 0.02 for linear layers and tables, as in the original."""
         self.apply(initialise_linear)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=1e-6)
-        if self.dist_token is not None:
-            nn.init.trunc_normal_(self.dist_token, std=0.02)
-        if self.pos_embed.requires_grad:
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for table in (self.dist_token, self.pos_embed):
+            if table is not None and table.requires_grad:
+                nn.init.trunc_normal_(table, std=0.02)
 
     def no_weight_decay(self) -> set[str]:
         """The learned tables, which no optimizer shall treat as matrices."""
@@ -101,18 +103,14 @@ class VisionTransformer(nn.Module):
         return [(height // self.patch_size, width // self.patch_size)]
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images -> tokens in front and image tokens with their positions added, (batch, prefix +
-        tokens, dim).
-        """
+        """Images -> tokens in front, then image tokens, with positions: (batch, tokens, dim)."""
         tokens, _ = self.patch_embed(images)
-        front = [token.expand(tokens.shape[0], -1, -1) for token in (self.cls_token, self.dist_token)
-                 if token is not None]
+        front = [token for token in (self.cls_token, self.dist_token) if token is not None]
+        front = [token.expand(tokens.shape[0], -1, -1) for token in front]
         return torch.cat([*front, tokens], dim=1) + self.pos_embed
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """All tokens after the last block and the final norm, (batch, prefix + tokens, dim); those
-        in front first.
-        """
+        """All tokens after the last block and the final norm, (batch, prefix + tokens, dim)."""
         require_images("VisionTransformer", images, self.in_channels, self.image_size)
         tokens = self.embed(images)
         grid = () if self.mixer == "attention" else self.grids(*images.shape[2:])
@@ -121,46 +119,35 @@ class VisionTransformer(nn.Module):
         return self.norm(tokens)
 
     def set_distilled_training(self, enable: bool = True) -> None:
-        """Return the logits of both heads from now on, where the model has two and is in train
-        mode.
-        """
+        """Return the logits of both heads from now on, if the model has two, in train mode."""
         self.distilled_training = enable
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return self.forward_head(self.forward_features(images))
 
     def forward_head(self, tokens: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """What `forward_features` returns -> logits (batch, num_classes), or a pair of them as said
-        above.
-        """
+        """Tokens of `forward_features` -> logits (batch, num_classes), or those of both heads."""
         logits = self.head(tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0])
         if self.head_dist is None:
             return logits
         other = self.head_dist(tokens[:, 1])
-        return (logits, other) if self.distilled_training and self.training else (logits + other) / 2
+        if self.distilled_training and self.training:
+            return logits, other
+        return (logits + other) / 2
 
 
-def _require_parts(position: bool | str, mixer: str, pool: str, distilled: bool) -> None:
+def _require_parts(embedding: str, patch_size: int, position: bool | str, mixer: str, pool: str,
+                   distilled: bool) -> None:
     caller = "VisionTransformer"
+    require_choice(caller, "embedding", embedding, ["conv_stem", "patch"])
+    if embedding == "conv_stem":
+        require_choice(caller, "patch_size", patch_size, [2, 4, 8, 16, 32])
     if not isinstance(position, bool):
         require_choice(caller, "position", position, ["table", "none"])
     require_choice(caller, "mixer", mixer, MIXERS)
     require_choice(caller, "pool", pool, ["class", "mean"])
     if pool == "class" and mixer != "attention":
-        raise LabError(f"{caller}: mixer={mixer!r} works on a map of tokens, where a class token has no place; give "
-                       'pool="mean"')
+        raise LabError(f"{caller}: mixer={mixer!r} works on a map of tokens, where a class token "
+                       'has no place; give pool="mean"')
     if pool == "mean" and distilled:
-        raise LabError(f'{caller}: distilled=True adds a token beside the class token; give pool="class"')
-
-
-def _require_sizes(image_size: int | tuple[int, int], patch_size: int, dim: int, num_heads: int,
-                   depth: int, embedding: str) -> tuple[int, int]:
-    """Height and width of the pictures."""
-    caller = "VisionTransformer"
-    require_range(caller, "patch_size", patch_size, 1)
-    require_choice(caller, "embedding", embedding, ["conv_stem", "patch"])
-    require_multiple(caller, "dim", dim, num_heads, f"each of {num_heads} heads takes an equal share")
-    require_range(caller, "depth", depth, 1)
-    if embedding == "conv_stem":
-        require_choice(caller, "patch_size", patch_size, [2, 4, 8, 16, 32])
-    return require_size(caller, "image_size", image_size, patch_size, f"patches are {patch_size} x {patch_size}")
+        raise LabError(f'{caller}: distilled=True needs the class token too; give pool="class"')

@@ -3,7 +3,7 @@
 Errors are |y - y'| / |y| of each linear layer of the zoo's teacher on held-out pictures, each layer given what it
 sees in the whole model. Goals: at most half of plain SVD's, and at most 0.8 of those of ASVD (arXiv 2312.05821),
 which scales inputs by (mean |x|)^0.5. No linear layer of that rank has a smaller squared error on the calibration
-pictures than ours (tests/compression/test_low_rank.py), so where half is not reached, inputs are too round for it: of
+pictures than ours (tests/compression/low_rank/test_low_rank.py), so where half is not reached, inputs are too round for it: of
 rank 8 to 32 of 96. `--part` does one of three: errors (LIGHTVIT_DATA, or a download of CIFAR-10), calibration of
 DeiT-S, time.
 """

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lightvit_lab import data, models, training
 from lightvit_lab.runtime import device_name
@@ -55,10 +57,22 @@ def run(goal: Goal, name: str, seed: int, changes: dict[str, Any]) -> tuple[floa
     model = models.create_model(name, **size, **goal.models[name])
     wall, cpu = time.perf_counter(), time.process_time()
     if name == "lab_cct":
-        model.tokenizer.whiten(train.batch(torch.arange(2000))[0])
+        whiten(model.tokenizer.layers[0][0], train.batch(torch.arange(2000))[0])
     training.fit(model, train, augment=goal.augment, seed=seed, progress=False, **goal.fit | changes)
     score = training.evaluate(model, test, flip=True)
     return time.perf_counter() - wall, time.process_time() - cpu, score
+
+
+@torch.no_grad()
+def whiten(stem: nn.Conv2d, images: Tensor, floor: float = 1e-2) -> None:
+    """Set the stem's 4x4 filters to the principal components of patches of `images`, and their negatives.
+
+    A component is divided by the root of its variance plus `floor`, so that all answer about equally strongly.
+    """
+    patches = F.unfold(images, 4, stride=2).transpose(1, 2).flatten(0, 1)  # (patches, C * 16)
+    variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+    filters = (components / (variances + floor).sqrt()).T.flip(0)[: stem.out_channels // 2]
+    stem.weight.copy_(torch.cat([filters, -filters]).view_as(stem.weight))
 
 
 def main() -> None:

@@ -318,6 +318,7 @@ def test_wrong_pictures_end_in_a_sentence(images, words):
     (dict(num_layers=(1, 2)), r"num_layers=\(1, 2\) has 2 entries; give one for each of the 3 stages"),
     (dict(embed_dims=(16, 32, 66)), "66 is no multiple of 4"),
     (dict(num_heads=(3, 2, 4)), "each of 3 heads"),
+    (dict(num_heads=(2, 0, 4)), "1 <= num_heads"),
     (dict(num_layers=(1, 0, 1)), "1 <= num_layers"),
     (dict(num_tokens=-1), "0 <= num_tokens"),
     (dict(pooling="average"), "Give one of: max, mean"),

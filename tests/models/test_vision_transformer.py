@@ -68,6 +68,7 @@ def test_attention_with_zero_queries_is_the_mean_of_the_values():
     (dict(image_size=30), "image_size=30 is no multiple of 4.*28 or 32"),
     (dict(dim=130), "dim=130 is no multiple of 4.*each of 4 heads"),
     (dict(depth=0), "1 <= depth"),
+    (dict(num_heads=0), "1 <= num_heads"),
     (dict(embedding="convstem"), 'Did you mean "conv_stem"'),
     (dict(patch_size=3, image_size=33), "patch_size=3 is unknown"),
 ])

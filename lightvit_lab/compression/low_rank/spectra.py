@@ -1,9 +1,8 @@
-"""Singular values of linear layers, of the weight or of what it makes of its inputs, and ranks
-chosen by them.
-"""
+"""Singular values of linear layers, of the weight or of its product with inputs; ranks by them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import LabError, plain_numbers
 from ...runtime.running import double
 from ..calibrating import Moments
-from ..low_rank_linear import break_even
+from ..linear_layers import break_even
 
 # share of the mean variance added to all: directions that no input took count a little
 RIDGE = 1e-6
@@ -21,11 +20,10 @@ RIDGE = 1e-6
 
 @dataclass(frozen=True)
 class Spectrum:
-    """A layer's weight (groups, m, n), and singular vectors `left` (groups, m, k) and values
-    (groups, k), in float64.
+    """A layer's weight (groups, m, n), with singular vectors and values, in float64.
 
-    `mean` (n,) of the inputs is None where the weight alone was looked at, or the layer has no bias
-    to correct.
+    `left` is (groups, m, k), `values` (groups, k). `mean` (n,) of the inputs is None where the
+    weight alone was decomposed, or the layer has no bias to correct.
     """
 
     weight: Tensor
@@ -35,37 +33,20 @@ class Spectrum:
     mean: Tensor | None
 
     @property
-    def groups(self) -> int:
-        """How many blocks of outputs have factors of their own."""
-        return len(self.weight)
-
-    @property
-    def in_features(self) -> int:
-        """n"""
-        return self.weight.shape[2]
-
-    @property
-    def out_features(self) -> int:
-        """groups * m"""
-        return self.groups * self.weight.shape[1]
-
-    @property
     def cost(self) -> int:
-        """Parameters of each unit of rank."""
-        return self.groups * self.in_features + self.out_features
+        """Parameters of each unit of rank: groups * (n + m)."""
+        groups, rows, columns = self.weight.shape
+        return groups * (rows + columns)
 
     def energies(self) -> Tensor:
-        """(k,) share of the squared singular values that each unit of rank brings, falling; the sum
-        is 1.
-        """
+        """(k,) share of the squared singular values of each unit of rank, falling; sum 1."""
         squares = self.values.square().sum(dim=0)
         return squares / squares.sum().clamp(min=torch.finfo(torch.float64).tiny)
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """down (groups * rank, n), up (groups * m, rank), bias: the best of that rank, both factors
-        equally long.
+        """down (groups * rank, n), up (groups * m, rank), bias: the best factors of that rank.
 
-        Equal lengths are what fine-tuning wants: one learning rate has to suit both.
+        Both are equally long, which is what fine-tuning wants: one learning rate has to suit both.
         """
         up = self.left[..., :rank]
         down = up.mT @ self.weight
@@ -79,27 +60,28 @@ class Spectrum:
 @plain_numbers
 @torch.no_grad()
 def spectrum(layer: nn.Linear, groups: int = 1, moments: Moments | None = None) -> Spectrum:
-    """Singular values of a layer's weight, or with `moments` of the weight times a root of the
-    inputs' covariance.
+    """Singular values of a layer's weight, or with `moments` of what it makes of its inputs.
+
+    That is of the weight times a root of the inputs' covariance.
     """
     weight = double(layer.weight).unflatten(0, (groups, -1))
     bias = None if layer.bias is None else double(layer.bias)
     mean, spread = None, torch.eye(weight.shape[2], dtype=weight.dtype, device=weight.device)
     if moments is not None:
         mean = None if bias is None else moments.mean.to(weight.device)
-        of_inputs = (moments.second_moment if bias is None else moments.covariance).to(weight.device)
+        of_inputs = moments.second_moment if bias is None else moments.covariance
+        of_inputs = of_inputs.to(weight.device)
         spread = of_inputs + RIDGE * of_inputs.diagonal().mean().clamp(min=1e-12) * spread
     left, values = _left_singular(weight, spread)
     return Spectrum(weight, left, values, bias, mean)
 
 
 def _left_singular(weight: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Left singular vectors (g, m, k) and values (g, k), falling, of W S for W (g, m, n) and
-    `spread` = S S^T (n, n).
+    """Left singular vectors (g, m, k) and values (g, k), falling, of W S.
 
-    They are eigenvectors of W S S^T W^T: no root is needed, and no harm done where rounding left
-    `spread` a little below 0. Of a tall W the triangle of its QR decomposition is looked at, which
-    is smaller.
+    For W (g, m, n) and `spread` = S S^T (n, n) they are eigenvectors of W S S^T W^T: no root is
+    needed, and no harm done where rounding left `spread` a little below 0. Of a tall W the triangle
+    of its QR decomposition is taken, which is smaller.
     """
     tall = weight.shape[1] > weight.shape[2]
     basis, inner = torch.linalg.qr(weight) if tall else (None, weight)
@@ -108,54 +90,52 @@ def _left_singular(weight: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     return left, squares.clamp(min=0).sqrt().flip(-1)
 
 
-def worthwhile(found: Spectrum) -> int:
+def worthwhile(one: Spectrum) -> int:
     """The largest rank that saves parameters; 0 where none does."""
-    even = break_even(found.out_features // found.groups, found.in_features)
-    return int(even) if even > int(even) else int(even) - 1
+    return math.ceil(break_even(*one.weight.shape[1:])) - 1
 
 
 @plain_numbers
 def ranks_by_energy(spectra: Mapping[str, Spectrum], energy: float) -> dict[str, int]:
-    """For each layer the least rank that keeps the share `energy` of its squared singular values."""
-    found = {}
+    """For each layer the least rank with the share `energy` of its squared singular values."""
+    ranks = {}
     for name, one in spectra.items():
-        reached = one.energies().cumsum(0) >= energy * (1 - 1e-12)
-        found[name] = int(reached.to(torch.int).argmax()) + 1 if reached.any() else len(reached)
-    return found
+        below = one.energies().cumsum(0) < energy * (1 - 1e-12)
+        ranks[name] = min(int(below.sum()) + 1, len(below))
+    return ranks
 
 
 @plain_numbers
 def ranks_by_budget(spectra: Mapping[str, Spectrum], budget: float) -> dict[str, int]:
-    """For each layer a rank, full rank where it stays whole, so that the share `budget` of all
-    parameters is left.
+    """For each layer a rank, so that the share `budget` of all parameters is left.
 
-    Units of rank of all layers are taken in the order of the energy that they bring for a
-    parameter. Each layer has at least one. Raises LabError where the budget does not even pay
-    these.
+    Full rank leaves a layer whole. Units of rank of all layers are taken in the order of the energy
+    that they bring for a parameter. Each layer has at least one. Raises LabError where the budget
+    does not even pay these.
     """
     whole = sum(one.weight.numel() for one in spectra.values())
     left = int(budget * whole) - sum(one.cost for one in spectra.values())
     if left < 0:
         least = (int(budget * whole) - left) / whole
-        raise LabError(f"factorize: budget={budget} is spent before every layer has rank 1; give budget >= {least:.3f}")
+        raise LabError(f"factorize: budget={budget} is spent before every layer has rank 1; give "
+                       f"budget >= {least:.3f}")
     ranks = dict.fromkeys(spectra, 1)
-    for _, name, rank, cost in sorted(_offers(spectra), key=lambda offer: (-offer[0], *offer[1:])):
+    for _, name, rank, cost in sorted(_offers(spectra)):
         if cost <= left and rank == ranks[name] + 1:
             ranks[name], left = rank, left - cost
     return ranks
 
 
 def _offers(spectra: Mapping[str, Spectrum]) -> list[tuple[float, str, int, int]]:
-    """(energy for a parameter, layer, rank, parameters) of each unit of rank but the first; the
-    last makes it whole.
+    """(-energy for a parameter, layer, rank, parameters) of each unit of rank but the first.
 
-    What making it whole brings counts as no more than the unit before, so that a layer's offers
-    come in order.
+    The last makes the layer whole. What that brings counts as no more than the unit before, so that
+    a layer's offers come in order.
     """
     offers = []
     for name, one in spectra.items():
-        prices, last = one.energies() / one.cost, worthwhile(one)
+        prices, last = -one.energies() / one.cost, max(worthwhile(one), 1)
         offers += [(prices[rank - 1].item(), name, rank, one.cost) for rank in range(2, last + 1)]
-        rest = one.weight.numel() - max(last, 1) * one.cost
-        offers.append((prices[max(last, 1) - 1].item(), name, max(last, 1) + 1, max(rest, 0)))
+        rest = one.weight.numel() - last * one.cost
+        offers.append((prices[last - 1].item(), name, last + 1, max(rest, 0)))
     return offers

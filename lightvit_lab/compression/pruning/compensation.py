@@ -1,10 +1,10 @@
-"""Closed-form compensation: layers that lost inputs are refitted so that they say what they said
-before.
+"""Closed-form compensation: layers that lost inputs are refitted to the outputs they had before.
 
-A linear layer y = W x + b that is left with the inputs x_S says y_S. Ridge regression on a few
-pictures finds the change of W_S and b that brings y_S nearest to what the whole model's layer says.
-Layers are refitted one after the other, while the pictures pass through the pruned model once: each
-also makes up for what is left of errors before it. Derived in chapters/compression/pruning.
+A linear layer y = W x + b that is left with the inputs x_S gives y_S. Ridge regression on a few
+pictures finds the change of W_S and b that brings y_S nearest to the output of the whole model's
+layer. Layers are refitted one after the other, while the pictures pass through the pruned model
+once: each also makes up for what is left of errors before it. Derived in
+chapters/compression/pruning.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ LEAST = 1e-12
 
 
 def correction(inputs: Tensor, missing: Tensor, ridge: float, centred: bool = True) -> Tensor:
-    """The change of weights (outputs, n) that best turns `inputs` (tokens, n) into what is
-    `missing` (tokens, outputs).
+    """The change of weights (outputs, n) that best turns `inputs` (tokens, n) into `missing`.
 
-    `ridge` is a share of the inputs' mean variance, so that it means the same in every layer. A
-    layer without a bias to take up the means is given them as they are: `centred=False`.
+    `missing` is (tokens, outputs). `ridge` is a share of the inputs' mean variance, so that it
+    means the same in every layer. A layer without a bias to take up the means is given them as they
+    are: `centred=False`.
     """
     size = double(inputs.square().mean())
     if centred:
@@ -43,10 +43,10 @@ def correction(inputs: Tensor, missing: Tensor, ridge: float, centred: bool = Tr
 
 def refit(pruned: nn.Module, whole: nn.Module, names: Sequence[str], inputs: Tensor,
           ridge: float) -> nn.Module:
-    """Refit, in place, the linear layers `names` of `pruned` that have fewer inputs than in
-    `whole`; returns `pruned`.
+    """Refit, in place, the linear layers `names` of `pruned` that lost inputs; returns `pruned`.
 
-    `inputs` (B, C, H, W) are the calibration pictures. All go through at once.
+    `whole` is the model before. `inputs` (B, C, H, W) are the calibration pictures. All go through
+    at once.
     """
     layers = {name: (whole.get_submodule(name), "output") for name in names
               if pruned.get_submodule(name).in_features < whole.get_submodule(name).in_features}

@@ -16,29 +16,33 @@ from ...components import Attention, split_heads
 from ...errors import LabError
 from ...runtime.full_precision import full_precision
 from ...runtime.wrapped import require_unwrapped
+from .block_parts import PlainAttention
+
+GIVE_VIT = 'give the lab\'s ViT or timm\'s ViT or DeiT, for example models.create_model("lab_vit")'
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> attention module of `model` that can be read, in order. Raises LabError, naming what
-    cannot be, if none can.
+    """Name -> attention module of `model` that can be read, in order.
+
+    Raises LabError if none can be, and names what cannot.
     """
     require_unwrapped("attention", model)
-    readable = {name: module for name, module in model.named_modules() if is_readable(module)}
-    if readable:
+    modules, kind = dict(model.named_modules()), type(model).__name__
+    if readable := {name: part for name, part in modules.items() if is_readable(part)}:
         return readable
-    unreadable = [f"{name} ({type(module).__name__})" for name, module in model.named_modules()
-                  if isinstance(module, nn.MultiheadAttention) or hasattr(module, "fused_attn")]
-    known = ("readable are the lab's models, timm's ViT and DeiT, and any module that has a method `weights`, which "
-             'takes what its forward takes; for example models.create_model("lab_vit")')
-    if unreadable:
-        more = f" and {len(unreadable) - 1} more" if unreadable[1:] else ""
-        raise LabError(f"{type(model).__name__} computes attention in {unreadable[0]}{more}, where fused attention keeps "
-                       f"its weights to itself and nothing here knows how to compute them; {known}")
-    raise LabError(f"{type(model).__name__} has no attention that can be read; {known}")
+    known = ("readable are the lab's models, timm's ViT and DeiT, and attention with a method "
+             f"`weights` that takes what its forward takes; {GIVE_VIT}")
+    fused = [f"{name} ({type(part).__name__})" for name, part in modules.items()
+             if isinstance(part, nn.MultiheadAttention) or hasattr(part, "fused_attn")]
+    if fused:
+        more = f" and {len(fused) - 1} more" if fused[1:] else ""
+        raise LabError(f"{kind} computes attention in {fused[0]}{more}, where fused attention does "
+                       f"not give its weights; {known}")
+    raise LabError(f"{kind} has no attention that can be read; {known}")
 
 
 def is_readable(module: nn.Module) -> bool:
-    """True for attention whose weights can be read: by its own `weights`, or as timm computes them."""
+    """True for attention whose weights can be read: by its own `weights`, or as timm does."""
     return _is_timm(module) or callable(getattr(module, "weights", None))
 
 
@@ -49,74 +53,50 @@ def _is_timm(module: nn.Module) -> bool:
 
 def attention_weights(module: nn.Module, *arguments: Any,
                       **keywords: Any) -> Tensor | dict[str, Tensor]:
-    """What the weights of a readable `module` are for the arguments of its forward: (batch, heads,
-    N, N), or a dict of such.
+    """Weights of a readable `module` for its forward's arguments: (batch, heads, N, N), or a dict.
 
     In float32, as fused kernels compute their softmax, whatever the type of the tokens.
     """
     if _is_timm(module):
         return _weights_of_timm(module, *arguments, **keywords)
-    found = full_precision(lambda this, *given, **named: this.weights(*given, **named))(module, *arguments, **keywords)
-    return {name: part.float() for name, part in found.items()} if isinstance(found, dict) else found.float()
+    read = full_precision(lambda part, *given, **named: part.weights(*given, **named))
+    found = read(module, *arguments, **keywords)
+    if isinstance(found, dict):
+        return {name: part.float() for name, part in found.items()}
+    return found.float()
 
 
 @full_precision
 def _weights_of_timm(module: TimmAttention, tokens: Tensor, attn_mask: Tensor | None = None,
                      is_causal: bool = False) -> Tensor:
-    query, key, _ = _split_heads_of_timm(module, tokens)
-    scores = module.q_norm(query).float() @ module.k_norm(key).float().transpose(-2, -1) * module.scale
+    parts, count = PlainAttention(module), tokens.shape[1]
+    query, key, _ = parts.split_heads(tokens)
     if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
-    return scores.softmax(dim=-1)
-
-
-def _split_heads_of_timm(module: TimmAttention, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return split_heads(module.qkv(tokens), 3, module.num_heads)
+        attn_mask = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()
+    return parts.weigh(query.float(), key.float(), attn_mask)
 
 
 def values_and_mixed(module: nn.Module) -> tuple[Any, nn.Module]:
-    """For gradients through fused attention: a function tokens -> values (batch, heads, N,
-    head_dim), and the part whose input is what the heads mixed of them, side by side: (batch, N,
-    heads * head_dim).
+    """For gradients through fused attention: values of tokens, and the part that is given the mix.
 
-    Raises LabError for attention that is not of one square of weights a head.
+    The first is a function of tokens whose result is (batch, heads, N, head_dim). The second's
+    input is what the heads mixed of these, side by side: (batch, N, heads * head_dim). Raises
+    LabError for attention that is not of one square of weights a head.
     """
-    if _is_timm(module):
-        return lambda tokens: _split_heads_of_timm(module, tokens)[2], module.norm
-    if isinstance(module, Attention):
-        return lambda tokens: module.split_heads(tokens)[2], module.proj
-    raise LabError(f"{type(module).__name__} mixes tokens by more than one square of weights; gradients of weights are for "
-                   'plain self-attention, as in models.create_model("lab_vit") and timm\'s ViT and DeiT')
+    if not isinstance(module, Attention) and not _is_timm(module):
+        raise LabError(f"{type(module).__name__} mixes tokens by more than one square of weights; "
+                       f"gradients of weights are for plain self-attention; {GIVE_VIT}")
+    mixed = module.norm if _is_timm(module) else module.proj
+    return lambda tokens: split_heads(module.qkv(tokens), 3, module.num_heads)[2], mixed
 
 
 def plain_attention(caller: str, module: nn.Module) -> nn.Module:
-    """`module` itself, if it is self-attention of `qkv`, `proj`, `num_heads`, `head_dim` and
-    `scale` alone.
+    """`module`, if it is self-attention of qkv, proj, num_heads, head_dim and scale alone.
 
     Raises LabError, in the name of `caller`, for any other.
     """
-    if isinstance(module, Attention) or (_is_timm(module) and gate_of(module) is None):
-        return module
-    raise LabError(f"{caller}: {type(module).__name__} is more than plain self-attention; give the lab's ViT or "
-                   'timm\'s ViT or DeiT, for example models.create_model("lab_vit")')
-
-
-
-def gate_of(attention: nn.Module) -> nn.Linear | None:
-    """The layer that makes a gate for what the heads mixed, None where there is none."""
-    return getattr(attention, "gate", None)
-
-
-def normalises_heads(attention: nn.Module) -> bool:
-    """Whether queries and keys are normalised head by head before they are compared."""
-    return not isinstance(getattr(attention, "q_norm", None), nn.Identity | None)
-
-
-def set_heads(attention: nn.Module, num_heads: int, head_dim: int) -> None:
-    """Say that `attention` has so many heads of that width, in all the places that say so."""
-    sizes = {"num_heads": num_heads, "head_dim": head_dim, "attn_dim": num_heads * head_dim, "scale": head_dim**-0.5}
-    for name, value in sizes.items():
-        if hasattr(attention, name):
-            setattr(attention, name, value)
+    plain = isinstance(module, Attention) or _is_timm(module)
+    if not plain or getattr(module, "gate", None) is not None:
+        kind = type(module).__name__
+        raise LabError(f"{caller}: {kind} is more than plain self-attention; {GIVE_VIT}")
+    return module

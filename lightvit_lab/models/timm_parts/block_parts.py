@@ -1,6 +1,4 @@
-"""The trained parts of a plain block, held under their old names by blocks that do with their
-tokens what they like.
-"""
+"""The trained parts of a plain block, under their old names in blocks of other kinds."""
 
 from __future__ import annotations
 
@@ -16,8 +14,7 @@ from ...runtime.running import map_tensors
 
 
 class AttentionParts(nn.Module):
-    """The parts of a trained plain self-attention, under their old names: its state has the old
-    one's keys.
+    """The parts of a trained plain self-attention, under their old names, so with its state's keys.
 
     `fused` chooses torch's kernel, as in the lab's attention.
     """
@@ -25,7 +22,8 @@ class AttentionParts(nn.Module):
     def __init__(self, attention: nn.Module):
         super().__init__()
         self.fused = getattr(attention, "fused", getattr(attention, "fused_attn", True))
-        self.num_heads, self.head_dim, self.scale = attention.num_heads, attention.head_dim, attention.scale
+        self.num_heads, self.head_dim = attention.num_heads, attention.head_dim
+        self.scale = attention.scale
         # in timm's order
         for name in ("qkv", "q_norm", "k_norm", "attn_drop", "norm", "proj", "proj_drop"):
             setattr(self, name, getattr(attention, name, nn.Identity()))
@@ -57,21 +55,21 @@ class PlainAttention(AttentionParts):
         `mask` is added to the scores, or, if boolean, says which pairs there are.
         """
         scores = (query @ key.mT).float() * self.scale
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+        if mask is not None and mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        elif mask is not None:
+            scores = scores + mask
         return scores.softmax(dim=-1)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Each query's weighted mean of the values it may see, (batch, heads, queries, head_dim)."""
+        """Each query's weighted mean of the values, (batch, heads, queries, head_dim)."""
         if not self.fused:
             return self.mix_by(self.weigh(query, key, mask), value)
         dropped = getattr(self.attn_drop, "p", 0.0) if self.training else 0.0
         return F.scaled_dot_product_attention(query, key, value, mask, dropped, scale=self.scale)
 
     def mix_by(self, weights: Tensor, value: Tensor) -> Tensor:
-        """The values mixed by given weights (batch, heads, queries, keys), some of which dropout
-        drops.
-        """
+        """The values mixed by given weights (batch, heads, queries, keys), after dropout."""
         return self.attn_drop(weights.to(value)) @ value
 
     @full_precision
@@ -85,8 +83,7 @@ class PlainAttention(AttentionParts):
 
 
 class ScoredAttention(PlainAttention):
-    """Attention that also returns how the class token looks at all tokens, (batch, tokens): the
-    mean over heads.
+    """Attention that also returns the class token's weights, (batch, tokens), mean over heads.
 
     That one row costs tokens x dim multiplications more, and the square of weights stays inside the
     fused kernel.
@@ -99,20 +96,16 @@ class ScoredAttention(PlainAttention):
 
 
 class LastPass:
-    """What blocks of one model share of the last forward, beside their weights; its tensors move
-    with these.
-    """
+    """What blocks of one model share of the last forward; it moves with their weights."""
 
     def move(self, change: Callable[[Tensor], Tensor]) -> None:
-        """Make `change` to every tensor that is remembered, without its gradient."""
+        """Make `change` to every tensor in it, without its gradient."""
         for name, value in vars(self).items():
             setattr(self, name, map_tensors(value, lambda tensor: change(tensor.detach())))
 
 
 class PlainBlock(nn.Module):
-    """A pre-norm block with its parts under their old names; `prefix` tokens in front stand for no
-    patch.
-    """
+    """A pre-norm block, its parts under old names; `prefix` tokens in front are no patches."""
 
     def __init__(self, block: nn.Module, attention: nn.Module, prefix: int):
         super().__init__()
@@ -129,18 +122,16 @@ class PlainBlock(nn.Module):
         return super()._apply(fn, recurse)
 
     def add_attention(self, tokens: Tensor, mixed: Tensor) -> Tensor:
-        """`tokens` with what attention says added."""
+        """`tokens` with what attention mixed added."""
         return tokens + self.drop_path1(self.ls1(mixed))
 
     def add_mlp(self, tokens: Tensor) -> Tensor:
-        """`tokens` with what the MLP says of each added."""
+        """`tokens` with what the MLP makes of each added."""
         return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
 
 
 class WrappedBlock(nn.Module):
-    """A block and what a method puts beside it; `attn` and `mlp`, by which others know a block, are
-    the block's.
-    """
+    """A block and what a method adds to it; its `attn` and `mlp` are those of the block."""
 
     def __init__(self, block: nn.Module):
         super().__init__()

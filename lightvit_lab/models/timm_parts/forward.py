@@ -9,60 +9,60 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch.nn.functional as F
 from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
-from ...components import Attention, join_heads, to_tokens
+from ...components import Attention, attend, join_heads, to_tokens
 from ...errors import LabError, require_images
 from ...runtime.wrapped import require_unwrapped
 from ..vision_transformer import Block, VisionTransformer
-from .attention import plain_attention
+from .attention import GIVE_VIT, plain_attention
 
 
 def require_plain_vit(caller: str, model: nn.Module) -> None:
-    """Raise LabError, in the name of `caller`, unless `model` is the lab's ViT or timm's ViT or
-    DeiT with a head.
+    """Raise LabError, in the name of `caller`, unless `model` is a ViT or DeiT with a head.
+
+    It may be the lab's or timm's.
     """
-    known = 'give the lab\'s ViT or timm\'s ViT or DeiT, for example models.create_model("lab_vit")'
     require_unwrapped(caller, model)
+    kind = type(model).__name__
     if not isinstance(model, VisionTransformer | TimmVisionTransformer):
-        raise LabError(f"{caller}: {type(model).__name__} is no plain ViT, a row of blocks between patches and a head; "
-                       f"{known}")
+        raise LabError(f"{caller}: {kind} is no plain ViT, a row of blocks between patches and a "
+                       f"head; {GIVE_VIT}")
     _require_attention(caller, model)
     if isinstance(model.head, nn.Identity) or getattr(model, "attn_pool", None) is not None:
-        raise LabError(f"{caller}: this {type(model).__name__} has no head on a class token or a mean of tokens; give "
-                       "one with num_classes > 0 and without attention pooling")
+        raise LabError(f"{caller}: this {kind} has no head on a class token or a mean of tokens; "
+                       "give one with num_classes > 0 and without attention pooling")
 
 
 def _require_attention(caller: str, model: nn.Module) -> None:
     if (mixer := getattr(model, "mixer", "attention")) != "attention":
-        raise LabError(f"{caller}: this model mixes its tokens by {mixer!r}, and blocks are called here without the grid "
-                       'that it needs; give one with mixer="attention"')
+        raise LabError(f"{caller}: this model mixes its tokens by {mixer!r}, and blocks are called "
+                       'here without the grid that it needs; give one with mixer="attention"')
 
 
 def require_plain_blocks(caller: str, model: nn.Module,
                          layers: Sequence[int] | None = None) -> None:
-    """Raise LabError, in the name of `caller`, unless blocks `layers` (None: all) add attention,
-    then an MLP, each of normalised tokens, to what came in, as the lab's ViT and timm's ViT and
-    DeiT were made.
+    """Raise LabError, in the name of `caller`, unless blocks `layers` (None: all) are plain.
+
+    Plain blocks add attention, then an MLP, each of normalised tokens, to what came in, as those of
+    the lab's ViT and of timm's ViT and DeiT do.
     """
     require_unwrapped(caller, model)
-    found = getattr(model, "blocks", None)
-    if not isinstance(found, nn.ModuleList | nn.Sequential) or not len(found):
-        raise LabError(f"{caller}: {type(model).__name__} has no `blocks` in one row; give the lab's ViT or timm's "
-                       'ViT or DeiT, for example models.create_model("lab_vit")')
+    row = getattr(model, "blocks", None)
+    if not isinstance(row, nn.ModuleList | nn.Sequential) or not len(row):
+        kind = type(model).__name__
+        raise LabError(f"{caller}: {kind} has no `blocks` in one row; {GIVE_VIT}")
     _require_attention(caller, model)
-    for place in range(len(found)) if layers is None else layers:
-        if (kind := type(found[place])).forward not in (Block.forward, TimmBlock.forward):
-            raise LabError(f"{caller}: blocks.{place} is {kind.__name__}, no plain block of attention and MLP; give the "
-                           "model before its blocks were replaced")
+    for place in range(len(row)) if layers is None else layers:
+        if (kind := type(row[place])).forward not in (Block.forward, TimmBlock.forward):
+            raise LabError(f"{caller}: blocks.{place} is {kind.__name__}, no plain block of "
+                           "attention and MLP; give the model before its blocks were replaced")
 
 
 def plain_blocks(caller: str, model: nn.Module) -> nn.ModuleList | nn.Sequential:
-    """`model.blocks`, all plain and with plain attention, as the parts that a method takes over
-    have to be.
+    """`model.blocks`, if all are plain and with plain attention, as methods need that replace them.
 
     Raises LabError, in the name of `caller`, for any other.
     """
@@ -73,9 +73,7 @@ def plain_blocks(caller: str, model: nn.Module) -> nn.ModuleList | nn.Sequential
 
 
 def embed(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Inputs (batch, channels, height, width) -> the tokens (batch, tokens, dim) that enter the
-    first block.
-    """
+    """Inputs (batch, channels, height, width) -> tokens (batch, tokens, dim) of the first block."""
     if isinstance(model, VisionTransformer):
         require_images("VisionTransformer", inputs, model.in_channels, model.image_size)
         return model.embed(inputs)
@@ -83,81 +81,71 @@ def embed(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def finish(model: nn.Module, tokens: Tensor) -> Tensor:
-    """The tokens (batch, tokens, dim) behind the last block -> logits (batch, classes), by norm and
-    head.
-    """
+    """Tokens (batch, tokens, dim) behind the last block -> logits (batch, classes)."""
     return model.forward_head(model.norm(tokens))
 
 
 def embed_patches(embedding: nn.Module, images: Tensor) -> Tensor:
-    """Images (batch, channels, height, width) of any size -> tokens (batch, patches, dim), by the
-    layers of a `patch_embed`.
-    """
+    """Images of any size -> tokens (batch, patches, dim), by the layers of a `patch_embed`."""
     tokens, _ = to_tokens(embedding.proj(images))
     return getattr(embedding, "norm", nn.Identity())(tokens)
 
 
 def last_norm(model: nn.Module) -> nn.Module:
     """The norm before the head, whether it stands before the mean of the tokens or after it."""
-    return model.norm if isinstance(getattr(model, "fc_norm", nn.Identity()), nn.Identity) else model.fc_norm
+    after = getattr(model, "fc_norm", nn.Identity())
+    return model.norm if isinstance(after, nn.Identity) else after
 
 
 def masked_block(caller: str, block: nn.Module, tokens: Tensor, keep: Tensor) -> Tensor:
-    """What `block` makes of tokens (B, N, dim) when nobody attends to those where `keep` (B, N) is
-    False.
+    """`block` on tokens (B, N, dim), without attention to those where `keep` (B, N) is False.
 
     Raises LabError, in the name of `caller`, for other blocks than the lab's and timm's.
     """
     mask = keep[:, None, None]
     if isinstance(block, TimmBlock):
         return block(tokens, attn_mask=mask.expand(-1, 1, keep.shape[1], -1))
-    attention = plain_attention(caller, getattr(block, "attn", block))
-    if not isinstance(block, Block) or not isinstance(attention, Attention):
-        raise LabError(f"{caller}: {type(block).__name__} is no block of the lab's ViT or of timm's; give the model "
-                       "before its blocks are replaced")
-    query, key, value = attention.split_heads(block.norm1(tokens))
-    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scale)
-    tokens = tokens + attention.proj(join_heads(mixed))
+    if not isinstance(block, Block) or not isinstance(block.attn, Attention):
+        raise LabError(f"{caller}: {type(block).__name__} is no block of the lab's ViT or timm's; "
+                       "give the model before its blocks are replaced")
+    heads = block.attn.split_heads(block.norm1(tokens))
+    tokens = tokens + block.attn.proj(join_heads(attend(*heads, mask, block.attn.scale)))
     return tokens + block.mlp(block.norm2(tokens))
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks of a transformer, or the stages of another network, in order: what features are
-    taken from.
+    """The blocks of a transformer, or the stages of another network, in order: for features.
 
     Raises LabError for a model that has neither.
     """
     for name in ("blocks", "stages"):
-        if isinstance(found := getattr(model, name, None), (nn.ModuleList, nn.Sequential)) and len(found):
+        found = getattr(model, name, None)
+        if isinstance(found, nn.ModuleList | nn.Sequential) and len(found):
             return list(found)
-    if names := [stage["module"] for stage in getattr(model, "feature_info", ()) if "module" in stage]:
-        return [model.get_submodule(name) for name in names]
-    raise LabError(f"{type(model).__name__} has no `blocks`, no `stages` and no `feature_info` to take features from; give "
-                   'one of the lab\'s models or one of timm\'s, for example models.create_model("lab_vit")')
+    stages = [stage for stage in getattr(model, "feature_info", ()) if "module" in stage]
+    if not stages:
+        raise LabError(f"{type(model).__name__} has no `blocks`, no `stages` and no `feature_info` "
+                       f"to take features from; {GIVE_VIT}")
+    return [model.get_submodule(stage["module"]) for stage in stages]
 
 
 @contextmanager
 def both_heads(model: nn.Module) -> Iterator[None]:
-    """In train mode, let a model with a distillation token return the logits of both its heads, not
-    their mean.
-    """
-    switch = getattr(model, "set_distilled_training", None)
-    keeper = next((part for part in (model, getattr(model, "head", None)) if hasattr(part, "distilled_training")), None)
-    if switch is None or keeper is None:
-        yield
-        return
-    before = keeper.distilled_training
-    switch(True)
+    """Let a model with a distillation token, in train mode, return both heads' logits meanwhile."""
+    switch = getattr(model, "set_distilled_training", lambda enable: None)
+    before = [part.distilled_training for part in (model, getattr(model, "head", None))
+              if hasattr(part, "distilled_training")]
     try:
+        if before:
+            switch(True)
         yield
     finally:
-        switch(before)
+        if before:
+            switch(before[0])
 
 
 def feature_maps(model: nn.Module, stages: int | Sequence[int] | None = None) -> nn.Module:
-    """timm's wrapper around a model of stages, whose forward returns the maps of `stages`, None for
-    all of them.
-    """
+    """timm's wrapper around a model; its forward returns the maps of `stages`, by default all."""
     from timm.models._features import FeatureGetterNet
 
     return FeatureGetterNet(model, range(len(model.feature_info)) if stages is None else stages)

@@ -1,11 +1,12 @@
-"""How a model's tokens lie on the picture, and which of them its head reads: asked, never guessed.
+"""How a model's tokens lie on the picture, and which of them its head reads; nothing is guessed.
 
-The lab's models say it by `num_prefix_tokens` and a method `grids(height, width)`, and so can any
-other. timm's are asked by what their patch embedding says of itself.
+The lab's models have `num_prefix_tokens` and a method `grids(height, width)` for that, and so can
+any other. Of timm's models the patch embedding knows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -13,10 +14,15 @@ from torch import Tensor, nn
 from ...errors import LabError, both_sides
 from ...runtime.wrapped import unwrapped
 from ..lightvit import LightViT
+from .attention import GIVE_VIT
 
-_KNOWN = ("give the lab's ViT or timm's ViT or DeiT, for example "
-          'models.create_model("lab_vit")')
 FRONT = ("cls_token", "dist_token", "reg_token")      # tables (1, n, dim) of the tokens in front
+
+
+def token_maker(model: nn.Module) -> nn.Module:
+    """The part of `model` that makes tokens of pictures: itself, or what it is built around."""
+    model = unwrapped(model)
+    return next((part for part in model.modules() if _grids_of(part) is not None), model)
 
 
 class Layout(NamedTuple):
@@ -27,29 +33,21 @@ class Layout(NamedTuple):
     columns: int
 
 
-def token_maker(model: nn.Module) -> nn.Module:
-    """The part of `model` that makes tokens of pictures: itself, or what it is built around."""
-    model = unwrapped(model)
-    return next((part for part in model.modules() if _says_grids(part)), model)
-
-
 def layout(model: nn.Module, inputs: Tensor, num_tokens: int) -> Layout:
     """The layout of the `num_tokens` tokens that `model` makes of `inputs` (B, C, height, width).
 
-    Raises LabError if the model makes another number of such a picture, or does not say how its
-    tokens lie.
+    Raises LabError if it makes another number of such a picture, or does not say how they lie.
     """
-    height, width = inputs.shape[-2:]
-    maker, prefix = token_maker(model), num_prefix_tokens(model)
-    said = grids(model, inputs)
-    for rows, columns in said:
+    prefix, known = num_prefix_tokens(model), grids(model, inputs)
+    for rows, columns in known:
         if rows * columns == num_tokens - prefix:
             return Layout(prefix, rows, columns)
-    made = " or ".join(f"{rows} x {columns}" for rows, columns in said)
-    raise LabError(
-        f"{num_tokens - prefix} image tokens, where {type(maker).__name__} makes {made} of a picture of "
-        f"{height} x {width} pixels; if tokens were dropped or merged, read the maps of a model that "
-        "keeps them all")
+    made = " or ".join(f"{rows} x {columns}" for rows, columns in known)
+    height, width = inputs.shape[-2:]
+    kind = type(token_maker(model)).__name__
+    raise LabError(f"{num_tokens - prefix} image tokens, where {kind} makes {made} of a picture of "
+                   f"{height} x {width} pixels; if tokens were dropped or merged, read the maps of "
+                   "a model that keeps them all")
 
 
 def grids(model: nn.Module, inputs: Tensor) -> list[tuple[int, int]]:
@@ -57,7 +55,23 @@ def grids(model: nn.Module, inputs: Tensor) -> list[tuple[int, int]]:
 
     Raises LabError if the model does not say how its tokens lie.
     """
-    return _grids(token_maker(model), *inputs.shape[-2:])
+    maker = token_maker(model)
+    if (made := _grids_of(maker)) is None:
+        raise LabError(f"{type(maker).__name__} does not say how its tokens lie on a picture; "
+                       f"{GIVE_VIT}, or one that says so by a method grids(height, width)")
+    return [(int(rows), int(columns)) for rows, columns in made(*inputs.shape[-2:])]
+
+
+def _grids_of(part: nn.Module) -> Callable[[int, int], Any] | None:
+    """A function (height, width) -> grids: `part`'s own, or its patch embedding's; or None."""
+    if callable(own := getattr(part, "grids", None)):
+        return own
+    embedding = getattr(part, "patch_embed", None)
+    if hasattr(embedding, "dynamic_feat_size"):
+        return lambda height, width: [embedding.dynamic_feat_size((height, width))]
+    if hasattr(embedding, "grid_size"):
+        return lambda height, width: [embedding.grid_size]
+    return None
 
 
 def grid(caller: str, model: nn.Module) -> tuple[int, int]:
@@ -71,7 +85,7 @@ def grid(caller: str, model: nn.Module) -> tuple[int, int]:
         size = maker.grids(*both_sides(maker.image_size))[0]
     if size is None:
         raise LabError(f"{caller}: {type(model).__name__} does not say how many tokens it makes "
-                       f"of a picture; {_KNOWN}")
+                       f"of a picture; {GIVE_VIT}")
     return int(size[0]), int(size[1])
 
 
@@ -88,18 +102,17 @@ def token_counts(caller: str, model: nn.Module) -> tuple[int, int]:
 def num_prefix_tokens(model: nn.Module) -> int:
     """How many tokens stand for no patch: class, distillation, register, LightViT's global tokens.
 
-    Of a model that does not say so, they are counted where it holds them.
+    Of a model without an attribute of that name, its tables of such tokens are counted.
     """
     maker = token_maker(model)
-    if isinstance(told := getattr(maker, "num_prefix_tokens", None), int):
-        return told
-    tables = (getattr(maker, name, None) for name in FRONT)
+    if isinstance(own := getattr(maker, "num_prefix_tokens", None), int):
+        return own
+    tables = [getattr(maker, name, None) for name in FRONT]
     return sum(table.shape[1] for table in tables if table is not None)
 
 
 def head_tokens(model: nn.Module) -> slice:
-    """Which of the last tokens the head reads: the class token, with DeiT's distillation token, or
-    those of which it takes the mean.
+    """Which of the last tokens the head reads: class and distillation token, or those of its mean.
 
     Where the head takes a maximum, or attends to the tokens, these are all that it chooses from.
     """
@@ -113,8 +126,7 @@ def head_tokens(model: nn.Module) -> slice:
 def in_reading_order(model: nn.Module, layer: nn.Module) -> bool:
     """Whether tokens of `layer` stand row by row; in LightViT's stages they stand by windows."""
     maker = token_maker(model)
-    stages = maker.stages if isinstance(maker, LightViT) else ()
-    return not any(layer is part for stage in stages for part in stage.modules())
+    return not isinstance(maker, LightViT) or layer not in {*maker.stages.modules()}
 
 
 def read_by_head(model: nn.Module, token_map: Tensor) -> Tensor:
@@ -134,39 +146,18 @@ def has_class_token(model: nn.Module) -> bool:
 
 
 def reads_class_token_alone(model: nn.Module) -> bool:
-    """Whether one class token is all that stands in front and all that the head reads, and nothing
-    normalises tokens before the first block."""
+    """Whether one class token is all that stands in front, and all that the head reads.
+
+    Nor may anything normalise tokens before the first block.
+    """
     maker = token_maker(model)
     return (has_class_token(maker) and num_prefix_tokens(maker) == 1 and reads_class_token(maker)
             and isinstance(getattr(maker, "norm_pre", None), nn.Identity | None))
 
 
-def _says_grids(part: nn.Module) -> bool:
-    return callable(getattr(part, "grids", None)) or _patch_embedding(part) is not None
-
-
-def _patch_embedding(part: nn.Module) -> Any:
-    """The part of a timm model that says its grid, None where there is none."""
-    embedding = getattr(part, "patch_embed", None)
-    says = hasattr(embedding, "dynamic_feat_size") or hasattr(embedding, "grid_size")
-    return embedding if says else None
-
-
-def _grids(maker: nn.Module, height: int, width: int) -> list[tuple[int, int]]:
-    """The grids that image tokens form, stage by stage, on a picture of this size."""
-    if callable(getattr(maker, "grids", None)):
-        return maker.grids(height, width)
-    if (embedding := _patch_embedding(maker)) is None:
-        raise LabError(f"{type(maker).__name__} does not say how its tokens lie on a picture; "
-                       f"{_KNOWN}, or let yours say so by a method "
-                       "grids(height, width) -> [(rows, columns)]")
-    ask = getattr(embedding, "dynamic_feat_size", None)
-    found = embedding.grid_size if ask is None else ask((height, width))
-    return [(int(found[0]), int(found[1]))]
-
-
 def takes_any_size(model: nn.Module) -> bool:
     """Whether `model` was made to take pictures of other sizes than its own too."""
     embedding = getattr(model, "patch_embed", None)
-    return (getattr(model, "dynamic_img_size", False) or getattr(embedding, "dynamic_img_pad", False)
+    padded = getattr(embedding, "dynamic_img_pad", False)
+    return (padded or getattr(model, "dynamic_img_size", False)
             or not getattr(embedding, "strict_img_size", True))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from drawn_weights import pictures
 from small_models import EVERY, PICTURES, PLAIN, small
 
-from lightvit_lab.compression.pruning import activations as watching
+from lightvit_lab.compression.pruning import activations
 from lightvit_lab.compression.pruning.importance import scores
 
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9])
@@ -67,7 +67,7 @@ def test_a_query_and_its_key_are_worth_the_same():
 def test_batches_do_not_change_scores(monkeypatch):
     model, inputs = small(), pictures(1, *PICTURES)
     at_once = scores(model, "mlp", "fisher", inputs, LABELS), scores(model, "mlp", "activation", inputs)
-    monkeypatch.setattr(watching, "FEW", 4)
+    monkeypatch.setattr(activations, "FEW", 4)
     in_parts = scores(model, "mlp", "fisher", inputs, LABELS), scores(model, "mlp", "activation", inputs)
     for one, other in zip(at_once, in_parts):
         assert all(torch.allclose(one[name], other[name], rtol=1e-4) for name in one)
