@@ -304,11 +304,6 @@ CALLS: dict[str, Call] = {
         lambda model, given: token_pruning.prune_tokens(model, 0.7, layers=(1, 2))
     ),
     "dynamic.source_map": Call(merged_sources, lambda: token_merging.merge_tokens(vit(), r=8)),
-    "dynamic.time_ratio": Call(
-        lambda model, given: token_merging.time_ratio(
-            model, token_merging.merge_tokens(model, r=8), given.inputs, budget_s=0.05
-        )
-    ),
     "dynamic.trade_off": Call(
         lambda model, given: exit_calibration.trade_off(model, given.pictures), exits
     ),

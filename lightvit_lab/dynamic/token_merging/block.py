@@ -13,29 +13,36 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import LabError
-from ...models.timm_parts import PlainAttention, PlainBlock, LastPass, gather_tokens
+from ...models.timm_parts import LastPass, PlainAttention, PlainBlock, gather_tokens
 from ...runtime.full_precision import full_precision
 from .matching import MATCHINGS, Matching
 
 
 class Merging(NamedTuple):
-    """What a block does: merge `r` tokens of those behind the first `protected`, by a MATCHINGS, in
-    one of MODES.
+    """How one block merges.
+
+    r, protected: how many tokens, of those behind the first `protected`
+    mode, matching: one of MODES, one of MATCHINGS
+    proportional: whether a merged token draws as much attention as the patches in it
+    first: whether a pass starts here
+    restore: whether each of the first tokens gets a place of its own again at the end of the block
     """
 
     r: int
     protected: int
-    mode: str = "weighted"
-    matching: str = "bipartite"
+    mode: str
+    matching: str
+    proportional: bool
+    first: bool
+    restore: bool
 
 
 class Trace(LastPass):
-    """What the blocks of one model hand on beside the tokens: sizes, and who went into whom, of the
-    last forward pass.
+    """Sizes and matchings of the last forward pass, which the blocks of one model share.
 
-    Every merge leaves fewer tokens than before, so within a pass the number of tokens tells which
-    sizes are theirs, also where blocks were taken out later, or run again for gradients. One pass
-    at a time: no threads on one model.
+    Every merge reduces the number of tokens, so within a pass that number identifies their sizes,
+    also where blocks were taken out later, or run again for gradients. One pass at a time: no
+    threads on one model. Not compiled: what it does depends on numbers that no graph knows.
     """
 
     def __init__(self, num_tokens: int):
@@ -46,40 +53,42 @@ class Trace(LastPass):
     def __deepcopy__(self, memo: dict) -> Trace:
         return Trace(self.num_tokens)
 
-    def start(self, num_tokens: int) -> None:
-        """Forget the last pass; into the new one enter `num_tokens` tokens."""
-        self.num_tokens = num_tokens
-        self.sizes.clear()
-        self.matchings.clear()
-
-    def size(self, tokens: Tensor) -> Tensor | None:
+    @torch.compiler.disable
+    def enter(self, tokens: Tensor, first: bool) -> Tensor | None:
         """(batch, N, 1): how many patches each of `tokens` stands for; None where each is one.
-        Raises LabError.
+
+        `first` forgets the pass before. Raises LabError where tokens or pictures went elsewhere.
         """
-        size = self.sizes.get(tokens.shape[1])
-        if size is None and tokens.shape[1] != self.num_tokens:
-            raise LabError(f"merge_tokens: a block was given {tokens.shape[1]} tokens, and no block before it gave out "
-                           "as many; let nothing else drop tokens between the blocks of a model that merges")
-        if size is not None and size.shape[0] != tokens.shape[0]:
-            raise LabError(f"merge_tokens: a block was given {tokens.shape[0]} pictures, the block "
-                           f"before gave out {size.shape[0]}; let pictures leave before the first "
-                           "block that merges")
+        batch, count = tokens.shape[:2]
+        if first:
+            self.num_tokens, self.sizes, self.matchings = count, {}, {}
+        size = self.sizes.get(count)
+        if size is None and count != self.num_tokens:
+            raise LabError(f"merge_tokens: a block was given {count} tokens, and no block before "
+                           "it gave out as many; let nothing else drop tokens between the blocks")
+        if size is not None and size.shape[0] != batch:
+            raise LabError(f"merge_tokens: a block was given {batch} pictures, the block before "
+                           f"gave out {size.shape[0]}; let pictures leave before the first merge")
         return size
 
-    def keep(self, size: Tensor, matching: Matching) -> None:
-        """Remember a merge and the sizes after it."""
-        before = matching.kept.shape[1] + matching.gone.shape[1]
-        self.sizes[size.shape[1]], self.matchings[before] = size, matching
+    @torch.compiler.disable
+    def record(self, matching: Matching, size: Tensor) -> None:
+        """Remember a merge and the sizes (batch, M, 1) after it."""
+        self.sizes[size.shape[1]], self.matchings[matching.num_tokens] = size, matching
 
     def places(self) -> Tensor | None:
-        """(batch, N): which of the tokens left each of the N first ones is in; None where nothing
-        was merged.
-        """
+        """(batch, N): the token that each of the first N became part of; None without a merge."""
         found = None
         for before in sorted(self.matchings, reverse=True):
             step = self.matchings[before].places()
             found = step if found is None else step.gather(1, found)
         return found
+
+    @torch.compiler.disable
+    def restore(self, tokens: Tensor) -> Tensor:
+        """(batch, M, dim) -> (batch, N, dim), as many as entered the first block."""
+        places = self.places()
+        return tokens if places is None else gather_tokens(tokens, places)
 
 
 class ProportionalAttention(PlainAttention):
@@ -93,68 +102,41 @@ class ProportionalAttention(PlainAttention):
     def weights(self, tokens: Tensor, size: Tensor | None = None) -> Tensor:
         """The attention weights (batch, heads, N, N), in float32; rows sum to 1."""
         query, key, _ = self.split_heads(tokens)
-        return self.weigh(query.float(), key.float(), self.mask(size, query.float()))
+        return self.weigh(query.float(), key.float(), self.mask(size, torch.float32))
 
-    def mask(self, size: Tensor | None, like: Tensor) -> Tensor | None:
+    def mask(self, size: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """log size for every head and query, (batch, 1, 1, N)."""
-        return None if size is None else size.log().mT[:, None].to(like.dtype)
+        return None if size is None else size.log().mT[:, None].to(dtype)
 
     def forward(self, tokens: Tensor, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
         query, key, value = self.split_heads(tokens)
-        return self.join(self.mix(query, key, value, self.mask(size, query))), key.mean(dim=1)
+        mixed = self.mix(query, key, value, self.mask(size, query.dtype))
+        return self.join(mixed), key.mean(dim=1)
 
 
 class MergingBlock(PlainBlock):
-    """A plain block with a merge between attention and MLP.
+    """A plain block with a merge between attention and MLP: (batch, N, dim) -> (batch, N - r, dim).
 
-    (batch, N, dim) -> (batch, N - r, dim). `first` starts a new pass; `restore` gives each of the
-    first N tokens its own place again, filled with the token that it went into.
+    With `merging.restore`, each of the tokens that entered the first block has its own place again,
+    filled with the token that it became part of.
     """
 
-    def __init__(self, block: nn.Module, merging: Merging, trace: Trace, proportional: bool,
-                 first: bool, restore: bool):
+    def __init__(self, block: nn.Module, merging: Merging, trace: Trace):
         super().__init__(block, ProportionalAttention(block.attn), merging.protected)
         self.merging, self.trace = merging, trace
-        self.proportional, self.first, self.restore = proportional, first, restore
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None,
                 is_causal: bool = False) -> Tensor:
         if attn_mask is not None or is_causal:
-            raise LabError("merge_tokens: masks are for pairs of tokens, and tokens merge here; call it without")
-        size = self.recall(tokens)
-        tokens, size, matching = self.step(tokens, size)
-        if matching is not None:
-            self.remember(size, matching)
-        return self.spread(tokens) if self.restore else tokens
-
-    def step(self, tokens: Tensor,
-             size: Tensor | None) -> tuple[Tensor, Tensor | None, Matching | None]:
-        """Attention, merge and MLP, a pure function of tokens (batch, N, dim) and sizes (batch, N,
-        1).
-        """
-        mixed, metric = self.attn(self.norm1(tokens), size if self.proportional else None)
+            raise LabError("merge_tokens: masks are for pairs of tokens, and tokens merge here; "
+                           "call it without")
+        how = self.merging
+        size = self.trace.enter(tokens, how.first)
+        mixed, metric = self.attn(self.norm1(tokens), size if how.proportional else None)
         tokens = self.add_attention(tokens, mixed)
-        matching = None
-        if self.merging.r:
-            matching = MATCHINGS[self.merging.matching](metric, self.merging.r, self.merging.protected)
-            tokens = matching.merge(tokens, size, self.merging.mode)
-            size = matching.merge_sizes(size, grow=self.merging.mode != "prune")
-        return self.add_mlp(tokens), size, matching
-
-    @torch.compiler.disable
-    def recall(self, tokens: Tensor) -> Tensor | None:
-        """The sizes of `tokens`."""
-        if self.first:
-            self.trace.start(tokens.shape[1])
-        return self.trace.size(tokens)
-
-    @torch.compiler.disable
-    def remember(self, size: Tensor, matching: Matching) -> None:
-        """Hand on what was merged."""
-        self.trace.keep(size, matching)
-
-    @torch.compiler.disable
-    def spread(self, tokens: Tensor) -> Tensor:
-        """(batch, M, dim) -> (batch, N, dim), as many as entered the first block."""
-        places = self.trace.places()
-        return tokens if places is None else gather_tokens(tokens, places)
+        if how.r:
+            matching = MATCHINGS[how.matching](metric, how.r, how.protected)
+            tokens = matching.merge(tokens, size, how.mode)
+            self.trace.record(matching, matching.merge_sizes(size, grow=how.mode != "prune"))
+        tokens = self.add_mlp(tokens)
+        return self.trace.restore(tokens) if how.restore else tokens
