@@ -88,14 +88,15 @@ class Matching:
 
 @torch.no_grad()
 def bipartite_soft_matching(metric: Tensor, r: int, protected: int = 1) -> Matching:
-    """Merge the `r` most similar pairs, of a token at an even and one at an odd place (ToMe).
+    """Merge the `r` most similar pairs of one token at an even, one at an odd place (ToMe).
 
     `metric` (batch, N, dim) is compared by cosine. The first `protected` tokens take no part and
     stay in front. r is at most half of the others; more is cut down to it, as published. As
     published, those not merged keep their order where a token is protected, and come by falling
     similarity where none is; those at odd places come last. Raises LabError on a negative r.
     """
-    r = _require("bipartite_soft_matching", metric, r, protected, max_r(metric.shape[1], protected))
+    limit = max_r(metric.shape[1], protected)
+    r = _require("bipartite_soft_matching", metric, r, protected, limit)
     numbers = _numbers(metric)
     if not r:
         return Matching(numbers, numbers[:, :0], numbers[:, :0])
@@ -109,7 +110,7 @@ def bipartite_soft_matching(metric: Tensor, r: int, protected: int = 1) -> Match
     going, staying = order[:, :r], order[:, r:]
     staying = staying.sort(dim=-1).values[:, even:] if protected else staying
     kept = torch.cat([numbers[:, :protected], 2 * staying, numbers[:, 2 * odd + 1::2]], dim=1)
-    before = protected + staying.shape[1] - odd          # a partner's place among `kept` begins here
+    before = protected + staying.shape[1] - odd     # kept tokens in front of the first partner
     return Matching(kept, 2 * going, before + partner.gather(1, going))
 
 
