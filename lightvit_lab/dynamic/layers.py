@@ -1,4 +1,4 @@
-"""The check of `layers`, the blocks that a method changes, which every method here takes."""
+"""Checks of `layers`, the blocks that a method changes, and of values given once or for each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from ..errors import LabError
 
 def listed(values: Any) -> Any:
     """A sequence (a list, tuple or range) as a list of its own, which a plan can hold."""
-    return list(values) if isinstance(values, Sequence) else values
+    several = isinstance(values, Sequence) and not isinstance(values, str)
+    return list(values) if several else values
+
+
+def per_layer(caller: str, name: str, value: Any, count: int) -> list[Any]:
+    """`value`, one for all `count` layers or one for each, as a list of `count`.
+
+    Raises LabError on a sequence of another length.
+    """
+    values = listed(value)
+    values = values if isinstance(values, list) else [value] * count
+    if len(values) != count:
+        raise LabError(f"{caller}: {name} has {len(values)} entries for {count} layers; give one "
+                       "for each layer, or one for all")
+    return values
 
 
 def require_layers(caller: str, layers: Any, last: int, note: str = "") -> list[int]:

@@ -132,7 +132,7 @@ class EarlyExitViT(nn.Module):
         here = torch.arange(inputs.shape[0], device=inputs.device)       # places in the batch
         exits = torch.full_like(here, len(self.exits))
         passed: list[Tensor] = []
-        left: list[tuple[Tensor, Tensor]] = []                           # places, logits
+        answers: list[tuple[Tensor, Tensor]] = []                        # places, logits
         for block in self.blocks:
             tokens = block(tokens)
             if self.rule is None or not isinstance(block, ExitBlock):
@@ -141,14 +141,14 @@ class EarlyExitViT(nn.Module):
             gone = self.rule.leaves(passed)
             if gone.any():
                 exits[here[gone]] = len(passed) - 1
-                left.append((here[gone], passed[-1][gone]))
+                answers.append((here[gone], passed[-1][gone]))
                 here, tokens, passed = here[~gone], tokens[~gone], [one[~gone] for one in passed]
                 drop_pictures(self.model, gone)
             if not len(here):
                 break
-        if len(here) or not left:
-            left.append((here, finish(self.model, tokens)))
-        places, logits = (torch.cat(parts) for parts in zip(*left))
+        if len(here) or not answers:
+            answers.append((here, finish(self.model, tokens)))
+        places, logits = (torch.cat(parts) for parts in zip(*answers))
         return Exited(logits[places.argsort()], exits)
 
 
@@ -183,8 +183,8 @@ def apply_exits(model: nn.Module, plan: Plan) -> EarlyExitViT:
                        "of a whole batch, which no picture can leave; give the model before")
     depth = len(model.blocks)
     if depth < 2:
-        raise LabError(f"add_exits: this model has {depth} block, so no block is left behind an "
-                       "exit; give a deeper one")
+        raise LabError(f"add_exits: this model has {depth} block, and an exit needs one behind "
+                       "it; give a deeper one")
     layers = require_layers("add_exits", plan.get("layers"), depth - 2,
                             f"; the last of the {depth} blocks ends in the model's own head")
     return apply_exit_rule(EarlyExitViT(model, layers), plan)

@@ -224,8 +224,8 @@ def _over_pictures(caller: str, model: EarlyExitViT, data: Pictures, batch_size:
     batches = []
     with on_device(model):
         for index in torch.arange(len(data)).split(batch_size):
-            found = run(as_input(model, data.batch(index)[0]))
-            batches.append([part.cpu() for part in found])
+            outputs = run(as_input(model, data.batch(index)[0]))
+            batches.append([part.cpu() for part in outputs])
     joined = [torch.cat(parts) for parts in zip(*batches)]
     return [part.float() if part.is_floating_point() else part for part in joined]
 

@@ -184,13 +184,13 @@ class HaltingObjective:
         require_range("HaltingObjective", "prior", self.prior, 0)
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        found = model(batch.inputs, ponder=True)
-        places = torch.arange(1, len(found.halting) + 1, device=found.halting.device)
-        wanted = (-0.5 * (places - self.depth) ** 2).log_softmax(0)
-        share = found.halting.clamp(min=1e-8)
-        terms = {"labels": label_loss(found.logits, batch), "ponder": self.ponder * found.ponder,
-                 "prior": self.prior * (share * (share.log() - wanted)).sum()}
-        return sum(terms.values()), found.logits, terms
+        logits, ponder, halting = model(batch.inputs, ponder=True)
+        places = torch.arange(1, len(halting) + 1, device=halting.device)
+        prior = (-0.5 * (places - self.depth) ** 2).log_softmax(0)
+        share = halting.clamp(min=1e-8)
+        terms = {"labels": label_loss(logits, batch), "ponder": self.ponder * ponder,
+                 "prior": self.prior * (share * (share.log() - prior)).sum()}
+        return sum(terms.values()), logits, terms
 
 
 def train_halting(model: HaltingViT, data: Pictures, objective: HaltingObjective | None = None,

@@ -78,11 +78,11 @@ class Trace(LastPass):
 
     def places(self) -> Tensor | None:
         """(batch, N): the token that each of the first N became part of; None without a merge."""
-        found = None
+        places = None
         for before in sorted(self.matchings, reverse=True):
             step = self.matchings[before].places()
-            found = step if found is None else step.gather(1, found)
-        return found
+            places = step if places is None else step.gather(1, places)
+        return places
 
     @torch.compiler.disable
     def restore(self, tokens: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from ...models.timm_parts import plain_blocks, reads_class_token, token_counts
 from ...models.transforming import Plan, transform, transformed
 from ...profiling import measure
 from ...runtime.running import home_of
+from ..layers import per_layer
 from .block import Merging, MergingBlock, Trace
 from .matching import MATCHINGS, MODES, max_r
 
@@ -91,18 +92,15 @@ def spread_r(r: int | Sequence[int], depth: int, schedule: str = "constant") -> 
     the most. Raises LabError on negative numbers, wrong lengths and unknown schedules.
     """
     require_choice(CALLER, "schedule", schedule, SCHEDULES)
-    if isinstance(r, Sequence) and not isinstance(r, str):
-        if len(r) != depth:
-            raise LabError(f"{CALLER}: r has {len(r)} numbers, the model has {depth} blocks; give "
-                           "one number for each block, or one for all")
-        if schedule != "constant":
-            raise LabError(f"{CALLER}: schedule={schedule!r} beside an r for each block; give one "
-                           'or the other, such as r=8, schedule="decreasing"')
-        return [require_whole(CALLER, f"r[{place}]", value, 0) for place, value in enumerate(r)]
-    r = require_whole(CALLER, "r", r, 0)
+    several = isinstance(r, Sequence) and not isinstance(r, str)
+    if several and schedule != "constant":
+        raise LabError(f"{CALLER}: schedule={schedule!r} and an r for each block; give one or the "
+                       'other, such as r=8, schedule="decreasing"')
+    every_r = [require_whole(CALLER, f"r[{place}]" if several else "r", value, 0)
+               for place, value in enumerate(per_layer(CALLER, "r", r, depth))]
     if schedule == "constant" or depth == 1:
-        return [r] * depth
-    return [2 * r * (depth - 1 - place) // (depth - 1) for place in range(depth)]
+        return every_r
+    return [2 * value * (depth - 1 - place) // (depth - 1) for place, value in enumerate(every_r)]
 
 
 def clamped_r(r_per_block: Sequence[int], num_tokens: int, protected: int) -> list[int]:
@@ -152,11 +150,8 @@ def _modes(mode: str | Sequence[str] | None, depth: int) -> list[str]:
     """One of MODES for each of `depth` blocks."""
     if mode == "tofu":
         return ["prune"] * (depth // 2) + ["mlerp"] * (depth - depth // 2)
-    several = isinstance(mode, Sequence) and not isinstance(mode, str)
-    modes = list(mode) if several else [mode] * depth
-    if len(modes) != depth:
-        raise LabError(f"{CALLER}: mode has {len(modes)} entries, the model has {depth} blocks; "
-                       "give one for each, or one for all")
+    modes = per_layer(CALLER, "mode", mode, depth)
+    allowed = [*MODES, "tofu"] if isinstance(mode, str) else MODES
     for one in modes:
-        require_choice(CALLER, "mode", one, MODES if several else [*MODES, "tofu"])
+        require_choice(CALLER, "mode", one, allowed)
     return modes

@@ -9,6 +9,7 @@ lengths have to be known before memory is taken.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -115,18 +116,25 @@ class RaggedBlock(PlainBlock):
         self.grouped, self.presence, self.place = grouped, presence, place
 
     def forward(self, tokens: Tensor) -> Tensor:
-        present = self.presence.entering(self.place, tokens)
-        if present.all():
-            return self.add_mlp(self.add_attention(tokens, self.attn(self.norm1(tokens))))
-        packed = self.grouped and not self.training
-        tokens = tokens[present] if packed else tokens
-        tokens = self.add_attention(tokens, self.attn(self.norm1(tokens), present))
-        tokens = self.add_mlp(tokens)
-        return unpacked(tokens, present) if packed else tokens * present[..., None]
+        present = unless_all(self.presence.entering(self.place, tokens))
+
+        def compute(part: Tensor) -> Tensor:
+            return self.add_mlp(self.add_attention(part, self.attn(self.norm1(part), present)))
+
+        return self.on_present(tokens, present, compute)
+
+    def on_present(self, tokens: Tensor, present: Tensor | None,
+                   compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `compute` makes of the tokens present, zero elsewhere; None: all are present."""
+        if present is None:
+            return compute(tokens)
+        if self.training or not self.grouped:
+            return compute(tokens) * present[..., None]
+        return unpacked(compute(tokens[present]), present)
 
 
 class SamplingAttention(RaggedAttention):
-    """Attention whose queries are only the tokens it samples; see `SamplingBlock`."""
+    """Attention whose queries are only the tokens it samples, as `SamplingBlock` says."""
 
     def __init__(self, attention: nn.Module, prefix: int):
         super().__init__(attention)
@@ -143,7 +151,7 @@ class SamplingAttention(RaggedAttention):
         Places are (batch, m), -1 behind the last of a picture that keeps fewer than m.
         """
         query, key, value = self.split_heads(tokens)
-        mask = None if present.all() else _pairs(present)
+        mask = _pairs(unless_all(present))
         row = self.weigh(query[:, :, :1], key, mask)[:, :, 0]
         scores = (row * value.float().norm(dim=-1)).sum(dim=1)[:, self.prefix:]
         places = choose(scores, present[:, self.prefix:], keep_ratio)
@@ -172,11 +180,7 @@ class SamplingBlock(RaggedBlock):
         mixed, places = self.attn(self.norm1(tokens), present, self.choose, self.keep_ratio)
         present = self.presence.masks[self.place] = places >= 0
         tokens = self.add_attention(gather_tokens(tokens, places.clamp(min=0)), mixed)
-        if present.all():
-            return self.add_mlp(tokens)
-        if self.training or not self.grouped:
-            return self.add_mlp(tokens) * present[..., None]
-        return unpacked(self.add_mlp(tokens[present]), present)
+        return self.on_present(tokens, unless_all(present), self.add_mlp)
 
 
 class Sample(Choose):
@@ -215,6 +219,11 @@ def unpacked(packed: Tensor, present: Tensor) -> Tensor:
     frame = packed.new_zeros(*present.shape, packed.shape[-1])
     frame[present] = packed
     return frame
+
+
+def unless_all(present: Tensor) -> Tensor | None:
+    """`present` (batch, n), or None where all tokens are: then attention needs no mask."""
+    return None if present.all() else present
 
 
 def _pairs(present: Tensor | None) -> Tensor | None:

@@ -206,11 +206,11 @@ def kept_token_loss(tokens: Tensor, wanted: Tensor, kept: Tensor, prefix: int) -
 
 def predictors(model: nn.Module) -> list[PredictorBlock]:
     """The blocks of `model` that choose by a predictor. Raises LabError if there is none."""
-    found = [module for module in model.modules() if isinstance(module, PredictorBlock)]
-    if not found:
+    blocks = [module for module in model.modules() if isinstance(module, PredictorBlock)]
+    if not blocks:
         raise LabError(f"fine_tune: {type(model).__name__} has no predictor of tokens to keep; "
                        'give prune_tokens(model, 0.7, layers=(2, 4), method="dynamicvit")')
-    return found
+    return blocks
 
 
 @plain_numbers
@@ -227,7 +227,7 @@ def fine_tune(model: nn.Module, teacher: nn.Module, data: Pictures, ratio: float
 
 def _logits_and_tokens(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Logits, and all tokens after the last norm."""
-    found: list[Tensor] = []
-    hook = Hook(model.norm, "output", lambda _norm, _inputs, _keywords, out: found.append(out))
+    tokens: list[Tensor] = []
+    hook = Hook(model.norm, "output", lambda _norm, _inputs, _keywords, out: tokens.append(out))
     with hooked([hook]):
-        return model(inputs), found[0]
+        return model(inputs), tokens[0]

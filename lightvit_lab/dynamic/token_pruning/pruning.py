@@ -18,7 +18,7 @@ from ...errors import LabError, plain_numbers, require_choice
 from ...models.timm_parts import (PlainBlock, ScoredAttention, gather_tokens, has_class_token,
                                   plain_blocks, reads_class_token, token_counts)
 from ...models.transforming import Plan, transform, transformed
-from ..layers import listed, require_layers
+from ..layers import listed, per_layer, require_layers
 from .adaptive_sampling import sampling_blocks
 from .choosing import Choose, kept_count, require_share
 from .dynamicvit import predictor_blocks
@@ -110,10 +110,7 @@ def _ratios(keep_ratio: Any, layers: Any, last: int) -> dict[int, float]:
     layers = require_layers(CALLER, layers, last)
     if layers != sorted(layers):
         raise LabError(f"{CALLER}: layers={layers}; give them rising, each once: {sorted(layers)}")
-    ratios = keep_ratio if isinstance(keep_ratio, list) else [keep_ratio] * len(layers)
-    if len(ratios) != len(layers):
-        raise LabError(f"{CALLER}: {len(ratios)} keep ratios for {len(layers)} layers; give one "
-                       "for each, or one for all")
+    ratios = per_layer(CALLER, "keep_ratio", keep_ratio, len(layers))
     return {layer: require_share(CALLER, ratio) for layer, ratio in zip(layers, ratios)}
 
 
