@@ -15,7 +15,7 @@ from lightvit_lab import checkpoint, data, models
 from lightvit_lab.compression import calibrating
 from lightvit_lab.compression.pruning import importance, movement, pruners as pruning, unstructured as sparsity
 from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
-from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, report as exit_report, training as exit_training, token_halting
+from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, report as exit_report, token_halting
 from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
 from lightvit_lab.dynamic.token_merging import merging as token_merging
 from lightvit_lab.dynamic.early_exit.rules import Confidence
@@ -240,7 +240,7 @@ def test_models_of_other_types_give_about_what_float32_gives(call, dtype, tolera
 
 
 TRAINING = {
-    "train_exits": (exits, partial(exit_training.train_exits, data=SHAPES, whole=False, **SETTINGS)),
+    "train_exits": (exits, partial(early_exit.train_exits, data=SHAPES, whole=False, **SETTINGS)),
     "train_skipping": (gated, partial(block_skipping.train_skipping, data=SHAPES, **SETTINGS)),
     "train_halting": (halting, partial(token_halting.train_halting, data=SHAPES, **SETTINGS)),
     "fine_tune": (predicting, lambda model: dynamicvit.fine_tune(model, lab(), SHAPES, **SETTINGS)),

@@ -24,7 +24,7 @@ from lightvit_lab.compression.pruning import movement, pruners as pruning, unstr
 from lightvit_lab.data import Pictures
 from lightvit_lab.distillation import distilling, model_outputs
 from lightvit_lab.distillation.response_distillation import objectives as response_distillation, stored_logits
-from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, report as exit_report, rules as exit_rules, training as exit_training, token_halting
+from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, report as exit_report, rules as exit_rules, token_halting
 from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
 from lightvit_lab.dynamic.token_merging import merging as token_merging
 from lightvit_lab.experiments import (
@@ -308,7 +308,7 @@ CALLS: dict[str, Call] = {
         lambda model, given: exit_report.trade_off(model, given.pictures), exits
     ),
     "dynamic.train_exits": Call(
-        lambda model, given: exit_training.train_exits(model, given.pictures, whole=False, **RUN),
+        lambda model, given: early_exit.train_exits(model, given.pictures, whole=False, **RUN),
         exits,
         trains=True,
     ),

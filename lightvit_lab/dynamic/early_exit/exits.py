@@ -2,23 +2,29 @@
 
 Page: chapters/dynamic/early_exit. A picture that leaves is taken out of the batch: the blocks after
 its exit do not compute it. The exits of ViTs are compared in arXiv 2106.15183 (Bakhtiarnia et al.);
-leaving by a threshold is BranchyNet's (arXiv 1709.01686).
+leaving by a threshold is BranchyNet's (arXiv 1709.01686). The end teaches the exits as in Phuong
+and Lampert, Distillation-based training for multi-exit architectures (ICCV 2019), and Zhang et al.,
+Be Your Own Teacher, arXiv 1905.08094.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import LabError, plain_numbers
+from ...data import Pictures
+from ...errors import LabError, plain_numbers, require_range
 from ...models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token,
                                   require_plain_vit)
 from ...models.transforming import Plan, transform, transformed
 from ...runtime.wrapped import unwrapped
+from ...training import Batch, History, fit, label_loss
 from ..layers import listed, require_layers
 from ..token_pruning.adaptive_sampling import drop_pictures
 from .rules import Rule, rule_from_plan, rule_to_plan
@@ -205,3 +211,50 @@ def require_exits(caller: str, model: nn.Module) -> EarlyExitViT:
         raise LabError(f"{caller}: {type(model).__name__} has no exits; "
                        "add_exits(model, layers) gives it some")
     return model
+
+
+@plain_numbers
+@dataclass(frozen=True)
+class ExitObjective:
+    """The labels' loss, a mean over exits, and `teach` times the divergence of exits from the end.
+
+    No gradient reaches the end through what it teaches. `temperature` T softens both sides, and the
+    divergence, a mean over the early exits, is multiplied by T^2, as in arXiv 1503.02531.
+    """
+
+    teach: float = 1.0
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_range("ExitObjective", "teach", self.teach, 0)
+        require_range("ExitObjective", "temperature", self.temperature, 1e-6)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        *early, end = (logits.float() for logits in model(batch.inputs, every=True))
+        labels = sum(label_loss(logits, batch) for logits in (*early, end)) / (len(early) + 1)
+        divergence = sum(self._divergence(logits, end.detach()) for logits in early) / len(early)
+        taught = self.teach * divergence
+        return labels + taught, end, {"labels": labels, "end teaches": taught}
+
+    def _divergence(self, early: Tensor, end: Tensor) -> Tensor:
+        ours, theirs = (F.log_softmax(logits / self.temperature, 1) for logits in (early, end))
+        return self.temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
+def train_exits(model: EarlyExitViT, data: Pictures, objective: ExitObjective | None = None,
+                whole: bool = True, **settings: Any) -> History:
+    """Train `model` in place on `data` by `training.fit`, whose `settings` are taken.
+
+    `whole=False` trains the exits alone, and the logits at the end stay as they were. Raises
+    LabError if there are no exits, and what `fit` refuses.
+    """
+    model = require_exits("train_exits", model)
+    frozen = [] if whole else model.parameters_without_exits()
+    frozen = [value for value in frozen if value.requires_grad]
+    try:
+        for value in frozen:
+            value.requires_grad_(False)
+        return fit(model, data, objective=objective or ExitObjective(), **settings)
+    finally:
+        for value in frozen:
+            value.requires_grad_(True)
