@@ -20,7 +20,7 @@ from ...errors import LabError, number, plain_numbers, require_whole
 @plain_numbers
 @dataclass(frozen=True)
 class Confidence:
-    """Leave where the largest probability reaches `threshold` (BranchyNet's is the entropy)."""
+    """Leave where the largest probability reaches `threshold` (BranchyNet uses the entropy)."""
 
     threshold: float
 

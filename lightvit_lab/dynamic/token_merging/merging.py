@@ -207,8 +207,10 @@ def apply_merging(model: nn.Module, plan: Plan) -> nn.Module:
     used = clamped_r(spread_r(plan.get("r"), len(blocks)), num_tokens, prefix)
     model.r_per_block = used
     model.tokens_per_block = [num_tokens - sum(used[:place + 1]) for place in range(len(used))]
+    if not any(used):
+        return model
     trace, last = Trace(num_tokens), len(used) - 1
-    for place, block in enumerate(blocks if any(used) else ()):
+    for place, block in enumerate(list(blocks)):
         merging = Merging(used[place], prefix, modes[place], plan["matching"], plan["proportional"],
                           first=place == 0, restore=plan["restore"] and place == last)
         blocks[place] = MergingBlock(block, merging, trace)
