@@ -70,7 +70,8 @@ class Matching:
     def merge_sizes(self, size: Tensor | None = None, grow: bool = True) -> Tensor:
         """Patches in each of the M tokens, (batch, M, 1); not `grow`: what went does not count."""
         if size is None:      # at least float32: bfloat16 has no 257
-            size = torch.ones(len(self.kept), self.num_tokens, 1, device=self.kept.device)
+            shape = (self.kept.shape[0], self.num_tokens, 1)     # len() would fix an export's batch
+            size = torch.ones(shape, device=self.kept.device)
         kept = _rows(size, self.kept)
         return _add_rows(kept, self.into, _rows(size, self.gone)) if grow else kept
 
