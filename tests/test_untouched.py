@@ -15,7 +15,7 @@ from lightvit_lab import checkpoint, data, models
 from lightvit_lab.compression import calibrating
 from lightvit_lab.compression.pruning import importance, movement, pruners as pruning, unstructured as sparsity
 from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
-from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, calibration as exit_calibration, report as exit_report, training as exit_training, token_halting
+from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, report as exit_report, token_halting
 from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
 from lightvit_lab.dynamic.token_merging import merging as token_merging
 from lightvit_lab.dynamic.early_exit.rules import Confidence
@@ -88,7 +88,7 @@ def keeping_loss(model: nn.Module) -> Tensor:
     torch.manual_seed(0)      # its predictor is fresh, and draws whom to keep
     student = token_pruning.prune_tokens(lab(), 0.5, [1], "dynamicvit").train()
     batch = Batch(INPUTS[:8], LABELS[:8], None, 1)
-    return dynamicvit.KeepingObjective(model)(student, batch)[2]["labels"].detach()
+    return dynamicvit.DynamicViTObjective(model)(student, batch)[2]["labels"].detach()
 
 
 # Name -> (a model, a function of it): what stands for the result has to be the same in every surrounding.
@@ -97,12 +97,12 @@ CALLS = {
     "kept_patches of ATS": (sampling, lambda model: choosing.kept_patches(model, INPUTS)[0]),
     "source_map": (merging, merged_places),
     "exit_report": (exits, lambda model: exit_report.exit_report(model, SHAPES).confidence),
-    "every_logit": (exits, lambda model: exit_calibration.every_logit(model, SHAPES)),
+    "every_logit": (exits, lambda model: exit_report.every_logit(model, SHAPES)),
     "trade_off": (exits, lambda model: torch.tensor(
-        [point.accuracy for point in exit_calibration.trade_off(model, SHAPES)])),
-    "calibrate_confidence": (exits, lambda model: exit_calibration.calibrate_confidence(
+        [point.accuracy for point in exit_report.trade_off(model, SHAPES)])),
+    "calibrate_confidence": (exits, lambda model: exit_report.calibrate_confidence(
         model, SHAPES).exits[0].temperature),
-    "KeepingObjective's teacher": (lab, keeping_loss),
+    "DynamicViTObjective's teacher": (lab, keeping_loss),
     "input_moments": (lab, moments),
     "output_error": (lab, lambda model: torch.tensor(list(low_rank.output_error(
         model, low_rank.factorize(model, rank=4), INPUTS).values()))),
@@ -195,7 +195,7 @@ def test_importance_is_the_same_for_a_model_that_keeps_no_activations():
 @pytest.mark.parametrize("change, objective", [
     (lambda model: block_skipping.add_skipping(model, [1, 2], 0.0), block_skipping.SkipObjective()),
     (lambda model: token_pruning.prune_tokens(model, 0.5, [1], "dynamicvit"),
-     dynamicvit.KeepingObjective(checkpointed(True))),
+     dynamicvit.DynamicViTObjective(checkpointed(True))),
 ])
 def test_objectives_that_look_into_a_forward_teach_the_same_under_checkpointing(change, objective):
     found = []
@@ -240,7 +240,7 @@ def test_models_of_other_types_give_about_what_float32_gives(call, dtype, tolera
 
 
 TRAINING = {
-    "train_exits": (exits, partial(exit_training.train_exits, data=SHAPES, whole=False, **SETTINGS)),
+    "train_exits": (exits, partial(early_exit.train_exits, data=SHAPES, whole=False, **SETTINGS)),
     "train_skipping": (gated, partial(block_skipping.train_skipping, data=SHAPES, **SETTINGS)),
     "train_halting": (halting, partial(token_halting.train_halting, data=SHAPES, **SETTINGS)),
     "fine_tune": (predicting, lambda model: dynamicvit.fine_tune(model, lab(), SHAPES, **SETTINGS)),
@@ -300,7 +300,7 @@ MADE = {
     "add_halting": halting,
     "prune_tokens": chosen,
     "dynamicvit": predicting,
-    "calibrate_confidence": lambda: exit_calibration.calibrate_confidence(exits(), SHAPES),
+    "calibrate_confidence": lambda: exit_report.calibrate_confidence(exits(), SHAPES),
 }
 
 

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 2
 # What times, by the names under which pages call it; `seconds` is what a History says of its
 # training.
-TIMERS = {"measure", "best_batch", "roofline", "machine_card", "machine_peaks", "time_ratio",
-          "perf_counter", "seconds"}
+TIMERS = {"measure", "best_batch", "roofline", "machine_card", "machine_peaks", "perf_counter",
+          "seconds"}
 FAILED = re.compile(r"^\[(not started|wrong|error)\] \S+:.*", re.MULTILINE)
 
 

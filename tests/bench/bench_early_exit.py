@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from lightvit_lab import checkpoint, data, profiling
-from lightvit_lab.dynamic.early_exit.exits import EarlyExitViT, add_exits, with_rule
-from lightvit_lab.dynamic.early_exit.calibration import calibrate_confidence, calibrate_rule
-from lightvit_lab.dynamic.early_exit.report import exit_macs, exit_report
+from lightvit_lab.dynamic.early_exit.exits import EarlyExitViT, add_exits, train_exits, with_rule
+from lightvit_lab.dynamic.early_exit.report import (
+    calibrate_confidence, calibrate_rule, exit_macs, exit_report)
 from lightvit_lab.dynamic.early_exit.rules import Confidence, Patience, Rule
-from lightvit_lab.dynamic.early_exit.training import train_exits
 from lightvit_lab.dynamic.early_exit.token_halting import HaltingViT, add_halting
 from lightvit_lab.errors import LabError
 

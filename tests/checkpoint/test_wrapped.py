@@ -18,11 +18,10 @@ from lightvit_lab.distillation.response_distillation.objectives import SoftTarge
 from lightvit_lab.distillation.response_distillation.stored_logits import StoredLogits, store_logits
 from lightvit_lab.distillation.model_outputs import collect_outputs
 from lightvit_lab.dynamic.token_pruning.dynamicvit import fine_tune
-from lightvit_lab.dynamic.early_exit.exits import add_exits
-from lightvit_lab.dynamic.early_exit.calibration import calibrate_confidence, every_logit, trade_off
-from lightvit_lab.dynamic.early_exit.report import exit_macs, exit_report
+from lightvit_lab.dynamic.early_exit.exits import add_exits, train_exits
+from lightvit_lab.dynamic.early_exit.report import (
+    calibrate_confidence, every_logit, exit_macs, exit_report, trade_off)
 from lightvit_lab.dynamic.early_exit.rules import Confidence
-from lightvit_lab.dynamic.early_exit.training import train_exits
 from lightvit_lab.dynamic.early_exit.token_halting import add_halting, train_halting
 from lightvit_lab.dynamic.token_merging.merging import merge_tokens
 from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens

@@ -24,7 +24,7 @@ from lightvit_lab.compression.pruning import movement, pruners as pruning, unstr
 from lightvit_lab.data import Pictures
 from lightvit_lab.distillation import distilling, model_outputs
 from lightvit_lab.distillation.response_distillation import objectives as response_distillation, stored_logits
-from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, calibration as exit_calibration, report as exit_report, rules as exit_rules, training as exit_training, token_halting
+from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, report as exit_report, rules as exit_rules, token_halting
 from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
 from lightvit_lab.dynamic.token_merging import merging as token_merging
 from lightvit_lab.experiments import (
@@ -266,10 +266,10 @@ CALLS: dict[str, Call] = {
         lambda model, given: block_skipping.add_skipping(model, layers=[1])
     ),
     "dynamic.calibrate_confidence": Call(
-        lambda model, given: exit_calibration.calibrate_confidence(model, given.pictures), exits
+        lambda model, given: exit_report.calibrate_confidence(model, given.pictures), exits
     ),
     "dynamic.calibrate_rule": Call(
-        lambda model, given: exit_calibration.calibrate_rule(model, given.pictures, mean_macs=1e9),
+        lambda model, given: exit_report.calibrate_rule(model, given.pictures, mean_macs=1e9),
         exits,
     ),
     "dynamic.coarse_to_fine": Call(
@@ -282,7 +282,7 @@ CALLS: dict[str, Call] = {
         lambda model, given: early_exit.with_rule(model, exit_rules.Confidence(0.5)), exits
     ),
     "dynamic.every_logit": Call(
-        lambda model, given: exit_calibration.every_logit(model, given.pictures), exits
+        lambda model, given: exit_report.every_logit(model, given.pictures), exits
     ),
     "dynamic.exit_report": Call(
         lambda model, given: exit_report.exit_report(model, given.pictures), exits
@@ -304,16 +304,11 @@ CALLS: dict[str, Call] = {
         lambda model, given: token_pruning.prune_tokens(model, 0.7, layers=(1, 2))
     ),
     "dynamic.source_map": Call(merged_sources, lambda: token_merging.merge_tokens(vit(), r=8)),
-    "dynamic.time_ratio": Call(
-        lambda model, given: token_merging.time_ratio(
-            model, token_merging.merge_tokens(model, r=8), given.inputs, budget_s=0.05
-        )
-    ),
     "dynamic.trade_off": Call(
-        lambda model, given: exit_calibration.trade_off(model, given.pictures), exits
+        lambda model, given: exit_report.trade_off(model, given.pictures), exits
     ),
     "dynamic.train_exits": Call(
-        lambda model, given: exit_training.train_exits(model, given.pictures, whole=False, **RUN),
+        lambda model, given: early_exit.train_exits(model, given.pictures, whole=False, **RUN),
         exits,
         trains=True,
     ),
@@ -486,12 +481,12 @@ LOOK = {
     "compression.apply_pruning",
     "dynamic.apply_skipping",
     "dynamic.apply_coarse_to_fine",
+    "dynamic.predictor_blocks",
     "dynamic.predictors",
-    "dynamic.only_exits",
+    "dynamic.sampling_blocks",
     "dynamic.apply_exit_rule",
     "dynamic.apply_exits",
     "dynamic.require_exits",
-    "dynamic.require_pictures",
     "dynamic.apply_halting",
     "dynamic.apply_merging",
     "dynamic.apply_token_pruning",

@@ -1,14 +1,11 @@
-"""Early exits, and other ways to spend depth on the pictures that need it:
-`chapters/dynamic/early_exit`.
-"""
+"""Early exits and other ways to spend less depth, as `chapters/dynamic/early_exit` derives them."""
 
 from .block_skipping import SkipObjective, add_skipping, train_skipping
-from .calibration import calibrate_confidence, calibrate_rule, every_logit, trade_off
-from .exits import EarlyExitViT, add_exits, with_rule
-from .report import Reliability, exit_macs, exit_report, reliability
+from .exits import EarlyExitViT, ExitObjective, add_exits, train_exits, with_rule
+from .report import (Reliability, calibrate_confidence, calibrate_rule, every_logit, exit_macs,
+                     exit_report, reliability, trade_off)
 from .rules import Confidence, Patience, Rule, confidence, exits_taken
 from .token_halting import HaltingObjective, HaltingViT, add_halting, train_halting
-from .training import ExitObjective, train_exits
 
 __all__ = ["Confidence", "EarlyExitViT", "ExitObjective", "HaltingObjective", "HaltingViT",
            "Patience", "Reliability", "Rule", "SkipObjective", "add_exits", "add_halting",

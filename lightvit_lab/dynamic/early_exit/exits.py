@@ -1,32 +1,37 @@
-"""Early exits: heads between the blocks, by which pictures that are easy leave. Page:
-chapters/dynamic/early_exit.
+"""Early exits: heads between the blocks, by which easy pictures leave.
 
-A picture that leaves is taken out of the batch: the blocks after its exit never see it. The exits
-of ViTs are compared in arXiv 2106.15183 (Bakhtiarnia et al.); leaving by a threshold is
-BranchyNet's (arXiv 1709.01686).
+Page: chapters/dynamic/early_exit. A picture that leaves is taken out of the batch: the blocks after
+its exit do not compute it. The exits of ViTs are compared in arXiv 2106.15183 (Bakhtiarnia et al.);
+leaving by a threshold is BranchyNet's (arXiv 1709.01686). The end teaches the exits as in Phuong
+and Lampert, Distillation-based training for multi-exit architectures (ICCV 2019), and Zhang et al.,
+Be Your Own Teacher, arXiv 1905.08094.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import LabError, plain_numbers
+from ...data import Pictures
+from ...errors import LabError, plain_numbers, require_range
 from ...models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token,
-                                  require_plain_vit, token_counts)
+                                  require_plain_vit)
 from ...models.transforming import Plan, transform, transformed
 from ...runtime.wrapped import unwrapped
+from ...training import Batch, History, fit, label_loss
+from ..layers import listed, require_layers
 from ..token_pruning.adaptive_sampling import drop_pictures
-from .rules import Rule, described, require_reachable, rule_of
+from .rules import Rule, rule_from_plan, rule_to_plan
 
 
 class ExitHead(nn.Module):
-    """A norm and a linear layer on the class token, or on the mean of the image tokens where the
-    model has it so.
+    """A norm and a linear layer on what the model's own head reads: a class token, or a mean.
 
     (batch, tokens, dim) -> logits (batch, classes), divided in eval mode by `temperature`, which
     calibration sets.
@@ -45,9 +50,7 @@ class ExitHead(nn.Module):
 
 
 class ExitBlock(WrappedBlock):
-    """A block and the exit behind it; called as the block. If the block is pruned away, its exit
-    goes with it.
-    """
+    """A block and the exit behind it, called as the block; both are pruned away together."""
 
     def __init__(self, block: nn.Module, head: ExitHead):
         super().__init__(block)
@@ -57,29 +60,25 @@ class ExitBlock(WrappedBlock):
         return self.block(tokens)
 
 
-class Left(NamedTuple):
-    """Logits (batch, classes), and at which exit each picture left (batch,), from 0; the model's
-    own end comes last.
-    """
+class Exited(NamedTuple):
+    """Logits (batch, classes), and the exit at which each picture left, (batch,)."""
 
     logits: Tensor
     exits: Tensor
 
 
 class EarlyExitViT(nn.Module):
-    """`model` with exits behind some blocks: inputs -> logits (batch, classes), in eval mode by
-    `rule`.
+    """`model` with exits behind some blocks: inputs -> logits (batch, classes), by `rule` in eval.
 
     Without a rule, and in train mode, logits are those of `model` itself; `model(inputs,
     every=True)` returns those of all exits, the end's last.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[int], rule: Rule | None = None):
+    def __init__(self, model: nn.Module, layers: Sequence[int]):
         super().__init__()
-        self.model, self.rule = model, rule
+        self.model, self.rule = model, None
         for layer in layers:
             model.blocks[layer] = ExitBlock(model.blocks[layer], ExitHead(model))
-        self.num_prefix_tokens = model.num_prefix_tokens
 
     @property
     def blocks(self) -> nn.Module:
@@ -87,27 +86,24 @@ class EarlyExitViT(nn.Module):
         return self.model.blocks
 
     @property
-    def num_image_tokens(self) -> int:
-        """Image tokens that enter the blocks."""
-        return token_counts("add_exits", self.model)[0] - self.num_prefix_tokens
-
-    @property
     def exits(self) -> list[ExitHead]:
         """The exits, in order, without the model's own end."""
-        return [block.exit for block in self.blocks if isinstance(block, ExitBlock)]
+        return [self.blocks[layer].exit for layer in self.exit_layers]
 
     @property
     def exit_layers(self) -> tuple[int, ...]:
         """The 0-based blocks behind which the exits stand."""
-        return tuple(place for place, block in enumerate(self.blocks) if isinstance(block, ExitBlock))
+        return tuple(place for place, block in enumerate(self.blocks)
+                     if isinstance(block, ExitBlock))
+
+    def parameters_without_exits(self) -> list[nn.Parameter]:
+        """The parameters of the model itself."""
+        return [value for name, value in self.named_parameters() if ".exit." not in name]
 
     def train(self, mode: bool = True) -> EarlyExitViT:
-        """Train mode; a model that is frozen behind its exits stays in eval mode, where batch norms
-        learn nothing.
-        """
+        """Train mode; a frozen model behind its exits stays in eval mode, batch norms included."""
         super().train(mode)
-        own = {id(value) for head in self.exits for value in head.parameters()}
-        if mode and not any(value.requires_grad for value in self.model.parameters() if id(value) not in own):
+        if mode and not any(value.requires_grad for value in self.parameters_without_exits()):
             self.model.eval()
             for head in self.exits:
                 head.train()
@@ -121,8 +117,9 @@ class EarlyExitViT(nn.Module):
         return self.leave(inputs).logits
 
     def each(self, inputs: Tensor) -> Iterator[Tensor]:
-        """The logits (batch, classes) of one exit after the other, the end's last; each is computed
-        when asked for.
+        """The logits (batch, classes) of one exit after the other, the end's last.
+
+        Blocks run only as far as the iteration goes.
         """
         tokens = embed(self.model, inputs)
         for block in self.blocks:
@@ -131,108 +128,133 @@ class EarlyExitViT(nn.Module):
                 yield block.exit(tokens)
         yield finish(self.model, tokens)
 
-    def leave(self, inputs: Tensor) -> Left:
+    def leave(self, inputs: Tensor) -> Exited:
         """Run, and let pictures leave by the rule. Without one, all stay to the end.
 
-        On a GPU each exit waits for the device, since who leaves has to be known before the next
-        block begins.
+        On a GPU each exit waits for the device, since the pictures that leave have to be known
+        before the next block begins.
         """
         tokens = embed(self.model, inputs)
-        here = torch.arange(inputs.shape[0], device=inputs.device)
-        seen: list[Tensor] = []
-        left: list[tuple[Tensor, Tensor, int]] = []       # places in the batch, logits, exit
+        here = torch.arange(inputs.shape[0], device=inputs.device)       # places in the batch
+        exits = torch.full_like(here, len(self.exits))
+        passed: list[Tensor] = []
+        answers: list[tuple[Tensor, Tensor]] = []                        # places, logits
         for block in self.blocks:
             tokens = block(tokens)
             if self.rule is None or not isinstance(block, ExitBlock):
                 continue
-            seen.append(block.exit(tokens))
-            gone = self.rule.leaves(seen)
+            passed.append(block.exit(tokens))
+            gone = self.rule.leaves(passed)
             if gone.any():
-                left.append((here[gone], seen[-1][gone], len(seen) - 1))
-                here, tokens, seen = here[~gone], tokens[~gone], [logits[~gone] for logits in seen]
+                exits[here[gone]] = len(passed) - 1
+                answers.append((here[gone], passed[-1][gone]))
+                here, tokens, passed = here[~gone], tokens[~gone], [one[~gone] for one in passed]
                 drop_pictures(self.model, gone)
-            if not here.shape[0]:
+            if not len(here):
                 break
-        if here.shape[0] or not left:
-            left.append((here, finish(self.model, tokens), len(self.exits)))
-        return _gathered(left)
-
-
-def _gathered(left: list[tuple[Tensor, Tensor, int]]) -> Left:
-    """What left in parts, in the order in which it came."""
-    places = torch.cat([where for where, _, _ in left])
-    exits = torch.cat([torch.full_like(where, place) for where, _, place in left])
-    order = places.argsort()
-    return Left(torch.cat([logits for _, logits, _ in left])[order], exits[order])
+        if len(here) or not answers:
+            answers.append((here, finish(self.model, tokens)))
+        places, logits = (torch.cat(parts) for parts in zip(*answers))
+        return Exited(logits[places.argsort()], exits)
 
 
 @plain_numbers
 def add_exits(model: nn.Module, layers: Sequence[int], rule: Rule | None = None) -> EarlyExitViT:
-    """A copy of `model` with an exit behind each of the 0-based blocks `layers`, made of its own
-    norm and head.
+    """A copy of `model` with an exit behind each of the 0-based blocks `layers`.
 
-    Train the exits before use: `exit_training.train_exits`. `rule` (`Confidence(0.9)`,
-    `Patience(2)`) says when pictures leave; None lets all pass, so that the logits stay those of
-    `model`. Raises LabError on layers out of range or given twice, on rules that no picture can
-    meet, and on other models than the lab's ViT and timm's ViT and DeiT.
+    Each is a copy of the model's own norm and head; train them before use: `train_exits`. `rule`
+    (`Confidence(0.9)`, `Patience(2)`) says when pictures leave; None lets none leave, so that the
+    logits stay those of `model`. Raises LabError on layers out of range or given twice, on rules
+    that no picture can meet, and on other models than the lab's ViT and timm's ViT and DeiT.
     """
-    layers = list(layers) if isinstance(layers, Sequence | range) else layers
-    plan = {"transform": "early_exit", "layers": layers, "rule": described(rule)}
-    _require_layers(model, layers)      # before the copy
+    plan = {"transform": "early_exit", "layers": listed(layers), "rule": rule_to_plan(rule)}
     return transformed(model, plan, apply_exits)
 
 
 def with_rule(model: EarlyExitViT, rule: Rule | None) -> EarlyExitViT:
-    """A copy of `model`, which has exits, that lets pictures leave by `rule`. Raises LabError if it
-    has none.
-    """
-    return transformed(model, {"transform": "exit_rule", "rule": described(rule)}, apply_exit_rule)
+    """A copy of `model`, whose pictures leave by `rule`. Raises LabError if it has no exits."""
+    plan = {"transform": "exit_rule", "rule": rule_to_plan(rule)}
+    return transformed(model, plan, apply_exit_rule)
 
 
 @transform("early_exit")
 def apply_exits(model: nn.Module, plan: Plan) -> EarlyExitViT:
-    """Put exits behind the blocks of `plan`: {"layers": [1, 3], "rule": {"name": "confidence",
-    "threshold": 0.9}}.
-    """
-    layers, rule = plan.get("layers"), rule_of(plan.get("rule"))
-    _require_layers(model, layers)
-    require_reachable("add_exits", rule, len(layers))
-    return EarlyExitViT(model, sorted(layers), rule)
+    """Put exits behind the blocks of `plan`: {"layers": [1, 3], "rule": a rule's plan or None}."""
+    if isinstance(model, EarlyExitViT):
+        raise LabError(f"add_exits: this model has exits behind blocks {list(model.exit_layers)}; "
+                       "give the model before, which is model.model, or name all layers at once")
+    require_plain_vit("add_exits", model)
+    if any(hasattr(block, "trace") for block in model.blocks):
+        raise LabError("add_exits: this model merges tokens, and sizes of merged tokens are those "
+                       "of a whole batch, which no picture can leave; give the model before")
+    depth = len(model.blocks)
+    if depth < 2:
+        raise LabError(f"add_exits: this model has {depth} block, and an exit needs one behind "
+                       "it; give a deeper one")
+    layers = require_layers("add_exits", plan.get("layers"), depth - 2,
+                            f"; the last of the {depth} blocks ends in the model's own head")
+    return apply_exit_rule(EarlyExitViT(model, layers), plan)
 
 
 @transform("exit_rule")
 def apply_exit_rule(model: nn.Module, plan: Plan) -> EarlyExitViT:
     """Give `model` the rule of `plan`: {"rule": {"name": "patience", "agree": 2}}."""
-    require_exits("with_rule", model)
-    rule = rule_of(plan.get("rule"))
-    require_reachable("with_rule", rule, len(model.exits))
-    model.rule = rule
+    model = require_exits("with_rule", model)
+    model.rule = rule_from_plan(plan.get("rule"), len(model.exits))
     return model
 
 
 def require_exits(caller: str, model: nn.Module) -> EarlyExitViT:
-    """`model`, or the one inside torch's wrappers. Raises LabError, in the name of `caller`, unless
-    it has exits.
-    """
+    """`model`, or the one inside torch's wrappers. Raises LabError unless it has exits."""
     model = unwrapped(model)
     if not isinstance(model, EarlyExitViT) or not model.exits:
-        raise LabError(f"{caller}: {type(model).__name__} has no exits; add_exits(model, layers) gives it some")
+        raise LabError(f"{caller}: {type(model).__name__} has no exits; "
+                       "add_exits(model, layers) gives it some")
     return model
 
 
-def _require_layers(model: nn.Module, layers: Sequence[int]) -> None:
-    if isinstance(model, EarlyExitViT):
-        raise LabError(f"add_exits: this model has exits behind blocks {list(model.exit_layers)}; give the model they "
-                       "were added to, which is model.model, or name all layers at once")
-    require_plain_vit("add_exits", model)
-    # of merged tokens' sizes
-    if any(getattr(block, "trace", None) is not None for block in model.blocks):
-        raise LabError("add_exits: this model's blocks hand on what they know of a whole batch, as merging does, so no "
-                       "picture can leave it; give the model before its tokens were merged")
-    depth = len(model.blocks)
-    if depth < 2:
-        raise LabError(f"add_exits: this model has {depth} block, so nothing lies behind an exit; give a deeper one")
-    known = isinstance(layers, list) and layers and all(type(layer) is int for layer in layers)
-    if not known or len(set(layers)) < len(layers) or not 0 <= min(layers) <= max(layers) <= depth - 2:
-        raise LabError(f"add_exits: layers={layers!r}; give 0-based blocks 0 to {depth - 2}, each once, as in "
-                       f"layers=[{(depth - 1) // 2}]; the last of the {depth} blocks ends in the model's own head")
+@plain_numbers
+@dataclass(frozen=True)
+class ExitObjective:
+    """The labels' loss, a mean over exits, and `teach` times the divergence of exits from the end.
+
+    No gradient reaches the end through what it teaches. `temperature` T softens both sides, and the
+    divergence, a mean over the early exits, is multiplied by T^2, as in arXiv 1503.02531.
+    """
+
+    teach: float = 1.0
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_range("ExitObjective", "teach", self.teach, 0)
+        require_range("ExitObjective", "temperature", self.temperature, 1e-6)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        *early, end = (logits.float() for logits in model(batch.inputs, every=True))
+        labels = sum(label_loss(logits, batch) for logits in (*early, end)) / (len(early) + 1)
+        divergence = sum(self._divergence(logits, end.detach()) for logits in early) / len(early)
+        taught = self.teach * divergence
+        return labels + taught, end, {"labels": labels, "end teaches": taught}
+
+    def _divergence(self, early: Tensor, end: Tensor) -> Tensor:
+        ours, theirs = (F.log_softmax(logits / self.temperature, 1) for logits in (early, end))
+        return self.temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
+def train_exits(model: EarlyExitViT, data: Pictures, objective: ExitObjective | None = None,
+                whole: bool = True, **settings: Any) -> History:
+    """Train `model` in place on `data` by `training.fit`, whose `settings` are taken.
+
+    `whole=False` trains the exits alone, and the logits at the end stay as they were. Raises
+    LabError if there are no exits, and what `fit` refuses.
+    """
+    model = require_exits("train_exits", model)
+    frozen = [] if whole else model.parameters_without_exits()
+    frozen = [value for value in frozen if value.requires_grad]
+    try:
+        for value in frozen:
+            value.requires_grad_(False)
+        return fit(model, data, objective=objective or ExitObjective(), **settings)
+    finally:
+        for value in frozen:
+            value.requires_grad_(True)

@@ -1,34 +1,38 @@
-"""What exits cost and give: MACs up to each, which pictures leave where, and whether confidence
-keeps its word.
+"""What exits cost and give, and the rule for a wanted accuracy or cost.
 
-Page: chapters/dynamic/early_exit.
+Rules and temperatures are chosen on validation pictures: each exit runs once on them, and what is
+tried then only reads its logits. Page: chapters/dynamic/early_exit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data import Pictures
 from ...errors import LabError, plain_numbers, require_choice, require_logits, require_range
+from ...models.transforming import copied
 from ...profiling import count
 from ...runtime.running import as_input, on_device
+from ...runtime.wrapped import require_unwrapped
 from ...training import Score, wilson_interval
 from .exits import EarlyExitViT, require_exits
-from .rules import confidence
+from .rules import Confidence, Rule, confidence, exits_taken
 
-BATCH, BINS = 256, 10
+BATCH, BINS, MAX_THRESHOLDS = 256, 10, 200
+TEMPERATURES = torch.logspace(-1, 1, 81, device="cpu")       # 0.1 to 10, six percent apart
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Pictures in bins of equal width by confidence: `counts`, mean `confidence` and share `right`
-    of each.
+    """Pictures in bins of equal width by confidence.
 
-    `error` is the expected calibration error: the mean gap |confidence - right| over the pictures
-    (arXiv 1706.04599).
+    Of each bin the `counts`, the mean `confidence` and the share `right`. `error` is the expected
+    calibration error: the mean gap |confidence - right| over the pictures (arXiv 1706.04599).
     """
 
     counts: tuple[int, ...]
@@ -39,8 +43,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class ExitReport:
-    """What a model did with N pictures: per picture its `exits` (N,), `confidence` (N,) and `right`
-    (N,).
+    """What a model did with N pictures: of each `exits`, `confidence` and `right`, all (N,).
 
     `macs` is the cost of leaving at each exit, the end's last; `score` is the accuracy of all,
     `reliability` that of the confidence with which pictures left.
@@ -56,7 +59,7 @@ class ExitReport:
     @property
     def mean_macs(self) -> float:
         """MACs of a picture, on average."""
-        return torch.tensor(self.macs, device="cpu", dtype=torch.double)[self.exits].mean().item()
+        return torch.tensor(self.macs, device="cpu").double()[self.exits].mean().item()
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -64,41 +67,39 @@ class ExitReport:
         return tuple(self.exits.bincount(minlength=len(self.macs)).tolist())
 
     @plain_numbers
-    def left_at(self, exit: int) -> Tensor:
-        """Which pictures left at `exit`, from 0: their places in the set, the surest first."""
-        require_choice("left_at", "exit", exit, range(len(self.macs)))
+    def exited_at(self, exit: int) -> Tensor:
+        """The pictures that left at `exit`, counted from 0: places in the set, the surest first."""
+        require_choice("exited_at", "exit", exit, range(len(self.macs)))
         places = (self.exits == exit).nonzero().flatten()
         return places[self.confidence[places].argsort(descending=True)]
 
     def table(self) -> str:
         """Lines of text: MACs, pictures and accuracy of each exit, and of all."""
         lines = [f"{'exit':>6} {'MACs':>14} {'pictures':>9} {'right':>7}"]
-        for place, (macs, pictures) in enumerate(zip(self.macs, self.counts)):
-            right = f"{self.right[self.exits == place].float().mean():7.1%}" if pictures else f"{'-':>7}"
-            lines.append(f"{'end' if place == len(self.macs) - 1 else place:>6} {macs:14,} {pictures:9,} {right}")
-        lines.append(f"{'all':>6} {self.mean_macs:14,.0f} {self.score.count:9,} {self.score.accuracy:7.1%}")
+        names = [*map(str, range(len(self.macs) - 1)), "end"]
+        for place, (name, macs, pictures) in enumerate(zip(names, self.macs, self.counts)):
+            share = self.right[self.exits == place].float().mean()
+            right = f"{share:7.1%}" if pictures else f"{'-':>7}"
+            lines.append(f"{name:>6} {macs:14,} {pictures:9,} {right}")
+        lines.append(f"{'all':>6} {self.mean_macs:14,.0f} {self.score.count:9,} "
+                     f"{self.score.accuracy:7.1%}")
         return "\n".join([*lines, f"expected calibration error {self.reliability.error:.3f}"])
 
 
 @plain_numbers
 def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> ExitReport:
-    """Run `model` on all of `data`, pictures really leaving by its rule, and say what became of
-    each.
+    """Run `model` on all of `data`, pictures really leaving by its rule.
 
-    What is found lies on the CPU. Raises LabError if it has no exits or there are no pictures.
+    Tensors of the report lie on the CPU. Raises LabError without exits or pictures.
     """
-    model = require_pictures("exit_report", model, data, batch_size)
-    left = []
-    with on_device(model):
-        for index in torch.arange(len(data)).split(batch_size):
-            logits, exits = model.leave(as_input(model, data.batch(index)[0]))
-            left.append((logits.float().cpu(), exits.cpu()))
-    logits, exits = (torch.cat(parts) for parts in zip(*left))
+    model = require_exits("exit_report", model)
+    logits, exits = _over_pictures("exit_report", model, data, batch_size, model.leave)
     require_logits("exit_report", model, logits, data.labels)
     sure, right = confidence(logits), logits.argmax(1) == data.labels
-    score = Score(right.float().mean().item(), *wilson_interval(int(right.sum()), len(right)), len(right))
-    return ExitReport(exits, sure, right, exit_macs(model, tuple(data.batch(torch.arange(1))[0].shape[1:])), score,
-                      reliability(sure, right))
+    interval = wilson_interval(int(right.sum()), len(right))
+    score = Score(right.float().mean().item(), *interval, len(right))
+    macs = exit_macs(model, _input_size(data))
+    return ExitReport(exits, sure, right, macs, score, reliability(sure, right))
 
 
 @plain_numbers
@@ -108,10 +109,10 @@ def reliability(sure: Tensor, right: Tensor, bins: int = BINS) -> Reliability:
     sure, right = sure.detach().cpu().double(), right.cpu().double()
     place = (sure * bins).ceil().long().sub(1).clamp(0, bins - 1)    # (low, high], as is usual
     counts = place.bincount(minlength=bins)
-    said, was = (place.bincount(value, minlength=bins) for value in (sure, right))
-    error = (said - was).abs().sum().item() / len(sure)
-    few = counts.clamp(min=1)
-    return Reliability(tuple(counts.tolist()), tuple((said / few).tolist()), tuple((was / few).tolist()), error)
+    sums = [place.bincount(values, minlength=bins) for values in (sure, right)]
+    means = [tuple((one / counts.clamp(min=1)).tolist()) for one in sums]
+    error = (sums[0] - sums[1]).abs().sum().item() / len(sure)
+    return Reliability(tuple(counts.tolist()), *means, error)
 
 
 class _UpTo(nn.Module):
@@ -122,26 +123,120 @@ class _UpTo(nn.Module):
         self.model, self.place = model, place
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return next(logits for place, logits in enumerate(self.model.each(inputs)) if place == self.place)
+        every = self.model.each(inputs)
+        return next(logits for place, logits in enumerate(every) if place == self.place)
 
 
 @plain_numbers
-def exit_macs(model: EarlyExitViT, input_size: tuple[int, int,
-                                                     int] = (3, 224, 224)) -> tuple[int, ...]:
-    """MACs of one picture (channels, height, width) that leaves at each exit; the end, with all
-    exits, comes last.
-    """
+def exit_macs(model: EarlyExitViT,
+              input_size: tuple[int, int, int] = (3, 224, 224)) -> tuple[int, ...]:
+    """MACs of one picture (channels, height, width) that leaves at each exit, or at the end."""
     model = require_exits("exit_macs", model)
-    return tuple(count(_UpTo(model, place), input_size).macs for place in range(len(model.exits) + 1))
+    places = range(len(model.exits) + 1)
+    return tuple(count(_UpTo(model, place), input_size).macs for place in places)
 
 
-def require_pictures(caller: str, model: nn.Module, data: Pictures,
-                     batch_size: int) -> EarlyExitViT:
-    """`model` without torch's wrappers. Raises LabError, in the name of `caller`, unless it has
-    exits to run pictures.
+@plain_numbers
+def every_logit(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) -> Tensor:
+    """Logits of all exits for all pictures, (exits + 1, N, classes), on the CPU."""
+    model = require_exits("every_logit", model)
+    logits = torch.stack(_over_pictures("every_logit", model, data, batch_size,
+                                        lambda inputs: model(inputs, every=True)))
+    require_logits("every_logit", model, logits[-1], data.labels)
+    return logits
+
+
+@dataclass(frozen=True)
+class Point:
+    """A rule, and its `accuracy` and mean MACs of a picture on the pictures it was tried on."""
+
+    rule: Rule
+    accuracy: float
+    mean_macs: float
+
+
+def trade_off(model: EarlyExitViT, data: Pictures) -> list[Point]:
+    """What each threshold of confidence gives on `data`, the cheapest first.
+
+    Thresholds are quantiles of the confidences that occur.
     """
-    model = require_exits(caller, model)
+    logits = every_logit(model, data)
+    macs = torch.tensor(exit_macs(model, _input_size(data)), device="cpu").double()
+    right = logits.argmax(2) == data.labels
+    points = []
+    for threshold in _thresholds(logits):
+        taken = exits_taken(Confidence(threshold), logits)
+        accuracy = right.gather(0, taken[None]).double().mean().item()
+        points.append(Point(Confidence(threshold), accuracy, macs[taken].mean().item()))
+    return sorted(points, key=lambda point: point.mean_macs)
+
+
+@plain_numbers
+def calibrate_rule(model: EarlyExitViT, data: Pictures, accuracy: float | None = None,
+                   mean_macs: float | None = None) -> Point:
+    """The cheapest rule of at least `accuracy`, or the most accurate of at most `mean_macs`.
+
+    Give one of both, and validation pictures; `with_rule(model, point.rule)` then uses the rule.
+    Raises LabError where no rule reaches the goal, and says what is reached.
+    """
+    if (accuracy is None) == (mean_macs is None):
+        raise LabError(f"calibrate_rule: accuracy={accuracy}, mean_macs={mean_macs}; give exactly "
+                       "one of both")
+    require_range("calibrate_rule", "accuracy", 1 if accuracy is None else accuracy, 0, 1)
+    require_range("calibrate_rule", "mean_macs", 1 if mean_macs is None else mean_macs, 0)
+    points = trade_off(model, data)
+    if accuracy is not None:
+        points.sort(key=lambda point: (point.mean_macs, -point.accuracy))
+        fitting = [point for point in points if point.accuracy >= accuracy]
+        reached = f"accuracy={accuracy}; the best is {max(one.accuracy for one in points):.4f}"
+    else:
+        reached = f"mean_macs={mean_macs}; the cheapest is {points[0].mean_macs:.0f}"
+        points.sort(key=lambda point: (-point.accuracy, point.mean_macs))
+        fitting = [point for point in points if point.mean_macs <= mean_macs]
+    if not fitting:
+        raise LabError(f"calibrate_rule: no threshold reaches {reached}. Ask for that, or train "
+                       "the exits longer: train_exits")
+    return fitting[0]
+
+
+def calibrate_confidence(model: EarlyExitViT, data: Pictures) -> EarlyExitViT:
+    """A copy of `model` with the logits of each exit divided by the temperature that fits best.
+
+    "Best" is the least loss on `data`, which should be validation pictures (temperature scaling,
+    arXiv 1706.04599). The class that an exit names stays; the model's own end stays as it is.
+    Shapes stay, so no plan is added.
+    """
+    require_unwrapped("calibrate_confidence", model)
+    logits = every_logit(model, data)
+    scaled = copied(model).eval()
+    for head, own in zip(scaled.exits, logits):
+        losses = torch.stack([F.cross_entropy(own / value, data.labels) for value in TEMPERATURES])
+        head.temperature.mul_(TEMPERATURES[losses.argmin()].to(head.temperature))
+    return scaled
+
+
+def _over_pictures(caller: str, model: EarlyExitViT, data: Pictures, batch_size: int,
+                   run: Callable[[Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
+    """What `run` returns for the inputs of all pictures, on the CPU, floats in float32."""
     require_range(caller, "batch_size", batch_size, 1)
     if len(data) == 0:
-        raise LabError(f"{caller}: 0 pictures say nothing; give at least one")
-    return model
+        raise LabError(f"{caller}: there are 0 pictures; give at least one")
+    batches = []
+    with on_device(model):
+        for index in torch.arange(len(data)).split(batch_size):
+            outputs = run(as_input(model, data.batch(index)[0]))
+            batches.append([part.cpu() for part in outputs])
+    joined = [torch.cat(parts) for parts in zip(*batches)]
+    return [part.float() if part.is_floating_point() else part for part in joined]
+
+
+def _input_size(data: Pictures) -> tuple[int, ...]:
+    return (3, *data.pixels.shape[2:])
+
+
+def _thresholds(logits: Tensor) -> list[float]:
+    """0, 1, and at most MAX_THRESHOLDS between the confidences of all exits but the end."""
+    sure = confidence(logits[:-1]).flatten().unique()
+    sure = (sure[1:] + sure[:-1]) / 2        # between them, so that rounding turns no picture back
+    places = torch.linspace(0, len(sure) - 1, min(len(sure), MAX_THRESHOLDS), device="cpu").long()
+    return [0.0, *sure[places].tolist(), 1.0]

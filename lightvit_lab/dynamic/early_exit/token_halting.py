@@ -1,5 +1,4 @@
-"""Tokens that halt: each adds up a halting score from block to block, and where it reaches one the
-token is dropped.
+"""Tokens that halt: each adds up a score from block to block, and is dropped where it reaches one.
 
 The scheme of A-ViT (Yin et al., arXiv 2112.07658) after Graves's adaptive computation time (arXiv
 1603.08983), with a linear layer of its own for the score. A-ViT's released code masks halted
@@ -10,7 +9,6 @@ together, so that none is padded. Page: chapters/dynamic/early_exit.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,25 +18,27 @@ from torch import Tensor, nn
 from ...data import Pictures
 from ...errors import LabError, plain_numbers, require_range
 from ...models.timm_parts import (embed, finish, has_class_token, masked_block, reads_class_token,
-                                 require_plain_blocks, require_plain_vit)
+                                  require_plain_blocks, require_plain_vit)
 from ...models.transforming import Plan, transform, transformed
 from ...runtime.wrapped import unwrapped
 from ...training import Batch, History, fit, label_loss
 
-# a sum of scores from which on a token halts: one, less a little (arXiv 1603.08983)
-FULL = 0.99
+FULL = 0.99       # the sum at which a token halts: one, less a little (arXiv 1603.08983)
+Group = tuple[Tensor, Tensor, Tensor]        # pictures (g,), tokens (g, n, dim), sums (g, n)
 
 
 class Halted(NamedTuple):
-    """`logits` (B, classes); `kept` (B, depth), how many tokens of each picture entered each block."""
+    """`logits` (B, classes); `kept` (B, depth), how many tokens of each picture entered a block."""
 
     logits: Tensor
     kept: Tensor
 
 
 class Pondered(NamedTuple):
-    """`logits` (B, classes); `ponder` (), the mean of blocks and remainder over all tokens;
-    `halting` (depth,), how much of the tokens' scores fell on each block.
+    """What training needs of a pass.
+
+    `logits` (B, classes); `ponder` (), the mean of blocks and remainder over all tokens; `halting`
+    (depth,), how much of the tokens' scores fell on each block.
     """
 
     logits: Tensor
@@ -46,23 +46,11 @@ class Pondered(NamedTuple):
     halting: Tensor
 
 
-class Group(NamedTuple):
-    """Pictures with equally many tokens: `places` in the batch (g,), `tokens` (g, n, dim), sums of
-    scores (g, n).
-    """
-
-    places: Tensor
-    tokens: Tensor
-    total: Tensor
-
-
 class HaltingViT(nn.Module):
-    """`model`, whose tokens halt: inputs -> logits (batch, classes), of the class token's mean over
-    the blocks.
+    """`model`, whose tokens halt: inputs -> logits (batch, classes), of a mean over the blocks.
 
-    Each block's class token counts by its halting score, the last by what is left to one; where the
-    class token halts, the picture is done. `model(inputs, ponder=True)` returns a `Pondered` for
-    training.
+    Each block's class token counts by its halting score, the last by the remainder to one; where
+    the class token halts, the picture is done. `model(inputs, ponder=True)` returns a `Pondered`.
     """
 
     def __init__(self, model: nn.Module, start: float):
@@ -70,7 +58,7 @@ class HaltingViT(nn.Module):
         self.model, self.score = model, nn.Linear(model.head.in_features, 1)
         nn.init.zeros_(self.score.weight)
         nn.init.constant_(self.score.bias, torch.tensor(start, device="cpu").logit().item())
-        self.num_prefix_tokens = model.num_prefix_tokens
+        self.prefix = model.num_prefix_tokens
 
     @property
     def blocks(self) -> nn.Module:
@@ -78,10 +66,9 @@ class HaltingViT(nn.Module):
         return self.model.blocks
 
     def forward(self, inputs: Tensor, ponder: bool = False) -> Tensor | Pondered:
-        if self.training or ponder:
-            found = self.masked(inputs)
-            return found if ponder else found.logits
-        return self.halt(inputs).logits
+        if ponder:
+            return self.masked(inputs)
+        return (self.masked(inputs) if self.training else self.halt(inputs)).logits
 
     def halting(self, tokens: Tensor) -> Tensor:
         """The scores (B, N), in (0, 1), that tokens (B, N, dim) add up."""
@@ -92,77 +79,74 @@ class HaltingViT(nn.Module):
 
         On a GPU each block waits for the device, since lengths have to be known before the next.
         """
-        tokens, prefix = embed(self.model, inputs), self.num_prefix_tokens
-        mixed = torch.zeros_like(tokens[:, :prefix])
-        places = torch.arange(inputs.shape[0], device=inputs.device)
-        kept = places.new_zeros(inputs.shape[0], len(self.blocks))
-        groups = [Group(places, tokens, tokens.new_zeros(tokens.shape[:2]).float())]
+        tokens = embed(self.model, inputs)
+        mixed = torch.zeros_like(tokens[:, :self.prefix])
+        pictures = torch.arange(inputs.shape[0], device=inputs.device)
+        kept = pictures.new_zeros(inputs.shape[0], len(self.blocks))
+        groups = [(pictures, tokens, tokens.new_zeros(tokens.shape[:2]).float())]
         for place, block in enumerate(self.blocks):
-            left = []
-            for group in groups:
-                kept[group.places, place] = group.tokens.shape[1]
-                tokens = block(group.tokens)
-                share, total = self._share(tokens, group.total, place)
-                mixed[group.places] += share[:, :1, None].to(tokens) * tokens[:, :prefix]
-                left.append(Group(group.places, tokens, total))
-            groups = _regrouped(left, prefix)
+            by_length: dict[int, list[Group]] = defaultdict(list)
+            for pictures, tokens, total in groups:
+                kept[pictures, place] = tokens.shape[1]
+                tokens = block(tokens)
+                share, total = self._share(tokens, total, place)
+                mixed[pictures] += share[:, :1, None].to(tokens) * tokens[:, :self.prefix]
+                self._sort(by_length, (pictures, tokens, total))
+            groups = [tuple(map(torch.cat, zip(*parts))) for parts in by_length.values()]
         return Halted(finish(self.model, mixed), kept)
 
     def masked(self, inputs: Tensor) -> Pondered:
-        """The same with all tokens computed, and those that halted seen by nobody: what gradients
-        pass through.
-        """
-        tokens, prefix = embed(self.model, inputs), self.num_prefix_tokens
-        total, mixed = tokens.new_zeros(tokens.shape[:2]).float(), torch.zeros_like(tokens[:, :prefix])
-        ponder, shares = torch.zeros_like(total), []
+        """The same with all tokens computed, those that halted masked, so that gradients pass."""
+        tokens = embed(self.model, inputs)
+        total = tokens.new_zeros(tokens.shape[:2]).float()
+        mixed, ponder, shares = torch.zeros_like(tokens[:, :self.prefix]), 0, []
         for place, block in enumerate(self.blocks):
             runs = total < FULL
-            seen = runs.clone()
-            # as long as the class token runs; then nothing counts
-            seen[:, :prefix] = True
-            seen |= ~runs[:, :1]
-            tokens = masked_block("token_halting", block, tokens, seen)
+            keys = runs | ~runs[:, :1]      # where the class token halted nothing counts any more
+            keys[:, :self.prefix] = True
+            tokens = masked_block("token_halting", block, tokens, keys)
             share, after = self._share(tokens, total, place)
             share = share * runs
             ponder = ponder + runs + torch.where(after >= FULL, share, 0.0)
-            mixed = mixed + share[:, :1, None].to(tokens) * tokens[:, :prefix]
+            mixed = mixed + share[:, :1, None].to(tokens) * tokens[:, :self.prefix]
             total = torch.where(runs, after, total)
             shares.append(share.mean())
         return Pondered(finish(self.model, mixed), ponder.mean(), torch.stack(shares))
 
     def _share(self, tokens: Tensor, total: Tensor, place: int) -> tuple[Tensor, Tensor]:
-        """What of one each token spends on this block, and the sums after it; the last block takes
-        what is left.
+        """What of one each token spends on this block, and the sums after it.
+
+        The last block takes the remainder.
         """
         score = self.halting(tokens)
-        after = torch.full_like(total, 1.0) if place == len(self.blocks) - 1 else total + score
+        last = place == len(self.blocks) - 1
+        after = torch.ones_like(total) if last else total + score
         return torch.where(after >= FULL, 1 - total, score), after
 
+    def _sort(self, by_length: dict[int, list[Group]], group: Group) -> None:
+        """Put the tokens of `group` that still run where pictures have as many of them.
 
-def _regrouped(groups: Iterable[Group], prefix: int) -> list[Group]:
-    """The tokens that still run, of the pictures whose class token does, in groups of equal length."""
-    by_length: dict[int, list[Group]] = defaultdict(list)
-    for places, tokens, total in groups:
-        runs, going = total < FULL, total[:, 0] < FULL
-        runs[:, :prefix] = True
-        lengths = torch.where(going, runs.sum(1), 0)
-        for length in lengths.unique().tolist():
-            if length:
-                rows = lengths == length
-                chosen = runs[rows]
-                by_length[length].append(Group(places[rows], tokens[rows][chosen].unflatten(0, (-1, length)),
-                                               total[rows][chosen].unflatten(0, (-1, length))))
-    return [Group(*(torch.cat(parts) for parts in zip(*found))) for found in by_length.values()]
+        Tokens in front run as long as the class token; where that halted, the picture is done.
+        """
+        pictures, tokens, total = group
+        runs = total < FULL
+        going = runs[:, 0].clone()
+        runs[:, :self.prefix] = True
+        lengths = runs.sum(1) * going
+        for length in lengths[going].unique().tolist():
+            rows = lengths == length
+            chosen = runs & rows[:, None]
+            parts = (part[chosen].unflatten(0, (-1, length)) for part in (tokens, total))
+            by_length[length].append((pictures[rows], *parts))
 
 
 @plain_numbers
 def add_halting(model: nn.Module, start: float = 0.02) -> HaltingViT:
-    """A copy of `model` whose tokens halt; at first each block adds `start`, 0 < start < 1, to
-    every token's sum.
+    """A copy of `model` whose tokens halt; each block adds `start`, 0 < start < 1, to every sum.
 
     Where `start` times the blocks stays under one, nothing halts before the end; `train_halting`
-    teaches it. Raises LabError on models whose head reads no class token, and on other models than
-    the lab's ViT and timm's ViT and DeiT.
+    changes what blocks add. Raises LabError on models whose head reads no class token, and on other
+    models than the lab's ViT and timm's ViT and DeiT.
     """
     return transformed(model, {"transform": "token_halting", "start": start}, apply_halting)
 
@@ -173,10 +157,10 @@ def apply_halting(model: nn.Module, plan: Plan) -> HaltingViT:
     require_plain_vit("add_halting", model)
     require_plain_blocks("add_halting", model)
     if not has_class_token(model) or not reads_class_token(model):
-        raise LabError("add_halting: the head of this model reads no class token, whose halting ends a picture; give "
-                       'one that does, for example models.create_model("lab_vit")')
-    require_range("add_halting", "start", plan.get("start"), 1e-6, 1 - 1e-6)
-    halting = HaltingViT(model, plan["start"])
+        raise LabError("add_halting: the head of this model reads no class token, whose halting "
+                       "ends a picture; give one that does, such as create_model('lab_vit')")
+    start = require_range("add_halting", "start", plan.get("start"), 1e-6, 1 - 1e-6)
+    halting = HaltingViT(model, start)
     halting.score.to(next(model.parameters()))
     return halting
 
@@ -184,11 +168,10 @@ def apply_halting(model: nn.Module, plan: Plan) -> HaltingViT:
 @plain_numbers
 @dataclass(frozen=True)
 class HaltingObjective:
-    """The labels' loss; `ponder` times the mean depth of tokens; `prior` times the divergence from
-    halting at `depth`.
+    """The labels' loss; `ponder` times the mean depth of tokens; `prior` times a divergence.
 
-    The prior is a normal distribution over blocks of standard deviation 1 around the 1-based block
-    `depth`, as in A-ViT: without it tokens halt all at once, or never.
+    It is that of the halting shares from a normal distribution over blocks, of standard deviation 1
+    around the 1-based block `depth`, as in A-ViT: without it tokens halt all at once, or never.
     """
 
     depth: float = 4.0
@@ -201,22 +184,23 @@ class HaltingObjective:
         require_range("HaltingObjective", "prior", self.prior, 0)
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        found = model(batch.inputs, ponder=True)
-        labels, ponder = label_loss(found.logits, batch), self.ponder * found.ponder
-        places = torch.arange(1, len(found.halting) + 1, device=found.halting.device)
-        wanted = (-0.5 * (places - self.depth) ** 2).log_softmax(0)
-        share = found.halting.clamp(min=1e-8)
-        prior = self.prior * (share * (share.log() - wanted)).sum()
-        return labels + ponder + prior, found.logits, {"labels": labels, "ponder": ponder, "prior": prior}
+        logits, ponder, halting = model(batch.inputs, ponder=True)
+        places = torch.arange(1, len(halting) + 1, device=halting.device)
+        prior = (-0.5 * (places - self.depth) ** 2).log_softmax(0)
+        share = halting.clamp(min=1e-8)
+        terms = {"labels": label_loss(logits, batch), "ponder": self.ponder * ponder,
+                 "prior": self.prior * (share * (share.log() - prior)).sum()}
+        return sum(terms.values()), logits, terms
 
 
 def train_halting(model: HaltingViT, data: Pictures, objective: HaltingObjective | None = None,
                   **settings: Any) -> History:
-    """Train `model` in place on `data` by `training.fit`. Raises LabError if its tokens do not
-    halt.
+    """Train `model` in place on `data` by `training.fit`, whose `settings` are taken.
+
+    Raises LabError if its tokens do not halt.
     """
     model = unwrapped(model)
     if not isinstance(model, HaltingViT):
-        raise LabError(f"train_halting: tokens of {type(model).__name__} do not halt; add_halting(model) makes a model "
-                       "whose tokens do")
+        raise LabError(f"train_halting: tokens of {type(model).__name__} do not halt; "
+                       "add_halting(model) makes a model whose tokens do")
     return fit(model, data, objective=objective or HaltingObjective(), **settings)

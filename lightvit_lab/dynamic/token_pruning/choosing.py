@@ -1,15 +1,14 @@
-"""Which tokens stay: the choice as a module without weights, so that whoever wants to see it can
-watch it.
-"""
+"""Which tokens stay: the choice as a module without weights, so that a hook can record it."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import LabError
+from ...errors import LabError, number
 from ...runtime.hooks import Hook, hooked
 from ...runtime.running import as_input, on_device
 
@@ -22,40 +21,41 @@ class Choose(nn.Module):
 
 
 def kept_count(keep_ratio: float, present: int) -> int:
-    """How many of `present` tokens stay: their share, rounded up; what floats add to a whole number
-    is none.
-    """
+    """How many of `present` tokens stay: their share, rounded up, not by the noise of floats."""
     return math.ceil(keep_ratio * present - 1e-9)
 
 
+def require_share(caller: str, keep_ratio: Any) -> float:
+    """`keep_ratio` as a float. Raises LabError unless 0 < keep_ratio <= 1."""
+    share = number(keep_ratio)
+    if share is None or not 0 < share <= 1:
+        raise LabError(f"{caller}: keep_ratio={keep_ratio!r}; give the share to keep, "
+                       "0 < keep_ratio <= 1")
+    return float(share)
+
+
 def kept_patches(model: nn.Module, inputs: Tensor) -> list[Tensor]:
-    """Which patches are left after each choice for `inputs`: a list of (batch, k), row by row from
-    0, in eval mode.
+    """The patches that stay after each choice for `inputs`, in eval mode: a list of (batch, k).
 
-    -1 stands for a fused token, or for none at all where pictures keep different numbers. Raises
-    LabError for a model that chooses no tokens.
+    Patches count row by row from 0; -1 stands for a fused token, or for none at all where pictures
+    keep different numbers. Raises LabError for a model that chooses no tokens.
     """
-    found: list[Tensor] = []
-    chosen = [module for module in model.modules() if isinstance(module, Choose)]
-    if not chosen:
-        raise LabError(f"kept_patches: {type(model).__name__} drops no tokens; give what prune_tokens(model, 0.7, "
-                       "layers=(1, 3)) returns")
+    choices = [module for module in model.modules() if isinstance(module, Choose)]
+    if not choices:
+        raise LabError(f"kept_patches: {type(model).__name__} drops no tokens; give what "
+                       "prune_tokens(model, 0.7, layers=(1, 3)) returns")
+    chosen: list[Tensor] = []
 
-    def record(_module: nn.Module, _given: tuple, _keywords: dict, places: Tensor) -> None:
-        found.append(places.to(inputs.device))
+    def record(_module: nn.Module, _inputs: tuple, _keywords: dict, places: Tensor) -> None:
+        chosen.append(places)
 
-    with on_device(model), hooked([Hook(module, "output", record) for module in chosen]):
+    with on_device(model), hooked([Hook(module, "output", record) for module in choices]):
         model(as_input(model, inputs))
-    return _followed(found)
-
-
-def _followed(choices: list[Tensor]) -> list[Tensor]:
-    """Places among the tokens that were present -> patches, through all choices before."""
-    left: list[Tensor] = []
-    for places in choices:
-        # one column more for the fused token, and for places of -1
-        if left:
-            before = torch.cat([left[-1], left[-1].new_full((places.shape[0], 1), -1)], dim=1)
+    patches: list[Tensor] = []
+    for places in chosen:           # among the tokens that the choices before had kept
+        places = places.to(inputs.device)
+        if patches:
+            before = F.pad(patches[-1], (0, 1), value=-1)   # the fused token's
             places = before.gather(1, places.where(places >= 0, before.shape[1] - 1))
-        left.append(places)
-    return left
+        patches.append(places)
+    return patches

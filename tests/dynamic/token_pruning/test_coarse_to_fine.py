@@ -23,7 +23,7 @@ def test_a_second_look_at_every_region_is_the_old_model(make):
     model = make()
     both = coarse_to_fine(model, 1.0, 1.0)
     assert torch.allclose(both(INPUTS), model(INPUTS), atol=1e-5)          # attention does not mind the order of tokens
-    first, second = both.looks(INPUTS)
+    first, second = both.both_stages(INPUTS)
     assert torch.allclose(second, model(INPUTS), atol=1e-5) and not torch.allclose(first, second, atol=1e-2)
 
 
@@ -46,13 +46,13 @@ def test_regions_matter_by_a_running_mean_of_class_attention_with_the_published_
         monkeypatch.setattr(block, "forward", lambda tokens, row=row: (tokens, row))
     # 0.99 (0.99 first + 0.01 second) + 0.01 third, of the four tokens behind the class token (CF-ViT: beta = 0.99)
     wanted = [0.9801 * 0.5 + 0.0099 * 0.1, 0.9801 * 0.1 + 0.0099 * 0.5, 0.9801 * 0.1 + 0.0099 * 0.1 + 0.01, 0.099]
-    assert torch.allclose(looking.first_look(INPUTS[:1])[1], torch.tensor([wanted]), atol=1e-6)
+    assert torch.allclose(looking.coarse_stage(INPUTS[:1])[1], torch.tensor([wanted]), atol=1e-6)
 
 
 @torch.inference_mode()
 def test_who_is_sure_leaves_the_batch_and_the_rest_answers_as_alone():
     looking = coarse_to_fine(lab(), 1.0)
-    first, second = looking.looks(INPUTS)
+    first, second = looking.both_stages(INPUTS)
     sure = first.softmax(-1).amax(-1)
     looking.threshold, batches = sure.sort().values[2].item(), []
     looking.blocks[0].register_forward_pre_hook(lambda _module, given: batches.append(tuple(given[0].shape[:2])))
@@ -71,7 +71,7 @@ def test_a_threshold_that_nothing_reaches_costs_both_looks_and_zero_only_the_fir
 def test_it_trains_comes_back_from_a_file_and_leaves_the_old_model_alone(tmp_path):
     model = lab()
     before, looking = copy.deepcopy(model.state_dict()), coarse_to_fine(model, 0.5)
-    sum(logits.square().sum() for logits in looking.train().looks(INPUTS)).backward()
+    sum(logits.square().sum() for logits in looking.train().both_stages(INPUTS)).backward()
     assert all(value.grad is not None for value in looking.parameters())
     assert list(looking.state_dict()) and set(looking.state_dict()) == set(before)
     checkpoint.save(looking.eval(), tmp_path / "looking.safetensors")

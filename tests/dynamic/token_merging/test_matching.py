@@ -8,7 +8,7 @@ import pytest
 import torch
 from drawn_weights import pictures
 
-from lightvit_lab.dynamic.token_merging.matching import Matching, bipartite_soft_matching, cluster_matching, most
+from lightvit_lab.dynamic.token_merging.matching import Matching, bipartite_soft_matching, cluster_matching, max_r
 from lightvit_lab.errors import LabError
 
 CASES = json.loads((Path(__file__).parent / "tome_reference.json").read_text())["matchings"]
@@ -60,8 +60,8 @@ def test_mlerp_keeps_the_direction_of_the_mean_and_the_longest_length():
 def test_protected_tokens_stay_in_front_alone_and_no_token_is_lost(protected, count):
     metric = pictures(count, 2, count, 4)
     for match in (bipartite_soft_matching, cluster_matching):
-        matching = match(metric, most(count, protected), protected)
-        left = count - most(count, protected)
+        matching = match(metric, max_r(count, protected), protected)
+        left = count - max_r(count, protected)
         places = matching.places()
         assert matching.kept.shape[1] == left and (places[:, :protected] == torch.arange(protected)).all()
         assert all(sorted(set(row)) == list(range(left)) for row in places.tolist())

@@ -12,7 +12,7 @@ from drawn_weights import fill, pictures
 from lightvit_lab import models, profiling
 from lightvit_lab.compression.low_rank.factors import factorize
 from lightvit_lab.compression.pruning.pruners import prune_blocks, prune_heads, prune_mlp
-from lightvit_lab.dynamic.token_merging import merging as token_merging
+from lightvit_lab.dynamic.token_merging import bipartite_soft_matching, merging as token_merging
 from lightvit_lab.dynamic.token_merging.merging import merge_tokens, source_map, spread_r
 from lightvit_lab.errors import LabError
 from lightvit_lab.explain import record_attention
@@ -148,7 +148,7 @@ def test_attention_that_is_recorded_counts_a_merged_token_as_often_as_its_patche
     plain = merge_tokens(small(), [8, 4, 0], proportional_attention=False)
     with record_attention(plain) as others:
         logits(plain)
-    size = F.one_hot(token_merging.bipartite_soft_matching(keys(small()), 8).places()).sum(1).float()
+    size = F.one_hot(bipartite_soft_matching(keys(small()), 8).places()).sum(1).float()
     scaled = others[1] * size[:, None, None]
     assert torch.allclose(maps[1], scaled / scaled.sum(-1, keepdim=True), atol=1e-5)
 
@@ -259,19 +259,36 @@ def test_clusters_merge_a_model_too():
     assert source_map(merged).shape == (3, 65) and (source_map(merged)[:, 0] == 0).all()
 
 
+class Times:
+    """What a measurement says, with a ratio given by hand."""
+
+    def __init__(self, ratio):
+        self.found = ratio
+
+    def ratio(self, numerator, denominator):
+        assert (numerator, denominator) == ("merged", "whole")
+        return self.found
+
+
 def test_merging_that_does_not_pay_is_said_and_left_out(monkeypatch):
     for ratio, pays in ((profiling.Ratio(0.8, 0.7, 0.9), True), (profiling.Ratio(0.98, 0.9, 1.1), False),
                         (profiling.Ratio(None, 0.5, 2.0), False)):
-        monkeypatch.setattr(token_merging, "time_ratio", lambda *_, ratio=ratio: ratio)
+        monkeypatch.setattr(token_merging, "measure", lambda *_, ratio=ratio, **__: Times(ratio))
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             merged = merge_tokens(small(), 8, faster_on=INPUTS)
         assert merged.r_per_block == ([8, 8, 8] if pays else [0, 0, 0]) and bool(said) != pays
         assert pays or "does not pay for inputs of (3, 3, 32, 32)" in str(said[0].message)
+        assert pays or said[0].filename == __file__
 
 
-def test_time_ratio_puts_both_models_to_the_clock():
-    ratio = token_merging.time_ratio(small(), merge_tokens(small(), 8), INPUTS[:1], budget_s=0.05)
+def test_both_models_are_timed_where_the_faster_one_is_wanted(monkeypatch):
+    timed = []
+    monkeypatch.setattr(token_merging, "measure", lambda *given, **settings: timed.append(profiling.measure(*given, **settings)) or timed[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merge_tokens(small(), 8, faster_on=INPUTS[:1], budget_s=0.05)
+    ratio = timed[0].ratio("merged", "whole")
     assert 0 < ratio.low <= ratio.high
 
 
@@ -284,11 +301,13 @@ BAD = [
     (lambda m: merge_tokens(m, 2.5), r"r=2.5; give a whole number"),
     (lambda m: merge_tokens(m, True), r"r=True; give a whole number"),
     (lambda m: merge_tokens(m, "8"), r"r='8'; give a whole number"),
-    (lambda m: merge_tokens(m, [8, 8]), r"r has 2 numbers, the model has 3 blocks"),
-    (lambda m: merge_tokens(m, [8, 8, 8], schedule="decreasing"), r"schedule='decreasing' beside an r for each block"),
+    (lambda m: merge_tokens(m, [8, 8]), r"r has 2 entries for 3 layers"),
+    (lambda m: merge_tokens(m, [8, 8, 8], schedule="decreasing"), r"schedule='decreasing' and an r for each block"),
     (lambda m: merge_tokens(m, 8, schedule="rising"), r"schedule='rising' is unknown"),
     (lambda m: merge_tokens(m, 8, mode="median"), r"mode='median' is unknown"),
-    (lambda m: merge_tokens(m, 8, mode=["mean"]), r"mode has 1 entries, the model has 3 blocks"),
+    (lambda m: merge_tokens(m, 8, mode=["tofu"] * 3), r"mode='tofu' is unknown"),
+    (lambda m: merge_tokens(m, 8, mode=[["mean"]] * 3), r"mode=\['mean'\] is unknown"),
+    (lambda m: merge_tokens(m, 8, mode=["mean"]), r"mode has 1 entries for 3 layers"),
     (lambda m: merge_tokens(m, 8, matching="random"), r"matching='random' is unknown"),
     (lambda m: merge_tokens(merge_tokens(m, 8), 8), r"blocks.0 is MergingBlock, no plain block"),
     (lambda m: merge_tokens(models.create_model("lab_lightvit"), 8), r"LightViT has no `blocks` in one row"),

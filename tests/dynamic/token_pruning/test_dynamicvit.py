@@ -13,7 +13,7 @@ from torch import nn
 from lightvit_lab import data, models, profiling
 from lightvit_lab.dynamic.token_pruning import dynamicvit
 from lightvit_lab.dynamic.token_pruning.dynamicvit import (
-    KeepingObjective, Predictor, fine_tune, kept_token_loss, masked_softmax, predictors, ratio_loss)
+    DynamicViTObjective, Predictor, fine_tune, kept_token_loss, masked_softmax, predictors, ratio_loss)
 from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch
@@ -81,7 +81,7 @@ def test_the_divergence_from_the_teacher_is_a_sum_over_classes_and_a_mean_over_p
     model = prune_tokens(lab(), 0.7, (0, 1), "dynamicvit").train()
     with torch.no_grad():
         teacher.head.bias.add_(torch.linspace(-1, 1, 10))
-    _, logits, terms = KeepingObjective(teacher, kl=0.5)(model, Batch(INPUTS, torch.arange(4), torch.arange(4)))
+    _, logits, terms = DynamicViTObjective(teacher, kl=0.5)(model, Batch(INPUTS, torch.arange(4), torch.arange(4)))
     with torch.no_grad():
         wanted, found = teacher(INPUTS).double().softmax(-1).numpy(), logits.double().softmax(-1).numpy()
     divergences = [sum(p * numpy.log(p / q) for p, q in zip(*rows)) for rows in zip(wanted, found)]
@@ -91,7 +91,7 @@ def test_the_divergence_from_the_teacher_is_a_sum_over_classes_and_a_mean_over_p
 def test_every_term_has_its_weight_and_gradients_reach_each_predictor():
     teacher = lab()
     model = prune_tokens(teacher, 0.7, (0, 1), "dynamicvit").train()
-    loss, logits, terms = KeepingObjective(teacher)(model, Batch(INPUTS, torch.arange(4), torch.arange(4)))
+    loss, logits, terms = DynamicViTObjective(teacher)(model, Batch(INPUTS, torch.arange(4), torch.arange(4)))
     assert list(terms) == ["labels", "ratio", "kl", "tokens"]
     assert sum(terms.values()).item() == pytest.approx(loss.item())
     masks = predictors(model)[0].decisions.masks
@@ -107,7 +107,7 @@ def test_the_terms_count_by_the_published_weights():
     with torch.no_grad():
         teacher.head.bias.add_(torch.linspace(-1, 1, 10))
     model, batch = prune_tokens(lab(), 0.7, (0, 1), "dynamicvit").train(), Batch(INPUTS, torch.arange(4), torch.arange(4))
-    for objective in (KeepingObjective(teacher), KeepingObjective(teacher, ratio=1, kl=1, tokens=1)):
+    for objective in (DynamicViTObjective(teacher), DynamicViTObjective(teacher, ratio=1, kl=1, tokens=1)):
         torch.manual_seed(0)                           # the same tokens are kept
         found.append({name: term.item() for name, term in objective(model, batch)[2].items()})
     weights = {"labels": 1, "ratio": 2, "kl": 0.5, "tokens": 0.5}

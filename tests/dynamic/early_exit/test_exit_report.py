@@ -6,9 +6,9 @@ from exit_models import small
 
 from lightvit_lab import data, profiling
 from lightvit_lab.dynamic.early_exit.exits import add_exits, with_rule
-from lightvit_lab.dynamic.early_exit.calibration import calibrate_confidence, calibrate_rule, every_logit, trade_off
-from lightvit_lab.dynamic.early_exit.report import exit_macs, exit_report, reliability
-from lightvit_lab.dynamic.early_exit.rules import Confidence, Patience, confidence
+from lightvit_lab.dynamic.early_exit.report import (
+    calibrate_confidence, calibrate_rule, every_logit, exit_macs, exit_report, reliability, trade_off)
+from lightvit_lab.dynamic.early_exit.rules import Confidence, confidence
 from lightvit_lab.errors import LabError
 
 
@@ -42,9 +42,9 @@ def test_the_report_counts_every_picture_once_with_the_cost_of_its_exit(exits, s
     assert len(report.exits) == 60 and sum(report.counts) == 60 and 20 < report.counts[0] < 30
     assert report.mean_macs == pytest.approx(sum(c * m for c, m in zip(report.counts, report.macs)) / 60)
     assert report.score.accuracy == pytest.approx(report.right.float().mean().item())
-    places = torch.cat([report.left_at(place) for place in range(3)])
+    places = torch.cat([report.exited_at(place) for place in range(3)])
     assert sorted(places.tolist()) == list(range(60))
-    first = report.confidence[report.left_at(0)]
+    first = report.confidence[report.exited_at(0)]
     assert (first >= threshold).all() and torch.equal(first, first.sort(descending=True).values)
     assert "end" in report.table() and "calibration error" in report.table()
     with torch.no_grad():
@@ -70,11 +70,6 @@ def test_the_calibrated_rule_does_to_the_running_model_what_was_promised(exits, 
     assert all(one.mean_macs >= wanted.mean_macs for one in trade_off(exits, shapes) if one.accuracy >= best)
 
 
-def test_patience_is_offered_for_as_many_exits_as_there_are(exits, shapes):
-    rules = [point.rule for point in trade_off(exits, shapes, "patience")]
-    assert rules == [Patience(1), Patience(2)]
-
-
 def test_calibrated_exits_name_the_same_classes_with_less_loss_on_the_pictures(exits, shapes):
     before, scaled = every_logit(exits, shapes), calibrate_confidence(exits, shapes)
     after = every_logit(scaled, shapes)
@@ -92,10 +87,9 @@ def test_calibrated_exits_name_the_same_classes_with_less_loss_on_the_pictures(e
     (lambda exits, shapes: calibrate_rule(exits, shapes, accuracy=1.0), "the best is"),
     (lambda exits, shapes: calibrate_rule(exits, shapes, accuracy=1.5), "accuracy <= 1"),
     (lambda exits, shapes: calibrate_rule(exits, shapes, mean_macs=1.0), "the cheapest is"),
-    (lambda exits, shapes: trade_off(exits, shapes, "patient"), "Did you mean"),
     (lambda exits, shapes: exit_report(small(), shapes), "has no exits"),
     (lambda exits, shapes: exit_report(exits, shapes, batch_size=0), "batch_size"),
-], ids=range(8))
+], ids=range(7))
 def test_what_cannot_be_reported_or_reached_is_refused_with_what_can(exits, shapes, call, says):
     with pytest.raises(LabError, match=says):
         call(exits, shapes)

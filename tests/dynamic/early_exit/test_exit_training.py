@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from exit_models import BATCH, small
 
 from lightvit_lab import data
-from lightvit_lab.dynamic.early_exit.exits import add_exits
-from lightvit_lab.dynamic.early_exit.training import ExitObjective, train_exits
+from lightvit_lab.dynamic.early_exit.exits import ExitObjective, add_exits, train_exits
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch
 

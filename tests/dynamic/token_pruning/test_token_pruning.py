@@ -188,8 +188,8 @@ def test_attention_can_be_read_and_rows_sum_to_one(method):
 
 @pytest.mark.parametrize("given, words", [
     ({"keep_ratio": 0}, "0 < keep_ratio <= 1"), ({"keep_ratio": 1.1}, "keep_ratio=1.1"),
-    ({"keep_ratio": True}, "0 < keep_ratio <= 1"), ({"keep_ratio": "0.5"}, "0 < keep_ratio <= 1|keep ratios"),
-    ({"keep_ratio": float("nan")}, "0 < keep_ratio <= 1"), ({"keep_ratio": [0.5, 0.5]}, "2 keep ratios for 1 layers"),
+    ({"keep_ratio": True}, "0 < keep_ratio <= 1"), ({"keep_ratio": "0.5"}, "keep_ratio='0.5'; give .* 0 < keep_ratio <= 1"),
+    ({"keep_ratio": float("nan")}, "0 < keep_ratio <= 1"), ({"keep_ratio": [0.5, 0.5]}, "keep_ratio has 2 entries for 1 layers"),
     ({"layers": (3,)}, "blocks 0 to 2"), ({"layers": (-1,)}, "blocks 0 to 2"), ({"layers": ()}, "blocks 0 to 2"),
     ({"layers": (1, 1)}, "rising, each once"), ({"layers": 1}, "layers=1"), ({"layers": (1.5,)}, "whole number"),
     ({"method": "evitt"}, 'Did you mean "evit"'), ({"fuse": "yes"}, "fuse='yes'"), ({"lengths": "pad"}, "padded"),

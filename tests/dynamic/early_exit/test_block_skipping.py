@@ -88,7 +88,7 @@ def test_training_brings_the_share_that_goes_through_to_what_is_wanted():
 
 @pytest.mark.parametrize("call, says", [
     (lambda: add_skipping(small(), [4]), "0 to 3"), (lambda: add_skipping(small(), []), "each once"),
-    (lambda: add_skipping(small(), [1, 1]), "each once"), (lambda: add_skipping(choosy(), [1]), "have a gate already"),
+    (lambda: add_skipping(small(), [1, 1]), "each once"), (lambda: add_skipping(choosy(), [1]), "blocks.1 is SkipBlock"),
     (lambda: add_skipping(small(), [1], start=50), "start"), (lambda: train_skipping(small(), None), "has no gates"),
     (lambda: SkipObjective(share=2), "share"), (lambda: add_skipping(add_exits(small(), [1]).model, [1]), "ExitBlock"),
 ], ids=range(8))
