@@ -44,8 +44,7 @@ class Optimizers:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal: every step turns all directions of a matrix by the same amount
-    (Jordan et al., 2024).
+    """Momentum, made orthogonal: a step changes a matrix alike in all directions (Jordan, 2024).
 
     Steps are scaled to the size of AdamW's (arXiv 2502.16982), so that one `lr` serves both.
     Filters (out, in, height, width) count as matrices (out, rest). torch.optim.Muon does the same
@@ -59,28 +58,28 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step on every parameter that has a gradient, those of one shape together: blocks are
-        alike.
-        """
+        """One step on every parameter with a gradient; those of one shape together, for speed."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for value in (value for value in group["params"] if value.grad is not None):
                 mean = self.state[value].setdefault("momentum", torch.zeros_like(value))
                 mean.lerp_(value.grad, 1 - group["momentum"])
-                # Nesterov's look ahead
+                # Nesterov's momentum
                 ahead = value.grad.lerp(mean, group["momentum"]).flatten(1)
                 alike.setdefault(ahead.shape, []).append((value, ahead))
             for shape, pairs in alike.items():
                 scale = 0.2 * math.sqrt(max(shape))
-                for (value, _), turned in zip(pairs, orthogonalize(torch.stack([ahead for _, ahead in pairs]))):
+                steps = orthogonalize(torch.stack([ahead for _, ahead in pairs]))
+                for (value, _), turned in zip(pairs, steps):
                     value.mul_(1 - group["lr"] * group["weight_decay"])
                     value.add_(turned.view_as(value), alpha=-group["lr"] * scale)
 
 
 @plain_numbers
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """(k, m, n) -> k matrices of the same singular vectors, with all singular values near 1 (0.7 to
-    1.2): Newton-Schulz.
+    """(k, m, n) -> k matrices of the same singular vectors and singular values of 0.7 to 1.2.
+
+    By the Newton-Schulz iteration.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if tall else matrices
@@ -95,8 +94,7 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 @plain_numbers
 def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
-    """AdamW (arXiv 1711.05101) for all, or `name="muon"`: Muon for what is hidden and a matrix,
-    AdamW for the rest.
+    """AdamW (arXiv 1711.05101), or with "muon" Muon for hidden matrices and AdamW for the rest.
 
     Raises LabError if the model has no hidden matrix.
     """
@@ -109,8 +107,7 @@ def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float
 
 def decay_groups(model: nn.Module, weight_decay: float,
                  leave_out: set[int] = frozenset()) -> list[dict[str, Any]]:
-    """Weight decay on matrices and filters only: biases, norms and learned tables (`tables`) are
-    left free.
+    """Weight decay on matrices and filters only, not on biases, norms and `tables`.
 
     Frozen parameters and those whose `id` is in `leave_out` are in neither group.
     """
@@ -118,14 +115,13 @@ def decay_groups(model: nn.Module, weight_decay: float,
                if value.requires_grad and id(value) not in leave_out]
     known = tables(model)
     free = {name for name, value in trained if value.ndim < 2 or name in known}
-    return [{"params": [value for name, value in trained if name not in free], "weight_decay": weight_decay},
+    return [{"params": [value for name, value in trained if name not in free],
+             "weight_decay": weight_decay},
             {"params": [value for name, value in trained if name in free], "weight_decay": 0.0}]
 
 
 def schedule_factor(step: int, steps: int, warmup: float, schedule: str = "cosine") -> float:
-    """Share of the learning rate at `step` (from 0): a linear rise over the share `warmup` of the
-    run, then a fall.
-    """
+    """Share of the learning rate at `step` (from 0): a linear rise over `warmup`, then a fall."""
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
@@ -134,9 +130,7 @@ def schedule_factor(step: int, steps: int, warmup: float, schedule: str = "cosin
 
 
 def _hidden_matrices(model: nn.Module) -> list[Tensor]:
-    """Trained matrices and filters but the last, which makes the logits, tables, and filters that
-    see pixels or one map.
-    """
+    """Trained matrices and filters, except tables, first filters, depthwise ones and the head."""
     known = tables(model)
     matrices = [value for name, value in model.named_parameters()
                 if value.ndim > 1 and value.requires_grad and name not in known]
@@ -149,11 +143,10 @@ def _hidden_matrices(model: nn.Module) -> list[Tensor]:
 
 
 def tables(model: nn.Module) -> set[str]:
-    """Names of the learned tables of `model`: what is looked up or added, such as positions, and
-    multiplies nothing.
+    """Names of the learned tables of `model`: looked up or added, such as positions.
 
     A module names its own by `no_weight_decay()`, relative to itself, as timm's do; an embedding is
-    one. timm's name some: of those the rest is what a module holds itself and does not call a
+    one. timm's modules name only some: theirs are also all own parameters that are not called a
     weight.
     """
     found = set()

@@ -1,4 +1,4 @@
-"""Losses on logits (B, classes): what a student pays for saying something else than its teacher.
+"""Losses on logits (B, classes) for answers that differ from the teacher's.
 
 Plain functions of the student's and the teacher's logits, means over the pictures; no gradient
 reaches the teacher. The objectives of `distill` are made of them. Page:
@@ -19,18 +19,15 @@ LEAST = 1e-6        # the lowest temperature: below it logits overflow
 
 
 def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float | Tensor = 4.0) -> Tensor:
-    """T^2 KL(teacher || student) of both softmaxes at `temperature` T, the mean over pictures
-    (arXiv 1503.02531).
+    """T^2 KL(teacher || student) of both softmaxes at `temperature` T, the mean over pictures.
 
-    The teacher's distribution is the one to expect with: the student pays wherever it gives little
-    to what the teacher gives much. Without T^2 the gradients would shrink as 1 / T^2. T may be a
-    tensor (B, 1), one for each picture. Raises LabError on shapes that differ and on T <= 0.
+    Expectations are by the teacher's distribution: the student pays wherever it gives little to
+    what the teacher gives much. Without T^2 the gradients would shrink as 1 / T^2. T may be a
+    tensor (B, 1), one for each picture. Raises LabError on shapes that differ and on T <= 0. arXiv
+    1503.02531.
     """
     _require_pair("soft_target_loss", student, teacher)
-    if isinstance(temperature, Tensor):
-        _require_temperatures("soft_target_loss", temperature, len(student))
-    else:
-        require_temperature("soft_target_loss", temperature)
+    require_temperature("soft_target_loss", temperature, pictures=len(student))
     return (temperature**2 * divergence(student / temperature, teacher / temperature)).mean()
 
 
@@ -42,8 +39,7 @@ def hard_target_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 def deit_loss(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, labels: Tensor,
               kind: str = "hard", alpha: float = 0.5, temperature: float = 1.0) -> Tensor:
-    """(1 - alpha) times the labels' loss of the class token + alpha times the teacher's of the
-    distillation token.
+    """(1 - alpha) labels' loss of the class token + alpha teacher's of the distillation token.
 
     `labels` are classes (B,) or probabilities (B, classes), smoothed or mixed. The "soft" kind is
     divided by pictures x classes, as in DeiT's code (arXiv 2012.12877), and so weighs `classes`
@@ -58,21 +54,18 @@ def deit_loss(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, label
 
 def decoupled_loss(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float = 1.0,
                    beta: float = 8.0, temperature: float = 4.0) -> Tensor:
-    """T^2 (alpha TCKD + beta NCKD), the mean over pictures: `decoupled_parts` by weights of their
-    own (2203.08679).
-    """
+    """T^2 (alpha TCKD + beta NCKD), of `decoupled_parts`, the mean over pictures."""
     target, others, _ = decoupled_parts(student, teacher, labels, temperature)
     return temperature**2 * (alpha * target + beta * others).mean()
 
 
 def decoupled_parts(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 4.0
                     ) -> tuple[Tensor, Tensor, Tensor]:
-    """KL(teacher || student) taken apart, each (B,): of the label against all others, among the
-    others, and its weight.
+    """The parts of KL(teacher || student) = TCKD + (1 - p) NCKD: TCKD, NCKD and 1 - p, each (B,).
 
-    KL = TCKD + (1 - p) NCKD, where p is what the teacher gives the label: the surer it is, the less
-    its opinion of the other classes counts in the plain loss. The third result is 1 - p (arXiv
-    2203.08679).
+    TCKD is of the label against all other classes, NCKD among these others, and p the teacher's
+    probability of the label: the surer it is, the less its opinion of the other classes counts in
+    the plain loss. arXiv 2203.08679.
     """
     _require_pair("decoupled_loss", student, teacher)
     require_temperature("decoupled_loss", temperature)
@@ -86,28 +79,25 @@ def decoupled_parts(student: Tensor, teacher: Tensor, labels: Tensor, temperatur
 
 def dist_loss(student: Tensor, teacher: Tensor, beta: float = 1.0, gamma: float = 1.0,
               temperature: float = 1.0) -> Tensor:
-    """T^2 (beta (1 - correlation of rows) + gamma (1 - correlation of columns)) of softmaxes (DIST,
-    arXiv 2205.10536).
+    """T^2 (beta (1 - correlation of rows) + gamma (1 - correlation of columns)) of softmaxes.
 
-    A row is what one picture gets from all classes, a column what one class gives all pictures of
-    the batch. What is to agree are ranks and proportions, not values. Raises LabError on a batch of
-    one picture, whose columns cannot correlate.
+    A row has the probabilities of one picture, a column those of one class for all pictures of the
+    batch. Ranks and proportions are to agree, not values. Raises LabError on a batch of one
+    picture, whose columns cannot correlate. DIST, arXiv 2205.10536.
     """
     _require_pair("dist_loss", student, teacher)
     require_temperature("dist_loss", temperature)
     if len(student) < 2:
-        raise LabError(f"dist_loss: batch of {len(student)}; how pictures correlate shows from 2 on, batch_size >= 2")
+        raise LabError(f"dist_loss: batch of {len(student)}; correlations need batch_size >= 2")
     ours, theirs = (F.softmax(logits / temperature, 1) for logits in (student, teacher.detach()))
     rows, columns = 1 - _correlation(ours, theirs), 1 - _correlation(ours.T, theirs.T)
     return temperature**2 * (beta * rows.mean() + gamma * columns.mean())
 
 
 def standardize(logits: Tensor) -> Tensor:
-    """Logits (B, classes) of mean 0 and standard deviation 1 a picture, so that only their order
-    and gaps remain.
+    """Logits (B, classes) with mean 0 and standard deviation 1 over the classes of each picture.
 
-    A small student need not reach its teacher's range (arXiv 2403.01427); the mean is over classes,
-    no Bessel term.
+    A small student need not reach its teacher's range; no Bessel term. arXiv 2403.01427.
     """
     centred = logits - logits.mean(1, keepdim=True)
     return centred / (centred.std(1, correction=0, keepdim=True) + 1e-7)
@@ -115,11 +105,11 @@ def standardize(logits: Tensor) -> Tensor:
 
 def sharpness_temperatures(student: Tensor, teacher: Tensor,
                            temperature: float = 4.0) -> tuple[Tensor, Tensor]:
-    """Temperatures (B, 1) of student and teacher, which add up to 2T: the sharper of both gets the
-    higher (2404.12711).
+    """Temperatures (B, 1) of student and teacher, of sum 2T: the higher for the sharper of both.
 
-    Sharpness is the log-sum-exp of the logits. We take their mean off first, since a shift changes
-    no softmax and could make a sharpness negative, and no gradient: a temperature is a choice.
+    Sharpness is the log-sum-exp of the logits. We subtract their mean first, since a shift changes
+    no softmax and could make a sharpness negative, and take no gradient: a temperature is a choice.
+    arXiv 2404.12711.
     """
     sharpness = [torch.logsumexp(logits - logits.mean(1, keepdim=True), 1, keepdim=True)
                  for logits in (student.detach(), teacher.detach())]
@@ -128,8 +118,7 @@ def sharpness_temperatures(student: Tensor, teacher: Tensor,
 
 @plain_numbers
 def smooth_labels(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
-    """Labels (B,) -> (B, classes): 1 - smoothing for the label, and smoothing shared out equally
-    among all classes.
+    """Labels (B,) -> (B, classes): 1 - smoothing for the label, smoothing / classes for all.
 
     A teacher that knows nothing but the labels: the loss is (1 - s) times theirs + s KL(uniform ||
     student) + constant (arXiv 1909.11723).
@@ -139,15 +128,13 @@ def smooth_labels(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of the softmaxes of logits (B, classes), one for each picture: (B, 1)."""
+    """KL(teacher || student) of the softmaxes of logits (B, classes), of each picture: (B, 1)."""
     ours, theirs = F.log_softmax(student, 1), F.log_softmax(teacher.detach(), 1)
     return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1, keepdim=True)
 
 
 def _apart(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the label and of all others together (B, 2), and among the others (B,
-    classes - 1).
-    """
+    """Log-probabilities of label and all others (B, 2), and among the others (B, classes - 1)."""
     others = logits[~own].view(len(logits), -1)
     two = torch.stack([logits[own], others.logsumexp(1)], 1)
     return F.log_softmax(two, 1), F.log_softmax(others, 1)
@@ -155,25 +142,22 @@ def _apart(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
 
 def _correlation(one: Tensor, other: Tensor) -> Tensor:
     """Pearson's correlation of each row of (n, m) with the same row of another."""
-    return F.cosine_similarity(one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True), 1)
+    one, other = (rows - rows.mean(1, keepdim=True) for rows in (one, other))
+    return F.cosine_similarity(one, other, 1)
 
 
 def _require_pair(caller: str, student: Tensor, teacher: Tensor) -> None:
     if student.ndim != 2 or student.shape != teacher.shape:
-        raise LabError(f"{caller}: the student's logits are {tuple(student.shape)} and the teacher's "
-                       f"{tuple(teacher.shape)}; give both as (pictures, classes), of the same pictures and classes")
+        raise LabError(f"{caller}: the student's logits are {tuple(student.shape)} and the teacher's"
+                       f" {tuple(teacher.shape)}; give both as (pictures, classes), of one batch")
 
 
-def require_temperature(caller: str, value: float, name: str = "temperature") -> None:
-    """Raise LabError unless `value` is a number > 0."""
-    found = number(value)
-    if found is None or not LEAST <= found < math.inf:
-        shown = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise LabError(f"{caller}: {name}={shown}; give a number > 0: 1 leaves the probabilities as they are, 4 "
-                       "is usual, and the higher it is, the more the unlikely classes count")
-
-
-def _require_temperatures(caller: str, value: Tensor, pictures: int) -> None:
-    if tuple(value.shape) not in ((pictures, 1), (1, 1)) or not (value >= LEAST).all() or value.isinf().any():
-        raise LabError(f"{caller}: temperature is a tensor {tuple(value.shape)}, lowest {value.min().item():g}; "
-                       f"give a number > 0, or a tensor ({pictures}, 1) of such")
+def require_temperature(caller: str, value: float | Tensor, name: str = "temperature",
+                        pictures: int | None = None) -> None:
+    """Raise LabError unless this is a number > 0, or of `pictures` a tensor (pictures, 1)."""
+    each = pictures is not None and getattr(value, "shape", ()) in ((pictures, 1), (1, 1))
+    numbers = value.flatten().tolist() if each else [number(value)]
+    if not all(one is not None and LEAST <= one < math.inf for one in numbers):
+        given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise LabError(f"{caller}: {name}={given}; give a number > 0: 1 leaves probabilities as they"
+                       " are, 4 is usual; soft_target_loss also takes a tensor (pictures, 1)")

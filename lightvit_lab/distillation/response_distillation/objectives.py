@@ -1,5 +1,4 @@
-"""Learning from what a teacher says: objectives of `distill` on logits, thin around losses that are
-plain functions.
+"""Objectives of `distill` on logits: dataclasses around losses that are plain functions.
 
 Where a student has a distillation token, its head learns from the teacher and the class token's
 head from the labels, as in DeiT (arXiv 2012.12877). Page:
@@ -14,22 +13,23 @@ from torch import Tensor
 
 from ...errors import LabError, plain_numbers, require_choice, require_range
 from ...training import Batch, label_loss
-from .losses import (decoupled_loss, decoupled_parts, deit_loss, dist_loss, divergence,
-                     hard_target_loss, require_temperature, sharpness_temperatures, smooth_labels,
-                     soft_target_loss, standardize)
 from ..model_outputs import ModelOutputs
+from .losses import (decoupled_loss, deit_loss, dist_loss, divergence, hard_target_loss,
+                     require_temperature, sharpness_temperatures, smooth_labels, soft_target_loss,
+                     standardize)
 
-__all__ = ["Correlation", "Decoupled", "DistillationToken", "HardTargets", "Labels", "PerSample", "SoftTargets",
-           "decoupled_loss", "decoupled_parts", "deit_loss", "dist_loss", "hard_target_loss", "sharpness_temperatures",
-           "smooth_labels", "soft_target_loss", "standardize"]
+
+class _WithTemperature:
+    """Objectives with a temperature, which is checked before any step."""
+
+    def __post_init__(self) -> None:
+        require_temperature(type(self).__name__, self.temperature)
 
 
 @plain_numbers
 @dataclass(frozen=True)
 class Labels:
-    """What the labels say; those of mixed pictures by their shares. The one objective that needs no
-    teacher.
-    """
+    """Cross-entropy with the labels, those of mixed pictures by their shares; needs no teacher."""
 
     weight: float = 1.0
     smoothing: float = 0.0
@@ -43,9 +43,10 @@ class Labels:
 
 @plain_numbers
 @dataclass(frozen=True)
-class SoftTargets:
-    """`soft_target_loss`; of `standardized` logits, or annealed: evenly to `final_temperature` at
-    step `steps`.
+class SoftTargets(_WithTemperature):
+    """`soft_target_loss`, also of `standardized` logits.
+
+    Annealed, the temperature goes evenly to `final_temperature` at step `steps`.
     """
 
     temperature: float = 4.0
@@ -55,11 +56,10 @@ class SoftTargets:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        require_temperature("SoftTargets", self.temperature)
+        super().__post_init__()
         if (self.final_temperature is None) != (self.steps is None):
-            raise LabError(f"SoftTargets: final_temperature={self.final_temperature} and steps={self.steps}; annealing "
-                           "needs both, the last with the number of steps of the run: "
-                           "SoftTargets(temperature=8, final_temperature=1, steps=500)")
+            raise LabError(f"SoftTargets: final_temperature={self.final_temperature} and steps="
+                           f"{self.steps}; annealing needs both: final_temperature=1, steps=500")
         if self.steps is not None:
             require_temperature("SoftTargets", self.final_temperature, "final_temperature")
             require_range("SoftTargets", "steps", self.steps, 1)
@@ -72,7 +72,7 @@ class SoftTargets:
         return self.temperature + share * (self.final_temperature - self.temperature)
 
     def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
-        ours, theirs = _taught(student), teacher.logits
+        ours, theirs = student.taught_logits, teacher.logits
         if self.standardized:
             ours, theirs = standardize(ours), standardize(theirs)
         return soft_target_loss(ours, theirs, self.temperature_at(batch.step))
@@ -86,34 +86,27 @@ class HardTargets:
     weight: float = 1.0
 
     def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
-        return hard_target_loss(_taught(student), teacher.logits)
+        return hard_target_loss(student.taught_logits, teacher.logits)
 
 
 @plain_numbers
 @dataclass(frozen=True)
-class PerSample:
-    """Soft targets at `sharpness_temperatures`, times the product of both (Dynamic Temperature,
-    arXiv 2404.12711).
-    """
+class PerSample(_WithTemperature):
+    """Divergence at `sharpness_temperatures`, times the product of both (arXiv 2404.12711)."""
 
     temperature: float = 4.0
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        require_temperature("PerSample", self.temperature)
-
     def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
-        ours, theirs = _taught(student), teacher.logits
+        ours, theirs = student.taught_logits, teacher.logits
         own, other = sharpness_temperatures(ours, theirs, self.temperature)
         return (own * other * divergence(ours / own, theirs / other)).mean()
 
 
 @plain_numbers
 @dataclass(frozen=True)
-class DistillationToken:
-    """`deit_loss`, which has the labels in it: give no `Labels` beside. The student needs a
-    distillation token.
-    """
+class DistillationToken(_WithTemperature):
+    """`deit_loss`, which includes the labels: give no `Labels` too. Needs a distillation token."""
 
     kind: str = "hard"
     alpha: float = 0.5
@@ -122,22 +115,23 @@ class DistillationToken:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("DistillationToken", "kind", self.kind, ("hard", "soft"))
         require_range("DistillationToken", "alpha", self.alpha, 0, 1)
-        require_temperature("DistillationToken", self.temperature)
 
     def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         if student.token_logits is None:
-            raise LabError("DistillationToken: the student has no distillation token; create it with one, "
-                           'models.create_model("lab_vit_student", distilled=True), or use HardTargets or SoftTargets')
-        labels = batch.by_labels(lambda labels: smooth_labels(labels, student.logits.shape[1], self.smoothing))
-        return deit_loss(student.logits, student.token_logits, teacher.logits, labels, self.kind, self.alpha,
-                         self.temperature)
+            raise LabError("DistillationToken: the student has no distillation token; create it "
+                           "with distilled=True, or use HardTargets or SoftTargets")
+        classes = student.logits.shape[1]
+        labels = batch.by_labels(lambda labels: smooth_labels(labels, classes, self.smoothing))
+        return deit_loss(student.logits, student.token_logits, teacher.logits, labels, self.kind,
+                         self.alpha, self.temperature)
 
 
 @plain_numbers
 @dataclass(frozen=True)
-class Decoupled:
+class Decoupled(_WithTemperature):
     """`decoupled_loss`; of mixed pictures, that of both labels by their shares."""
 
     alpha: float = 1.0
@@ -145,17 +139,15 @@ class Decoupled:
     temperature: float = 4.0
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        require_temperature("Decoupled", self.temperature)
-
     def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
-        return batch.by_labels(lambda labels: decoupled_loss(_taught(student), teacher.logits, labels, self.alpha, self.beta,
+        logits = student.taught_logits, teacher.logits
+        return batch.by_labels(lambda labels: decoupled_loss(*logits, labels, self.alpha, self.beta,
                                                              self.temperature))
 
 
 @plain_numbers
 @dataclass(frozen=True)
-class Correlation:
+class Correlation(_WithTemperature):
     """`dist_loss`."""
 
     beta: float = 1.0
@@ -163,15 +155,6 @@ class Correlation:
     temperature: float = 1.0
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        require_temperature("Correlation", self.temperature)
-
     def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
-        return dist_loss(_taught(student), teacher.logits, self.beta, self.gamma, self.temperature)
-
-
-def _taught(student: ModelOutputs) -> Tensor:
-    """The student's logits that a teacher teaches: those of the distillation token, if there is
-    one.
-    """
-    return student.logits if student.token_logits is None else student.token_logits
+        return dist_loss(student.taught_logits, teacher.logits, self.beta, self.gamma,
+                         self.temperature)
