@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError, require_range
+from ..errors import LabError, require_range, require_whole
 from ..runtime.running import as_input, cast, in_mode, on_device
 from ..runtime.wrapped import unwrapped
 from ..training import Batch, History, fit
 from ..training.processes import Team
 from ..training.randomness import same_states_afterwards
 from ..training.settings import require_length, require_pictures
-from .model_outputs import ModelOutputs, collect_outputs
-from .teachers import LiveTeacher
+from .model_outputs import LiveTeacher, ModelOutputs, collect_outputs
 
 FEW = 32   # pictures at most on which everything is tried before a run
 
@@ -36,7 +35,7 @@ _REPLACED = {"objective": "give `objectives`",
              "label_smoothing": "smooth in the objective: Labels(smoothing=0.1)"}
 
 
-class Objective(Protocol):
+class DistillationObjective(Protocol):
     """One term of the loss: a frozen dataclass, by whose parameters a checkpoint knows it.
 
     It may name the layers it needs: `student_features`, `teacher_features`, `student_attention`,
@@ -51,7 +50,7 @@ class Objective(Protocol):
 
 
 def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures,
-            objectives: Mapping[str, Objective], *, teacher_precision: str = "auto",
+            objectives: Mapping[str, DistillationObjective], *, teacher_precision: str = "auto",
             **settings: Any) -> History:
     """Train `student` in place on `data`, by labels and teacher: `fit` with several objectives.
 
@@ -65,7 +64,9 @@ def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures,
     """
     _require(objectives, settings)
     student, run = unwrapped(student), {**_DEFAULTS, **settings}
-    require_length(run["epochs"], run["steps"], run["batch_size"], len(data), Team().count)
+    run["steps"] = require_length(run["epochs"], run["steps"], run["batch_size"], len(data), Team().count)
+    run["batch_size"] = int(run["batch_size"])
+    run["seed"] = require_whole("distill", "seed", run["seed"], 0, 2**63)
     require_pictures(data)
     live = LiveTeacher(teacher, teacher_precision) if isinstance(teacher, nn.Module) else teacher
     _require_apart(student, live)
@@ -94,7 +95,7 @@ class _Pair(nn.Module):
 class _Sum:
     """The sum of all objectives, which checkpoints know by their parameters and the teacher."""
 
-    objectives: tuple[tuple[str, Objective], ...]
+    objectives: tuple[tuple[str, DistillationObjective], ...]
     teacher: str
     teacher_precision: str
     live: Any = field(repr=False)
@@ -111,18 +112,18 @@ class _Sum:
             for place, (name, objective) in enumerate(self.objectives):
                 term = model.parts[str(place)] if str(place) in model.parts else objective
                 terms[name] = objective.weight * term(student, teacher, batch)
-        logits = student.logits if student.token_logits is None else (student.logits + student.token_logits) / 2
-        return sum(terms.values()), logits, terms
+        both = student.logits + student.taught_logits       # their mean is what the student answers
+        return sum(terms.values()), both / 2, terms
 
 
 def _outputs(student: nn.Module, live: Any, batch: Batch,
-             objectives: Iterable[Objective]) -> tuple[ModelOutputs, ModelOutputs]:
+             objectives: Iterable[DistillationObjective]) -> tuple[ModelOutputs, ModelOutputs]:
     """The teacher's outputs and the student's, with the layers that objectives need."""
     return (live.outputs(batch, *_layers(objectives, "teacher")),
             collect_outputs(student, as_input(student, batch.inputs), *_layers(objectives, "student")))
 
 
-def _layers(objectives: Iterable[Objective], model: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _layers(objectives: Iterable[DistillationObjective], model: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Layers of the "student" or the "teacher" whose features, and whose attention, are needed."""
     def needed(what: str) -> tuple[int, ...]:
         layers = chain.from_iterable(getattr(value, f"{model}_{what}", ()) for value in objectives)
@@ -138,7 +139,7 @@ def _first_batch(data: Pictures, count: int, place: torch.device) -> Batch:
     return Batch(inputs, labels, index, step=1, places=index)
 
 
-def _build(student: nn.Module, live: Any, few: Batch, objectives: Sequence[Objective],
+def _build(student: nn.Module, live: Any, few: Batch, objectives: Sequence[DistillationObjective],
            seed: int) -> dict[str, nn.Module]:
     """What is trained along, by the number of its objective; `seed` draws the first weights.
 
@@ -147,7 +148,9 @@ def _build(student: nn.Module, live: Any, few: Batch, objectives: Sequence[Objec
     with torch.no_grad(), same_states_afterwards(), in_mode(student):
         torch.manual_seed(seed)
         theirs, ours = _outputs(student, live, few, objectives)
-        _require_classes(ours.logits, theirs.logits)
+        if ours.logits.shape[1] != theirs.logits.shape[1]:
+            raise LabError(f"distill: the student makes {ours.logits.shape[1]} logits and the teacher "
+                           f"{theirs.logits.shape[1]}; create both with the same num_classes")
         _require_both_heads(student, objectives, ours, theirs, few)
         parts = {str(place): value.build(ours, theirs).to(few.inputs.device)
                  for place, value in enumerate(objectives) if hasattr(value, "build")}
@@ -160,12 +163,12 @@ def _build(student: nn.Module, live: Any, few: Batch, objectives: Sequence[Objec
 def _require(objectives: Any, settings: dict[str, Any]) -> None:
     """Raise LabError on objectives without a weight, and on settings that are not fit's."""
     if not isinstance(objectives, Mapping) or not objectives:
-        raise LabError(f"distill: objectives={objectives!r}; give a dict of name -> objective, for example "
-                       '{"labels": Labels(), "soft targets": SoftTargets(temperature=4)}')
+        raise LabError(f"distill: objectives={objectives!r}; give a dict of name -> objective, such "
+                       'as {"labels": Labels(), "soft targets": SoftTargets(temperature=4)}')
     for name, objective in objectives.items():
         if not hasattr(objective, "weight"):
-            raise LabError(f"distill: the objective {name!r} is a {type(objective).__name__} without a weight; those "
-                           "of distillation.response_distillation and .feature_distillation have one")
+            raise LabError(f"distill: the objective {name!r} is a {type(objective).__name__} without "
+                           "a weight; give one of response_distillation or feature_distillation")
         require_range("distill", f"the weight of {name!r}", objective.weight, 0)
     known = [name for name in _DEFAULTS if name not in _REPLACED]
     for name in settings:
@@ -185,7 +188,7 @@ def _require_apart(student: nn.Module, live: Any) -> None:
                        "with the student; give a copy, copy.deepcopy(student).eval()")
 
 
-def _require_both_heads(student: nn.Module, objectives: Sequence[Objective], ours: ModelOutputs,
+def _require_both_heads(student: nn.Module, objectives: Sequence[DistillationObjective], ours: ModelOutputs,
                         theirs: ModelOutputs, few: Batch) -> None:
     """Raise LabError if nothing teaches the head of a student's distillation token."""
     if getattr(student, "head_dist", None) is None:
@@ -194,12 +197,5 @@ def _require_both_heads(student: nn.Module, objectives: Sequence[Objective], our
         ours = replace(ours, token_logits=ours.logits.clone().requires_grad_())
         terms = [value(ours, theirs, few) for value in objectives if not hasattr(value, "build")]
     if not any(term.requires_grad for term in terms):
-        raise LabError("distill: the student has a distillation token, and no objective teaches its head; add "
-                       "DistillationToken() or SoftTargets(), or create it with distilled=False")
-
-
-def _require_classes(student: Tensor, teacher: Tensor) -> None:
-    """Raise LabError unless logits (B, classes) have as many classes."""
-    if student.shape[1] != teacher.shape[1]:
-        raise LabError(f"distill: the student makes {student.shape[1]} logits and the teacher "
-                       f"{teacher.shape[1]}; create both with the same num_classes, for the same classes")
+        raise LabError("distill: the student has a distillation token, and no objective teaches its head; "
+                       "add SoftTargets() or DistillationToken(), or create it with distilled=False")

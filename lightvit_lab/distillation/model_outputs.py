@@ -1,20 +1,26 @@
-"""What a model makes of a batch: logits, outputs of its blocks, attention; with gradients if wanted."""
+"""What a model, or a teacher, makes of a batch: logits, outputs of blocks, attention."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import isqrt
-from typing import Any
+from typing import Any, dataclass_transform
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import LabError, require_logits, require_range, require_whole
+from ..data import Pictures
+from ..errors import LabError, plain_numbers, require_choice, require_logits, require_whole
 from ..models import timm_parts
 from ..runtime.hooks import Hook, hooked
+from ..runtime.running import as_input, cast, native_bfloat16
 from ..runtime.wrapped import unwrapped
+from ..training import Batch
+from ..training.probing import GAIN, PRECISIONS, speedup
 
 
 @dataclass
@@ -54,7 +60,9 @@ class ModelOutputs:
     def tokens(self, layer: int) -> Tensor:
         """Features of a layer as image tokens (B, N, D), row by row, without those in front."""
         features = self.features[layer]
-        return features[:, self.prefix :] if features.ndim == 3 else features.flatten(2).transpose(1, 2)
+        if features.ndim == 4:
+            return features.flatten(2).transpose(1, 2)
+        return features[:, self.prefix :]
 
     def named_grid(self, tokens: int) -> tuple[int, int] | None:
         """(rows, columns) of the patches among `tokens`, if the model names their grid."""
@@ -62,7 +70,7 @@ class ModelOutputs:
         return next((grid for grid in self.grids if grid[0] * grid[1] == patches), None)
 
     def grid(self, what: str, tokens: int) -> tuple[int, int]:
-        """(rows, columns) of the patches among `tokens`; LabError, about `what`, if they form none."""
+        """(rows, columns) of the patches among `tokens`; LabError about `what` if they form none."""
         side = isqrt(max(tokens - self.prefix, 0))
         if (named := self.named_grid(tokens)) is not None:
             return named
@@ -70,9 +78,15 @@ class ModelOutputs:
             return side, side
         grids = " or ".join(f"{rows} x {columns}" for rows, columns in self.grids)
         raise LabError(f"{what}: {tokens} tokens, {self.prefix} of them in front, form no "
-                       f"{f'grid of {grids}' if grids else 'square'}; take a model that keeps all its tokens "
-                       "and has a method grids(height, width) -> [(rows, columns)], or an objective that "
-                       "needs no grid: Similarity, Relational, SoftTargets")
+                       f"{f'grid of {grids}' if grids else 'square'}; take a model with all its tokens "
+                       "and a method grids(height, width) -> [(rows, columns)], or an objective "
+                       "without grid: Similarity, Relational, SoftTargets")
+
+
+@dataclass_transform(frozen_default=True)
+def objective(kind: type) -> type:
+    """Decorator of objectives: a frozen dataclass, whose numbers may be of any library."""
+    return plain_numbers(dataclass(frozen=True)(kind))
 
 
 def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = (),
@@ -84,20 +98,80 @@ def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = 
     cannot be read.
     """
     model, outputs = unwrapped(model), ModelOutputs(inputs)
-    hooks = _feature_hooks(model, features, outputs) + _attention_hooks(model, attention, outputs)
+    hooks = _hooks(model, features, attention, outputs)
     with hooked(hooks), timm_parts.both_heads(model):
         logits = model(inputs)
-    _require_outputs(model, hooks, features, attention, outputs)
+    _require_collected(model, hooks, [("features", layer) for layer in features]
+                       + [("attention", layer) for layer in attention], outputs)
     if outputs.attention or any(value.ndim == 3 for value in outputs.features.values()):
         outputs.prefix = timm_parts.num_prefix_tokens(model)
         _read_grids(model, inputs, outputs)
-    if isinstance(logits, tuple) and len(logits) == 2 and all(isinstance(part, Tensor) for part in logits):
+    both = isinstance(logits, tuple) and len(logits) == 2
+    if both and all(isinstance(part, Tensor) for part in logits):
         logits, outputs.token_logits = logits[0], logits[1].float()
     # features of a model without a head may be wanted
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         require_logits("distill", model, logits)
     outputs.logits = logits.float()
     return outputs
+
+
+def _hooks(model: nn.Module, features: Sequence[int], attention: Sequence[int],
+           outputs: ModelOutputs) -> list[Hook]:
+    """Hooks that collect the outputs and the attention weights of layers."""
+    def collect_features(layer: int, *call: Any) -> None:
+        output, *rest = call[-1] if isinstance(call[-1], tuple) else (call[-1],)
+        outputs.grids = [*outputs.grids, *filter(_is_grid, rest)]   # stages may pass their grid on
+        outputs.features[layer] = _channels_second(model, output)
+
+    def collect_attention(layer: int, module: nn.Module, given: tuple, keywords: dict) -> None:
+        weights = timm_parts.attention_weights(module, *given, **keywords)
+        if isinstance(weights, dict):
+            raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}), "
+                           "not by one square of weights a head; AttentionTransfer compares its maps")
+        outputs.attention[layer] = weights
+
+    blocks = timm_parts.blocks(model) if features else []
+    try:
+        modules = list(timm_parts.attention_modules(model).values()) if attention else []
+    except LabError as error:
+        raise LabError(f"distill: {error}; AttentionTransfer compares maps of any network") from error
+    return [*(Hook(_at(model, blocks, layer), "output", partial(collect_features, layer))
+              for layer in features),
+            *(Hook(_at(model, modules, layer), "input", partial(collect_attention, layer))
+              for layer in attention)]
+
+
+def _at(model: nn.Module, modules: Sequence[nn.Module], layer: int) -> nn.Module:
+    """The module of a layer; LabError unless it is a whole number within their range."""
+    caller = f"distill: a layer of {type(model).__name__}"
+    return modules[require_whole(caller, "layer", layer, -len(modules), len(modules) - 1)]
+
+
+def _channels_second(model: nn.Module, output: Any) -> Tensor:
+    """Features as tokens (B, N, D) or maps (B, C, h, w), in float32; LabError on what is neither."""
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else None
+        raise LabError(f"distill: a layer of {type(model).__name__} puts out features of "
+                       f"{f'shape {shape}' if shape else f'type {type(output).__name__}'}; tokens "
+                       "(B, N, D) and maps (B, C, h, w) can be compared")
+    # timm's Swin and its kin
+    last = output.ndim == 4 and getattr(model, "output_fmt", "NCHW") == "NHWC"
+    return (output.permute(0, 3, 1, 2) if last else output).float()
+
+
+def _require_collected(model: nn.Module, hooks: Sequence[Hook], layers: Sequence[tuple[str, int]],
+                       outputs: ModelOutputs) -> None:
+    """Raise LabError if a layer did not run, or ran without gradients though it is trained."""
+    for hook, (what, layer) in zip(hooks, layers):
+        output = getattr(outputs, what).get(layer)
+        if output is None:
+            raise LabError(f"distill: {type(model).__name__} showed no {what} of layer {layer}, which it does not "
+                           "call; give the model before torch.compile, exits or a trunk that skips")
+        trained = any(value.requires_grad for value in hook.module.parameters())
+        if torch.is_grad_enabled() and trained and not output.requires_grad:
+            raise LabError(f"distill: {type(model).__name__} runs a compared layer inside torch.utils.checkpoint "
+                           "with use_reentrant=True, without gradients; give use_reentrant=False there")
 
 
 def _read_grids(model: nn.Module, inputs: Tensor, outputs: ModelOutputs) -> None:
@@ -110,65 +184,62 @@ def _read_grids(model: nn.Module, inputs: Tensor, outputs: ModelOutputs) -> None
         pass
 
 
-def _feature_hooks(model: nn.Module, layers: Sequence[int], outputs: ModelOutputs) -> list[Hook]:
-    """Hooks that collect the outputs of these layers."""
-    def collect(layer: int, _module: nn.Module, _given: tuple, _keywords: dict, output: Any) -> None:
-        output, *rest = output if isinstance(output, tuple) else (output,)
-        outputs.grids = [*outputs.grids, *filter(_is_grid, rest)]   # stages may pass their grid on
-        outputs.features[layer] = _channels_second(model, output)
-
-    blocks = timm_parts.blocks(model) if layers else []
-    return [Hook(_at(model, blocks, layer), "output", partial(collect, layer)) for layer in layers]
-
-
 def _is_grid(value: Any) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(side, int) for side in value)
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return pair and all(isinstance(side, int) for side in value)
 
 
-def _attention_hooks(model: nn.Module, layers: Sequence[int], outputs: ModelOutputs) -> list[Hook]:
-    """Hooks that collect the attention weights of these layers."""
-    def collect(layer: int, module: nn.Module, given: tuple, keywords: dict[str, Any]) -> None:
-        weights = timm_parts.attention_weights(module, *given, **keywords)
-        if isinstance(weights, dict):
-            raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}), not by "
-                           "one square of weights for each head; AttentionTransfer compares its maps")
-        outputs.attention[layer] = weights
+class LiveTeacher:
+    """Makes the outputs of `model` for each batch; in bfloat16 if wanted, or if "auto" and it pays.
 
-    try:
-        modules = list(timm_parts.attention_modules(model).values()) if layers else []
-    except LabError as error:
-        raise LabError(f"distill: {error}; AttentionTransfer compares maps of any network") from error
-    return [Hook(_at(model, modules, layer), "input", partial(collect, layer)) for layer in layers]
+    The caller puts the model on the device of the batches: `with on_device(teacher.model)`. Raises
+    LabError if the model is in train mode: dropout would change its outputs, and batch norm would
+    learn.
+    """
+
+    def __init__(self, model: nn.Module, precision: str = "auto"):
+        require_choice("distill", "teacher_precision", precision, PRECISIONS)
+        model = unwrapped(model)
+        if any(module.training for module in model.modules()):
+            raise LabError(f"distill: the teacher, {type(model).__name__}, is in train mode, where "
+                           "dropout changes its outputs and batch norm learns; call teacher.eval()")
+        self.model, self.models, self.choices = model, (model,), {"teacher_precision": precision}
+
+    def prepare(self, inputs: Tensor, data: Pictures, run: Mapping[str, Any]) -> None:
+        """Choose the precision on the first `inputs` (B, 3, H, W) of a run, where it is open."""
+        if self.choices["teacher_precision"] == "auto":
+            precision = "bfloat16" if _half_pays(self.model, inputs) else "float32"
+            self.choices["teacher_precision"] = precision
+
+    @property
+    def identity(self) -> str:
+        """Class and first digits of the sha256 of the weights, by which a checkpoint knows it."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return f"{type(self.model).__name__} {digest.hexdigest()[:16]}"
+
+    @torch.no_grad()
+    def outputs(self, batch: Batch, features: Sequence[int] = (),
+                attention: Sequence[int] = ()) -> ModelOutputs:
+        """The teacher's outputs for `batch`."""
+        # float32 needs its cast too: the student may be under autocast
+        with cast(self.choices["teacher_precision"], batch.inputs.device):
+            inputs = as_input(self.model, batch.inputs)
+            return collect_outputs(self.model, inputs, features, attention)
 
 
-def _at(model: nn.Module, modules: Sequence[nn.Module], layer: int) -> nn.Module:
-    """The module of a layer; LabError unless it is a whole number within their range."""
-    caller = f"distill: a layer of {type(model).__name__}"
-    return modules[require_whole(caller, "layer", layer, -len(modules), len(modules) - 1)]
+@torch.no_grad()
+def _half_pays(model: nn.Module, inputs: Tensor) -> bool:
+    """Whether a forward in bfloat16 gains enough; on a GPU, whether it is native there."""
+    if inputs.device.type != "cpu":
+        return native_bfloat16(inputs.device)
 
+    def seconds(precision: str) -> float:
+        start = time.perf_counter()
+        with cast(precision, inputs.device):
+            model(as_input(model, inputs))
+        return time.perf_counter() - start
 
-def _channels_second(model: nn.Module, output: Any) -> Tensor:
-    """Features as tokens (B, N, D) or maps (B, C, h, w), in float32; LabError on what is neither."""
-    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
-        kind = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
-        raise LabError(f"distill: a layer of {type(model).__name__} puts out features of {kind}; tokens "
-                       "(B, N, D) and maps (B, C, h, w) can be compared")
-    # timm's Swin and its kin
-    last = output.ndim == 4 and getattr(model, "output_fmt", "NCHW") == "NHWC"
-    return (output.permute(0, 3, 1, 2) if last else output).float()
-
-
-def _require_outputs(model: nn.Module, hooks: Sequence[Hook], features: Sequence[int],
-                     attention: Sequence[int], outputs: ModelOutputs) -> None:
-    """Raise LabError if a layer did not run, or ran without gradients though it is trained."""
-    wanted = [*((outputs.features, layer) for layer in features), *((outputs.attention, layer) for layer in attention)]
-    for hook, (collected, layer) in zip(hooks, wanted):
-        if layer not in collected:
-            what = "features" if collected is outputs.features else "attention"
-            raise LabError(f"distill: {type(model).__name__} showed no {what} of layer {layer}: its forward does not "
-                           "call that module; give the model before torch.compile, and distill before exits or a "
-                           "trunk that skips")
-        trained = torch.is_grad_enabled() and any(value.requires_grad for value in hook.module.parameters())
-        if trained and not collected[layer].requires_grad:
-            raise LabError(f"distill: {type(model).__name__} runs a compared layer inside torch.utils.checkpoint with "
-                           "use_reentrant=True, which hides its gradients; give use_reentrant=False there")
+    return speedup(seconds, "float32", "bfloat16", rounds=4) >= GAIN

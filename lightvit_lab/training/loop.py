@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, is_dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,9 +25,10 @@ from .optimizers import create_optimizer, schedule_factor
 from .probing import applied, choose_settings
 from .processes import LossParts, Team
 from .randomness import same_states_afterwards, seed_step
-from .saving import Checkpoint, describe_model, describe_pictures
+from .saving import Checkpoint, describe_model, describe_pictures, not_finite
 from .scores import Score, evaluate
-from .settings import Settings, require_length, require_model, require_normalised, require_pictures
+from .settings import (checked_settings, require_length, require_model, require_normalised,
+                       require_pictures)
 
 # steps between two reads of the losses where reading makes a GPU, or other processes, wait
 READ_EVERY = 20
@@ -82,12 +84,15 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     """
     team, model = Team(), unwrapped(model)
     steps = require_length(epochs, steps, batch_size, len(data), team.count)
-    settings = Settings(steps, lr, batch_size, weight_decay, label_smoothing, warmup, seed, checks,
-                        optimizer, schedule, clip, require_augment("fit", augment),
-                        _name(objective, label_smoothing), precision, attention)
+    settings = checked_settings(
+        steps=steps, lr=lr, batch_size=batch_size, weight_decay=weight_decay, warmup=warmup,
+        label_smoothing=label_smoothing, seed=seed, checks=checks, optimizer=optimizer,
+        schedule=schedule, clip=clip, augment=list(require_augment("fit", augment)),
+        objective=_name(objective, label_smoothing), precision=precision, attention=attention)
     require_range("fit", "threads", 1 if threads is None else threads, 1)
     require_pictures(data)
-    helpers = [value for value in getattr(objective, "__dict__", {}).values() if isinstance(value, nn.Module)]
+    attributes = getattr(objective, "__dict__", {}).values()
+    helpers = [value for value in attributes if isinstance(value, nn.Module)]
     with on_device(model, *helpers, train=None, grad=True) as place, same_states_afterwards():
         batches = Batches(data, batch_size, seed, settings.augment, place, team.rank, team.count,
                           float_dtype(model))
@@ -102,7 +107,8 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
         choices = {**choices, "threads": threads or choices["threads"]}
         tried.update({name: choices[name] for name in tried})
         with applied(model, choices):
-            run = _Run(model, batches, settings, objective or label_objective(label_smoothing), choices, team)
+            objective = objective or label_objective(label_smoothing)
+            run = _Run(model, batches, settings, objective, choices, team)
             if saved:
                 run.load_state(saved)
             run.go_on(validation, file, progress, watch if team.is_main else None)
@@ -119,7 +125,7 @@ def progress_bar(images: int, visible: bool, done: int = 0) -> tqdm:
 class _Run:
     """The state that a step changes, so that a run can be saved and resumed."""
 
-    def __init__(self, model: nn.Module, batches: Batches, settings: Settings, objective: Objective,
+    def __init__(self, model: nn.Module, batches: Batches, settings: SimpleNamespace, objective: Objective,
                  choices: dict[str, Any], team: Team):
         self.model, self.batches, self.settings = model, batches, settings
         self.objective, self.team, place = objective, team, batches.target
@@ -133,14 +139,16 @@ class _Run:
     def go_on(self, validation: Pictures | None, file: Checkpoint | None, progress: bool,
               watch: Callable[[History, int], None] | None = None) -> None:
         """Train until the last step, with scores and saves on the way."""
-        checks, steps, size, last = self.settings.checks, self.settings.steps, self.settings.batch_size, time.perf_counter()
+        checks, steps = self.settings.checks, self.settings.steps
         self.model.train()
-        loss_of = self.team.loss_of(self.model, self.objective)
+        loss_of, last = self.team.loss_of(self.model, self.objective), time.perf_counter()
         self.optimizer.zero_grad()       # gradients from before the run
-        with progress_bar(steps * size, progress and self.team.is_main, self.history.images_seen) as bar:
+        with progress_bar(steps * self.settings.batch_size, progress and self.team.is_main,
+                          self.history.images_seen) as bar:
             while self.done < steps:
                 self._step(loss_of)
-                scores_now = validation is not None and self.done * checks // steps > (self.done - 1) * checks // steps
+                checked, checks_now = (done * checks // steps for done in (self.done - 1, self.done))
+                scores_now = validation is not None and checks_now > checked
                 if not (self._reads_now(file) or scores_now):
                     continue
                 self._read_losses(bar)
@@ -170,7 +178,8 @@ class _Run:
         self.optimizer.step(self._rate(self.done))
         right = loss.new_full((), math.nan) if logits is None else share_right(logits, batch)
         self.names = tuple(terms)
-        self.unread.append(torch.stack([value.detach().float() for value in (loss, right, *terms.values())]))
+        row = loss, right, *terms.values()
+        self.unread.append(torch.stack([value.detach().float() for value in row]))
         self.done += 1
 
     def _rate(self, step: int) -> float:
@@ -193,22 +202,22 @@ class _Run:
         if self.done == self.settings.steps:      # no later loss tells what the last step did
             self._require_finite_weights()
         self.history.images_seen += len(values) * self.settings.batch_size
-        each = " = " + " + ".join(f"{name} {term:.3f}" for name, term in zip(self.names, terms)) if terms else ""
+        each = " + ".join(f"{name} {term:.3f}" for name, term in zip(self.names, terms))
         accuracy = "" if math.isnan(self.right) else f", right {self.right:.0%}"
-        bar.set_postfix_str(f"loss {loss:.3f}{each}{accuracy}", refresh=False)
+        bar.set_postfix_str(f"loss {loss:.3f}{' = ' if terms else ''}{each}{accuracy}", refresh=False)
         bar.update(len(values) * self.settings.batch_size)
 
     def _require_finite_weights(self) -> None:
-        for name, value in self.model.named_parameters():
-            if value.requires_grad and not value.isfinite().all():
-                self._refuse(f"{name} has numbers that are not finite after", self.done - 1)
-        for name, value in self.model.named_buffers():      # a mask may hold infinity
-            if value.isnan().any():
-                self._refuse(f"{name} has numbers that are none after", self.done - 1)
+        buffers = dict(self.model.named_buffers())      # a mask may hold infinity
+        weights = dict(self.model.named_parameters())
+        trained = {name: value for name, value in weights.items() if value.requires_grad}
+        if problem := not_finite({**trained, **buffers}, masks=buffers):
+            self._refuse(f"{problem} after", self.done - 1)
 
     def _refuse(self, what: str, step: int) -> None:
-        raise LabError(f"fit: {what} step {step + 1}, where the learning rate was {self._rate(step):g}; the run "
-                       f"diverged. Try lr={self.settings.lr / 4:g}, a longer warmup, or a smaller clip")
+        raise LabError(f"fit: {what} step {step + 1}, where the learning rate was {self._rate(step):g}; "
+                       "the run diverged. "
+                       f"Try lr={self.settings.lr / 4:g}, a longer warmup, or a smaller clip")
 
     def _save(self, file: Checkpoint) -> None:
         if self.team.is_main:
@@ -226,14 +235,13 @@ class _Run:
 
 
 def _open(path: str | os.PathLike | None, save_every: int | None, model: nn.Module, data: Pictures,
-          validation: Pictures | None, settings: Settings, team: Team) -> Checkpoint | None:
+          validation: Pictures | None, settings: SimpleNamespace, team: Team) -> Checkpoint | None:
     """The checkpoint at `path`, which knows its run by settings, data and model."""
     if path is None:
         return None
     require_range("fit", "save_every", 1 if save_every is None else save_every, 1)
-    identity = {"settings": {**asdict(settings), "augment": list(settings.augment)},
-                "data": describe_pictures(data), "validation": describe_pictures(validation),
-                "model": describe_model(model)}
+    identity = {"settings": vars(settings), "data": describe_pictures(data),
+                "validation": describe_pictures(validation), "model": describe_model(model)}
     return Checkpoint(path, identity, save_every, writes=team.is_main)
 
 
@@ -242,8 +250,8 @@ def _name(objective: Objective | None, label_smoothing: float) -> str:
     if objective is None:
         return "labels"
     if label_smoothing:
-        raise LabError(f"fit: label_smoothing={label_smoothing} belongs to the built-in objective, and another is "
-                       "given; smooth inside it: training.label_loss(logits, batch, label_smoothing)")
+        raise LabError(f"fit: label_smoothing={label_smoothing} belongs to the built-in objective; smooth "
+                       "inside yours: training.label_loss(logits, batch, label_smoothing)")
     if is_dataclass(objective):
         return repr(objective)
     return getattr(objective, "__qualname__", type(objective).__qualname__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,36 +22,18 @@ NAMES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS
          "attention": ATTENTIONS}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the weights of a run besides model and data; `objective` is its name.
+def checked_settings(**settings: Any) -> SimpleNamespace:
+    """What decides the weights of a run besides model and data, by the names of `fit`.
 
-    Raises LabError on numbers out of range and unknown names.
+    `objective` is its name. Raises LabError on numbers out of range and unknown names.
     """
-
-    steps: int
-    lr: float
-    batch_size: int
-    weight_decay: float
-    label_smoothing: float
-    warmup: float
-    seed: int
-    checks: int
-    optimizer: str
-    schedule: str
-    clip: float | None
-    augment: tuple[str, ...]
-    objective: str
-    precision: str
-    attention: str
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in NUMBERS.items():
-            require_range("fit", name, getattr(self, name), low, high)
-        if self.clip is not None:
-            require_range("fit", "clip", self.clip, 1e-12)
-        for name, allowed in NAMES.items():
-            require_choice("fit", name, getattr(self, name), allowed)
+    for name, (low, high) in NUMBERS.items():
+        require_range("fit", name, settings[name], low, high)
+    if settings["clip"] is not None:
+        require_range("fit", "clip", settings["clip"], 1e-12)
+    for name, allowed in NAMES.items():
+        require_choice("fit", name, settings[name], allowed)
+    return SimpleNamespace(**settings)
 
 
 def require_length(epochs: float, steps: int | None, batch_size: int, count: int,

@@ -7,15 +7,14 @@ chapters/distillation/feature_distillation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import LabError, plain_numbers, require_grid
-from ..model_outputs import ModelOutputs
+from ...errors import LabError, require_grid
+from ..model_outputs import ModelOutputs, objective
 from .joining import (Layers, Pair, Pairs, align, coarser, joined_maps, require_batch,
                       require_maps, same_grid)
 
@@ -74,8 +73,7 @@ def image_attention(weights: Tensor, prefix: int, size: tuple[int, int],
     return (both / total).unflatten(0, heads)
 
 
-@plain_numbers
-@dataclass(frozen=True)
+@objective
 class AttentionTransfer(Pairs):
     """`attention_transfer_loss` of layers of any two networks; image tokens are laid out as maps."""
 
@@ -87,7 +85,7 @@ class AttentionTransfer(Pairs):
         return attention_transfer_loss(student.maps(pair[0]), teacher.maps(pair[1]))
 
 
-@dataclass(frozen=True)
+@objective
 class AttentionWeights(Pairs):
     """`attention_weights_loss` of blocks of two transformers.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -12,13 +11,13 @@ from torch import Tensor, nn
 from ...errors import LabError, require_range, require_whole
 from ...training import Batch
 from ...training.randomness import generator_for
-from ..model_outputs import ModelOutputs
+from ..model_outputs import ModelOutputs, objective
 
 Pair = tuple[int, int]           # a layer of the student, and one of the teacher
 Layers = int | tuple[int, ...]   # 0-based blocks or stages, also from the end: -1 is the last
 
 
-@dataclass(frozen=True)
+@objective
 class Pairs:
     """Which layers of student and teacher belong together: one of each, or tuples of equal length.
 

@@ -7,7 +7,6 @@ chapters/distillation/feature_distillation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from ...errors import LabError, plain_numbers, require_grid, require_range
 from ...training import Batch
-from ..model_outputs import ModelOutputs
+from ..model_outputs import ModelOutputs, objective
 from .joining import Layers, Pair, Pairs, joined_grid, joined_tokens
 
 
@@ -58,7 +57,7 @@ class Trained(nn.Module):
         return self.objective(student, teacher, batch, getattr(self, self.name))
 
 
-@dataclass(frozen=True)
+@objective
 class _Mimicking(Pairs):
     """Image tokens of pairs of layers, compared by `hint_loss` after one projector each.
 
@@ -85,7 +84,7 @@ class _Mimicking(Pairs):
         return hint_loss(tokens, whiten(target) if self.whitened else target)
 
 
-@dataclass(frozen=True)
+@objective
 class Hint(_Mimicking):
     """FitNets' hint in the middle of both networks: `hint_loss` after a linear projector.
 
@@ -97,7 +96,7 @@ class Hint(_Mimicking):
     teacher_layer: Layers = -2
 
 
-@dataclass(frozen=True)
+@objective
 class ShallowMimic(_Mimicking):
     """ViTKD's first half: the first layers are mimicked, each by its own linear projector.
 
@@ -108,7 +107,7 @@ class ShallowMimic(_Mimicking):
     teacher_layer: Layers = (0, 1)
 
 
-@dataclass(frozen=True)
+@objective
 class LiftedLastLayer(_Mimicking):
     """The last layers: the student's is normed, as before its head, and lifted to the teacher's width.
 
@@ -126,8 +125,7 @@ class LiftedLastLayer(_Mimicking):
         return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, teacher_width))
 
 
-@plain_numbers
-@dataclass(frozen=True)
+@objective
 class DeepGeneration(Pairs):
     """ViTKD's second half: a share `masked` of the student's tokens is hidden and generated again.
 

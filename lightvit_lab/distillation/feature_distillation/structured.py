@@ -6,7 +6,6 @@ chapters/distillation/feature_distillation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import LabError, plain_numbers, require_range
-from ..model_outputs import ModelOutputs
+from ..model_outputs import ModelOutputs, objective
 from .joining import Layers, Pair, Pairs, joined_tokens, require_batch
 
 
@@ -95,8 +94,7 @@ def _difference(student: Tensor, teacher: Tensor) -> Tensor:
     return (student @ student.transpose(-2, -1) - teacher @ teacher.transpose(-2, -1)).square().mean()
 
 
-@plain_numbers
-@dataclass(frozen=True)
+@objective
 class Similarity(Pairs):
     """`similarity_loss` of the image tokens, or maps, of layers of any two networks.
 
@@ -109,8 +107,7 @@ class Similarity(Pairs):
         return similarity_loss(student.tokens(pair[0]), teacher.tokens(pair[1]))
 
 
-@plain_numbers
-@dataclass(frozen=True)
+@objective
 class Relational(Pairs):
     """`relational_loss` of the mean image token, or the mean of the map, of layers."""
 
@@ -122,8 +119,7 @@ class Relational(Pairs):
         return relational_loss(*means, self.distance, self.angle)
 
 
-@plain_numbers
-@dataclass(frozen=True)
+@objective
 class Manifold(Pairs):
     """`manifold_loss` of image tokens, on the coarser grid of both; `seed` and step decide draws."""
 

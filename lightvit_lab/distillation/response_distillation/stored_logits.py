@@ -30,8 +30,7 @@ from ...training.processes import Team
 from ...training.randomness import STEP, generator_for
 from ...training.saving import describe_pictures, differences
 from ...training.settings import require_length, require_pictures
-from ..model_outputs import ModelOutputs
-from ..teachers import LiveTeacher
+from ..model_outputs import LiveTeacher, ModelOutputs
 
 FORMAT = "lightvit_lab stored logits 1"
 ABOUT = {"pictures": str, "seed": int, "batch_size": int, "augment": list, "order": str,
@@ -62,21 +61,21 @@ class StoredLogits:
         if run["steps"] > stored:
             problems.append(f"{stored} steps are stored, and the run takes {run['steps']}")
         if problems:
-            raise LabError(f"distill: {self.path} holds logits for another run: {'; '.join(problems)}. Give distill "
-                           "the settings of store_logits, or call store_logits for this run")
+            raise LabError(f"distill: {self.path} holds logits for another run: {'; '.join(problems)}. "
+                           "Give distill the settings of store_logits, or store_logits(...) for this")
 
     def outputs(self, batch: Batch, features: Sequence[int] = (),
                 attention: Sequence[int] = ()) -> ModelOutputs:
         """Log-probabilities (B, classes) for `batch`, which any softmax takes as logits."""
         if features or attention:
-            raise LabError("distill: stored logits show no features and no attention; give the teacher "
-                           "itself, or objectives on logits alone")
+            raise LabError("distill: stored logits show no features and no attention; give the "
+                           "teacher itself, or objectives on logits alone")
         rows = (batch.step - 1) * self.made_for["batch_size"] + batch.places
-        values, indices, rest = (self._tensors[name][rows] if name in self._tensors else None
-                                 for name in ("values", "indices", "rest"))
-        logits = values.float()
-        if indices is not None:
-            logits = rest.float()[:, None].repeat(1, self.num_classes).scatter_(1, indices.long(), logits)
+        stored = {name: values[rows] for name, values in self._tensors.items()}
+        logits = stored["values"].float()
+        if "indices" in stored:
+            rest = stored["rest"].float()[:, None].repeat(1, self.num_classes)
+            logits = rest.scatter_(1, stored["indices"].long(), logits)
         return ModelOutputs(logits.to(batch.inputs.device))
 
 
@@ -132,8 +131,8 @@ def _run_teacher(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], pr
 def _pack(logits: Tensor, top_k: int | None, step: int) -> dict[str, Tensor]:
     """Logits (B, classes) as they are stored: on the CPU, of the `top_k` likeliest classes."""
     if not torch.isfinite(logits).all():
-        raise LabError(f"store_logits: the teacher's logits at step {step} are not finite; check its weights, and "
-                       "whether it was trained on inputs normalised as these are")
+        raise LabError(f"store_logits: the teacher's logits at step {step} are not finite; check its "
+                       "weights, and whether it was trained on inputs normalised as these are")
     values, classes = logits.log_softmax(1), logits.shape[1]
     if top_k is None or top_k == classes:
         return {"values": _half(values)}
