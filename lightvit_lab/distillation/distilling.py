@@ -26,8 +26,8 @@ FEW = 32   # pictures at most on which everything is tried before a run
 
 def _settings(train: Callable[..., Any]) -> dict[str, Any]:
     """Parameters of a training loop with their defaults, without those that `distill` gives."""
-    parameters = inspect.signature(train).parameters
-    return {name: value.default for name, value in parameters.items() if name not in ("model", "data")}
+    parameters = inspect.signature(train).parameters.values()
+    return {one.name: one.default for one in parameters if one.name not in ("model", "data")}
 
 
 _DEFAULTS = _settings(fit)
@@ -64,8 +64,8 @@ def distill(student: nn.Module, teacher: nn.Module | Any, data: Pictures,
     """
     _require(objectives, settings)
     student, run = unwrapped(student), {**_DEFAULTS, **settings}
-    run["steps"] = require_length(run["epochs"], run["steps"], run["batch_size"], len(data), Team().count)
-    run["batch_size"] = int(run["batch_size"])
+    length = run["epochs"], run["steps"], run["batch_size"], len(data), Team().count
+    run["steps"], run["batch_size"] = require_length(*length), int(run["batch_size"])
     run["seed"] = require_whole("distill", "seed", run["seed"], 0, 2**63)
     require_pictures(data)
     live = LiveTeacher(teacher, teacher_precision) if isinstance(teacher, nn.Module) else teacher
@@ -119,11 +119,12 @@ class _Sum:
 def _outputs(student: nn.Module, live: Any, batch: Batch,
              objectives: Iterable[DistillationObjective]) -> tuple[ModelOutputs, ModelOutputs]:
     """The teacher's outputs and the student's, with the layers that objectives need."""
-    return (live.outputs(batch, *_layers(objectives, "teacher")),
-            collect_outputs(student, as_input(student, batch.inputs), *_layers(objectives, "student")))
+    teacher = live.outputs(batch, *_layers(objectives, "teacher"))
+    layers = _layers(objectives, "student")
+    return teacher, collect_outputs(student, as_input(student, batch.inputs), *layers)
 
 
-def _layers(objectives: Iterable[DistillationObjective], model: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _layers(objectives: Iterable[DistillationObjective], model: str) -> tuple[tuple, tuple]:
     """Layers of the "student" or the "teacher" whose features, and whose attention, are needed."""
     def needed(what: str) -> tuple[int, ...]:
         layers = chain.from_iterable(getattr(value, f"{model}_{what}", ()) for value in objectives)
@@ -148,9 +149,10 @@ def _build(student: nn.Module, live: Any, few: Batch, objectives: Sequence[Disti
     with torch.no_grad(), same_states_afterwards(), in_mode(student):
         torch.manual_seed(seed)
         theirs, ours = _outputs(student, live, few, objectives)
-        if ours.logits.shape[1] != theirs.logits.shape[1]:
-            raise LabError(f"distill: the student makes {ours.logits.shape[1]} logits and the teacher "
-                           f"{theirs.logits.shape[1]}; create both with the same num_classes")
+        own, others = ours.logits.shape[1], theirs.logits.shape[1]
+        if own != others:
+            raise LabError(f"distill: the student makes {own} logits and the teacher {others}; "
+                           "create both with the same num_classes")
         _require_both_heads(student, objectives, ours, theirs, few)
         parts = {str(place): value.build(ours, theirs).to(few.inputs.device)
                  for place, value in enumerate(objectives) if hasattr(value, "build")}
@@ -163,12 +165,12 @@ def _build(student: nn.Module, live: Any, few: Batch, objectives: Sequence[Disti
 def _require(objectives: Any, settings: dict[str, Any]) -> None:
     """Raise LabError on objectives without a weight, and on settings that are not fit's."""
     if not isinstance(objectives, Mapping) or not objectives:
-        raise LabError(f"distill: objectives={objectives!r}; give a dict of name -> objective, such "
-                       'as {"labels": Labels(), "soft targets": SoftTargets(temperature=4)}')
+        raise LabError(f"distill: objectives={objectives!r}; give a dict of name -> objective, "
+                       'such as {"labels": Labels(), "soft targets": SoftTargets(temperature=4)}')
     for name, objective in objectives.items():
         if not hasattr(objective, "weight"):
-            raise LabError(f"distill: the objective {name!r} is a {type(objective).__name__} without "
-                           "a weight; give one of response_distillation or feature_distillation")
+            raise LabError(f"distill: the objective {name!r} is a {type(objective).__name__} "
+                           "without a weight; those of response_distillation have one")
         require_range("distill", f"the weight of {name!r}", objective.weight, 0)
     known = [name for name in _DEFAULTS if name not in _REPLACED]
     for name in settings:
@@ -180,16 +182,16 @@ def _require(objectives: Any, settings: dict[str, Any]) -> None:
 def _require_apart(student: nn.Module, live: Any) -> None:
     """Raise LabError unless this is a teacher, and learns nothing as the student does."""
     if not hasattr(live, "outputs"):
-        raise LabError(f"distill: the teacher is a {type(live).__name__}; give a model in eval mode, "
-                       "or StoredLogits(path)")
+        raise LabError(f"distill: the teacher is a {type(live).__name__}; give a model in eval "
+                       "mode, or StoredLogits(path)")
     own = {id(value) for value in student.parameters()}
     if any(id(value) in own for model in live.models for value in model.parameters()):
         raise LabError("distill: student and teacher share parameters, so the teacher would change "
                        "with the student; give a copy, copy.deepcopy(student).eval()")
 
 
-def _require_both_heads(student: nn.Module, objectives: Sequence[DistillationObjective], ours: ModelOutputs,
-                        theirs: ModelOutputs, few: Batch) -> None:
+def _require_both_heads(student: nn.Module, objectives: Sequence[DistillationObjective],
+                        ours: ModelOutputs, theirs: ModelOutputs, few: Batch) -> None:
     """Raise LabError if nothing teaches the head of a student's distillation token."""
     if getattr(student, "head_dist", None) is None:
         return
@@ -197,5 +199,5 @@ def _require_both_heads(student: nn.Module, objectives: Sequence[DistillationObj
         ours = replace(ours, token_logits=ours.logits.clone().requires_grad_())
         terms = [value(ours, theirs, few) for value in objectives if not hasattr(value, "build")]
     if not any(term.requires_grad for term in terms):
-        raise LabError("distill: the student has a distillation token, and no objective teaches its head; "
-                       "add SoftTargets() or DistillationToken(), or create it with distilled=False")
+        raise LabError("distill: the student has a distillation token, and no objective teaches "
+                       "its head; add SoftTargets(), or create it with distilled=False")

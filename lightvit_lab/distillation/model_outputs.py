@@ -70,17 +70,17 @@ class ModelOutputs:
         return next((grid for grid in self.grids if grid[0] * grid[1] == patches), None)
 
     def grid(self, what: str, tokens: int) -> tuple[int, int]:
-        """(rows, columns) of the patches among `tokens`; LabError about `what` if they form none."""
+        """(rows, columns) of the patches among `tokens`; LabError on `what` if they form none."""
         side = isqrt(max(tokens - self.prefix, 0))
         if (named := self.named_grid(tokens)) is not None:
             return named
         if self.square and 0 < side * side == tokens - self.prefix:
             return side, side
         grids = " or ".join(f"{rows} x {columns}" for rows, columns in self.grids)
-        raise LabError(f"{what}: {tokens} tokens, {self.prefix} of them in front, form no "
-                       f"{f'grid of {grids}' if grids else 'square'}; take a model with all its tokens "
-                       "and a method grids(height, width) -> [(rows, columns)], or an objective "
-                       "without grid: Similarity, Relational, SoftTargets")
+        form = f"grid of {grids}" if grids else "square"
+        raise LabError(f"{what}: {tokens} tokens, {self.prefix} of them in front, form no {form}; "
+                       "take a model with all its tokens and grids(height, width) -> [(rows, "
+                       "columns)], or what needs no grid: Similarity, Relational, SoftTargets")
 
 
 @dataclass_transform(frozen_default=True)
@@ -119,6 +119,8 @@ def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = 
 def _hooks(model: nn.Module, features: Sequence[int], attention: Sequence[int],
            outputs: ModelOutputs) -> list[Hook]:
     """Hooks that collect the outputs and the attention weights of layers."""
+    name = type(model).__name__
+
     def collect_features(layer: int, *call: Any) -> None:
         output, *rest = call[-1] if isinstance(call[-1], tuple) else (call[-1],)
         outputs.grids = [*outputs.grids, *filter(_is_grid, rest)]   # stages may pass their grid on
@@ -127,15 +129,15 @@ def _hooks(model: nn.Module, features: Sequence[int], attention: Sequence[int],
     def collect_attention(layer: int, module: nn.Module, given: tuple, keywords: dict) -> None:
         weights = timm_parts.attention_weights(module, *given, **keywords)
         if isinstance(weights, dict):
-            raise LabError(f"distill: {type(model).__name__} attends in several ways ({', '.join(weights)}), "
-                           "not by one square of weights a head; AttentionTransfer compares its maps")
+            raise LabError(f"distill: {name} attends in several ways ({', '.join(weights)}), with "
+                           "several weights a head; AttentionTransfer compares its maps")
         outputs.attention[layer] = weights
 
     blocks = timm_parts.blocks(model) if features else []
     try:
         modules = list(timm_parts.attention_modules(model).values()) if attention else []
     except LabError as error:
-        raise LabError(f"distill: {error}; AttentionTransfer compares maps of any network") from error
+        raise LabError(f"distill: {error}; AttentionTransfer compares any maps") from error
     return [*(Hook(_at(model, blocks, layer), "output", partial(collect_features, layer))
               for layer in features),
             *(Hook(_at(model, modules, layer), "input", partial(collect_attention, layer))
@@ -149,12 +151,12 @@ def _at(model: nn.Module, modules: Sequence[nn.Module], layer: int) -> nn.Module
 
 
 def _channels_second(model: nn.Module, output: Any) -> Tensor:
-    """Features as tokens (B, N, D) or maps (B, C, h, w), in float32; LabError on what is neither."""
-    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
-        shape = tuple(output.shape) if isinstance(output, Tensor) else None
-        raise LabError(f"distill: a layer of {type(model).__name__} puts out features of "
-                       f"{f'shape {shape}' if shape else f'type {type(output).__name__}'}; tokens "
-                       "(B, N, D) and maps (B, C, h, w) can be compared")
+    """Features as tokens (B, N, D) or maps (B, C, h, w), in float32; LabError on others."""
+    shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+    if len(shape) not in (3, 4):
+        kind = f"shape {shape}" if shape else f"type {type(output).__name__}"
+        raise LabError(f"distill: a layer of {type(model).__name__} puts out features of {kind}; "
+                       "tokens (B, N, D) and maps (B, C, h, w) can be compared")
     # timm's Swin and its kin
     last = output.ndim == 4 and getattr(model, "output_fmt", "NCHW") == "NHWC"
     return (output.permute(0, 3, 1, 2) if last else output).float()
@@ -163,15 +165,16 @@ def _channels_second(model: nn.Module, output: Any) -> Tensor:
 def _require_collected(model: nn.Module, hooks: Sequence[Hook], layers: Sequence[tuple[str, int]],
                        outputs: ModelOutputs) -> None:
     """Raise LabError if a layer did not run, or ran without gradients though it is trained."""
+    name = type(model).__name__
     for hook, (what, layer) in zip(hooks, layers):
         output = getattr(outputs, what).get(layer)
         if output is None:
-            raise LabError(f"distill: {type(model).__name__} showed no {what} of layer {layer}, which it does not "
+            raise LabError(f"distill: {name} showed no {what} of layer {layer}, which it does not "
                            "call; give the model before torch.compile, exits or a trunk that skips")
         trained = any(value.requires_grad for value in hook.module.parameters())
         if torch.is_grad_enabled() and trained and not output.requires_grad:
-            raise LabError(f"distill: {type(model).__name__} runs a compared layer inside torch.utils.checkpoint "
-                           "with use_reentrant=True, without gradients; give use_reentrant=False there")
+            raise LabError(f"distill: {name} runs a compared layer inside torch.utils.checkpoint, "
+                           "use_reentrant=True, without gradients; give use_reentrant=False there")
 
 
 def _read_grids(model: nn.Module, inputs: Tensor, outputs: ModelOutputs) -> None:

@@ -141,7 +141,8 @@ def _crop(places: Tensor, generator: torch.Generator) -> Tensor:
     Those beyond an edge are reflected; the edge itself is not repeated.
     """
     count, size = places.shape
-    places = (places + torch.randint(-(size // 8), size // 8 + 1, (count, 1), generator=generator)).abs()
+    shift = torch.randint(-(size // 8), size // 8 + 1, (count, 1), generator=generator)
+    places = (places + shift).abs()
     return torch.where(places < size, places, 2 * (size - 1) - places)
 
 

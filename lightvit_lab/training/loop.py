@@ -119,17 +119,19 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
 def progress_bar(images: int, visible: bool, done: int = 0) -> tqdm:
     """A bar that counts images; none while a book is built, where it would be noise on the page."""
     hidden = not visible or "LIGHTVIT_BOOK" in os.environ
-    return tqdm(total=images, initial=done, unit=" images", unit_scale=True, disable=hidden, leave=False)
+    return tqdm(total=images, initial=done, unit=" images", unit_scale=True, disable=hidden,
+                leave=False)
 
 
 class _Run:
     """The state that a step changes, so that a run can be saved and resumed."""
 
-    def __init__(self, model: nn.Module, batches: Batches, settings: SimpleNamespace, objective: Objective,
-                 choices: dict[str, Any], team: Team):
+    def __init__(self, model: nn.Module, batches: Batches, settings: SimpleNamespace,
+                 objective: Objective, choices: dict[str, Any], team: Team):
         self.model, self.batches, self.settings = model, batches, settings
         self.objective, self.team, place = objective, team, batches.target
-        self.optimizer = create_optimizer(model, settings.optimizer, settings.lr, settings.weight_decay)
+        self.optimizer = create_optimizer(model, settings.optimizer, settings.lr,
+                                          settings.weight_decay)
         self.parameters = [value for value in model.parameters() if value.requires_grad]
         self.history = History(choices={**choices, "device": str(place), "machine": device_name(),
                                         "processes": team.count})
@@ -147,8 +149,8 @@ class _Run:
                           self.history.images_seen) as bar:
             while self.done < steps:
                 self._step(loss_of)
-                checked, checks_now = (done * checks // steps for done in (self.done - 1, self.done))
-                scores_now = validation is not None and checks_now > checked
+                # true `checks` times, evenly spread, and after the last step
+                scores_now = validation is not None and self.done * checks % steps < checks
                 if not (self._reads_now(file) or scores_now):
                     continue
                 self._read_losses(bar)
@@ -204,7 +206,8 @@ class _Run:
         self.history.images_seen += len(values) * self.settings.batch_size
         each = " + ".join(f"{name} {term:.3f}" for name, term in zip(self.names, terms))
         accuracy = "" if math.isnan(self.right) else f", right {self.right:.0%}"
-        bar.set_postfix_str(f"loss {loss:.3f}{' = ' if terms else ''}{each}{accuracy}", refresh=False)
+        equals = " = " if terms else ""
+        bar.set_postfix_str(f"loss {loss:.3f}{equals}{each}{accuracy}", refresh=False)
         bar.update(len(values) * self.settings.batch_size)
 
     def _require_finite_weights(self) -> None:
@@ -215,9 +218,9 @@ class _Run:
             self._refuse(f"{problem} after", self.done - 1)
 
     def _refuse(self, what: str, step: int) -> None:
-        raise LabError(f"fit: {what} step {step + 1}, where the learning rate was {self._rate(step):g}; "
-                       "the run diverged. "
-                       f"Try lr={self.settings.lr / 4:g}, a longer warmup, or a smaller clip")
+        rate, lower = self._rate(step), self.settings.lr / 4
+        raise LabError(f"fit: {what} step {step + 1}, where the learning rate was {rate:g}; the "
+                       f"run diverged. Try lr={lower:g}, a longer warmup, or a smaller clip")
 
     def _save(self, file: Checkpoint) -> None:
         if self.team.is_main:
@@ -231,7 +234,8 @@ class _Run:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         scores = [(step, Score(**score)) for step, score in saved["history"]["scores"]]
-        self.history = History(**{**saved["history"], "scores": scores, "choices": self.history.choices})
+        changed = {"scores": scores, "choices": self.history.choices}
+        self.history = History(**{**saved["history"], **changed})
 
 
 def _open(path: str | os.PathLike | None, save_every: int | None, model: nn.Module, data: Pictures,
@@ -250,8 +254,8 @@ def _name(objective: Objective | None, label_smoothing: float) -> str:
     if objective is None:
         return "labels"
     if label_smoothing:
-        raise LabError(f"fit: label_smoothing={label_smoothing} belongs to the built-in objective; smooth "
-                       "inside yours: training.label_loss(logits, batch, label_smoothing)")
+        raise LabError(f"fit: label_smoothing={label_smoothing} belongs to the built-in objective; "
+                       "smooth inside yours: training.label_loss(logits, batch, label_smoothing)")
     if is_dataclass(objective):
         return repr(objective)
     return getattr(objective, "__qualname__", type(objective).__qualname__)

@@ -137,8 +137,8 @@ def _hidden_matrices(model: nn.Module) -> list[Tensor]:
     hidden = [value for number, value in enumerate(matrices[:-1])
               if min(value.shape[:2]) > 1 and not (number == 0 and value.ndim > 2)]
     if not hidden:
-        raise LabError(f'fit: optimizer="muon" is for hidden matrices, and {type(model).__name__} has none; '
-                       'give optimizer="adamw"')
+        raise LabError('fit: optimizer="muon" is for hidden matrices, and '
+                       f'{type(model).__name__} has none; give optimizer="adamw"')
     return hidden
 
 
@@ -155,6 +155,7 @@ def tables(model: nn.Module) -> set[str]:
         if isinstance(module, nn.Embedding):
             own.add("weight")
         if type(module).__module__.startswith("timm."):
-            own.update(name for name, _ in module.named_parameters(recurse=False) if "weight" not in name)
+            parameters = dict(module.named_parameters(recurse=False))
+            own.update(name for name in parameters if "weight" not in name)
         found.update(id(value) for name, value in module.named_parameters() if name in own)
     return {name for name, value in model.named_parameters() if id(value) in found}

@@ -42,10 +42,10 @@ def choose_settings(model: nn.Module, inputs: Tensor, threads: int | None = None
     multiplies it itself, fused. Attention is None for models that have no such switch.
     """
     on_cpu, switched = inputs.device.type == "cpu", any(attention_switches(model))
-    half_by_default = native_bfloat16(inputs.device)
+    default = "bfloat16" if native_bfloat16(inputs.device) else "float32"
     most = torch.get_num_threads()
     choices = {"threads": threads or (1 if on_cpu and most > 1 and _threads_lose(most) else most),
-               "precision": ("bfloat16" if half_by_default else "float32") if precision == "auto" else precision,
+               "precision": default if precision == "auto" else precision,
                "attention": None if not switched else "fused" if attention == "auto" else attention}
     half, written = {"precision": "bfloat16"}, {"attention": "written"}
     trials = [({"threads": 1}, 1 / GAIN)] if threads is None and choices["threads"] > 1 else []
@@ -58,7 +58,7 @@ def choose_settings(model: nn.Module, inputs: Tensor, threads: int | None = None
 
 
 def attention_switches(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Modules that can fuse attention, and the switch's name: `fused` here, `fused_attn` in timm."""
+    """Modules that can fuse attention, and the switch's name: `fused`, or timm's `fused_attn`."""
     for module in model.modules():
         for name in ("fused", "fused_attn"):
             if isinstance(getattr(module, name, None), bool):

@@ -18,7 +18,7 @@ EPOCH, STEP, FORWARD = 0, 1, 2
 
 
 def generator_for(seed: int, purpose: int, number: int) -> torch.Generator:
-    """A generator on the CPU for the `number`-th use of `purpose`; others give unrelated streams."""
+    """A generator on the CPU for use `number` of `purpose`; others give unrelated streams."""
     mixed = numpy.random.SeedSequence([seed, purpose, number]).generate_state(1, numpy.uint64)
     return torch.Generator().manual_seed(int(mixed[0]))
 

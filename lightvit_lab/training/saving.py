@@ -85,8 +85,8 @@ class Checkpoint:
             return None
         saved = _load(self.path)
         if problems := differences(saved["identity"], self.identity):
-            raise LabError(f"fit: {self.path} is the checkpoint of another run: {'; '.join(problems)}. "
-                           "Give another path, or delete the file to start anew")
+            raise LabError(f"fit: {self.path} is the checkpoint of another run: "
+                           f"{'; '.join(problems)}. Give another path, or delete the file")
         return saved["state"]
 
 

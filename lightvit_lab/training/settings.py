@@ -44,12 +44,12 @@ def require_length(epochs: float, steps: int | None, batch_size: int, count: int
     """
     require_range("fit", "epochs", epochs, 0.0)
     if epochs == 0 or count == 0:
-        raise LabError(f"fit: {epochs} epochs of {count} pictures are no training; give more of both")
+        raise LabError(f"fit: {epochs} epochs of {count} pictures are no training; give more")
     batch_size = require_multiple("fit", "batch_size", batch_size, processes,
                                   f"{processes} processes take an equal share")
     if batch_size > count:
-        raise LabError(f"fit: batch_size={batch_size} is more than the {count} pictures of the set; "
-                       f"give batch_size <= {count}")
+        raise LabError(f"fit: batch_size={batch_size} is more than the {count} pictures of the "
+                       f"set; give batch_size <= {count}")
     whole = math.ceil(epochs * count / batch_size)
     return whole if steps is None else require_whole("fit", "steps", steps, 1)
 
@@ -65,16 +65,16 @@ def require_pictures(data: Pictures) -> None:
         raise LabError(f"fit: {len(pixels)} pictures have {len(labels)} labels of {labels.dtype}; "
                        "give one torch.long label for each")
     if labels.min() == labels.max():
-        raise LabError(f"fit: all {len(data)} pictures are of class {labels[0].item()}; give pictures "
-                       "of at least two classes")
+        raise LabError(f"fit: all {len(data)} pictures are of class {labels[0].item()}; give "
+                       "pictures of at least two classes")
 
 
 def require_normalised(inputs: Tensor, data: Pictures) -> None:
     """Raise LabError unless `inputs` are finite, roughly of mean 0 and standard deviation 1."""
     mean, std = inputs.mean().item(), inputs.std().item()
     if not torch.isfinite(inputs).all() or abs(mean) > 5 or std > 20:
-        raise LabError(f"fit: the inputs have mean {mean:.3g} and standard deviation {std:.3g}, not "
-                       f"about 0 and 1; the set's mean is {data.mean.tolist()}, its std "
+        raise LabError(f"fit: the inputs have mean {mean:.3g} and standard deviation {std:.3g}, not"
+                       f" about 0 and 1; the set's mean is {data.mean.tolist()}, its std "
                        f"{data.std.tolist()}: give both as fractions of 255, std > 0")
 
 
@@ -98,12 +98,13 @@ def require_model(model: nn.Module, inputs: Tensor, labels: Tensor, share: int =
         raise
     except Exception as error:
         raise LabError(f"fit: {name} takes no inputs of shape {tuple(inputs.shape)}: {error}. Load "
-                       "the pictures with the image_size of the model, or build it for theirs") from error
-    if plain or (isinstance(logits, Tensor) and logits.ndim == 2 and getattr(model, "num_classes", None) != 0):
+                       "pictures of the model's image_size, or build it for theirs") from error
+    are_logits = isinstance(logits, Tensor) and logits.ndim == 2
+    if plain or (are_logits and getattr(model, "num_classes", None) != 0):
         require_logits("fit", model, logits, labels)
     if share == 1:
         try:
             copy.deepcopy(model).train()(inputs[:1])      # a copy: batch norm would learn from it
         except Exception as error:
-            raise LabError(f"fit: {name} cannot train on one picture at a time in each process ({error}); "
-                           "give a batch_size of at least two for each process") from error
+            raise LabError(f"fit: {name} cannot train on one picture at a time in each process "
+                           f"({error}); give a batch_size of at least two for each") from error

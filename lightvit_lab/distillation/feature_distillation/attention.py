@@ -75,7 +75,7 @@ def image_attention(weights: Tensor, prefix: int, size: tuple[int, int],
 
 @objective
 class AttentionTransfer(Pairs):
-    """`attention_transfer_loss` of layers of any two networks; image tokens are laid out as maps."""
+    """`attention_transfer_loss` of layers of any two networks; tokens are laid out as maps."""
 
     student_layer: Layers = -2
     teacher_layer: Layers = -1

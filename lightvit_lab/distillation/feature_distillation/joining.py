@@ -39,8 +39,9 @@ class Pairs:
         name = type(self).__name__
         require_range(name, "weight", self.weight, 0)
         for field in ("student_layer", "teacher_layer"):
-            layers = tuple(require_whole(name, field, layer) for layer in _tuple(getattr(self, field)))
-            several = isinstance(getattr(self, field), (tuple, list))
+            given = getattr(self, field)
+            layers = tuple(require_whole(name, field, layer) for layer in _tuple(given))
+            several = isinstance(given, (tuple, list))
             object.__setattr__(self, field, layers if several else layers[0])
         if not 0 < len(_tuple(self.student_layer)) == len(_tuple(self.teacher_layer)):
             raise LabError(f"{name}: student_layer={self.student_layer!r} and teacher_layer="
@@ -51,7 +52,8 @@ class Pairs:
         """The mean of `compare` over all pairs."""
         generator = None if self.draws is None else generator_for(self.seed, self.draws, batch.step)
         parts = parts or [None] * len(self.pairs)
-        terms = [self.compare(student, teacher, *each, generator) for each in zip(self.pairs, parts)]
+        terms = [self.compare(student, teacher, pair, part, generator)
+                 for pair, part in zip(self.pairs, parts)]
         return sum(terms) / len(terms)
 
     @property
@@ -100,7 +102,8 @@ def joined_tokens(student: ModelOutputs, teacher: ModelOutputs, pair: Pair,
     `with_prefix` adds the tokens in front, such as a class token, where both models have the same.
     """
     first, second = student.features[pair[0]], teacher.features[pair[1]]
-    if first.ndim == second.ndim == 3 and same_grid(student, teacher, first.shape[1], second.shape[1]):
+    both_tokens = first.ndim == second.ndim == 3
+    if both_tokens and same_grid(student, teacher, first.shape[1], second.shape[1]):
         if with_prefix and student.prefix == teacher.prefix:
             return first, second
         return student.tokens(pair[0]), teacher.tokens(pair[1])

@@ -109,7 +109,7 @@ class ShallowMimic(_Mimicking):
 
 @objective
 class LiftedLastLayer(_Mimicking):
-    """The last layers: the student's is normed, as before its head, and lifted to the teacher's width.
+    """The last layers: the student's is normed, as before its head, and lifted to another width.
 
     Between models with the same tokens in front those take part: a class token is all that a ViT's
     head reads. Tian et al., From Per-Image Low-Rank to Encoding Mismatch, arXiv 2511.15572, find

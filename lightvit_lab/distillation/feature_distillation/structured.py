@@ -79,11 +79,11 @@ def manifold_loss(student_tokens: Tensor, teacher_tokens: Tensor, samples: int =
     require_range("manifold_loss", "samples", samples, 2)
     require_batch("manifold_loss", student_tokens, teacher_tokens, 1 if inter == 0 else 2)
     if student_tokens.shape[:2] != teacher_tokens.shape[:2]:
-        raise LabError(f"manifold_loss: the student has {student_tokens.shape[1]} tokens a picture "
-                       f"and the teacher {teacher_tokens.shape[1]}; align(maps, size) lays both over "
-                       "one grid, as Manifold does")
+        raise LabError(f"manifold_loss: the student has {student_tokens.shape[1]} tokens and the "
+                       f"teacher {teacher_tokens.shape[1]}; align(maps, size) joins them")
     both = [F.normalize(tokens, dim=-1) for tokens in (student_tokens, teacher_tokens.detach())]
-    drawn = torch.randperm(both[0].shape[:2].numel(), generator=generator)[:samples].to(both[0].device)
+    order = torch.randperm(student_tokens.shape[:2].numel(), generator=generator)
+    drawn = order[:samples].to(student_tokens.device)
     return (intra * _difference(*both)
             + inter * _difference(*(tokens.transpose(0, 1) for tokens in both))
             + sampled * _difference(*(tokens.flatten(0, 1)[drawn] for tokens in both)))
@@ -91,7 +91,7 @@ def manifold_loss(student_tokens: Tensor, teacher_tokens: Tensor, samples: int =
 
 def _difference(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of the cosines within each (..., count, D) of unit vectors."""
-    return (student @ student.transpose(-2, -1) - teacher @ teacher.transpose(-2, -1)).square().mean()
+    return (student @ student.mT - teacher @ teacher.mT).square().mean()
 
 
 @objective
@@ -121,7 +121,7 @@ class Relational(Pairs):
 
 @objective
 class Manifold(Pairs):
-    """`manifold_loss` of image tokens, on the coarser grid of both; `seed` and step decide draws."""
+    """`manifold_loss` of image tokens, on the coarser grid; `seed` and step decide draws."""
 
     draws: ClassVar[int] = 2         # the purpose of its generator, unlike others of a run
 

@@ -151,8 +151,8 @@ def _correlation(one: Tensor, other: Tensor) -> Tensor:
 
 def _require_pair(caller: str, student: Tensor, teacher: Tensor) -> None:
     if student.ndim != 2 or student.shape != teacher.shape:
-        raise LabError(f"{caller}: the student's logits are {tuple(student.shape)} and the teacher's"
-                       f" {tuple(teacher.shape)}; give both as (pictures, classes), of one batch")
+        raise LabError(f"{caller}: the student's logits are {tuple(student.shape)} and the "
+                       f"teacher's {tuple(teacher.shape)}; give both as (pictures, classes)")
 
 
 def require_temperature(caller: str, value: float | Tensor, name: str = "temperature",
@@ -162,8 +162,8 @@ def require_temperature(caller: str, value: float | Tensor, name: str = "tempera
     numbers = value.flatten().tolist() if each else [number(value)]
     if not all(one is not None and LEAST <= one < math.inf for one in numbers):
         given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise LabError(f"{caller}: {name}={given}; give a number > 0: 1 leaves probabilities as they"
-                       " are, 4 is usual; soft_target_loss also takes a tensor (pictures, 1)")
+        raise LabError(f"{caller}: {name}={given}; give a number > 0: 1 changes nothing, 4 is "
+                       "usual; soft_target_loss also takes a tensor (pictures, 1)")
 
 
 class _WithTemperature:

@@ -1,4 +1,4 @@
-"""A teacher's logits in a file: it runs once for any number of students (TinyViT, arXiv 2207.10666).
+"""A teacher's logits in a file, for any number of students (TinyViT, arXiv 2207.10666).
 
 Which pictures a step takes, and how they are cropped, mirrored and mixed, follows from (seed, step)
 alone, so the file need not contain pictures: the seed and a few logits are enough. Page:
@@ -61,8 +61,8 @@ class StoredLogits:
         if run["steps"] > stored:
             problems.append(f"{stored} steps are stored, and the run takes {run['steps']}")
         if problems:
-            raise LabError(f"distill: {self.path} holds logits for another run: {'; '.join(problems)}. "
-                           "Give distill the settings of store_logits, or store_logits(...) for this")
+            raise _another_run("distill", self.path, problems, "Give distill the settings that "
+                               "store_logits had, or call store_logits for this run")
 
     def outputs(self, batch: Batch, features: Sequence[int] = (),
                 attention: Sequence[int] = ()) -> ModelOutputs:
@@ -131,8 +131,8 @@ def _run_teacher(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], pr
 def _pack(logits: Tensor, top_k: int | None, step: int) -> dict[str, Tensor]:
     """Logits (B, classes) as they are stored: on the CPU, of the `top_k` likeliest classes."""
     if not torch.isfinite(logits).all():
-        raise LabError(f"store_logits: the teacher's logits at step {step} are not finite; check its "
-                       "weights, and whether it was trained on inputs normalised as these are")
+        raise LabError(f"store_logits: the teacher's logits at step {step} are not finite; check "
+                       "its weights, and whether it was trained on inputs normalised as these are")
     values, classes = logits.log_softmax(1), logits.shape[1]
     if top_k is None or top_k == classes:
         return {"values": _half(values)}
@@ -172,15 +172,19 @@ def _is_stored(path: Path, made_for: dict[str, Any]) -> bool:
     if not storage.is_file(path):
         return False
     if problems := _differences(StoredLogits(path).made_for, made_for):
-        raise LabError(f"store_logits: {path} holds logits for another run: {'; '.join(problems)}. "
-                       "Give another path, or delete the file")
+        raise _another_run("store_logits", path, problems, "Give another path, or delete the file")
     return True
+
+
+def _another_run(caller: str, path: Path, problems: list[str], mend: str) -> LabError:
+    return LabError(f"{caller}: {path} holds logits for another run: {'; '.join(problems)}. {mend}")
 
 
 def _write(path: Path, made_for: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """The whole file or none; a folder that was deleted while the teacher ran is made anew."""
     text = json.dumps(made_for)
-    about = {"format": FORMAT, "made_for": text, "sha256": storage.digest(text, tensors, shapes=False)}
+    sha256 = storage.digest(text, tensors, shapes=False)
+    about = {"format": FORMAT, "made_for": text, "sha256": sha256}
     storage.write_tensors("store_logits", path, tensors, about, make_folder=True)
 
 
