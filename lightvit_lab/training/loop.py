@@ -21,7 +21,7 @@ from ..runtime.running import cast, float_dtype, on_device
 from ..runtime.wrapped import unwrapped
 from .augment import Batch, Batches, require_augment
 from .objectives import Objective, label_objective, share_right
-from .optimizers import create_optimizer, schedule_factor
+from .optimizers import create_optimizers, schedule_factor, step_all
 from .probing import applied, choose_settings
 from .processes import LossParts, Team
 from .randomness import same_states_afterwards, seed_step
@@ -130,8 +130,8 @@ class _Run:
                  objective: Objective, choices: dict[str, Any], team: Team):
         self.model, self.batches, self.settings = model, batches, settings
         self.objective, self.team, place = objective, team, batches.target
-        self.optimizer = create_optimizer(model, settings.optimizer, settings.lr,
-                                          settings.weight_decay)
+        self.optimizers = create_optimizers(model, settings.optimizer, settings.lr,
+                                            settings.weight_decay)
         self.parameters = [value for value in model.parameters() if value.requires_grad]
         self.history = History(choices={**choices, "device": str(place), "machine": device_name(),
                                         "processes": team.count})
@@ -144,7 +144,8 @@ class _Run:
         checks, steps = self.settings.checks, self.settings.steps
         self.model.train()
         loss_of, last = self.team.loss_of(self.model, self.objective), time.perf_counter()
-        self.optimizer.zero_grad()       # gradients from before the run
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()       # gradients from before the run
         with progress_bar(steps * self.settings.batch_size, progress and self.team.is_main,
                           self.history.images_seen) as bar:
             while self.done < steps:
@@ -177,7 +178,7 @@ class _Run:
         loss.backward()
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
-        self.optimizer.step(self._rate(self.done))
+        step_all(self.optimizers, self._rate(self.done))
         right = loss.new_full((), math.nan) if logits is None else share_right(logits, batch)
         self.names = tuple(terms)
         row = loss, right, *terms.values()
@@ -224,15 +225,16 @@ class _Run:
 
     def _save(self, file: Checkpoint) -> None:
         if self.team.is_main:
-            file.write({"done": self.done, "model": self.model.state_dict(),
-                        "optimizer": self.optimizer.state_dict(), "history": asdict(self.history),
-                        "choices": self.history.choices})
+            states = [optimizer.state_dict() for optimizer in self.optimizers]
+            file.write({"done": self.done, "model": self.model.state_dict(), "optimizer": states,
+                        "history": asdict(self.history), "choices": self.history.choices})
 
     def load_state(self, saved: dict[str, Any]) -> None:
         """Resume after the step that `_save` saved; later draws follow from the step's number."""
         self.done = saved["done"]
         self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, state in zip(self.optimizers, saved["optimizer"], strict=True):
+            optimizer.load_state_dict(state)
         scores = [(step, Score(**score)) for step, score in saved["history"]["scores"]]
         changed = {"scores": scores, "choices": self.history.choices}
         self.history = History(**{**saved["history"], **changed})

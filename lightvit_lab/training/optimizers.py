@@ -14,33 +14,13 @@ OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear")
 
 
-class Optimizers:
-    """One or more optimizers stepped as one, with one learning rate."""
-
-    def __init__(self, *parts: torch.optim.Optimizer):
-        self.parts = parts
-
-    def step(self, lr: float) -> None:
-        """Step at learning rate `lr`, then drop the gradients."""
-        for part in self.parts:
-            for group in part.param_groups:
-                group["lr"] = lr
-            part.step()
-        self.zero_grad()
-
-    def zero_grad(self) -> None:
-        """Drop all gradients."""
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """The state of each part, in order."""
-        return [part.state_dict() for part in self.parts]
-
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Take over what `state_dict` returned."""
-        for part, state in zip(self.parts, states, strict=True):
-            part.load_state_dict(state)
+def step_all(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
+    """Step all at learning rate `lr`, then drop the gradients."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 class Muon(torch.optim.Optimizer):
@@ -93,7 +73,8 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 @plain_numbers
-def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
+def create_optimizers(model: nn.Module, name: str, lr: float,
+                      weight_decay: float) -> list[torch.optim.Optimizer]:
     """AdamW (arXiv 1711.05101), or with "muon" Muon for hidden matrices and AdamW for the rest.
 
     Raises LabError if the model has no hidden matrix.
@@ -102,7 +83,7 @@ def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float
     groups = decay_groups(model, weight_decay, leave_out={id(value) for value in hidden})
     has_fused = next(model.parameters()).device.type in ("cpu", "cuda")
     adamw = torch.optim.AdamW(groups, lr=lr, fused=has_fused)
-    return Optimizers(Muon(hidden, lr, weight_decay), adamw) if hidden else Optimizers(adamw)
+    return [Muon(hidden, lr, weight_decay), adamw] if hidden else [adamw]
 
 
 def decay_groups(model: nn.Module, weight_decay: float,
@@ -149,7 +130,7 @@ def tables(model: nn.Module) -> set[str]:
     one. timm's modules name only some: theirs are also all own parameters that are not called a
     weight.
     """
-    found = set()
+    ids = set()
     for module in model.modules():
         own = set(getattr(module, "no_weight_decay", set)())
         if isinstance(module, nn.Embedding):
@@ -157,5 +138,5 @@ def tables(model: nn.Module) -> set[str]:
         if type(module).__module__.startswith("timm."):
             parameters = dict(module.named_parameters(recurse=False))
             own.update(name for name in parameters if "weight" not in name)
-        found.update(id(value) for name, value in module.named_parameters() if name in own)
-    return {name for name, value in model.named_parameters() if id(value) in found}
+        ids.update(id(value) for name, value in module.named_parameters() if name in own)
+    return {name for name, value in model.named_parameters() if id(value) in ids}

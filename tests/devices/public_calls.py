@@ -501,7 +501,7 @@ LOOK = {
     "explain.stages",
     "profiling.bytes_by_dtype",
     "profiling.own_costs",
-    "training.create_optimizer",
+    "training.create_optimizers",
     "training.decay_groups",
     "training.applied",
     "training.attention_switches",

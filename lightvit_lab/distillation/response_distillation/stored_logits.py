@@ -97,7 +97,6 @@ def store_logits(teacher: nn.Module, data: Pictures, path: str | os.PathLike, *,
     steps = require_length(epochs, steps, batch_size, len(data), 1)
     require_pictures(data)
     require_range("store_logits", "seed", seed, 0, 2**63)
-    require_range("store_logits", "top_k", 1 if top_k is None else top_k, 1)
     run = {"steps": steps, "batch_size": batch_size, "seed": seed, "augment": augment}
     made_for = {**_describe(data, run), "steps": steps, "teacher": live.identity, "top_k": top_k}
     if team.is_main and not _is_stored(path, made_for):
