@@ -74,7 +74,7 @@ class Checkpoint:
     def _require_finite(self, state: dict[str, Any]) -> None:
         """Raise LabError on NaN anywhere, and on infinity in trained weights."""
         weights = self.identity.get("model", {}).items()
-        masks = {"model": [name for name, about in weights if about.endswith("not trained")]}
+        masks = {"model": {name for name, about in weights if about.endswith("not trained")}}
         for part in ("model", "optimizer"):
             if problem := not_finite(state.get(part, {}), masks.get(part, ())):
                 raise LabError(f"fit: {self.path} is not written, since {part} {problem}")

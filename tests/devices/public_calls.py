@@ -531,7 +531,7 @@ INSIDE = {
     "profiling.peak_memory_mib",
     "profiling.splitting",
     "profiling.timed",
-    "training.choose",
+    "training.choose_settings",
     "training.require_model",
     "widgets.record",
 }

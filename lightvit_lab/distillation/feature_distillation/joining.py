@@ -21,12 +21,12 @@ Layers = int | tuple[int, ...]   # 0-based blocks or stages, also from the end: 
 class Pairs:
     """Which layers of student and teacher belong together: one of each, or tuples of equal length.
 
-    A subclass compares one pair: `compare(student, teacher, pair, part, generator)`, where `part`
-    is what its `build` made for the pair, and `generator` draws if the class says for which purpose
-    (`draws`) and has a `seed`. Several pairs count by their mean. Default weights are ours: from a
-    trained CNN on shapes they make a term's gradient a fifth to a half of the labels', but for
-    `DeepGeneration`, whose generator has to learn first. Raises LabError on layers that are no
-    whole numbers or make no pairs, and on a negative weight.
+    A subclass compares one pair: `compare(student, teacher, pair, part, generator)`. `part` comes
+    from its `build`, if it has one; `generator` draws if the class names its purpose (`draws`) and
+    has a `seed`. Several pairs count by their mean. Default weights are ours: from a trained CNN on
+    shapes they make a term's gradient a fifth to a half of the labels', but for `DeepGeneration`,
+    whose generator has to learn first. Raises LabError on layers that are no whole numbers or make
+    no pairs, and on a negative weight.
     """
 
     draws: ClassVar[int | None] = None
