@@ -101,7 +101,8 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
         labels = data.labels if validation is None else torch.cat([data.labels, validation.labels])
         require_model(model, inputs[:2], labels, batch_size // team.count, plain=objective is None)
         file = _open(checkpoint, save_every, model, data, validation, settings, team)
-        saved, tried = file.read() if file else None, getattr(objective, "choices", {})
+        saved = file.read() if file else None
+        tried = getattr(objective, "choices", {})
         choices = saved["choices"] if saved else team.same(
             {**choose_settings(model, inputs, threads, precision, attention), **tried})
         choices = {**choices, "threads": threads or choices["threads"]}
