@@ -99,10 +99,9 @@ def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = 
     """
     model, outputs = unwrapped(model), ModelOutputs(inputs)
     hooks = _hooks(model, features, attention, outputs)
-    with hooked(hooks), timm_parts.both_heads(model):
+    with hooked(hooks.values()), timm_parts.both_heads(model):
         logits = model(inputs)
-    _require_collected(model, hooks, [("features", layer) for layer in features]
-                       + [("attention", layer) for layer in attention], outputs)
+    _require_collected(model, hooks, outputs)
     if outputs.attention or any(value.ndim == 3 for value in outputs.features.values()):
         outputs.prefix = timm_parts.num_prefix_tokens(model)
         _read_grids(model, inputs, outputs)
@@ -117,9 +116,14 @@ def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = 
 
 
 def _hooks(model: nn.Module, features: Sequence[int], attention: Sequence[int],
-           outputs: ModelOutputs) -> list[Hook]:
-    """Hooks that collect the outputs and the attention weights of layers."""
+           outputs: ModelOutputs) -> dict[tuple[str, int], Hook]:
+    """Hooks by ("features" or "attention", layer), which collect these into `outputs`."""
     name = type(model).__name__
+
+    def hook(modules: Sequence[nn.Module], layer: int, side: str, collect: Any) -> Hook:
+        last = len(modules) - 1
+        place = require_whole(f"distill: a layer of {name}", "layer", layer, -last - 1, last)
+        return Hook(modules[place], side, partial(collect, layer))
 
     def collect_features(layer: int, *call: Any) -> None:
         output, *rest = call[-1] if isinstance(call[-1], tuple) else (call[-1],)
@@ -138,16 +142,10 @@ def _hooks(model: nn.Module, features: Sequence[int], attention: Sequence[int],
         modules = list(timm_parts.attention_modules(model).values()) if attention else []
     except LabError as error:
         raise LabError(f"distill: {error}; AttentionTransfer compares any maps") from error
-    return [*(Hook(_at(model, blocks, layer), "output", partial(collect_features, layer))
-              for layer in features),
-            *(Hook(_at(model, modules, layer), "input", partial(collect_attention, layer))
-              for layer in attention)]
-
-
-def _at(model: nn.Module, modules: Sequence[nn.Module], layer: int) -> nn.Module:
-    """The module of a layer; LabError unless it is a whole number within their range."""
-    caller = f"distill: a layer of {type(model).__name__}"
-    return modules[require_whole(caller, "layer", layer, -len(modules), len(modules) - 1)]
+    hooks = {("features", layer): hook(blocks, layer, "output", collect_features)
+             for layer in features}
+    return hooks | {("attention", layer): hook(modules, layer, "input", collect_attention)
+                    for layer in attention}
 
 
 def _channels_second(model: nn.Module, output: Any) -> Tensor:
@@ -162,18 +160,18 @@ def _channels_second(model: nn.Module, output: Any) -> Tensor:
     return (output.permute(0, 3, 1, 2) if last else output).float()
 
 
-def _require_collected(model: nn.Module, hooks: Sequence[Hook], layers: Sequence[tuple[str, int]],
+def _require_collected(model: nn.Module, hooks: Mapping[tuple[str, int], Hook],
                        outputs: ModelOutputs) -> None:
     """Raise LabError if a layer did not run, or ran without gradients though it is trained."""
     name = type(model).__name__
-    for hook, (what, layer) in zip(hooks, layers):
+    for (what, layer), hook in hooks.items():
         output = getattr(outputs, what).get(layer)
         if output is None:
             raise LabError(f"distill: {name} showed no {what} of layer {layer}, which it does not "
-                           "call; give the model before torch.compile, exits or a trunk that skips")
+                           "call; give the model before torch.compile, and before exits or skips")
         trained = any(value.requires_grad for value in hook.module.parameters())
         if torch.is_grad_enabled() and trained and not output.requires_grad:
-            raise LabError(f"distill: {name} runs a compared layer inside torch.utils.checkpoint, "
+            raise LabError(f"distill: {name} runs a compared layer in torch.utils.checkpoint with "
                            "use_reentrant=True, without gradients; give use_reentrant=False there")
 
 

@@ -50,9 +50,11 @@ def deit_loss(class_logits: Tensor, token_logits: Tensor, teacher: Tensor, label
     """
     require_choice("deit_loss", "kind", kind, ("hard", "soft"))
     require_range("deit_loss", "alpha", alpha, 0, 1)
-    taught = (hard_target_loss(token_logits, teacher) if kind == "hard"
-              else soft_target_loss(token_logits, teacher, temperature) / teacher.shape[1])
-    return (1 - alpha) * F.cross_entropy(class_logits, labels) + alpha * taught
+    if kind == "hard":
+        loss = hard_target_loss(token_logits, teacher)
+    else:
+        loss = soft_target_loss(token_logits, teacher, temperature) / teacher.shape[1]
+    return (1 - alpha) * F.cross_entropy(class_logits, labels) + alpha * loss
 
 
 def decoupled_loss(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float = 1.0,
