@@ -1,6 +1,4 @@
-"""Knowledge distillation: a student learns what a teacher says (responses) and how it gets there
-(features).
-"""
+"""Knowledge distillation: a student learns from a teacher's logits and features."""
 
 from .distilling import distill
 from .model_outputs import ModelOutputs

@@ -23,7 +23,7 @@ from ..distillation import distill
 from ..distillation import feature_distillation as features
 from ..distillation.response_distillation import objectives as responses
 from ..distillation.response_distillation.stored_logits import store_logits
-from ..distillation.teachers import LiveTeacher
+from ..distillation.model_outputs import LiveTeacher
 from .kit import SEEDS, Row, Run, Study, place, scored, spelled, total_seconds
 
 STUDENT, DATASET, STEPS = "lab_vit_student", "cifar10", 200

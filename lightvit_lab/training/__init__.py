@@ -5,4 +5,5 @@ from .loop import History, fit
 from .objectives import label_loss
 from .scores import Score, evaluate, mean_interval, wilson_interval
 
-__all__ = ["Batch", "History", "Score", "evaluate", "fit", "label_loss", "mean_interval", "wilson_interval"]
+__all__ = ["Batch", "History", "Score", "evaluate", "fit", "label_loss", "mean_interval",
+           "wilson_interval"]

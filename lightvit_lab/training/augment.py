@@ -1,4 +1,4 @@
-"""Batches: which pictures a step sees, and how they are cropped, mirrored and mixed.
+"""Batches: which pictures a step takes, and how they are cropped, mirrored and mixed.
 
 Everything follows from (seed, step), never from what was drawn before. Pictures are cropped and
 mirrored as bytes, the whole batch in one indexing, and only then become floats.
@@ -7,7 +7,7 @@ mirrored as bytes, the whole batch in one indexing, and only then become floats.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,20 +15,28 @@ import torch
 from torch import Tensor
 
 from ..data import Pictures
+from ..errors import require_choice
 from .randomness import EPOCH, STEP, generator_for
 
 AUGMENTATIONS = ("flip", "crop", "mixup", "cutmix")
 
 
+def require_augment(caller: str, augment: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of augmentations, also a single one, as a tuple; LabError on unknown ones."""
+    names = (augment,) if isinstance(augment, str) else tuple(augment)
+    for name in names:
+        require_choice(caller, "augment", name, AUGMENTATIONS)
+    return names
+
+
 @dataclass(frozen=True)
 class Batch:
-    """What an objective sees of one step; where pictures are mixed, `mix` is the share of the
-    picture's own label.
+    """The pictures of one step; where they are mixed, `mix` is the share of the own label.
 
-    `inputs` (B, 3, H, W) and `labels` (B,) lie on the training device. `index` (B,), on the CPU,
-    says which pictures of the set these are. Mixed batches name the pictures mixed in: `partner`
-    (B,) on the CPU and `partner_labels` (B,). `step` counts from 1; `places` (B,), on the CPU, says
-    which rows of the whole batch these are: of several processes, each sees its own.
+    `inputs` (B, 3, H, W) and `labels` (B,) are on the training device, `index` (B,), on the CPU,
+    has the numbers of these pictures in the set. Mixed batches name the pictures mixed in:
+    `partner` (B,) on the CPU and `partner_labels` (B,). `step` counts from 1; `places` (B,), on the
+    CPU, are the rows of the whole batch: of several processes, each has its own.
     """
 
     inputs: Tensor
@@ -41,16 +49,17 @@ class Batch:
     places: Tensor | None = None
 
     def by_labels(self, value: Callable[[Tensor], Tensor]) -> Tensor:
-        """`value(labels)`; where pictures are mixed, that of both labels, weighed by their shares."""
+        """`value(labels)`; of mixed pictures, that of both labels, weighted by their shares."""
         own = value(self.labels)
-        return own if self.partner_labels is None else self.mix * own + (1 - self.mix) * value(self.partner_labels)
+        if self.partner_labels is None:
+            return own
+        return self.mix * own + (1 - self.mix) * value(self.partner_labels)
 
 
 class Batches:
-    """`batches(step)` makes the batch of any step, counted from 1; of several processes, each makes
-    its own slice.
+    """`batches(step)` makes the batch of any step, from 1; each of several processes its slice.
 
-    Inputs lie on `target` in `dtype`. The bytes are moved there once if they take less than a
+    Inputs are on `target` in `dtype`. The bytes are moved there once if they take less than a
     quarter of its memory, else batch by batch.
     """
 
@@ -67,31 +76,29 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         order = batch_order(len(self.labels), self.batch_size, step, self.seed)
         generator = generator_for(self.seed, STEP, step)
-        rows, columns = _draw_views(self.batch_size, *self.pixels.shape[-2:], self.augment, generator)
+        views = _draw_views(self.batch_size, *self.pixels.shape[-2:], self.augment, generator)
         kinds = [name for name in ("mixup", "cutmix") if name in self.augment]
+        index, inputs = order[self.mine], self._inputs(order, *views, self.mine)
         if not kinds:
-            own = self._inputs(order, rows, columns, self.mine)
-            return Batch(own, self._labels(order[self.mine]), order[self.mine], step=step, places=self.mine)
+            return Batch(inputs, self._labels(index), index, step=step, places=self.mine)
         partner = torch.randperm(self.batch_size, generator=generator)[self.mine]
-        own = self._inputs(order, rows, columns, self.mine)
         whole = len(self.mine) == self.batch_size   # then every partner is already made
-        other = own[partner.to(own.device)] if whole else self._inputs(order, rows, columns, partner)
-        inputs, mix = _mix(own, other, kinds, generator)
-        return Batch(inputs, self._labels(order[self.mine]), order[self.mine], order[partner],
+        other = inputs[partner.to(inputs.device)] if whole else self._inputs(order, *views, partner)
+        inputs, mix = _mix(inputs, other, kinds, generator)
+        return Batch(inputs, self._labels(index), index, order[partner],
                      self._labels(order[partner]), mix, step, self.mine)
 
     def _inputs(self, order: Tensor, rows: Tensor | None, columns: Tensor | None,
-                among: Tensor) -> Tensor:
-        """Inputs of the pictures at places `among` of the global batch, seen through `rows` and
-        `columns`.
-        """
-        index = order[among].to(self.pixels.device)
+                places: Tensor) -> Tensor:
+        """Inputs of the pictures at `places` of the whole batch, cropped to `rows`, `columns`."""
+        index = order[places].to(self.pixels.device)
         if rows is None:
             pixels = self.pixels[index]
         else:
             channels = torch.arange(self.pixels.shape[1], device=index.device).view(1, -1, 1, 1)
-            pixels = self.pixels[index.view(-1, 1, 1, 1), channels, rows[among].to(index.device)[:, None, :, None],
-                                 columns[among].to(index.device)[:, None, None, :]]
+            rows, columns = (sides[places].to(index.device) for sides in (rows, columns))
+            pixels = self.pixels[index.view(-1, 1, 1, 1), channels, rows[:, None, :, None],
+                                 columns[:, None, None, :]]
         return (pixels.to(self.target).float() * self.gain - self.shift).to(self.dtype)
 
     def _labels(self, index: Tensor) -> Tensor:
@@ -99,8 +106,9 @@ class Batches:
 
 
 def batch_order(count: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Indices (batch_size,) of the pictures of `step`, from 1. Every epoch is a new shuffle; a
-    batch may span two.
+    """Indices (batch_size,) of the pictures of `step`, from 1.
+
+    Every epoch is a new shuffle; a batch may span two.
     """
     first = (step - 1) * batch_size
     epochs = range(first // count, (first + batch_size - 1) // count + 1)
@@ -115,42 +123,35 @@ def _epoch_order(count: int, seed: int, epoch: int) -> Tensor:
 
 def _draw_views(batch_size: int, height: int, width: int, augment: tuple[str, ...],
                 generator: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
-    """Which row and column of its picture each pixel shows, (B, H) and (B, W); None if all show
-    their own.
-
-    A crop shifts by up to an eighth of the size and fills by reflection: 4 pixels of 32, as is
-    usual on CIFAR.
-    """
+    """Row and column of the picture for each pixel, (B, H) and (B, W); None for its own."""
     if "crop" not in augment and "flip" not in augment:
         return None, None
-    rows, columns = torch.arange(height).expand(batch_size, -1), torch.arange(width).expand(batch_size, -1)
+    rows, columns = (torch.arange(size).expand(batch_size, -1) for size in (height, width))
     if "crop" in augment:
-        rows, columns = (_reflect(places + _draw_shift(batch_size, places.shape[1], generator), places.shape[1])
-                         for places in (rows, columns))
+        rows, columns = _crop(rows, generator), _crop(columns, generator)
     if "flip" in augment:
         mirrored = torch.rand(batch_size, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
     return rows, columns
 
 
-def _draw_shift(batch_size: int, size: int, generator: torch.Generator) -> Tensor:
-    reach = size // 8
-    return torch.randint(-reach, reach + 1, (batch_size, 1), generator=generator)
+def _crop(places: Tensor, generator: torch.Generator) -> Tensor:
+    """Places (B, size) shifted by up to an eighth of the size: 4 pixels of 32, usual on CIFAR.
 
-
-def _reflect(places: Tensor, size: int) -> Tensor:
-    """Places beyond an edge -> those as far within it; the edge itself is not repeated."""
-    places = places.abs()
+    Those beyond an edge are reflected; the edge itself is not repeated.
+    """
+    count, size = places.shape
+    shift = torch.randint(-(size // 8), size // 8 + 1, (count, 1), generator=generator)
+    places = (places + shift).abs()
     return torch.where(places < size, places, 2 * (size - 1) - places)
 
 
 def _mix(own: Tensor, other: Tensor, kinds: list[str],
          generator: torch.Generator) -> tuple[Tensor, float]:
-    """Mixup (arXiv 1710.09412) or CutMix (1905.04899), one share for the batch; of both, one by
-    chance.
+    """Mixup (arXiv 1710.09412) or CutMix (arXiv 1905.04899) with one share for the batch.
 
-    Shares are uniform, Beta(1, 1), as in both papers on CIFAR. CutMix returns the share of pixels
-    that are really left.
+    Of both, one by chance. Shares are uniform, Beta(1, 1), as in both papers on CIFAR; that of
+    CutMix is the share of pixels that are not replaced, after clipping.
     """
     chance, mix, down, right = torch.rand(4, generator=generator).tolist()
     if kinds[int(chance * len(kinds))] == "mixup":
@@ -163,12 +164,12 @@ def _mix(own: Tensor, other: Tensor, kinds: list[str],
 
 
 def _cut(size: int, centre: float, share: float) -> tuple[int, int]:
-    """A stretch of `share * size` pixels around a place anywhere in the picture, clipped at its
-    edges.
-    """
+    """Begin and end of `share * size` pixels around a place in the picture, clipped at edges."""
     middle, half = int(centre * size), int(share * size) // 2
     return max(0, middle - half), min(size, middle + half)
 
 
 def _fits(pixels: Tensor, target: torch.device) -> bool:
-    return target.type != "cuda" or pixels.nbytes < torch.cuda.get_device_properties(target).total_memory // 4
+    if target.type != "cuda":
+        return True
+    return pixels.nbytes < torch.cuda.get_device_properties(target).total_memory // 4

@@ -1,6 +1,4 @@
-"""What a step makes smaller: any function `(model, batch) -> loss`, `-> (loss, logits)` or `->
-(loss, logits, terms)`.
-"""
+"""Objectives of a step: functions of (model, batch), to a loss, or (loss, logits[, terms])."""
 
 from __future__ import annotations
 
@@ -12,15 +10,15 @@ from torch import Tensor, nn
 from ..errors import plain_numbers, require_logits
 from .augment import Batch
 
-Objective = Callable[[nn.Module, Batch], "Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]"]
+Objective = Callable[[nn.Module, Batch],
+                     "Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]]"]
 
 
 def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of logits (B, classes); a mixed batch takes that of both labels, weighed by
-    their shares.
-    """
-    logits = logits.float()   # a softmax in half precision loses what is left of small losses
-    return batch.by_labels(lambda labels: F.cross_entropy(logits, labels, label_smoothing=label_smoothing))
+    """Cross-entropy of logits (B, classes); of a mixed batch, with both labels by their shares."""
+    logits = logits.float()   # a softmax in half precision loses small losses
+    return batch.by_labels(lambda labels: F.cross_entropy(logits, labels,
+                                                          label_smoothing=label_smoothing))
 
 
 @plain_numbers
@@ -33,8 +31,6 @@ def label_objective(label_smoothing: float = 0.0) -> Objective:
 
 
 def share_right(logits: Tensor, batch: Batch) -> Tensor:
-    """Share of the batch classified right; a mixed picture counts by the share of the label that
-    was hit.
-    """
+    """Share of the batch classified right; a mixed picture counts by the share of that label."""
     guess = logits.argmax(1)
     return batch.by_labels(lambda labels: (guess == labels).float().mean())

@@ -14,38 +14,17 @@ OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear")
 
 
-class Optimizers:
-    """One or more optimizers stepped as one, with one learning rate."""
-
-    def __init__(self, *parts: torch.optim.Optimizer):
-        self.parts = parts
-
-    def step(self, lr: float) -> None:
-        """Step at learning rate `lr`, then drop the gradients."""
-        for part in self.parts:
-            for group in part.param_groups:
-                group["lr"] = lr
-            part.step()
-        self.zero_grad()
-
-    def zero_grad(self) -> None:
-        """Drop all gradients."""
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """The state of each part, in order."""
-        return [part.state_dict() for part in self.parts]
-
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Take over what `state_dict` returned."""
-        for part, state in zip(self.parts, states, strict=True):
-            part.load_state_dict(state)
+def step_all(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
+    """Step all at learning rate `lr`, then drop the gradients."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal: every step turns all directions of a matrix by the same amount
-    (Jordan et al., 2024).
+    """Momentum, made orthogonal: a step changes a matrix alike in all directions (Jordan, 2024).
 
     Steps are scaled to the size of AdamW's (arXiv 2502.16982), so that one `lr` serves both.
     Filters (out, in, height, width) count as matrices (out, rest). torch.optim.Muon does the same
@@ -59,28 +38,28 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step on every parameter that has a gradient, those of one shape together: blocks are
-        alike.
-        """
+        """One step on every parameter with a gradient; those of one shape together, for speed."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for value in (value for value in group["params"] if value.grad is not None):
                 mean = self.state[value].setdefault("momentum", torch.zeros_like(value))
                 mean.lerp_(value.grad, 1 - group["momentum"])
-                # Nesterov's look ahead
+                # Nesterov's momentum
                 ahead = value.grad.lerp(mean, group["momentum"]).flatten(1)
                 alike.setdefault(ahead.shape, []).append((value, ahead))
             for shape, pairs in alike.items():
                 scale = 0.2 * math.sqrt(max(shape))
-                for (value, _), turned in zip(pairs, orthogonalize(torch.stack([ahead for _, ahead in pairs]))):
+                steps = orthogonalize(torch.stack([ahead for _, ahead in pairs]))
+                for (value, _), turned in zip(pairs, steps):
                     value.mul_(1 - group["lr"] * group["weight_decay"])
                     value.add_(turned.view_as(value), alpha=-group["lr"] * scale)
 
 
 @plain_numbers
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """(k, m, n) -> k matrices of the same singular vectors, with all singular values near 1 (0.7 to
-    1.2): Newton-Schulz.
+    """(k, m, n) -> k matrices of the same singular vectors and singular values of 0.7 to 1.2.
+
+    By the Newton-Schulz iteration.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if tall else matrices
@@ -94,9 +73,9 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 @plain_numbers
-def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizers:
-    """AdamW (arXiv 1711.05101) for all, or `name="muon"`: Muon for what is hidden and a matrix,
-    AdamW for the rest.
+def create_optimizers(model: nn.Module, name: str, lr: float,
+                      weight_decay: float) -> list[torch.optim.Optimizer]:
+    """AdamW (arXiv 1711.05101), or with "muon" Muon for hidden matrices and AdamW for the rest.
 
     Raises LabError if the model has no hidden matrix.
     """
@@ -104,13 +83,12 @@ def create_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float
     groups = decay_groups(model, weight_decay, leave_out={id(value) for value in hidden})
     has_fused = next(model.parameters()).device.type in ("cpu", "cuda")
     adamw = torch.optim.AdamW(groups, lr=lr, fused=has_fused)
-    return Optimizers(Muon(hidden, lr, weight_decay), adamw) if hidden else Optimizers(adamw)
+    return [Muon(hidden, lr, weight_decay), adamw] if hidden else [adamw]
 
 
 def decay_groups(model: nn.Module, weight_decay: float,
                  leave_out: set[int] = frozenset()) -> list[dict[str, Any]]:
-    """Weight decay on matrices and filters only: biases, norms and learned tables (`tables`) are
-    left free.
+    """Weight decay on matrices and filters only, not on biases, norms and `tables`.
 
     Frozen parameters and those whose `id` is in `leave_out` are in neither group.
     """
@@ -118,14 +96,13 @@ def decay_groups(model: nn.Module, weight_decay: float,
                if value.requires_grad and id(value) not in leave_out]
     known = tables(model)
     free = {name for name, value in trained if value.ndim < 2 or name in known}
-    return [{"params": [value for name, value in trained if name not in free], "weight_decay": weight_decay},
+    return [{"params": [value for name, value in trained if name not in free],
+             "weight_decay": weight_decay},
             {"params": [value for name, value in trained if name in free], "weight_decay": 0.0}]
 
 
 def schedule_factor(step: int, steps: int, warmup: float, schedule: str = "cosine") -> float:
-    """Share of the learning rate at `step` (from 0): a linear rise over the share `warmup` of the
-    run, then a fall.
-    """
+    """Share of the learning rate at `step` (from 0): a linear rise over `warmup`, then a fall."""
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
@@ -134,34 +111,32 @@ def schedule_factor(step: int, steps: int, warmup: float, schedule: str = "cosin
 
 
 def _hidden_matrices(model: nn.Module) -> list[Tensor]:
-    """Trained matrices and filters but the last, which makes the logits, tables, and filters that
-    see pixels or one map.
-    """
+    """Trained matrices and filters, except tables, first filters, depthwise ones and the head."""
     known = tables(model)
     matrices = [value for name, value in model.named_parameters()
                 if value.ndim > 1 and value.requires_grad and name not in known]
     hidden = [value for number, value in enumerate(matrices[:-1])
               if min(value.shape[:2]) > 1 and not (number == 0 and value.ndim > 2)]
     if not hidden:
-        raise LabError(f'fit: optimizer="muon" is for hidden matrices, and {type(model).__name__} has none; '
-                       'give optimizer="adamw"')
+        raise LabError('fit: optimizer="muon" is for hidden matrices, and '
+                       f'{type(model).__name__} has none; give optimizer="adamw"')
     return hidden
 
 
 def tables(model: nn.Module) -> set[str]:
-    """Names of the learned tables of `model`: what is looked up or added, such as positions, and
-    multiplies nothing.
+    """Names of the learned tables of `model`: looked up or added, such as positions.
 
     A module names its own by `no_weight_decay()`, relative to itself, as timm's do; an embedding is
-    one. timm's name some: of those the rest is what a module holds itself and does not call a
+    one. timm's modules name only some: theirs are also all own parameters that are not called a
     weight.
     """
-    found = set()
+    ids = set()
     for module in model.modules():
         own = set(getattr(module, "no_weight_decay", set)())
         if isinstance(module, nn.Embedding):
             own.add("weight")
         if type(module).__module__.startswith("timm."):
-            own.update(name for name, _ in module.named_parameters(recurse=False) if "weight" not in name)
-        found.update(id(value) for name, value in module.named_parameters() if name in own)
-    return {name for name, value in model.named_parameters() if id(value) in found}
+            parameters = dict(module.named_parameters(recurse=False))
+            own.update(name for name in parameters if "weight" not in name)
+        ids.update(id(value) for name, value in module.named_parameters() if name in own)
+    return {name for name, value in model.named_parameters() if id(value) in ids}

@@ -1,17 +1,18 @@
-"""What pays on this machine: threads, half precision and fused attention, tried on a copy of the
-model before a run.
+"""What pays on this machine: threads, half precision, fused attention, tried before a run.
 
-None of the three is a matter of taste: beside a busy neighbour two threads can be sixteen times
-slower than one, bfloat16 pays only where the processor multiplies it, and the backward pass of
-fused attention is slow on some CPUs.
+They are tried on a copy of the model, since none can be known: beside a busy neighbour two threads
+can be sixteen times slower than one, bfloat16 pays only where the processor multiplies it, and the
+backward pass of fused attention is slow on some CPUs.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..runtime.running import cast, native_bfloat16
-from .randomness import random_states, restore_random_states
+from .randomness import same_states_afterwards
 
 PRECISIONS, ATTENTIONS = ("auto", "float32", "bfloat16"), ("auto", "fused", "written")
 PROBE_SECONDS = 1.3      # for all trials of steps together; a step under way is not cut off
@@ -30,21 +31,21 @@ STEP_SECONDS = 0.06
 GAIN = 1.1               # what a choice must gain to be preferred to the plain one
 
 
-def choose_settings(model: nn.Module, inputs: Tensor, threads: int | None = None, precision: str = "auto",
-           attention: str = "auto", seconds: float = PROBE_SECONDS) -> dict[str, Any]:
-    """`{"threads", "precision", "attention"}` for training `model` on `inputs` (B, 3, H, W); the
-    rest is tried.
+def choose_settings(model: nn.Module, inputs: Tensor, threads: int | None = None,
+                    precision: str = "auto", attention: str = "auto",
+                    seconds: float = PROBE_SECONDS) -> dict[str, Any]:
+    """Choose threads, precision and attention for training `model` on `inputs` (B, 3, H, W).
 
-    `model` and the global random states stay as they are. After `seconds` what is untried keeps its
-    default: float32, fused, and all threads unless short passes over memory lose by them. A GPU is
-    not probed: bfloat16 where it multiplies it itself, fused. Attention is None for models that
-    have no such switch.
+    Returns a dict of the three; what is not given is tried. `model` and the global random states
+    stay as they are. After `seconds` what is untried has its default: float32, fused, and all
+    threads unless short passes over memory lose by them. A GPU is not probed: bfloat16 where it
+    multiplies it itself, fused. Attention is None for models that have no such switch.
     """
     on_cpu, switched = inputs.device.type == "cpu", any(attention_switches(model))
-    half_by_default = native_bfloat16(inputs.device)
+    default = "bfloat16" if native_bfloat16(inputs.device) else "float32"
     most = torch.get_num_threads()
     choices = {"threads": threads or (1 if on_cpu and most > 1 and _threads_lose(most) else most),
-               "precision": ("bfloat16" if half_by_default else "float32") if precision == "auto" else precision,
+               "precision": default if precision == "auto" else precision,
                "attention": None if not switched else "fused" if attention == "auto" else attention}
     half, written = {"precision": "bfloat16"}, {"attention": "written"}
     trials = [({"threads": 1}, 1 / GAIN)] if threads is None and choices["threads"] > 1 else []
@@ -57,9 +58,7 @@ def choose_settings(model: nn.Module, inputs: Tensor, threads: int | None = None
 
 
 def attention_switches(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Modules that can fuse attention or write it out, and the switch's name: `fused` here,
-    `fused_attn` in timm.
-    """
+    """Modules that can fuse attention, and the switch's name: `fused`, or timm's `fused_attn`."""
     for module in model.modules():
         for name in ("fused", "fused_attn"):
             if isinstance(getattr(module, name, None), bool):
@@ -68,8 +67,9 @@ def attention_switches(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
 
 @contextmanager
 def applied(model: nn.Module, choices: dict[str, Any]) -> Iterator[None]:
-    """Run with these threads and this attention; both are set back afterwards, also after an error."""
-    threads, switches = torch.get_num_threads(), [(*found, getattr(*found)) for found in attention_switches(model)]
+    """Run with these threads and this attention; both are set back, also after an error."""
+    threads = torch.get_num_threads()
+    switches = [(*switch, getattr(*switch)) for switch in attention_switches(model)]
     try:
         torch.set_num_threads(choices["threads"])
         for module, name, _ in switches:
@@ -82,44 +82,41 @@ def applied(model: nn.Module, choices: dict[str, Any]) -> Iterator[None]:
 
 
 def _threads_lose(threads: int) -> bool:
-    """Whether passes over a megabyte take much longer with `threads` than with one. Beside a busy
-    neighbour each pass waits for the slowest thread, ten times as long; one step of a model has
-    hundreds, so we look before we try one.
+    """Whether passes over a megabyte take much longer with `threads` than with one.
+
+    Beside a busy neighbour each pass waits for the slowest thread, ten times as long; one step of a
+    model has hundreds, so this is measured before any step is tried.
     """
-    values, seconds = torch.ones(2**18), {1: [], threads: []}
-    end = time.perf_counter() + PASS_SECONDS
+    values = torch.ones(2**18)
+
+    def seconds(count: int) -> float:
+        torch.set_num_threads(count)
+        start = time.perf_counter()
+        for _ in range(5):
+            F.gelu(values)
+        return time.perf_counter() - start
+
     try:
-        for _ in range(20):
-            for count in seconds:
-                torch.set_num_threads(count)
-                start = time.perf_counter()
-                for _ in range(5):
-                    F.gelu(values)
-                seconds[count].append(time.perf_counter() - start)
-            if time.perf_counter() > end:
-                break
+        one, many = _in_turns(seconds, (1, threads), 20, time.perf_counter() + PASS_SECONDS)
     finally:
         torch.set_num_threads(threads)
-    # not the sums: one stumble would decide
-    return median(seconds[threads]) > 1.5 * median(seconds[1])
+    # medians, not sums: one slow pass would decide
+    return bool(many) and median(many) > 1.5 * median(one)
 
 
 def _try(model: nn.Module, inputs: Tensor, choices: dict[str, Any],
          trials: list[tuple[dict[str, Any], float]], seconds: float) -> dict[str, Any]:
-    """Try one change after the other, each against the best so far, and keep those that gain
-    enough.
-    """
-    end, states = time.perf_counter() + seconds, random_states()
+    """Try one change after the other, each against the best so far; take those that gain enough."""
+    end = time.perf_counter() + seconds
     trial_model = copy.deepcopy(model).train()
-    try:
+    with same_states_afterwards():
         inputs = _sub_batch(trial_model, inputs, {**choices, "threads": 1}, end)
+        step_seconds = partial(_seconds_of_step, trial_model, inputs)
         for number, (change, gain) in enumerate(trials):
             now = time.perf_counter()
-            rival = {**choices, **change}
-            if rival != choices and _gain(trial_model, inputs, choices, rival, now + (end - now) / (len(trials) - number)) >= gain:
+            rival, until = {**choices, **change}, now + (end - now) / (len(trials) - number)
+            if rival != choices and speedup(step_seconds, choices, rival, end=until) >= gain:
                 choices = rival
-    finally:
-        restore_random_states(states)
     return choices
 
 
@@ -131,31 +128,33 @@ def _sub_batch(model: nn.Module, inputs: Tensor, choices: dict[str, Any], end: f
     return inputs[: min(128, max(2, round(2 * STEP_SECONDS / once)))]
 
 
-def _gain(model: nn.Module, inputs: Tensor, plain: dict[str, Any], rival: dict[str, Any],
-          end: float) -> float:
-    """How many times faster `rival` is, by median and by minimum of interleaved steps; 0 if time
-    ran out.
+def speedup(seconds: Callable[[Any], float], plain: Any, rival: Any, rounds: int = 6,
+            end: float = math.inf) -> float:
+    """How many times faster `rival` is than `plain`, by `seconds(choice)`; 0 if time ran out.
+
+    The smaller of the ratios of medians and of minima; the first call of each, which also prepares
+    kernels, is not counted.
     """
-    seconds: dict[str, list[float]] = {"plain": [], "rival": []}
-    for _ in range(6):
-        for label, choices in (("plain", plain), ("rival", rival)):
-            if time.perf_counter() + max(seconds[label], default=0) > end:
-                return _ratio(seconds)
-            seconds[label].append(_seconds_of_step(model, inputs, choices))
-    return _ratio(seconds)
+    slow, fast = (times[1:] for times in _in_turns(seconds, (plain, rival), rounds, end))
+    return min(median(slow) / median(fast), min(slow) / min(fast)) if slow and fast else 0.0
 
 
-def _ratio(seconds: dict[str, list[float]]) -> float:
-    # the first step also prepares kernels
-    plain, rival = (values[1:] for values in seconds.values())
-    return min(median(plain) / median(rival), min(plain) / min(rival)) if plain and rival else 0.0
+def _in_turns(seconds: Callable[[Any], float], choices: tuple[Any, Any], rounds: int,
+              end: float) -> tuple[list[float], list[float]]:
+    """`seconds` of both choices in turns, `rounds` times, or until one would end after `end`."""
+    spent: tuple[list[float], list[float]] = ([], [])
+    for turn in range(2 * rounds):
+        times = spent[turn % 2]
+        if time.perf_counter() + max(times, default=0) > end:
+            break
+        times.append(seconds(choices[turn % 2]))
+    return spent
 
 
 def _seconds_of_step(model: nn.Module, inputs: Tensor, choices: dict[str, Any]) -> float:
-    """Seconds of one forward and backward pass; any scalar made of the outputs will do as a loss.
+    """Seconds of one forward and backward pass; the loss is any scalar made of the outputs.
 
-    Of the forward pass alone where no output learns, as where exits are trained beside a frozen
-    end.
+    Of the forward pass alone where no output has a gradient, as with exits on a frozen model.
     """
     with applied(model, choices):
         start = time.perf_counter()
@@ -167,6 +166,7 @@ def _seconds_of_step(model: nn.Module, inputs: Tensor, choices: dict[str, Any]) 
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
-    """The tensors of what a model returns: one, or several in a list, a tuple or a dict."""
-    found = outputs.values() if isinstance(outputs, dict) else [outputs] if isinstance(outputs, Tensor) else outputs
-    return [output for output in found if isinstance(output, Tensor) and output.requires_grad]
+    """Tensors with a gradient that a model returns: one, or several in a list, tuple or dict."""
+    several = [outputs] if isinstance(outputs, Tensor) else outputs
+    several = several.values() if isinstance(several, dict) else several
+    return [output for output in several if isinstance(output, Tensor) and output.requires_grad]

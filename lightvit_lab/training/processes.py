@@ -14,12 +14,11 @@ from ..runtime import device
 from .augment import Batch
 from .objectives import Objective
 
-Found = tuple[Tensor, Tensor | None, dict[str, Tensor]]     # loss, logits, terms
+LossParts = tuple[Tensor, Tensor | None, dict[str, Tensor]]     # loss, logits, terms
 
 
 class Team:
-    """The processes of this run. `rank` counts from 0, the main one; `count` is 1 unless a launcher
-    started several.
+    """The processes of this run: `count`, 1 unless a launcher started several; `rank`, 0 is main.
 
     Raises LabError if several were started and Accelerate, which connects them, is missing.
     """
@@ -33,16 +32,16 @@ class Team:
         """True in the one process that writes files and draws the progress bar."""
         return self.rank == 0
 
-    def loss_of(self, model: nn.Module, objective: Objective) -> Callable[[Batch], Found]:
+    def loss_of(self, model: nn.Module, objective: Objective) -> Callable[[Batch], LossParts]:
         """batch -> loss, logits, terms; after `backward` gradients are means over the processes.
 
         All of them must call, with the same model and in the same order; weights and buffers are
         those of the main one.
         """
-        found = _Loss(model, objective)
+        loss = _Loss(model, objective)
         if self.count == 1:
-            return found
-        return nn.parallel.DistributedDataParallel(found, find_unused_parameters=True)
+            return loss
+        return nn.parallel.DistributedDataParallel(loss, find_unused_parameters=True)
 
     def total(self, values: Tensor) -> Tensor:
         """`values` summed over the processes (in place); all of them must call."""
@@ -60,10 +59,10 @@ class Team:
 
 
 class _Loss(nn.Module):
-    """The objective as a part of what runs, and the loss alone with a gradient.
+    """The objective as a module, of whose results the loss alone has a gradient.
 
-    So DistributedDataParallel sees every weight that the loss hangs on, projectors beside the model
-    included, and which are left out of a step: an exit that nobody asks, a head without labels.
+    So DistributedDataParallel knows every weight that the loss depends on, projectors included, and
+    which a step does not use: an exit that did not run, a head without labels.
     """
 
     def __init__(self, model: nn.Module, objective: Objective):
@@ -72,13 +71,11 @@ class _Loss(nn.Module):
         # in a tuple: a teacher inside it is no part of this module
         self._objective = (objective,)
 
-    def forward(self, batch: Batch) -> Found:
-        found = self._objective[0](self.model, batch)
-        if not isinstance(found, tuple):
-            return found, None, {}
-        loss, logits, terms = (*found, {})[:3]
-        shown = None if logits is None else logits.detach()
-        return loss, shown, {name: term.detach() for name, term in terms.items()}
+    def forward(self, batch: Batch) -> LossParts:
+        parts = self._objective[0](self.model, batch)
+        loss, logits, terms = (*parts, {})[:3] if isinstance(parts, tuple) else (parts, None, {})
+        logits = None if logits is None else logits.detach()
+        return loss, logits, {name: term.detach() for name, term in terms.items()}
 
 
 def _connect() -> int:
@@ -86,6 +83,6 @@ def _connect() -> int:
     try:
         from accelerate import PartialState
     except ImportError:
-        raise LabError("training: several processes were launched, and Accelerate, which connects them, is missing; "
-                       "pip install accelerate") from None
+        raise LabError("training: several processes were launched, and Accelerate, which connects "
+                       "them, is missing; pip install accelerate") from None
     return PartialState(cpu=device().type == "cpu").process_index

@@ -1,6 +1,4 @@
-"""Checkpoints of a run: written at once or not at all, read without running code, refused by any
-other run.
-"""
+"""Checkpoints of a run: written whole or not at all, read without running code."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import os
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ LEAST_SECONDS = 1.0    # between two saves
 
 
 class Checkpoint:
-    """The file a run can be taken up from. `identity` says of which run: settings, data, model.
+    """The file from which a run resumes. `identity` describes the run: settings, data, model.
 
     With `every=None` a save is due as often as keeps saving under 2 % of the run. Raises LabError
     if the folder is missing or cannot be written to.
@@ -48,14 +46,15 @@ class Checkpoint:
         if self.every is not None:
             return step % self.every == 0
         now = time.perf_counter()
-        return now - self.ended > LEAST_SECONDS and self.spent + self.cost < SHARE * (now - self.started)
+        share = SHARE * (now - self.started)
+        return now - self.ended > LEAST_SECONDS and self.spent + self.cost < share
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the file by `state`: all of it, or, if the system stops halfway, none.
 
-        On a full disk, and where the state holds numbers that are not finite, it warns and keeps
-        the file as it was: the run in memory is worth more than its copy, and a copy that can be
-        taken up more than one that cannot. A folder that was deleted is made anew.
+        On a full disk, and where the state has numbers that are not finite, it warns and leaves the
+        file as it was: the run in memory is worth more than its copy, and a copy from which a run
+        can resume more than one from which it cannot. A folder that was deleted is made anew.
         """
         start = time.perf_counter()
         try:
@@ -73,27 +72,21 @@ class Checkpoint:
         self.spent += self.cost
 
     def _require_finite(self, state: dict[str, Any]) -> None:
-        """Raise LabError on NaN anywhere, and on infinity in weights; a mask may hold infinity."""
-        weights = self.identity.get("model", {})
+        """Raise LabError on NaN anywhere, and on infinity in trained weights."""
+        weights = self.identity.get("model", {}).items()
+        masks = {"model": {name for name, about in weights if about.endswith("not trained")}}
         for part in ("model", "optimizer"):
-            for name, value in _tensors(state.get(part, {})):
-                masks = part == "model" and weights.get(name, "").endswith("not trained")
-                bad = value.isnan() if masks else ~value.isfinite()
-                if bad.any():
-                    raise LabError(f"fit: {self.path} is not written, since {part} {name} has "
-                                   f"{int(bad.sum())} numbers that are not finite")
+            if problem := not_finite(state.get(part, {}), masks.get(part, ())):
+                raise LabError(f"fit: {self.path} is not written, since {part} {problem}")
 
     def read(self) -> dict[str, Any] | None:
-        """The state to go on from; None if there is no file. Raises LabError if it is damaged or of
-        another run.
-        """
+        """The state to resume from, None without a file; LabError if damaged or of another run."""
         if not os.path.exists(self.path):
             return None
         saved = _load(self.path)
-        found = differences(saved["identity"], self.identity)
-        if found:
-            raise LabError(f"fit: {self.path} is the checkpoint of another run: {'; '.join(found)}. "
-                           "Give another path, or delete the file to start anew")
+        if problems := differences(saved["identity"], self.identity):
+            raise LabError(f"fit: {self.path} is the checkpoint of another run: "
+                           f"{'; '.join(problems)}. Give another path, or delete the file")
         return saved["state"]
 
 
@@ -101,8 +94,17 @@ def _warn(text: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
+def not_finite(values: dict[str, Any], masks: Collection[str] = ()) -> str:
+    """Which of nested tensors has NaN, or infinity unless it is one of `masks`; "" for none."""
+    for name, value in _tensors(values):
+        bad = value.isnan() if name in masks else ~value.isfinite()
+        if bad.any():
+            return f"{name} has {int(bad.sum())} numbers that are not finite"
+    return ""
+
+
 def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of floating-point numbers in nested dicts and lists, and where it stands."""
+    """Every tensor of floating-point numbers in nested dicts and lists, with its name."""
     if isinstance(value, torch.Tensor) and value.is_floating_point():
         yield name, value
     parts = dict(enumerate(value)) if isinstance(value, list) else value
@@ -111,9 +113,7 @@ def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def describe_pictures(data: Pictures | None) -> str | None:
-    """sha256 of pixels, labels and moments: other pictures, or the same in another order, give
-    another.
-    """
+    """sha256 of pixels, labels and moments; pictures in another order have another."""
     if data is None:
         return None
     digest = hashlib.sha256(str(tuple(data.pixels.shape)).encode())
@@ -123,9 +123,7 @@ def describe_pictures(data: Pictures | None) -> str | None:
 
 
 def describe_model(model: nn.Module) -> dict[str, str]:
-    """Class, and the shape of each parameter and buffer; a frozen parameter is told from a trained
-    one.
-    """
+    """Class, and the shape of each parameter and buffer, with "not trained" after frozen ones."""
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     shapes = {name: f"{list(value.shape)}{'' if name in trained else ' not trained'}"
               for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
@@ -135,43 +133,39 @@ def describe_model(model: nn.Module) -> dict[str, str]:
 def differences(there: dict[str, Any], here: dict[str, Any], name: str = "",
                 most: int = 3) -> list[str]:
     """In words, where two nested dicts differ; of each inner dict the first `most`."""
-    found: list[str] = []
+    texts: list[str] = []
     for key in [*there, *(key for key in here if key not in there)]:
         one, other = there.get(key, "absent"), here.get(key, "absent")
         if isinstance(one, dict) and isinstance(other, dict):
             inner = differences(one, other, f"{key} ")
-            found += inner[:most] + [f"{len(inner) - most} more of {key}"] * (len(inner) > most)
+            texts += inner[:most] + [f"{len(inner) - most} more of {key}"] * (len(inner) > most)
         elif one != other:
-            found.append(f"{name}{key} is {_short(one)} there and {_short(other)} here")
-    return found
+            texts.append(f"{name}{key} is {_short(one)} there and {_short(other)} here")
+    return texts
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:8]}..." if len(text) == 64 else text   # a sha256
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint. Raises LabError on anything that is not one, whole and
-    unchanged.
+    """The content of a checkpoint; LabError unless it is one, whole and unchanged.
+
+    It must be an archive as torch writes it, which unpacks to no more than its size.
     """
     with storage.refused(f"fit: {path} is no checkpoint that can be read",
                          "delete it to start anew, or give another path"):
-        _require_plain_archive(path)
+        if not storage.is_file(path):
+            raise ValueError("it is no file")
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it unpacks to more than its size")
+            if broken := archive.testzip():      # torch does not compare the archive's checksums
+                raise ValueError(f"{broken} is damaged")
         saved = torch.load(path, map_location="cpu", weights_only=True)
         if saved["format"] != FORMAT:
             raise ValueError(f"its format is {saved['format']!r}")
         if not isinstance(saved["identity"], dict) or not isinstance(saved["state"], dict):
             raise ValueError("it does not say of which run it is")
         return saved
-
-
-def _require_plain_archive(path: Path) -> None:
-    """Raise unless it is a whole archive as torch writes it, which unpacks to its size at most."""
-    if not storage.is_file(path):
-        raise ValueError("it is no file")
-    with zipfile.ZipFile(path) as archive:
-        if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
-            raise ValueError("it unpacks to more than its size")
-        if broken := archive.testzip():      # torch does not compare the archive's checksums
-            raise ValueError(f"{broken} is damaged")
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f"{text[:8]}..." if len(text) == 64 else text   # a sha256

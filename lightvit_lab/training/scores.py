@@ -1,4 +1,4 @@
-"""How good is it, and how sure are we: scores with intervals."""
+"""Scores of models, with intervals."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ _STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 @dataclass(frozen=True)
 class Score:
-    """Share of pictures classified right, with its 95 % Wilson interval (`low`, `high`), over
-    `count` pictures.
-    """
+    """Share of `count` pictures classified right, with its 95 % Wilson interval (`low`, `high`)."""
 
     accuracy: float
     low: float
@@ -32,7 +30,8 @@ class Score:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.accuracy:.1%} (95 % interval {self.low:.1%} to {self.high:.1%}, {self.count:,} pictures)"
+        return (f"{self.accuracy:.1%} (95 % interval {self.low:.1%} to {self.high:.1%}, "
+                f"{self.count:,} pictures)")
 
 
 @plain_numbers
@@ -62,19 +61,17 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
 
 @plain_numbers
 def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927): honest near 0 and 1 and for small counts, where the
-    textbook's is not.
-    """
+    """95 % interval of a share (Wilson, 1927), also valid near 0 and 1 and for small counts."""
     share = successes / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    variance = share * (1 - share) / count + z * z / (4 * count * count)
+    half = z / (1 + z * z / count) * math.sqrt(variance)
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of 2 to 10 runs and its 95 % interval (Student's t): wide for three seeds, as it should
-    be.
-    """
+    """Mean of 2 to 10 runs and its 95 % interval (Student's t), wide for few runs."""
     require_range("mean_interval", "len(values)", len(values), 2, 10)
-    middle, half = mean(values), _STUDENT_T[len(values) - 2] * stdev(values) / math.sqrt(len(values))
+    middle, error = mean(values), stdev(values) / math.sqrt(len(values))
+    half = _STUDENT_T[len(values) - 2] * error
     return middle, middle - half, middle + half

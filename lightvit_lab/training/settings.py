@@ -3,131 +3,108 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+import math
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Pictures
-from ..errors import LabError, require_choice, require_logits, require_multiple, require_range
-from .augment import AUGMENTATIONS
+from ..errors import (LabError, require_choice, require_logits, require_multiple, require_range,
+                      require_whole)
 from .optimizers import OPTIMIZERS, SCHEDULES
 from .probing import ATTENTIONS, PRECISIONS
 
+NUMBERS = {"lr": (1e-12, 10), "weight_decay": (0, math.inf), "label_smoothing": (0, 1),
+           "warmup": (0, 1), "seed": (0, 2**63), "checks": (1, math.inf)}
+NAMES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS,
+         "attention": ATTENTIONS}
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the weights that a run ends with, beside model and data. `objective` is its
-    name.
+
+def checked_settings(**settings: Any) -> SimpleNamespace:
+    """What decides the weights of a run besides model and data, by the names of `fit`.
+
+    `objective` is its name. Raises LabError on numbers out of range and unknown names.
     """
-
-    steps: int
-    lr: float
-    batch_size: int
-    weight_decay: float
-    label_smoothing: float
-    warmup: float
-    seed: int
-    checks: int
-    optimizer: str
-    schedule: str
-    clip: float | None
-    augment: tuple[str, ...]
-    objective: str
-    precision: str
-    attention: str
-
-    def require(self) -> None:
-        """Raise LabError on numbers out of range and unknown names."""
-        for name, low, high in (("lr", 1e-12, 10), ("weight_decay", 0, float("inf")), ("label_smoothing", 0, 1),
-                                ("warmup", 0, 1), ("seed", 0, 2**63), ("checks", 1, float("inf"))):
-            require_range("fit", name, getattr(self, name), low, high)
-        if self.clip is not None:
-            require_range("fit", "clip", self.clip, 1e-12)
-        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS),
-                              ("attention", ATTENTIONS)):
-            require_choice("fit", name, getattr(self, name), allowed)
-        for name in self.augment:
-            require_choice("fit", "augment", name, AUGMENTATIONS)
+    for name, (low, high) in NUMBERS.items():
+        require_range("fit", name, settings[name], low, high)
+    if settings["clip"] is not None:
+        require_range("fit", "clip", settings["clip"], 1e-12)
+    for name, allowed in NAMES.items():
+        require_choice("fit", name, settings[name], allowed)
+    return SimpleNamespace(**settings)
 
 
 def require_length(epochs: float, steps: int | None, batch_size: int, count: int,
-                   processes: int) -> None:
-    """Raise LabError unless epochs, or steps, of `count` pictures in batches of `batch_size` make a
-    run.
+                   processes: int) -> int:
+    """The number of steps: `steps`, or those of `epochs` epochs of `count` pictures.
+
+    Raises LabError unless there is one, and batches that the processes can share.
     """
     require_range("fit", "epochs", epochs, 0.0)
-    require_range("fit", "steps", 1 if steps is None else steps, 1)
-    require_range("fit", "batch_size", batch_size, 1)
     if epochs == 0 or count == 0:
-        raise LabError(f"fit: {epochs} epochs of {count} pictures are no training; give epochs > 0 and some pictures")
+        raise LabError(f"fit: {epochs} epochs of {count} pictures are no training; give more")
+    batch_size = require_multiple("fit", "batch_size", batch_size, processes,
+                                  f"{processes} processes take an equal share")
     if batch_size > count:
-        raise LabError(f"fit: batch_size={batch_size} is more than the {count} pictures of the set; "
-                       f"give batch_size <= {count}")
-    require_multiple("fit", "batch_size", batch_size, processes, f"{processes} processes take an equal share")
+        raise LabError(f"fit: batch_size={batch_size} is more than the {count} pictures of the "
+                       f"set; give batch_size <= {count}")
+    whole = math.ceil(epochs * count / batch_size)
+    return whole if steps is None else require_whole("fit", "steps", steps, 1)
 
 
 def require_pictures(data: Pictures) -> None:
-    """Raise LabError unless these are bytes of at least two classes, with moments that normalise
-    them.
-    """
-    if data.pixels.dtype != torch.uint8 or data.pixels.ndim != 4:
-        raise LabError(f"fit: pixels are {data.pixels.dtype} of shape {tuple(data.pixels.shape)}; give bytes (uint8) "
-                       "of shape (pictures, 1 or 3, height, width), and normalise by mean and std")
-    if 0 in data.pixels.shape or data.pixels.shape[1] not in (1, 3):
-        raise LabError(f"fit: pixels have shape {tuple(data.pixels.shape)}; give (pictures, 1 or 3, height, width)")
-    if len(data.labels) != len(data.pixels) or data.labels.dtype != torch.long:
-        raise LabError(f"fit: {len(data.pixels)} pictures have {len(data.labels)} labels of {data.labels.dtype}; "
+    """Raise LabError unless these are bytes of at least two classes, with a label each."""
+    pixels, labels = data.pixels, data.labels
+    bytes_of_images = pixels.dtype == torch.uint8 and pixels.ndim == 4 and pixels.shape[1] in (1, 3)
+    if not bytes_of_images or 0 in pixels.shape:
+        raise LabError(f"fit: pixels are {pixels.dtype} of shape {tuple(pixels.shape)}; give bytes "
+                       "(uint8); give (pictures, 1 or 3, height, width), with mean and std")
+    if len(labels) != len(pixels) or labels.dtype != torch.long:
+        raise LabError(f"fit: {len(pixels)} pictures have {len(labels)} labels of {labels.dtype}; "
                        "give one torch.long label for each")
-    if data.labels.min() == data.labels.max():
-        raise LabError(f"fit: all {len(data)} pictures are of class {data.labels[0].item()}; there is nothing to tell "
-                       "apart. Give pictures of at least two classes")
+    if labels.min() == labels.max():
+        raise LabError(f"fit: all {len(data)} pictures are of class {labels[0].item()}; give "
+                       "pictures of at least two classes")
 
 
 def require_normalised(inputs: Tensor, data: Pictures) -> None:
-    """Raise LabError if `inputs` hold NaN or infinity or are far from mean 0 and standard deviation
-    1.
-    """
+    """Raise LabError unless `inputs` are finite, roughly of mean 0 and standard deviation 1."""
     mean, std = inputs.mean().item(), inputs.std().item()
     if not torch.isfinite(inputs).all() or abs(mean) > 5 or std > 20:
-        raise LabError(f"fit: the inputs have mean {mean:.3g} and standard deviation {std:.3g}, where about 0 and 1 "
-                       f"are expected; the set's mean is {data.mean.tolist()} and its std {data.std.tolist()}: "
-                       "give both as fractions of 255, std > 0")
+        raise LabError(f"fit: the inputs have mean {mean:.3g} and standard deviation {std:.3g}, not"
+                       f" about 0 and 1; the set's mean is {data.mean.tolist()}, its std "
+                       f"{data.std.tolist()}: give both as fractions of 255, std > 0")
 
 
 @torch.no_grad()
 def require_model(model: nn.Module, inputs: Tensor, labels: Tensor, share: int = 2,
                   plain: bool = True) -> None:
-    """Raise LabError if `model` refuses `inputs` (2 pictures), or `labels` (N,) name classes that
-    it does not know.
+    """Raise LabError if `model` cannot train on `inputs` (2 pictures) with `labels` (N,).
 
     share: pictures of a batch in each process; one alone is tried in train mode, which batch norm
-    may refuse plain: whether the objective takes the model's answer as logits
+    may refuse
+    plain: whether the objective takes the model's output as logits
     """
+    name = type(model).__name__
     if not any(value.requires_grad for value in model.parameters()):
-        raise LabError(f"fit: no parameter of {type(model).__name__} is to be trained; "
-                       "model.requires_grad_(True) trains all")
+        raise LabError(f"fit: no parameter of {name} is to be trained; model.requires_grad_(True) "
+                       "trains all")
     model.eval()
     try:
         logits = model(inputs)
     except LabError:
         raise
     except Exception as error:
-        raise LabError(f"fit: {type(model).__name__} takes no inputs of shape {tuple(inputs.shape)}: {error}. Load the "
-                       "pictures with the image_size of the model, or build the model for theirs") from error
-    if plain or (isinstance(logits, Tensor) and logits.ndim == 2 and getattr(model, "num_classes", None) != 0):
+        raise LabError(f"fit: {name} takes no inputs of shape {tuple(inputs.shape)}: {error}. Load "
+                       "pictures of the model's image_size, or build it for theirs") from error
+    are_logits = isinstance(logits, Tensor) and logits.ndim == 2
+    if plain or (are_logits and getattr(model, "num_classes", None) != 0):
         require_logits("fit", model, logits, labels)
     if share == 1:
-        _require_one_picture(model, inputs[:1])
-
-
-def _require_one_picture(model: nn.Module, picture: Tensor) -> None:
-    """Raise LabError if `model` cannot train on one picture at a time; batch norm of a vector needs
-    two.
-    """
-    trial = copy.deepcopy(model).train()         # batch norm keeps what it sees
-    try:
-        trial(picture)
-    except Exception as error:
-        raise LabError(f"fit: {type(model).__name__} cannot train on one picture at a time in each process ({error}); "
-                       "give a batch_size of at least two pictures for each process") from error
+        try:
+            copy.deepcopy(model).train()(inputs[:1])      # a copy: batch norm would learn from it
+        except Exception as error:
+            raise LabError(f"fit: {name} cannot train on one picture at a time in each process "
+                           f"({error}); give a batch_size of at least two for each") from error

@@ -54,7 +54,7 @@ def seconds_of_step(run: _Run) -> float:
     """Seconds of one step: of the processor, which neighbours hardly change; on a GPU those of the wall."""
     clock = time.perf_counter if device().type == "cuda" else time.process_time
     start = clock()
-    run._step(run.model.train())
+    run._step(run.team.loss_of(run.model.train(), run.objective))
     run.unread[-1].tolist()                     # waits for a GPU, as looking at the loss does
     return clock() - start
 

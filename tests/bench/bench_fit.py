@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightvit_lab import data, models, training
 from lightvit_lab.runtime import device_name, ensure_torchvision
 from lightvit_lab.training.augment import batch_order
-from lightvit_lab.training.probing import choose
+from lightvit_lab.training.probing import choose_settings
 
 ensure_torchvision()
 from torchvision import transforms  # noqa: E402
@@ -102,7 +102,7 @@ def probe_cost(pictures: data.Pictures) -> None:
     for name, size in (("lab_vit", 32), ("lab_cct", 32), ("vit_tiny_patch16_224", 224)):
         inputs = F.interpolate(pictures.inputs[:64], size=size)
         start = time.perf_counter()
-        choices = choose(models.create_model(name), inputs)
+        choices = choose_settings(models.create_model(name), inputs)
         print(f"probe of {name} at {size} px: {time.perf_counter() - start:.1f} s, the model's making counted; {choices}")
 
 

@@ -496,7 +496,7 @@ LOOK = {
     "explain.stages",
     "profiling.bytes_by_dtype",
     "profiling.own_costs",
-    "training.create_optimizer",
+    "training.create_optimizers",
     "training.decay_groups",
     "training.applied",
     "training.attention_switches",
@@ -526,7 +526,7 @@ INSIDE = {
     "profiling.peak_memory_mib",
     "profiling.splitting",
     "profiling.timed",
-    "training.choose",
+    "training.choose_settings",
     "training.require_model",
     "widgets.record",
 }

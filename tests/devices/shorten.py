@@ -19,7 +19,7 @@ def shorten(put: Replace = setattr) -> None:
         owner = importlib.import_module(f"lightvit_lab.{room}")
         put(owner, name, change(getattr(owner, name)))
 
-    replace("training.loop", "Settings", fewer_steps)
+    replace("training.loop", "checked_settings", fewer_steps)
     for name, value in (("WARM_UP", 1), ("LEAST_ROUNDS", ROUNDS), ("PRECISE", float("inf"))):
         replace("profiling.timing", name, lambda _, value=value: value)
     replace("profiling.roofline", "_WARM_UP", lambda _: 0)
@@ -38,9 +38,9 @@ def shorten(put: Replace = setattr) -> None:
     replace("profiling.peaks", "_COPIED", lambda copied: dict.fromkeys(copied, 2**20))
 
 
-def fewer_steps(settings: type) -> Callable[..., Any]:
-    """`Settings` of a training that ends after STEPS steps."""
-    return lambda steps, *rest, **named: settings(min(steps, STEPS), *rest, **named)
+def fewer_steps(settings: Callable[..., Any]) -> Callable[..., Any]:
+    """`checked_settings` of a training that ends after STEPS steps."""
+    return lambda steps, **named: settings(steps=min(steps, STEPS), **named)
 
 
 def for_pages() -> None:

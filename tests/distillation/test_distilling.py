@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from launching import found_by_two
 from lightvit_lab import data, models, training
-from lightvit_lab.distillation import distill, distilling, teachers
+from lightvit_lab.distillation import distill, distilling, model_outputs
 from lightvit_lab.distillation.response_distillation.objectives import (
     Correlation, Decoupled, DistillationToken, HardTargets, Labels, PerSample, SoftTargets)
 from lightvit_lab.errors import LabError
@@ -158,10 +158,10 @@ def test_a_resumed_run_keeps_the_teachers_precision_though_another_would_now_pay
     found = {}
     for first in (True, False):
         path = tmp_path / f"{first}.pt"
-        monkeypatch.setattr(teachers, "_half_pays", lambda model, inputs, answer=first: answer)
+        monkeypatch.setattr(model_outputs, "_half_pays", lambda model, inputs, answer=first: answer)
         with pytest.raises(Stop):
             resumable(Net(), teacher(), path, stop=5)
-        monkeypatch.setattr(teachers, "_half_pays", lambda model, inputs, answer=not first: answer)
+        monkeypatch.setattr(model_outputs, "_half_pays", lambda model, inputs, answer=not first: answer)
         found[first] = resumable(Net(), teacher(), path)
     assert [found[first].choices["teacher_precision"] for first in (True, False)] == ["bfloat16", "float32"]
     plain = resumable(Net(), teacher(), tmp_path / "plain.pt", teacher_precision="float32")

@@ -136,7 +136,7 @@ class _Skipping(nn.Module):
 
 BAD = {
     "no such layer": (lambda: collect_outputs(_model("lab_cnn"), _images(), features=(3,)), r"layer=3; give a number with -3 <= layer <= 2"),
-    "no whole layer": (lambda: collect_outputs(_model("lab_cnn"), _images(), features=(0.5,)), "layers are whole numbers"),
+    "no whole layer": (lambda: collect_outputs(_model("lab_cnn"), _images(), features=(0.5,)), "layer=0.5; give a whole number with -3 <= layer <= 2"),
     "attention of a CNN": (lambda: collect_outputs(_model("lab_cnn"), _images(), attention=(-1,)), "no attention .*AttentionTransfer"),
     "attention in windows": (lambda: collect_outputs(_model("lab_lightvit"), _images(), attention=(0,)), "several ways .*AttentionTransfer"),
     "a layer passed by": (lambda: collect_outputs(_Skipping(), _images(), features=(1,)), "showed no features of layer 1"),

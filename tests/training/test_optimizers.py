@@ -4,14 +4,14 @@ from torch import nn
 
 from lightvit_lab import models
 from lightvit_lab.errors import LabError
-from lightvit_lab.training.optimizers import Muon, create_optimizer, orthogonalize, schedule_factor
+from lightvit_lab.training.optimizers import Muon, create_optimizers, orthogonalize, schedule_factor, step_all
 
 
 def test_adamw_follows_torchs_plain_adamw():
     torch.manual_seed(0)
     ours, theirs = (nn.Linear(6, 3) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
-    one = create_optimizer(ours, "adamw", 1e-2, 0.1)
+    one = create_optimizers(ours, "adamw", 1e-2, 0.1)
     other = torch.optim.AdamW([{"params": [theirs.weight], "weight_decay": 0.1},
                                {"params": [theirs.bias], "weight_decay": 0.0}], lr=1e-2, foreach=False)
     inputs = torch.randn(5, 6)
@@ -19,14 +19,14 @@ def test_adamw_follows_torchs_plain_adamw():
         other.zero_grad()
         for layer in (ours, theirs):
             layer(inputs).square().sum().backward()
-        one.step(1e-2)
+        step_all(one, 1e-2)
         other.step()
     assert torch.allclose(ours.weight, theirs.weight, atol=1e-6) and torch.allclose(ours.bias, theirs.bias, atol=1e-6)
 
 
 def test_muon_takes_hidden_matrices_and_leaves_the_rest_and_both_ends_to_adamw():
     model = models.create_model("lab_vit_student")
-    muon, adamw = create_optimizer(model, "muon", 1e-3, 0.05).parts
+    muon, adamw = create_optimizers(model, "muon", 1e-3, 0.05)
     names = {id(value): name for name, value in model.named_parameters()}
     taken = {names[id(value)] for group in muon.param_groups for value in group["params"]}
     left = {names[id(value)] for group in adamw.param_groups for value in group["params"]}
@@ -89,7 +89,7 @@ def test_filters_are_stepped_as_matrices():
 
 def test_muon_says_when_the_model_has_no_use_for_it():
     with pytest.raises(LabError, match="hidden matrices, and Linear has none"):
-        create_optimizer(nn.Linear(4, 2), "muon", 1e-3, 0.0)
+        create_optimizers(nn.Linear(4, 2), "muon", 1e-3, 0.0)
 
 
 def test_linear_schedule_falls_in_a_straight_line_to_zero():
@@ -109,7 +109,7 @@ OF_TIMM = {"vit_tiny_patch16_224": {"reg_tokens": 4}, "deit_tiny_distilled_patch
 def handled(model):
     """Names that Muon takes, and names that are decayed."""
     names = {id(value): name for name, value in model.named_parameters()}
-    muon, adamw = create_optimizer(model, "muon", 1e-3, 0.05).parts
+    muon, adamw = create_optimizers(model, "muon", 1e-3, 0.05)
     decayed = [group for group in adamw.param_groups if group["weight_decay"]]
     return [{names[id(value)] for group in groups for value in group["params"]} for groups in (muon.param_groups, decayed)]
 

@@ -1,34 +1,28 @@
-"""Structured feature distillation: not what the teacher's features are, but how they relate to each
-other.
+"""Structured feature distillation: how the teacher's features relate to each other.
 
-No widths have to agree, so nothing is trained along. Derived in
-`chapters/distillation/feature_distillation`.
+No widths have to agree, so nothing is trained along. Page:
+chapters/distillation/feature_distillation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import LabError, plain_numbers, require_range
-from ...training import Batch
-from ...training.randomness import generator_for
-from .joining import FeaturePairs, Layers, joined_tokens, require_batch
-from ..model_outputs import ModelOutputs
-
-_SAMPLES = 2   # what a generator is for, beside training.randomness' EPOCH and STEP
+from ..model_outputs import ModelOutputs, objective
+from .joining import Layers, Pair, Pairs, joined_tokens, require_batch
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of how alike the pictures of the batch are to student and to teacher;
-    any (B, ...).
+    """Mean squared difference of the similarities of the batch's pictures; features (B, ...).
 
-    Alike is the inner product of all features of two pictures; the products of a picture are scaled
-    to length 1. Tung and Mori, Similarity-Preserving Knowledge Distillation, arXiv 1907.09682.
-    Raises LabError of one picture.
+    The similarity is the inner product of all features of two pictures; those of one picture are
+    scaled to length 1. Tung and Mori, Similarity-Preserving Knowledge Distillation, arXiv
+    1907.09682. Raises LabError of one picture.
     """
     require_batch("similarity_loss", student, teacher, 2)
     return (_similarities(student) - _similarities(teacher.detach())).square().mean()
@@ -41,18 +35,17 @@ def _similarities(features: Tensor) -> Tensor:
 
 def relational_loss(student: Tensor, teacher: Tensor, distance: float = 1.0,
                     angle: float = 2.0) -> Tensor:
-    """How far pictures lie from each other, and the angles they form, in two embeddings (B, D),
-    widths as they are.
+    """Huber loss of the distances between pictures, and of their angles, in embeddings (B, D).
 
-    Distances are divided by their mean; the Huber loss of both kinds is averaged over all pairs,
-    and all triples, of different pictures, and weighed by `distance` and `angle`. Park et al.,
+    Distances are divided by their mean. Both kinds are averaged over all pairs, and all triples, of
+    different pictures, and weighted by `distance` and `angle`; widths may differ. Park et al.,
     Relational Knowledge Distillation, arXiv 1904.05068. Raises LabError of fewer than three
     pictures.
     """
     require_batch("relational_loss", student, teacher, 3)
-    student, teacher, count = student.flatten(1), teacher.detach().flatten(1), len(student)
+    student, teacher = student.flatten(1), teacher.detach().flatten(1)
     # i is not j
-    other = ~torch.eye(count, dtype=torch.bool, device=student.device)
+    other = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
     # of i, j, k no two are one
     triples = other[:, :, None] & other[None] & other[:, None]
     loss = distance * F.smooth_l1_loss(_distances(student, other), _distances(teacher, other))
@@ -61,8 +54,8 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float = 1.0,
 
 def _distances(features: Tensor, other: Tensor) -> Tensor:
     """Of all pairs (i, j), i not j, over their mean."""
-    found = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")[other]
-    return found / found.mean().clamp_min(1e-12)
+    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")[other]
+    return distances / distances.mean().clamp_min(1e-12)
 
 
 def _cosines(features: Tensor) -> Tensor:
@@ -76,8 +69,7 @@ def _cosines(features: Tensor) -> Tensor:
 def manifold_loss(student_tokens: Tensor, teacher_tokens: Tensor, samples: int = 192, *,
                   intra: float = 1.0, inter: float = 1.0, sampled: float = 1.0,
                   generator: torch.Generator | None = None) -> Tensor:
-    """How alike tokens (B, N, D) are to each other, by cosine, to student and teacher: three
-    squared differences.
+    """Squared differences of the cosines between tokens (B, N, D) of student and teacher.
 
     `intra` weighs tokens within a picture, `inter` tokens at the same place of all pictures,
     `sampled` as many as `samples` tokens drawn from the whole batch. Hao et al., Learning Efficient
@@ -87,10 +79,11 @@ def manifold_loss(student_tokens: Tensor, teacher_tokens: Tensor, samples: int =
     require_range("manifold_loss", "samples", samples, 2)
     require_batch("manifold_loss", student_tokens, teacher_tokens, 1 if inter == 0 else 2)
     if student_tokens.shape[:2] != teacher_tokens.shape[:2]:
-        raise LabError(f"manifold_loss: the student shows {student_tokens.shape[1]} tokens a picture and the teacher "
-                       f"{teacher_tokens.shape[1]}; align(maps, size) lays both over one grid, as Manifold does")
+        raise LabError(f"manifold_loss: the student has {student_tokens.shape[1]} tokens and the "
+                       f"teacher {teacher_tokens.shape[1]}; align(maps, size) joins them")
     both = [F.normalize(tokens, dim=-1) for tokens in (student_tokens, teacher_tokens.detach())]
-    drawn = torch.randperm(both[0].shape[0] * both[0].shape[1], generator=generator)[:samples].to(both[0].device)
+    order = torch.randperm(student_tokens.shape[:2].numel(), generator=generator)
+    drawn = order[:samples].to(student_tokens.device)
     return (intra * _difference(*both)
             + inter * _difference(*(tokens.transpose(0, 1) for tokens in both))
             + sampled * _difference(*(tokens.flatten(0, 1)[drawn] for tokens in both)))
@@ -98,44 +91,39 @@ def manifold_loss(student_tokens: Tensor, teacher_tokens: Tensor, samples: int =
 
 def _difference(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of the cosines within each (..., count, D) of unit vectors."""
-    return (student @ student.transpose(-2, -1) - teacher @ teacher.transpose(-2, -1)).square().mean()
+    return (student @ student.mT - teacher @ teacher.mT).square().mean()
 
 
-@plain_numbers
-@dataclass(frozen=True)
-class Similarity(FeaturePairs):
-    """`similarity_loss` of the image tokens, or maps, of layers of any two networks; a process sees
-    its slice.
+@objective
+class Similarity(Pairs):
+    """`similarity_loss` of the image tokens, or maps, of layers of any two networks.
+
+    Of several processes, each compares the pictures of its own slice of the batch.
     """
 
     weight: float = 300.0
 
-    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
-        return sum(similarity_loss(student.tokens(one), teacher.tokens(other)) for one, other in self.pairs
-                   ) / len(self.pairs)
+    def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair, *_: Any) -> Tensor:
+        return similarity_loss(student.tokens(pair[0]), teacher.tokens(pair[1]))
 
 
-@plain_numbers
-@dataclass(frozen=True)
-class Relational(FeaturePairs):
-    """`relational_loss` of the mean image token, or the mean of the map, of layers of any two
-    networks.
-    """
+@objective
+class Relational(Pairs):
+    """`relational_loss` of the mean image token, or the mean of the map, of layers."""
 
     distance: float = 1.0
     angle: float = 2.0
 
-    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
-        return sum(relational_loss(student.tokens(one).mean(dim=1), teacher.tokens(other).mean(dim=1), self.distance,
-                                   self.angle) for one, other in self.pairs) / len(self.pairs)
+    def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair, *_: Any) -> Tensor:
+        means = student.tokens(pair[0]).mean(dim=1), teacher.tokens(pair[1]).mean(dim=1)
+        return relational_loss(*means, self.distance, self.angle)
 
 
-@plain_numbers
-@dataclass(frozen=True)
-class Manifold(FeaturePairs):
-    """`manifold_loss` of image tokens, on the coarser grid of both; what is drawn follows from the
-    step and `seed`.
-    """
+@objective
+class Manifold(Pairs):
+    """`manifold_loss` of image tokens, on the coarser grid; `seed` and step decide draws."""
+
+    draws: ClassVar[int] = 2         # the purpose of its generator, unlike others of a run
 
     student_layer: Layers = -2
     weight: float = 4.0
@@ -145,8 +133,7 @@ class Manifold(FeaturePairs):
     sampled: float = 1.0
     seed: int = 0
 
-    def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
-        generator = generator_for(self.seed, _SAMPLES, batch.step)
-        terms = (manifold_loss(*joined_tokens(student, teacher, pair), self.samples, intra=self.intra, inter=self.inter,
-                               sampled=self.sampled, generator=generator) for pair in self.pairs)
-        return sum(terms) / len(self.pairs)
+    def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair,
+                _part: None, generator: torch.Generator) -> Tensor:
+        return manifold_loss(*joined_tokens(student, teacher, pair), self.samples, intra=self.intra,
+                             inter=self.inter, sampled=self.sampled, generator=generator)

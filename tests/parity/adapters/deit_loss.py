@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lightvit_lab.distillation.response_distillation.losses import deit_loss, smooth_labels
+from lightvit_lab.distillation.response_distillation import deit_loss, smooth_labels
 
 from ..cases import Case
 from . import Found, NotCovered, adapter
