@@ -8,11 +8,9 @@ the test pictures.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from .comparison import Splits, candidate, comparison, load_splits
-from .kit import Study
+from .comparison import Splits, candidate, comparison
 
 ROWS = {
     "LightViT": candidate("lab_lightvit", lr=2.4e-2),
@@ -26,13 +24,11 @@ SETTINGS = {"steps": 300, "batch_size": 64, "optimizer": "muon", "schedule": "li
             "augment": ("flip",)}
 
 
-def _study(dataset: str) -> Study:
-    def result(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:
-        return {"dataset": dataset, "train_pictures": len(splits["train"]), **SETTINGS,
-                "candidates": rows}
-
-    return comparison(f"lightvit_parts_{dataset}", partial(load_splits, dataset), ROWS, result,
-                      checks=4, threads=1, **SETTINGS)
+def _result(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:
+    return {"dataset": splits["train"].name, "train_pictures": len(splits["train"]), **SETTINGS,
+            "candidates": rows}
 
 
-STUDIES = (_study("shapes"), _study("fashion_mnist"))
+STUDIES = tuple(comparison(f"lightvit_parts_{dataset}", dataset, ROWS, _result,
+                           {**SETTINGS, "checks": 4, "threads": 1})
+                for dataset in ("shapes", "fashion_mnist"))

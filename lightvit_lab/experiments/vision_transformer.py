@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 
 from .. import data, models, training
 from . import faults
-from .comparison import Splits, candidate, comparison, load_splits
+from .comparison import Splits, candidate, comparison
 from .kit import SEEDS, Row, Run, Study, averages
 
 EPOCHS = 2.5
@@ -38,28 +37,27 @@ def _fashion_mnist(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:
             "models": rows}
 
 
-def _trained(row: Row, seed: int, **settings: Any) -> tuple[nn.Module, list[float]]:
+def _trained(row: Row, seed: int, settings: dict[str, Any]) -> tuple[nn.Module, Run]:
     """A model of the row, trained on the digits, and its losses, averaged."""
-    (create, given), = row.calls
-    model = create(**given)
+    (create, how), = row.calls
+    model = create(**how)
     history = training.fit(model, data.load("digits"), seed=seed, precision="float32",
                            threads=torch.get_num_threads(), **settings)
-    return model, averages(history.loss)
+    return model, {"seed": seed, "loss": averages(history.loss)}
 
 
 def on_digits(row: Row, _stage: str, seed: int) -> Run:
     """Accuracy and loss curve of one model."""
-    model, loss = _trained(row, seed, **DIGITS_TRAINING)
+    model, run = _trained(row, seed, DIGITS_TRAINING)
     score = training.evaluate(model, data.load("digits", "test"))
-    return {"seed": seed, "test": round(score.accuracy, 4), "loss": loss}
+    return {**run, "test": round(score.accuracy, 4)}
 
 
 def symptoms(row: Row, _stage: str, seed: int) -> Run:
     """Loss curve and symptoms of a healthy model or a broken one."""
-    model, loss = _trained(row, seed, **FAULTS_TRAINING)
-    found = faults.symptoms(model, data.load("digits", "test"))
-    return {"seed": seed, "loss": loss,
-            "symptoms": {name: round(value, 4) for name, value in found.items()}}
+    model, run = _trained(row, seed, FAULTS_TRAINING)
+    values = faults.symptoms(model, data.load("digits", "test"))
+    return {**run, "symptoms": {name: round(value, 4) for name, value in values.items()}}
 
 
 def _digits(study: Study) -> dict[str, Any]:
@@ -72,8 +70,8 @@ def _faults(study: Study) -> dict[str, Any]:
 
 
 STUDIES = (
-    comparison("vision_transformer_fashion_mnist", partial(load_splits, "fashion_mnist"),
-               CANDIDATES, _fashion_mnist, epochs=EPOCHS, lr=2e-3, batch_size=128, checks=6),
+    comparison("vision_transformer_fashion_mnist", "fashion_mnist", CANDIDATES, _fashion_mnist,
+               {"epochs": EPOCHS, "lr": 2e-3, "batch_size": 128, "checks": 6}),
     Study("vision_transformer_digits", _digits, ON_DIGITS, on_digits),
     Study("vision_transformer_faults", _faults, PATIENTS, symptoms),
 )

@@ -14,9 +14,9 @@ MODULE = """
 from lightvit_lab.experiments.kit import Row, Study
 
 def run(row, stage, seed):
-    return {"seed": seed, "found": row.shown["number"]}
+    return {"seed": seed, "found": row.columns["number"]}
 
-STUDIES = (Study(NAME, lambda study: {"rows": study.table()}, {"a row": Row({"number": 3})}, run, seeds=(0,)),)
+STUDIES = (Study(NAME, lambda study: {"rows": study.table()}, {"a row": Row({"number": 3})}, run),)
 """
 
 
@@ -99,5 +99,5 @@ def test_runs_that_were_cached_by_earlier_versions_are_found(monkeypatch, name, 
     monkeypatch.setattr(storage, "is_file", lambda path: looked_for.append(path.stem) or True)
     monkeypatch.setattr(storage, "read_json", lambda *given: {"test": 1, "cpu_seconds": 1.0})
     row = study.rows[label]
-    dataclasses.replace(study, rows={label: row}).runs()
+    dataclasses.replace(study, rows={label: row}).runs
     assert dict(zip(itertools.product(row.stages, row.seeds), looked_for))[stage, seed] == file
