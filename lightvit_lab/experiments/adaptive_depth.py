@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import data, profiling, training
-from ..dynamic.early_exit.block_skipping import SkipGate, SkipObjective, add_skipping, train_skipping
-from ..dynamic.early_exit.token_halting import HaltingObjective, HaltingViT, add_halting, train_halting
+from ..dynamic.early_exit import (HaltingObjective, HaltingViT, SkipObjective, add_halting,
+                                  add_skipping, train_halting, train_skipping)
+from ..dynamic.early_exit.block_skipping import SkipGate
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import require_unwrapped, unwrapped

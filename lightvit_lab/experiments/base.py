@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import checkpoint, data, profiling, training
 from ..checkpoint import zoo
-from ..compression.pruning import unstructured as sparsity
+from ..compression.pruning import keep_zeros as zeros_kept
 from ..models.transforming import copied
 from ..runtime.wrapped import unwrapped
 from .kit import Row, Run, Study, cpu_timed, scored, times
@@ -47,7 +47,7 @@ def inputs(count: int, split: str = "test") -> Tensor:
 def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Module:
     """A copy, trained for a few steps on labels at a small rate."""
     model = copied(model)
-    with sparsity.keep_zeros(model) if keep_zeros else nullcontext():
+    with zeros_kept(model) if keep_zeros else nullcontext():
         training.fit(model, data.load(DATASET), **FINE_TUNING, seed=seed, label_smoothing=0.1,
                      progress=False, threads=torch.get_num_threads())
     return model
@@ -55,8 +55,8 @@ def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Modu
 
 def described(model: nn.Module) -> dict[str, Any]:
     """Test accuracy, share of zeros in linear layers, bytes on disk, parameters, MACs."""
-    model, score = unwrapped(model), training.evaluate(model, data.load(DATASET, "test", count=TEST))
-    cost = profiling.count(model, (3, 32, 32))
+    score = training.evaluate(model, data.load(DATASET, "test", count=TEST))
+    cost, model = profiling.count(model, (3, 32, 32)), unwrapped(model)
     weights = torch.cat([layer.weight.flatten() for layer in model.blocks.modules()
                          if isinstance(layer, nn.Linear)])
     return {**scored(score), "zeros": round((weights == 0).double().mean().item(), 4),

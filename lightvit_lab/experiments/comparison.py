@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import data, models, profiling, training
 from ..training.saving import describe_pictures
-from .kit import SEEDS, Row, Run, Study, cpu_timed, scored
+from .kit import SEEDS, Row, Run, Study, cpu_timed, read_table, scored
 
 Splits = Mapping[str, data.Pictures]
 
@@ -20,6 +20,11 @@ def candidate(model: str, arguments: Mapping[str, Any] | None = None,
               seeds: tuple[int, ...] = SEEDS, **own: Any) -> Row:
     """A row: a model of `create_model`, and what is its own in the call of `fit`."""
     return Row({"model": model, "arguments": arguments or {}, **own}, seeds=seeds)
+
+
+def candidates(table: str, seeds: tuple[int, ...] = SEEDS) -> dict[str, Row]:
+    """The rows of a table of candidates."""
+    return {label: candidate(seeds=seeds, **about) for label, about in read_table(table).items()}
 
 
 def load_splits(name: str, **how: Any) -> Splits:
@@ -38,8 +43,9 @@ def comparison(name: str, dataset: str, rows: Mapping[str, Row],
     splits = cache(lambda: load_splits(dataset, **how))
 
     def run(row: Row, _stage: str, seed: int) -> Run:
-        own = {name: row.columns[name] for name in row.columns if name not in _CREATED}
-        return trained(_create(row.columns), splits(), seed, **settings, **own)
+        own = dict(row.columns)
+        model = models.create_model(own.pop("model"), **own.pop("arguments"))
+        return trained(model, splits(), seed, **settings, **own)
 
     def key(row: Row, _stage: str, seed: int) -> list[Any]:
         about = {split: describe_pictures(pictures) for split, pictures in splits().items()}
@@ -47,23 +53,13 @@ def comparison(name: str, dataset: str, rows: Mapping[str, Row],
 
     def finish(study: Study) -> dict[str, Any]:
         size = (3, *splits()["train"].pixels.shape[-2:])
-        return result(splits(), {label: {**row, **_cost(_create(row), size)}
-                                 for label, row in study.by_label().items()})
+        stored = study.by_label()
+        for row in stored.values():
+            cost = profiling.count(models.create_model(row["model"], **row["arguments"]), size)
+            row |= {"params": cost.params, "macs": cost.macs}
+        return result(splits(), stored)
 
     return Study(name, finish, rows, run, key, "comparison")
-
-
-_CREATED = ("model", "arguments")        # the other columns are for `fit`
-
-
-def _create(row: Mapping[str, Any]) -> nn.Module:
-    return models.create_model(row["model"], **row["arguments"])
-
-
-def _cost(model: nn.Module, size: tuple[int, ...]) -> dict[str, int]:
-    """Parameters, and MACs for one picture."""
-    cost = profiling.count(model, size)
-    return {"params": cost.params, "macs": cost.macs}
 
 
 def trained(model: nn.Module, splits: Splits, seed: int, **settings: Any) -> Run:

@@ -15,27 +15,23 @@ import torch
 from torch import Tensor, nn
 
 from .. import data, training
-from ..compression.low_rank import factors as low_rank
-from ..compression.low_rank.attention import replace_attention
-from ..compression.pruning import movement, pruners as pruning, unstructured as sparsity
+from ..compression import low_rank, pruning
 from . import base
 from .kit import Row, Run, Study, read_rows, scored
 
 CALIBRATION = 256
 BATCH, TIMING_S = 8, 120.0     # pictures a call, and seconds, of the timing at the end
-PRUNERS = (pruning.prune_mlp, pruning.prune_heads, pruning.prune_head_width,
-           pruning.prune_embedding, pruning.prune_blocks, sparsity.prune_weights)
-COMPENSATED = PRUNERS[:3]
+COMPENSATED = (pruning.prune_mlp, pruning.prune_heads, pruning.prune_head_width)
 
 
 def movement_pruned(model: nn.Module, ratio: float, calibration: Any = None) -> nn.Module:
     """Movement pruning on the training pictures, for as many steps as the others are fine-tuned."""
-    return movement.movement_prune(model, data.load(base.DATASET), ratio, progress=False,
+    return pruning.movement_prune(model, data.load(base.DATASET), ratio, progress=False,
                                    **base.FINE_TUNING)
 
 
-PRUNING_ROWS = read_rows("pruning_cifar10", (*PRUNERS, movement_pruned))
-LOW_RANK_ROWS = read_rows("low_rank_cifar10", (low_rank.factorize, replace_attention))
+PRUNING_ROWS = read_rows("pruning_cifar10", {**vars(pruning), "movement_pruned": movement_pruned})
+LOW_RANK_ROWS = read_rows("low_rank_cifar10", vars(low_rank))
 
 
 @cache
@@ -50,7 +46,7 @@ def changed(model: nn.Module, row: Row, seed: int = 0, compensate: bool = False)
     """`model` after the calls of a row."""
     for call, arguments in row.calls:
         how = dict(arguments)
-        if how.pop("calibrated", call is not replace_attention):
+        if how.pop("calibrated", call is not low_rank.replace_attention):
             how["calibration"] = calibration(seed)
         if compensate and call in COMPENSATED:
             how["compensate"] = True
@@ -87,7 +83,7 @@ def _output_error(model: nn.Module) -> float:
 def _timed(model: nn.Module, row: Row) -> nn.Module:
     """A model as fast as the row's, one-shot; where that takes training, with as many zeros."""
     if row.calls[0][0] is movement_pruned:
-        return sparsity.prune_weights(model, row.columns["ratio"])
+        return pruning.prune_weights(model, row.columns["ratio"])
     return changed(model, row)
 
 

@@ -13,19 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import data
-from .comparison import Splits, candidate, comparison
+from .comparison import Splits, candidates, comparison
 from .kit import Study
 
-TRAINED = {"CNN": {"model": "lab_cnn", "arguments": {"widths": (16, 32, 64), "stem_stride": 2},
-                   "steps": 1250, "lr": 4e-3},
-           "ViT": {"model": "lab_vit", "steps": 640, "lr": 8e-3, "optimizer": "muon",
-                   "schedule": "linear"}}
 SETTINGS = {"batch_size": 64, "augment": ("flip",), "checks": 4, "threads": 1}
 
 
 def _study(level: str, seeds: tuple[int, ...]) -> Study:
-    rows = {label: candidate(seeds=seeds, **about) for label, about in TRAINED.items()}
-    return comparison(f"shapes_{level}", "shapes", rows, _result, SETTINGS, level=level)
+    return comparison(f"shapes_{level}", "shapes", candidates("shapes", seeds), _result, SETTINGS,
+                      level=level)
 
 
 def _result(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,6 @@ from .kit import (SEEDS, Row, Run, Study, as_text, cache_file, calls_of, cpu_tim
 STUDENT, DATASET, STEPS = "lab_vit_student", "cifar10", 200
 SETTINGS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear",
             "warmup": 0.2, "augment": ("flip", "crop")}
-OBJECTIVES = [getattr(page, name) for page in (features, responses) for name in page.__all__]
 
 
 class ShuffledClasses(nn.Module):
@@ -102,7 +101,8 @@ def objectives(labels: Any, terms: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stored(teacher: nn.Module, train: data.Pictures, settings: Mapping[str, Any]) -> Any:
     """What `teacher` says of every view of a run, from the cache if it ran before."""
-    views = {name: settings[name] for name in ("steps", "batch_size", "seed", "augment", "progress")}
+    names = ("steps", "batch_size", "seed", "augment", "progress")
+    views = {name: settings[name] for name in names}
     run = f"{LiveTeacher(teacher).identity} {views} {DATASET}"
     name = f"logits-{hashlib.sha256(run.encode()).hexdigest()[:20]}.safetensors"
     return responses.store_logits(teacher, train, cache_file(name), **views)
@@ -121,7 +121,7 @@ def row(leaf: str = "none", terms: Mapping[str, str] | None = None, teacher: str
 
 
 def _objective(text: str) -> Any:
-    (objective, how), = calls_of(text, OBJECTIVES)
+    (objective, how), = calls_of(text, {**vars(features), **vars(responses)})
     return objective(**how)
 
 

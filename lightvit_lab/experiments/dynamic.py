@@ -15,11 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import data, models, profiling
-from ..dynamic.token_merging.merging import merge_tokens
-from ..dynamic.token_pruning.adaptive_sampling import present_tokens
-from ..dynamic.token_pruning.choosing import Choose
-from ..dynamic.token_pruning.dynamicvit import fine_tune
-from ..dynamic.token_pruning.pruning import prune_tokens
+from ..dynamic.token_merging import merge_tokens
+from ..dynamic.token_pruning import Choose, fine_tune, present_tokens, prune_tokens
 from ..models.timm_parts import token_counts
 from ..models.transforming import copied
 from ..runtime.hooks import Hook, hooked
@@ -53,9 +50,8 @@ def prune_at_random(model: nn.Module, keep_ratio: float, layers: Sequence[int]) 
     return pruned
 
 
-CALLS = (merge_tokens, prune_tokens, prune_at_random)
-MERGING_ROWS, PRUNING_ROWS = (read_rows(name, CALLS)
-                              for name in ("token_merging_cifar10", "token_pruning_cifar10"))
+MERGING_ROWS = read_rows("token_merging_cifar10", globals())
+PRUNING_ROWS = read_rows("token_pruning_cifar10", globals())
 
 
 def run(row: Row, stage: str, seed: int) -> Run:
@@ -111,7 +107,7 @@ def larger(size: int, recipes: Mapping[str, str]) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     dense = models.create_model(LARGE, img_size=size).eval()
     tokens, _ = token_counts("experiments", dense)
-    rows = {label: Row(calls=calls_of(recipe.format(r=(tokens - 1) // 16), CALLS))
+    rows = {label: Row(calls=calls_of(recipe.format(r=(tokens - 1) // 16), globals()))
             for label, recipe in recipes.items()}
     candidates = {"dense": dense} | {label: row.apply(dense) for label, row in rows.items()}
     timed = times(candidates, "dense", {"": torch.randn(LARGE_BATCH, 3, size, size)}, LARGE_S)

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import data, profiling, training
-from ..dynamic.early_exit.calibration import calibrate_confidence, calibrate_rule, every_logit
-from ..dynamic.early_exit.exits import EarlyExitViT, add_exits, with_rule
-from ..dynamic.early_exit.report import exit_macs, reliability
-from ..dynamic.early_exit.rules import Confidence, Patience, Rule, confidence, exits_taken
-from ..dynamic.early_exit.training import ExitObjective, train_exits
+from ..dynamic.early_exit import (
+    Confidence, EarlyExitViT, ExitObjective, Patience, Rule, add_exits, calibrate_confidence,
+    calibrate_rule, confidence, every_logit, exit_macs, exits_taken, reliability, train_exits,
+    with_rule)
 from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import unwrapped
 from . import adaptive_depth, base, kit

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .. import models, profiling
-from ..dynamic.token_merging.merging import merge_tokens
+from ..dynamic.token_merging import merge_tokens
 from ..errors import LabError
 from ..runtime import device
 from ..training.probing import attention_switches

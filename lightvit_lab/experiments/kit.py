@@ -111,7 +111,7 @@ class Study:
         return make()
 
 
-def read_rows(name: str, functions: Iterable[Callable[..., Any]]) -> dict[str, Row]:
+def read_rows(name: str, functions: Mapping[str, Any]) -> dict[str, Row]:
     """The rows of `name`.json beside this file, by label; their recipes call `functions`."""
     return {label: _row(functions, **row) for label, row in read_table(name).items()}
 
@@ -121,16 +121,15 @@ def read_table(name: str) -> dict[str, dict[str, Any]]:
     return json.loads(Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _row(functions: Iterable[Callable[..., Any]], recipe: str, stages: Iterable[str] = ("",),
+def _row(functions: Mapping[str, Any], recipe: str, stages: Iterable[str] = ("",),
          seeds: Iterable[int] = (0,), **columns: Any) -> Row:
     return Row(columns, calls_of(recipe, functions), tuple(stages), tuple(seeds))
 
 
-def calls_of(recipe: str, functions: Iterable[Callable[..., Any]]) -> Calls:
+def calls_of(recipe: str, functions: Mapping[str, Any]) -> Calls:
     """(function, arguments) of each call in "prune_mlp(ratio=0.5) -> prune_heads(ratio=0.25)"."""
-    known = {function.__name__: function for function in functions}
     steps = [ast.parse(step, mode="eval").body for step in recipe.split(" -> ")]
-    return tuple((known[step.func.id], _arguments(step)) for step in steps)
+    return tuple((functions[step.func.id], _arguments(step)) for step in steps)
 
 
 def _arguments(call: ast.Call) -> dict[str, Any]:

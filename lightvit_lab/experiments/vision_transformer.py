@@ -9,18 +9,13 @@ from torch import nn
 
 from .. import data, models, training
 from . import faults
-from .comparison import Splits, candidate, comparison
+from .comparison import Splits, candidates, comparison
 from .kit import SEEDS, Row, Run, Study, averages
 
 EPOCHS = 2.5
 # Equal parameter counts; the same pictures, in the same order, with the same optimizer and number
 # of steps, and no augmentation; at most 4 minutes a run on one core.
-CANDIDATES = {
-    "ViT, plain patches": candidate("lab_vit_student", {"patch_size": 8, "embedding": "patch"}),
-    "ViT, convolutional stem": candidate("lab_vit_student",
-                                         {"patch_size": 8, "embedding": "conv_stem"}),
-    "CNN": candidate("lab_cnn", {"widths": (26, 52, 104), "blocks": 1, "stem_stride": 2}),
-}
+CANDIDATES = candidates("vision_transformer_fashion_mnist")
 # The page's own two models: handwriting is easier than shapes for plain patches.
 SMALL = {"name": "lab_vit", "patch_size": 8, "dim": 64, "depth": 4, "num_heads": 4}
 ON_DIGITS = {embedding: Row(calls=((models.create_model, {**SMALL, "embedding": embedding}),),

@@ -140,11 +140,11 @@ def test_without_a_key_runs_are_made_each_time_and_nothing_is_cached(folder):
 def test_rows_of_a_table_name_known_functions_and_plain_arguments(tmp_path, monkeypatch):
     text = """{"twice": {"recipe": "double() -> double(times=(1, 2)[1])", "a": 1}}"""
     with pytest.raises(ValueError, match="malformed"):      # an expression is no plain value
-        kit.calls_of("double(times=(1, 2)[1])", [double])
+        kit.calls_of("double(times=(1, 2)[1])", {"double": double})
     with pytest.raises(KeyError, match="system"):           # a name that was not given is no function
-        kit.calls_of("system(command='ls')", [double])
+        kit.calls_of("system(command='ls')", {"double": double})
     monkeypatch.setattr(kit, "read_table", lambda name: json.loads(text.replace("(1, 2)[1]", "2")))
-    row = kit.read_rows("trial", [double])["twice"]
+    row = kit.read_rows("trial", {"double": double})["twice"]
     assert (row.columns, row.stages, row.seeds) == ({"a": 1}, ("",), (0,))
     assert row.recipe == "double() -> double(times=2)" and row.apply(1) == 8
 
