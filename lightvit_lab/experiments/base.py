@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import checkpoint, data, profiling, training
 from ..checkpoint import zoo
-from ..compression.pruning import keep_zeros as zeros_kept
+from ..compression import pruning
 from ..models.transforming import copied
 from ..runtime.wrapped import unwrapped
 from .kit import Row, Run, Study, cpu_timed, scored, times
@@ -47,7 +47,7 @@ def inputs(count: int, split: str = "test") -> Tensor:
 def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Module:
     """A copy, trained for a few steps on labels at a small rate."""
     model = copied(model)
-    with zeros_kept(model) if keep_zeros else nullcontext():
+    with pruning.keep_zeros(model) if keep_zeros else nullcontext():
         training.fit(model, data.load(DATASET), **FINE_TUNING, seed=seed, label_smoothing=0.1,
                      progress=False, threads=torch.get_num_threads())
     return model
@@ -74,9 +74,9 @@ def _bytes(model: nn.Module) -> int:
 def run(make: Callable[[], nn.Module], stage: str, seed: int,
         more: Callable[[nn.Module], dict[str, Any]]) -> Run:
     """One run: the model that `make` makes, described, with `more` of it, and its seconds."""
-    made, seconds = cpu_timed(make)
-    return {"stage": stage, "seed": seed, **described(made), **more(made), "seconds": seconds,
-            "cpu_seconds": seconds}
+    changed, seconds = cpu_timed(make)
+    return {"stage": stage, "seed": seed, **described(changed), **more(changed),
+            "seconds": seconds, "cpu_seconds": seconds}
 
 
 def result(study: Study, apply: Callable[[nn.Module, Row], nn.Module],

@@ -9,7 +9,6 @@ first seed, in turns with the model without exits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -103,13 +102,13 @@ def _scored_exits(model: EarlyExitViT, rules: Mapping[str, Rule]) -> dict[str, l
               "error_before": _error(own * temperature, labels), **_answers(own, labels)}
              for place, (own, temperature) in enumerate(zip(logits, temperatures))]
     rows = [{"label": label, "recipe": f"with_rule(exits, {rule})",
-             **_left(rule, logits, labels, macs)} for label, rule in rules.items()]
-    frontier = [{"threshold": threshold, **_left(Confidence(threshold), logits, labels, macs)}
+             **_outcome(rule, logits, labels, macs)} for label, rule in rules.items()]
+    frontier = [{"threshold": threshold, **_outcome(Confidence(threshold), logits, labels, macs)}
                 for threshold in THRESHOLDS]
     return {"exits": exits, "rows": rows, "frontier": frontier}
 
 
-def _left(rule: Rule, logits: Tensor, labels: Tensor, macs: Sequence[int]) -> dict[str, Any]:
+def _outcome(rule: Rule, logits: Tensor, labels: Tensor, macs: Sequence[int]) -> dict[str, Any]:
     """What becomes of pictures that leave by `rule`: accuracy, mean MACs, shares of the exits."""
     taken = exits_taken(rule, logits)
     shares = taken.bincount(minlength=len(macs)) / len(labels)
@@ -171,8 +170,8 @@ def run(row: Row, _stage: str, seed: int) -> Run:
     more = {"seed": seed} if call is trained_exits else {
         "model": base.model(),
         "pictures": {"train": _pictures("train"), "test": _pictures("test", base.TEST)}}
-    found, seconds = cpu_timed(lambda: call(**how, **more))
-    return {**found, "seconds": seconds, "cpu_seconds": seconds}
+    result, seconds = cpu_timed(lambda: call(**how, **more))
+    return {**result, "seconds": seconds, "cpu_seconds": seconds}
 
 
 def key(row: Row, _stage: str, seed: int) -> list[Any]:
@@ -199,8 +198,11 @@ def result(study: Study) -> dict[str, Any]:
             "depth": [{"label": label, **study.runs[label][0]} for label in adaptive_depth.ROWS],
             "exit_macs": exits[0]["exit_macs"],
             "afterwards": {stage: timed[f"{stage}, looked at afterwards"] for stage in STAGES},
-            **{part: list(chain.from_iterable(run[part] for run in exits))
-               for part in ("exits", "rows", "frontier")}}
+            **{part: _joined(exits, part) for part in ("exits", "rows", "frontier")}}
+
+
+def _joined(runs: Sequence[Run], part: str) -> list[dict[str, Any]]:
+    return [row for run in runs for row in run[part]]
 
 
 STUDIES = (Study("early_exit_cifar10", result, {**ROWS, **adaptive_depth.ROWS}, run, key,

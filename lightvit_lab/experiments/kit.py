@@ -184,8 +184,8 @@ def _read(path: Path) -> Run:
 def cpu_timed(make: Callable[[], Any]) -> tuple[Any, float]:
     """What `make()` returned, and the seconds of the processor: nearer to its cost alone."""
     start = process_time()
-    made = make()
-    return made, round(process_time() - start, 1)
+    result = make()
+    return result, round(process_time() - start, 1)
 
 
 def scored(score: training.Score) -> dict[str, float]:

@@ -72,8 +72,8 @@ def checked(model: nn.Module) -> dict[str, dict[str, float]]:
     """Per explainer the rank correlation of its maps with those of models with weights anew."""
     inputs, rows = data.load("shapes", "test", count=CHECKED).inputs, {}
     for name, explainer in EXPLAINERS.items():
-        found = explain.sanity_check(explainer, model, inputs).correlations
-        rows[name] = {part: round(value, 4) for part, value in found.items()}
+        correlations = explain.sanity_check(explainer, model, inputs).correlations
+        rows[name] = {part: round(value, 4) for part, value in correlations.items()}
     return rows
 
 

@@ -100,7 +100,7 @@ class Spared:
         real = {operator: self._in_real(formula)
                 for operator, formula in {**flop_registry, **FORMULAS, **products}.items()}
         fourier = dict.fromkeys((aten._fft_r2c, aten._fft_c2r, aten._fft_c2c), fast_fourier)
-        return {operator: _given_arguments(formula)
+        return {operator: _with_arguments(formula)
                 for operator, formula in {**real, **fourier}.items()}
 
     def _in_real(self, formula: Formula) -> Formula:
@@ -126,7 +126,7 @@ def _stored_share(factor: Tensor) -> float:
     return values.numel() / factor.numel()
 
 
-def _given_arguments(formula: Formula) -> Formula:
+def _with_arguments(formula: Formula) -> Formula:
     """Marked as torch's counter wants it to give a formula arguments, and not only shapes."""
     def marked(*arguments: Any, **named: Any) -> int:
         return formula(*arguments, **named)

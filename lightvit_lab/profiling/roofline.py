@@ -144,9 +144,10 @@ def _times(model: nn.Module, inputs: Tensor,
             with splitting(model, clock) as own:
                 hooked.append(_milliseconds(model, batch, clock))
             parts.append(own)
-    plain_ms, hooked_ms = (median(times[_WARM_UP:]) for times in (plain, hooked))
-    return plain_ms, hooked_ms, {name: 1e3 * median(own.get(name, 0.0) for own in parts[_WARM_UP:])
-                                 for name in dict.fromkeys(chain(*parts))}
+    own_ms = {}
+    for name in dict.fromkeys(chain(*parts)):
+        own_ms[name] = 1e3 * median(own.get(name, 0.0) for own in parts[_WARM_UP:])
+    return median(plain[_WARM_UP:]), median(hooked[_WARM_UP:]), own_ms
 
 
 def _milliseconds(model: nn.Module, batch: Tensor, clock: Callable[[], float]) -> float:

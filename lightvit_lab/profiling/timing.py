@@ -62,7 +62,8 @@ class Ratio:
     @property
     def estimate(self) -> tuple[float, float, float]:
         """Middle, low, high: without a value, the geometric middle of the interval."""
-        return (self.low * self.high) ** 0.5 if self.value is None else self.value, self.low, self.high
+        middle = (self.low * self.high) ** 0.5 if self.value is None else self.value
+        return middle, self.low, self.high
 
     def __str__(self) -> str:
         if self.value is None:
@@ -178,7 +179,7 @@ def _batch(inputs: Tensor | Mapping[str, Tensor], label: str, model: nn.Module,
            place: torch.device) -> Tensor:
     if not isinstance(inputs, Tensor):
         if label not in inputs:
-            raise LabError(f"measure: inputs hold no batch for {label!r}; they hold {sorted(inputs)}")
+            raise LabError(f"measure: inputs have no batch for {label!r}, but {sorted(inputs)}")
         inputs = inputs[label]
     if len(inputs) == 0:
         raise LabError(f"measure: the batch for {label!r} holds no image; give one at least")

@@ -45,23 +45,25 @@ class Leaf:
 
 def taxonomy() -> list[Leaf]:
     """Every leaf in the survey's order, each with the methods that stand under it, if any."""
-    return [Leaf(row["branch"], row["group"], row["leaf"], row["page"], _methods(row),
-                 tuple(row["sources"].split())) for row in read_rows("taxonomy.csv")]
+    return [Leaf(*_place(row), row["page"], _methods(_place(row)), tuple(row["sources"].split()))
+            for row in read_rows("taxonomy.csv")]
 
 
 def unplaced() -> dict[str, tuple[Method, ...]]:
     """Methods of which a source states only the group or the branch, by the name of that."""
-    places = [{"branch": row["branch"], "group": row["group"], "leaf": ""}
-              for row in read_rows("methods.csv") if not row["leaf"]]
-    return {place["group"] or place["branch"]: _methods(place) for place in places}
+    places = [_place(row) for row in read_rows("methods.csv") if not row["leaf"]]
+    return {group or branch: _methods((branch, group, leaf)) for branch, group, leaf in places}
 
 
-def _methods(place: dict[str, str]) -> tuple[Method, ...]:
+def _place(row: dict[str, str]) -> tuple[str, str, str]:
+    return row["branch"], row["group"], row["leaf"]
+
+
+def _methods(place: tuple[str, str, str]) -> tuple[Method, ...]:
     """The methods of one branch, group and leaf."""
     return tuple(Method(row["method"], row["arxiv"], tuple(row["timm_models"].split()),
                         row["placement"], row["note"], row["source"])
-                 for row in read_rows("methods.csv")
-                 if all(row[part] == place[part] for part in ("branch", "group", "leaf")))
+                 for row in read_rows("methods.csv") if _place(row) == place)
 
 
 @cache
