@@ -123,8 +123,6 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
     with on_device(*models.values(), threads=threads) as place, torch.inference_mode():
         calls = {label: (model, _batch(inputs, label, model, place))
                  for label, model in models.items()}
-        for label, (model, batch) in calls.items():
-            _try(label, model, batch)
         tried = _choose_threads(*next(iter(calls.values()))) if threads is None else {}
         seconds, stopped = _rounds(calls, budget_s, max_rounds, watch)
         timings = {label: summary(seconds[label], len(batch), peak_memory_mib(model, batch))
@@ -177,21 +175,19 @@ def timed(model: nn.Module, batch: Tensor) -> float:
 
 def _batch(inputs: Tensor | Mapping[str, Tensor], label: str, model: nn.Module,
            place: torch.device) -> Tensor:
-    if not isinstance(inputs, Tensor):
-        if label not in inputs:
-            raise LabError(f"measure: inputs have no batch for {label!r}, but {sorted(inputs)}")
-        inputs = inputs[label]
-    if len(inputs) == 0:
+    """The batch of one model, which has run on it once."""
+    batch = inputs if isinstance(inputs, Tensor) else inputs.get(label)
+    if batch is None:
+        raise LabError(f"measure: inputs have no batch for {label!r}, but for {sorted(inputs)}")
+    if len(batch) == 0:
         raise LabError(f"measure: the batch for {label!r} holds no image; give one at least")
-    return as_input(model, inputs, place)
-
-
-def _try(label: str, model: nn.Module, batch: Tensor) -> None:
+    batch = as_input(model, batch, place)
     try:
         model(batch)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise LabError(f"measure: {label!r} does not take inputs of shape {tuple(batch.shape)}: "
                        f"{error}") from error
+    return batch
 
 
 def _choose_threads(model: nn.Module, batch: Tensor) -> dict[int, float]:
