@@ -9,7 +9,7 @@ from torch import nn
 
 from .. import data, models, training
 from . import faults
-from .comparison import Splits, candidates, comparison
+from .comparison import candidates, comparison
 from .kit import SEEDS, Row, Run, Study, averages
 
 EPOCHS = 2.5
@@ -25,11 +25,6 @@ PATIENTS = {letter: Row(calls=((faults.build, {"fault": fault, "patch_size": 8,
                                                "embedding": "patch"}),), seeds=SEEDS)
             for letter, fault in {"healthy": "healthy", **faults.PATIENTS}.items()}
 FAULTS_TRAINING = {"steps": 480, "batch_size": 32, "lr": 2e-3}
-
-
-def _fashion_mnist(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:
-    return {"epochs": EPOCHS, "train_pictures": len(splits["train"]), "image_size": 32,
-            "models": rows}
 
 
 def _trained(row: Row, seed: int, settings: dict[str, Any]) -> tuple[nn.Module, Run]:
@@ -55,18 +50,15 @@ def symptoms(row: Row, _stage: str, seed: int) -> Run:
     return {**run, "symptoms": {name: round(value, 4) for name, value in values.items()}}
 
 
-def _digits(study: Study) -> dict[str, Any]:
-    return {"steps": DIGITS_TRAINING["steps"], "train_pictures": len(data.load("digits")),
-            "embeddings": study.by_label()}
-
-
-def _faults(study: Study) -> dict[str, Any]:
-    return {"dataset": "digits", "steps": FAULTS_TRAINING["steps"], "patients": study.by_label()}
-
-
 STUDIES = (
-    comparison("vision_transformer_fashion_mnist", "fashion_mnist", CANDIDATES, _fashion_mnist,
+    comparison("vision_transformer_fashion_mnist", "fashion_mnist", CANDIDATES,
+               lambda splits, rows: {"epochs": EPOCHS, "train_pictures": len(splits["train"]),
+                                     "image_size": 32, "models": rows},
                {"epochs": EPOCHS, "lr": 2e-3, "batch_size": 128, "checks": 6}),
-    Study("vision_transformer_digits", _digits, ON_DIGITS, on_digits),
-    Study("vision_transformer_faults", _faults, PATIENTS, symptoms),
+    Study("vision_transformer_digits",
+          lambda study: {"steps": DIGITS_TRAINING["steps"], "embeddings": study.by_label(),
+                         "train_pictures": len(data.load("digits"))}, ON_DIGITS, on_digits),
+    Study("vision_transformer_faults",
+          lambda study: {"dataset": "digits", "steps": FAULTS_TRAINING["steps"],
+                         "patients": study.by_label()}, PATIENTS, symptoms),
 )
