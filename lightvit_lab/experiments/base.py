@@ -9,9 +9,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import torch
@@ -19,17 +18,17 @@ from torch import Tensor, nn
 
 from .. import checkpoint, data, profiling, training
 from ..checkpoint import zoo
-from ..compression.pruning import unstructured as sparsity
+from ..compression import pruning
 from ..models.transforming import copied
 from ..runtime.wrapped import unwrapped
-from .kit import Row, Run, Study, scored, times, total_seconds
+from .kit import Row, Run, Study, cpu_timed, scored, times
 
 MODEL, DATASET, TEST = "lab_vit_teacher", "cifar10", 5000
 FINE_TUNING = {"steps": 100, "batch_size": 128, "lr": 2e-3, "optimizer": "muon",
                "schedule": "linear", "warmup": 0.1, "augment": ("flip", "crop")}
 
 
-@lru_cache(maxsize=1)
+@cache
 def model() -> nn.Module:
     """The model that is changed."""
     return checkpoint.load(f"zoo:{MODEL}/{DATASET}")
@@ -40,15 +39,15 @@ def mark() -> str:
     return zoo.card(f"{MODEL}/{DATASET}")["sha256"]
 
 
-def inputs(count: int) -> Tensor:
-    """The first `count` test pictures as models take them, (count, 3, H, W)."""
-    return data.load(DATASET, "test").batch(torch.arange(count))[0]
+def inputs(count: int, split: str = "test") -> Tensor:
+    """The first `count` pictures of a split as models take them, (count, 3, H, W)."""
+    return data.load(DATASET, split).batch(torch.arange(count))[0]
 
 
 def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Module:
     """A copy, trained for a few steps on labels at a small rate."""
     model = copied(model)
-    with sparsity.keep_zeros(model) if keep_zeros else nullcontext():
+    with pruning.keep_zeros(model) if keep_zeros else nullcontext():
         training.fit(model, data.load(DATASET), **FINE_TUNING, seed=seed, label_smoothing=0.1,
                      progress=False, threads=torch.get_num_threads())
     return model
@@ -56,12 +55,12 @@ def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Modu
 
 def described(model: nn.Module) -> dict[str, Any]:
     """Test accuracy, share of zeros in linear layers, bytes on disk, parameters, MACs."""
-    model, score = unwrapped(model), training.evaluate(model, data.load(DATASET, "test", count=TEST))
-    cost = profiling.count(model, (3, 32, 32))
-    weights = [layer.weight for layer in model.blocks.modules() if isinstance(layer, nn.Linear)]
-    zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(map(Tensor.numel, weights))
-    return {**scored(score), "zeros": round(zeros, 4), "bytes": _bytes(model),
-            "params": cost.params, "macs": cost.macs}
+    score = training.evaluate(model, data.load(DATASET, "test", count=TEST))
+    cost, model = profiling.count(model, (3, 32, 32)), unwrapped(model)
+    weights = torch.cat([layer.weight.flatten() for layer in model.blocks.modules()
+                         if isinstance(layer, nn.Linear)])
+    return {**scored(score), "zeros": round((weights == 0).double().mean().item(), 4),
+            "bytes": _bytes(model), "params": cost.params, "macs": cost.macs}
 
 
 def _bytes(model: nn.Module) -> int:
@@ -75,11 +74,9 @@ def _bytes(model: nn.Module) -> int:
 def run(make: Callable[[], nn.Module], stage: str, seed: int,
         more: Callable[[nn.Module], dict[str, Any]]) -> Run:
     """One run: the model that `make` makes, described, with `more` of it, and its seconds."""
-    start = process_time()
-    made = make()
-    seconds = round(process_time() - start, 1)
-    return {"stage": stage, "seed": seed, **described(made), **more(made), "seconds": seconds,
-            "cpu_seconds": seconds}
+    changed, seconds = cpu_timed(make)
+    return {"stage": stage, "seed": seed, **described(changed), **more(changed),
+            "seconds": seconds, "cpu_seconds": seconds}
 
 
 def result(study: Study, apply: Callable[[nn.Module, Row], nn.Module],
@@ -88,10 +85,9 @@ def result(study: Study, apply: Callable[[nn.Module, Row], nn.Module],
 
     `apply(model, row)` is what is timed; `batches` are pictures a call by the ending of their keys.
     """
-    dense, found = model(), study.table()
+    dense, rows = model(), study.table()
     models = {"dense": dense} | {label: apply(dense, row) for label, row in study.rows.items()}
     timed = times(models, "dense", {key: inputs(size) for key, size in batches.items()}, budget_s)
     return {"dataset": DATASET, "model": MODEL, "test_pictures": TEST,
             "fine_tuning": dict(FINE_TUNING), "dense": {**described(dense), **timed["dense"]},
-            "rows": [{**row, **timed[row["label"]]} for row in found], **more,
-            "seconds": total_seconds(found)}
+            "rows": [{**row, **timed[row["label"]]} for row in rows], **more}

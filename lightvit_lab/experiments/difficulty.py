@@ -1,12 +1,11 @@
 """How hard are the shapes? From what needs no idea of a picture to a CNN and a ViT, on each level.
 
 `book/data_sets` tables what these studies store. A set that teaches must defeat the first two and
-yield to the others, at a pace that can be watched.
+yield to the others, at a pace that one can follow.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,28 +13,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import data
-from .comparison import Splits, candidate, comparison, load_splits
+from .comparison import Splits, candidates, comparison
 from .kit import Study
 
-TRAINED = {"CNN": {"model": "lab_cnn", "arguments": {"widths": (16, 32, 64), "stem_stride": 2},
-                   "steps": 1250, "lr": 4e-3},
-           "ViT": {"model": "lab_vit", "steps": 640, "lr": 8e-3, "optimizer": "muon",
-                   "schedule": "linear"}}
 SETTINGS = {"batch_size": 64, "augment": ("flip",), "checks": 4, "threads": 1}
 
 
 def _study(level: str, seeds: tuple[int, ...]) -> Study:
-    rows = {label: candidate(seeds=seeds, **about) for label, about in TRAINED.items()}
-    return comparison(f"shapes_{level}", partial(load_splits, "shapes", level=level), rows, _result,
-                      **SETTINGS)
+    return comparison(f"shapes_{level}", "shapes", candidates("shapes", seeds), _result, SETTINGS,
+                      level=level)
 
 
 def _result(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:
     """Accuracy of a linear model, of simple statistics, and of a CNN and a ViT on the way."""
-    linear, statistics = (score(splits["train"], splits["test"])
-                          for score in (linear_accuracy, statistics_accuracy))
-    return {"train_pictures": len(splits["train"]), "batch_size": SETTINGS["batch_size"],
-            "linear": round(linear, 4), "statistics": round(statistics, 4), **rows}
+    train, test = splits["train"], splits["test"]
+    return {"train_pictures": len(train), "batch_size": SETTINGS["batch_size"],
+            "linear": round(linear_accuracy(train, test), 4),
+            "statistics": round(statistics_accuracy(train, test), 4), **rows}
 
 
 def linear_accuracy(train: data.Pictures, test: data.Pictures) -> float:
@@ -45,12 +39,12 @@ def linear_accuracy(train: data.Pictures, test: data.Pictures) -> float:
     """
     flat, labels = train.inputs.flatten(1), F.one_hot(train.labels).float()
     gram, moment = flat.T @ flat, flat.T @ (labels - labels.mean(0))
-    found = []
+    accuracies = []
     for ridge in (1e2, 1e4, 1e5):
         weights = torch.linalg.solve(gram + ridge * torch.eye(len(gram)), moment)
-        said = (test.inputs.flatten(1) @ weights).argmax(1)
-        found.append((said == test.labels).float().mean().item())
-    return max(found)
+        classes = (test.inputs.flatten(1) @ weights).argmax(1)
+        accuracies.append((classes == test.labels).float().mean().item())
+    return max(accuracies)
 
 
 def statistics_accuracy(train: data.Pictures, test: data.Pictures) -> float:

@@ -1,17 +1,15 @@
 """What does a teacher bring? One student, one budget, every objective; and where it brings nothing.
 
 The pages of `chapters/distillation` show what these studies store. All runs of a seed see the same
-pictures in the same order. An objective stands beside the labels with the weight and the
-temperature that its class has unless told otherwise, so none is tuned to this set; nothing was
-chosen on the test pictures.
+pictures in the same order. An objective has the weight and the temperature that are its class's
+own, so none is tuned to this set; nothing was chosen on the test pictures.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,18 +19,14 @@ from .. import checkpoint, data, models, training
 from ..checkpoint import zoo
 from ..distillation import distill
 from ..distillation import feature_distillation as features
-from ..distillation.response_distillation import objectives as responses
-from ..distillation.response_distillation.stored_logits import store_logits
+from ..distillation import response_distillation as responses
 from ..distillation.model_outputs import LiveTeacher
-from .kit import SEEDS, Row, Run, Study, place, scored, spelled, total_seconds
+from .kit import (SEEDS, Row, Run, Study, as_text, cache_file, calls_of, cpu_timed, read_table,
+                  scored)
 
 STUDENT, DATASET, STEPS = "lab_vit_student", "cifar10", 200
 SETTINGS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear",
             "warmup": 0.2, "augment": ("flip", "crop")}
-TEMPERATURE, ATTENTION, STRUCTURE, MIMICKING = (
-    "Distillation Temperature Variants", "Attention Feature Distillation",
-    "Structured Feature Distillation", "Direct Feature Mimicking")
-FUNCTION, SOFT = "Objective Function Design", "Empowering Soft Labels"
 
 
 class ShuffledClasses(nn.Module):
@@ -46,7 +40,7 @@ class ShuffledClasses(nn.Module):
         return self.model(inputs).roll(1, dims=1)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _small() -> nn.Module:
     """A CNN of a few thousand parameters, trained for as many steps as the student."""
     torch.manual_seed(0)
@@ -60,109 +54,75 @@ def _untrained() -> nn.Module:
     return models.create_model("lab_cnn").eval()
 
 
-def _cnn() -> nn.Module:
-    return checkpoint.load("zoo:lab_cnn/cifar10")
+def _from_zoo(name: str) -> nn.Module:
+    return checkpoint.load(f"zoo:{name}/{DATASET}")
 
 
 TEACHERS: dict[str, Callable[[], nn.Module]] = {
-    "small CNN": _small, "CNN": _cnn,
-    "ViT": lambda: checkpoint.load("zoo:lab_vit_teacher/cifar10"),
-    "an untrained teacher": _untrained,
-    "a teacher with its classes shuffled": lambda: ShuffledClasses(_cnn()).eval()}
+    "small CNN": _small, "CNN": lambda: _from_zoo("lab_cnn"),
+    "ViT": lambda: _from_zoo("lab_vit_teacher"), "an untrained teacher": _untrained,
+    "a teacher with its classes shuffled": lambda: ShuffledClasses(_from_zoo("lab_cnn")).eval()}
 OF_THE_ZOO = {"CNN": "lab_cnn", "ViT": "lab_vit_teacher",
               "a teacher with its classes shuffled": "lab_cnn"}
 
 
-def trained_student(terms: Mapping[str, Any], teacher: str | None, labels: responses.Labels | None,
-                    stored: bool, arguments: Mapping[str, Any], steps: int, seed: int) -> Run:
+def trained_student(terms: Mapping[str, Any], teacher: str | None, labels: Any, stored: bool,
+                    arguments: Mapping[str, Any], steps: int, seed: int) -> Run:
     """Train and score a student of `arguments` for `steps` times STEPS.
 
-    `terms` stand beside `labels` (None where a term has them in it). A `stored` teacher runs before
+    `terms` are added to `labels` (None where a term has them in it). A `stored` teacher runs before
     the student. Seconds of the processor are those of the student's steps, and apart those of
     storing logits: about 0 where another row has stored them before.
     """
     train, test = (data.load(DATASET, split) for split in ("train", "test"))
     settings = {**SETTINGS, "steps": STEPS * steps, "seed": seed, "progress": False,
                 "threads": torch.get_num_threads()}
-    answers = TEACHERS[teacher]() if teacher else None
+    answers, teacher_seconds = TEACHERS[teacher]() if teacher else None, 0.0
     torch.manual_seed(seed)
     student = models.create_model(STUDENT, **arguments)
-    start = time.process_time()
-    if answers is not None and stored:
-        answers = _stored(answers, train, settings)
-    asked = time.process_time()
-    history = (training.fit(student, train, label_smoothing=labels.smoothing, **settings)
-               if answers is None else
-               distill(student, answers, train, objectives(labels, terms), **settings))
-    ended = time.process_time()
-    return {"seed": seed, "seconds": round(history.seconds, 1),
-            "cpu_seconds": round(ended - asked, 1), "teacher_cpu_seconds": round(asked - start, 1),
-            **scored(training.evaluate(student, test))}
+    if teacher and stored:
+        answers, teacher_seconds = cpu_timed(lambda: _stored(answers, train, settings))
+    history, seconds = cpu_timed(lambda: _fit(student, answers, train, labels, terms, settings))
+    return {"seed": seed, "seconds": round(history.seconds, 1), "cpu_seconds": seconds,
+            "teacher_cpu_seconds": teacher_seconds, **scored(training.evaluate(student, test))}
 
 
-def objectives(labels: responses.Labels | None, terms: Mapping[str, Any]) -> dict[str, Any]:
+def _fit(student: nn.Module, teacher: Any, train: data.Pictures, labels: Any,
+         terms: Mapping[str, Any], settings: Mapping[str, Any]) -> training.History:
+    if teacher is None:
+        return training.fit(student, train, label_smoothing=labels.smoothing, **settings)
+    return distill(student, teacher, train, objectives(labels, terms), **settings)
+
+
+def objectives(labels: Any, terms: Mapping[str, Any]) -> dict[str, Any]:
     """What `distill` adds up."""
-    return ({} if labels is None else {"labels": labels}) | dict(terms)
+    return ({"labels": labels} if labels else {}) | dict(terms)
 
 
 def _stored(teacher: nn.Module, train: data.Pictures, settings: Mapping[str, Any]) -> Any:
-    """What `teacher` says of every view of a run, from the cache if it was asked before."""
-    about = ("steps", "batch_size", "seed", "augment", "progress")
-    views = {name: settings[name] for name in about}
-    asked = f"{LiveTeacher(teacher).identity} {views} {DATASET}"
-    name = f"logits-{hashlib.sha256(asked.encode()).hexdigest()[:20]}.safetensors"
-    return store_logits(teacher, train, place(name), **views)
+    """What `teacher` says of every view of a run, from the cache if it ran before."""
+    names = ("steps", "batch_size", "seed", "augment", "progress")
+    views = {name: settings[name] for name in names}
+    run = f"{LiveTeacher(teacher).identity} {views} {DATASET}"
+    name = f"logits-{hashlib.sha256(run.encode()).hexdigest()[:20]}.safetensors"
+    return responses.store_logits(teacher, train, cache_file(name), **views)
 
 
-def _row(leaf: str = "none", terms: Mapping[str, Any] | None = None, teacher: str | None = "CNN",
-         labels: responses.Labels | None = responses.Labels(), stored: bool = True,
-         arguments: Mapping[str, Any] | None = None, steps: int = 1) -> Row:
-    given = {"terms": terms or {}, "teacher": teacher, "labels": labels, "stored": stored,
-             "arguments": arguments or {}, "steps": steps}
-    shown = {"leaf": leaf, "teacher": teacher, "stored": stored and teacher is not None,
-             "objective": " + ".join(map(repr, objectives(labels, terms or {}).values()))}
-    return Row(shown, ((trained_student, given),), seeds=SEEDS)
+def row(leaf: str = "none", terms: Mapping[str, str] | None = None, teacher: str | None = "CNN",
+        labels: str | None = "Labels()", stored: bool = True,
+        arguments: Mapping[str, Any] | None = None, steps: int = 1) -> Row:
+    """A row of a table, its objectives as text, such as "SoftTargets(temperature=2.0)"."""
+    how = {"terms": {name: _objective(term) for name, term in (terms or {}).items()},
+           "teacher": teacher, "labels": labels and _objective(labels), "stored": stored,
+           "arguments": arguments or {}, "steps": steps}
+    columns = {"leaf": leaf, "teacher": teacher, "stored": stored and teacher is not None,
+               "objective": " + ".join(map(repr, objectives(how["labels"], how["terms"]).values()))}
+    return Row(columns, ((trained_student, how),), seeds=SEEDS)
 
 
-def _feature(leaf: str, teacher: str = "CNN", **terms: Any) -> Row:
-    spaced = {name.replace("_", " "): term for name, term in terms.items()}
-    return _row(leaf, spaced, teacher, stored=False)
-
-
-def soft(**changes: Any) -> dict[str, Any]:
-    """The term of soft targets, by itself."""
-    return {"soft targets": responses.SoftTargets(**changes)}
-
-
-ROWS = {
-    "labels alone": _row(teacher=None),
-    "label smoothing": _row(SOFT, teacher=None, labels=responses.Labels(smoothing=0.1)),
-    "soft targets": _row(FUNCTION, soft(), stored=False),
-    "soft targets, stored": _row(SOFT, soft()),
-    "hard targets": _row(FUNCTION, {"hard targets": responses.HardTargets()}),
-    "standardised": _row(TEMPERATURE, soft(temperature=2.0, standardized=True)),
-    "annealed": _row(TEMPERATURE, soft(temperature=8.0, final_temperature=1.0, steps=STEPS)),
-    "per sample": _row(TEMPERATURE, {"per sample": responses.PerSample()}),
-    "distillation token": _row(FUNCTION, {"token": responses.DistillationToken()}, labels=None,
-                               arguments={"distilled": True}),
-    "decoupled": _row(FUNCTION, {"decoupled": responses.Decoupled()}),
-    "correlation": _row(FUNCTION, {"correlation": responses.Correlation()}),
-    "attention maps": _feature(ATTENTION, attention_maps=features.AttentionTransfer()),
-    "attention weights": _feature(ATTENTION, "ViT", attention_weights=features.AttentionWeights()),
-    "similarity": _feature(STRUCTURE, similarity=features.Similarity()),
-    "relational": _feature(STRUCTURE, relational=features.Relational()),
-    "manifold": _feature(STRUCTURE, manifold=features.Manifold()),
-    "hints": _feature(MIMICKING, hints=features.Hint()),
-    "shallow mimic + deep generation": _feature(
-        MIMICKING, "ViT", shallow=features.ShallowMimic(), deep=features.DeepGeneration()),
-    "lifted last layer": _feature(MIMICKING, lifted=features.LiftedLastLayer()),
-}
-LIMITS = {
-    "labels alone": _row(teacher=None),
-    **{f"soft targets, {name}": _row(SOFT, soft(), name) for name in TEACHERS},
-    "labels alone, long": _row(teacher=None, steps=3),
-    "soft targets, long": _row(SOFT, soft(), steps=3),
-}
+def _objective(text: str) -> Any:
+    (objective, how), = calls_of(text, {**vars(features), **vars(responses)})
+    return objective(**how)
 
 
 def run(row: Row, _stage: str, seed: int) -> Run:
@@ -172,9 +132,9 @@ def run(row: Row, _stage: str, seed: int) -> Run:
 
 def key(row: Row, _stage: str, seed: int) -> list[Any]:
     """All that decides a run, also the weights of its teacher."""
-    name = OF_THE_ZOO.get(row.shown["teacher"] or "")
+    name = OF_THE_ZOO.get(row.columns["teacher"])
     teacher = zoo.card(f"{name}/{DATASET}")["sha256"] if name else ""
-    about = spelled({"leaf": row.shown["leaf"], **row.calls[0][1]})
+    about = as_text({"leaf": row.columns["leaf"], **row.calls[0][1]})
     return [DATASET, STEPS, sorted(SETTINGS.items()), f"Row({about})", seed, teacher]
 
 
@@ -185,7 +145,7 @@ def result(study: Study) -> dict[str, Any]:
     return {"dataset": DATASET, "student": STUDENT, "steps": STEPS,
             "batch_size": SETTINGS["batch_size"], "settings": dict(SETTINGS),
             "teachers": {name: _described(TEACHERS[name]()) for name in TEACHERS if name in names},
-            "rows": rows, "seconds": total_seconds(rows.values())}
+            "rows": rows}
 
 
 def _described(teacher: nn.Module) -> dict[str, Any]:
@@ -194,5 +154,10 @@ def _described(teacher: nn.Module) -> dict[str, Any]:
             **scored(training.evaluate(teacher, data.load(DATASET, "test")))}
 
 
+def _rows(name: str) -> dict[str, Row]:
+    return {label: row(**about) for label, about in read_table(name).items()}
+
+
+ROWS, LIMITS = _rows("distillation_cifar10"), _rows("distillation_limits")
 STUDIES = (Study("distillation_cifar10", result, ROWS, run, key, "distillation"),
            Study("distillation_limits", result, LIMITS, run, key, "distillation"))

@@ -8,31 +8,27 @@ first seed, in turns with the model without exits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
-from time import process_time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import data, profiling, training
-from ..dynamic.early_exit.exits import (EarlyExitViT, ExitObjective, add_exits, train_exits,
-                                        with_rule)
-from ..dynamic.early_exit.report import (calibrate_confidence, calibrate_rule, every_logit, exit_macs,
-                                         reliability)
-from ..dynamic.early_exit.rules import Confidence, Patience, Rule, confidence, exits_taken
+from ..dynamic.early_exit import (
+    Confidence, EarlyExitViT, ExitObjective, Patience, Rule, add_exits, calibrate_confidence,
+    calibrate_rule, confidence, every_logit, exit_macs, exits_taken, reliability, train_exits,
+    with_rule)
 from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import unwrapped
-from . import adaptive_depth, base
-from .kit import SEEDS, Row, Run, Study, scored, speed, total_seconds
+from . import adaptive_depth, base, kit
+from .kit import SEEDS, Row, Run, Study, cpu_timed, scored
 
 LAYERS, VALIDATION = (0, 1, 2, 3, 4), 1000
 COMMON = {"batch_size": 128, "warmup": 0.1, "augment": ("flip", "crop"), "progress": False}
-ALONE = {**COMMON, "steps": 120, "lr": 5e-3, "whole": False}
-WHOLE = {**COMMON, "steps": 80, "lr": 2e-3, "optimizer": "muon", "schedule": "linear",
-         "whole": True}
-STAGES = ("exits alone", "all together")
+STAGES = {"exits alone": {**COMMON, "steps": 120, "lr": 5e-3, "whole": False},
+          "all together": {**COMMON, "steps": 80, "lr": 2e-3, "optimizer": "muon",
+                           "schedule": "linear", "whole": True}}
 SPARED = 0.005                          # of accuracy on validation pictures, that a rule may cost
 THRESHOLDS = (*(round(0.2 + 0.02 * step, 2) for step in range(40)), 0.99, 0.995, 1.0)
 TIMED, TIMING_S = {1: 32, 32: 96}, 40.0      # pictures a call: test pictures in all
@@ -49,7 +45,7 @@ class InBatches(nn.Module):
         return torch.cat([self.model(part) for part in inputs.split(self.size)])
 
 
-class LookedAtAfterwards(nn.Module):
+class AllExits(nn.Module):
     """All exits computed for all pictures, then the rule applied: MACs on paper, and no time."""
 
     def __init__(self, model: EarlyExitViT):
@@ -67,55 +63,52 @@ def trained_exits(teaching: str, teach: float, seed: int) -> Run:
 
     `teach` is the weight of the end as the exits' teacher; `teaching` says it in the rows.
     """
-    start, found = process_time(), {"exits": [], "rows": [], "frontier": [], "times": {}}
+    parts: Run = {"exits": [], "rows": [], "frontier": [], "times": {}}
     model, timed = add_exits(base.model(), list(LAYERS)), {"no exits": base.model()}
-    for stage, settings in zip(STAGES, (ALONE, WHOLE)):
+    for stage, settings in STAGES.items():
         train_exits(model, data.load(base.DATASET), ExitObjective(teach=teach), seed=seed,
                     threads=torch.get_num_threads(), **settings)
-        about = {"stage": stage, "teaching": teaching, "seed": seed}
         scaled = calibrate_confidence(model, _pictures("val", VALIDATION))
         rules = calibrated(scaled)
-        for part, rows in described(scaled, rules).items():
-            found[part] += [{**about, **row} for row in rows]
+        for part, rows in _scored_exits(scaled, rules).items():
+            parts[part] += [{"stage": stage, "teaching": teaching, "seed": seed, **row}
+                            for row in rows]
         timed |= {f"{stage}, {label}": with_rule(scaled, rule) for label, rule in rules.items()}
-        timed[f"{stage}, looked at afterwards"] = LookedAtAfterwards(
-            with_rule(scaled, rules["as accurate"]))
+        timed[f"{stage}, looked at afterwards"] = AllExits(with_rule(scaled, rules["as accurate"]))
     if (teach, seed) == (1.0, 0):
-        found["times"] = times(timed)
-        found["rows"] = [{**row, **found["times"][f"{row['stage']}, {row['label']}"]}
-                         for row in found["rows"]]
-    seconds = round(process_time() - start, 1)
-    return {**found, "exit_macs": list(exit_macs(model, (3, 32, 32))), "seconds": seconds,
-            "cpu_seconds": seconds, "test": found["rows"][0]["test"]}
+        parts["times"] = times(timed)
+        parts["rows"] = [{**row, **parts["times"][f"{row['stage']}, {row['label']}"]}
+                         for row in parts["rows"]]
+    return {**parts, "exit_macs": list(exit_macs(model, (3, 32, 32))),
+            "test": parts["rows"][0]["test"]}
 
 
 def calibrated(model: EarlyExitViT) -> dict[str, Rule]:
     """Rules from validation pictures: nearly as accurate as the end, half of the cost, patience."""
     pictures, macs = _pictures("val", VALIDATION), exit_macs(model, (3, 32, 32))
     end = training.evaluate(with_rule(model, None), pictures).accuracy
-    goals = {"as accurate": {"accuracy": max(0.0, end - SPARED)},
-             "half of the cost": {"mean_macs": (macs[0] + macs[-1]) / 2}}
-    rules = {label: calibrate_rule(model, pictures, **goal).rule for label, goal in goals.items()}
-    return {**rules, "2 agree": Patience(2), "3 agree": Patience(3),
-            "nobody leaves": Confidence(1.0)}
+    accurate = calibrate_rule(model, pictures, accuracy=max(0.0, end - SPARED))
+    cheap = calibrate_rule(model, pictures, mean_macs=(macs[0] + macs[-1]) / 2)
+    return {"as accurate": accurate.rule, "half of the cost": cheap.rule, "2 agree": Patience(2),
+            "3 agree": Patience(3), "nobody leaves": Confidence(1.0)}
 
 
-def described(model: EarlyExitViT, rules: dict[str, Rule]) -> dict[str, list[dict[str, Any]]]:
+def _scored_exits(model: EarlyExitViT, rules: Mapping[str, Rule]) -> dict[str, list[dict]]:
     """Exits one by one, rules one by one, each of `THRESHOLDS`: what they do on test pictures."""
     pictures, macs = _pictures("test", base.TEST), exit_macs(model, (3, 32, 32))
     logits, labels = every_logit(model, pictures), pictures.labels
-    warmths = [*(head.temperature.item() for head in model.exits), 1.0]
-    exits = [{"exit": place, "macs": macs[place], "temperature": round(warmth, 3),
-              "error_before": _error(one * warmth, labels), **_answers(one, labels)}
-             for place, (one, warmth) in enumerate(zip(logits, warmths))]
+    temperatures = [*(head.temperature.item() for head in model.exits), 1.0]
+    exits = [{"exit": place, "macs": macs[place], "temperature": round(temperature, 3),
+              "error_before": _error(own * temperature, labels), **_answers(own, labels)}
+             for place, (own, temperature) in enumerate(zip(logits, temperatures))]
     rows = [{"label": label, "recipe": f"with_rule(exits, {rule})",
-             **_left(rule, logits, labels, macs)} for label, rule in rules.items()]
-    frontier = [{"threshold": threshold, **_left(Confidence(threshold), logits, labels, macs)}
+             **_outcome(rule, logits, labels, macs)} for label, rule in rules.items()]
+    frontier = [{"threshold": threshold, **_outcome(Confidence(threshold), logits, labels, macs)}
                 for threshold in THRESHOLDS]
     return {"exits": exits, "rows": rows, "frontier": frontier}
 
 
-def _left(rule: Rule, logits: Tensor, labels: Tensor, macs: Sequence[int]) -> dict[str, Any]:
+def _outcome(rule: Rule, logits: Tensor, labels: Tensor, macs: Sequence[int]) -> dict[str, Any]:
     """What becomes of pictures that leave by `rule`: accuracy, mean MACs, shares of the exits."""
     taken = exits_taken(rule, logits)
     shares = taken.bincount(minlength=len(macs)) / len(labels)
@@ -125,10 +118,9 @@ def _left(rule: Rule, logits: Tensor, labels: Tensor, macs: Sequence[int]) -> di
 
 
 def _answers(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    right = int((logits.argmax(1) == labels).sum())
-    low, high = training.wilson_interval(right, len(labels))
-    return {**scored(training.Score(right / len(labels), low, high, len(labels))),
-            "error": _error(logits, labels)}
+    right, count = int((logits.argmax(1) == labels).sum()), len(labels)
+    score = training.Score(right / count, *training.wilson_interval(right, count), count)
+    return {**scored(score), "error": _error(logits, labels)}
 
 
 def _error(logits: Tensor, labels: Tensor) -> float:
@@ -139,28 +131,26 @@ def _pictures(split: str, count: int | None = None) -> data.Pictures:
     return data.load(base.DATASET, split, count=count)
 
 
-def times(models: dict[str, nn.Module]) -> dict[str, dict[str, Any]]:
-    """Speed for one picture, in batches of 1 and of 32, beside the model without exits.
+def times(models: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
+    """Speed for one picture, in batches of 1 and of 32, against the model without exits.
 
     "timed_macs" is the mean cost of the pictures that were timed, which are fewer than those that
     were scored.
     """
     models = {label: unwrapped(model) for label, model in models.items()}
-    found: dict[str, dict[str, Any]] = {label: {} for label in models}
+    rows: dict[str, dict[str, Any]] = {label: {} for label in models}
     for size, count in TIMED.items():
-        part, ending = _pictures("test", count).inputs, "_1" if size == 1 else ""
+        inputs, ending = _pictures("test", count).inputs, "_1" if size == 1 else ""
         batched = {label: InBatches(model, size) for label, model in models.items()}
-        measured = profiling.measure(batched, part, budget_s=TIMING_S,
-                                     threads=torch.get_num_threads())
+        timed = kit.times(batched, "no exits", {ending: inputs}, TIMING_S, digits=4, pictures=count)
         for label, model in models.items():
-            found[label] |= {**speed(measured, "no exits", label, ending, 4, count),
-                             f"timed_macs{ending}": _mean_macs(model, part)}
-    return found
+            rows[label] |= {**timed[label], f"timed_macs{ending}": _mean_macs(model, inputs)}
+    return rows
 
 
 def _mean_macs(model: nn.Module, inputs: Tensor) -> int:
     size = tuple(inputs.shape[1:])
-    if isinstance(model, LookedAtAfterwards):
+    if isinstance(model, AllExits):
         return exit_macs(model.model, size)[-1]
     if not isinstance(model, EarlyExitViT):
         return profiling.count(model, size).macs
@@ -170,47 +160,49 @@ def _mean_macs(model: nn.Module, inputs: Tensor) -> int:
 
 
 TEACHING = {"taught by the end": 1.0, "labels alone": 0.0}
-ROWS = {label: Row({"teaching": label}, ((trained_exits, {"teaching": label, "teach": teach}),),
-                   seeds=SEEDS) for label, teach in TEACHING.items()}
+ROWS = {label: Row(calls=((trained_exits, {"teaching": label, "teach": teach}),), seeds=SEEDS)
+        for label, teach in TEACHING.items()}
 
 
 def run(row: Row, _stage: str, seed: int) -> Run:
     """One way of training the exits, or one of `adaptive_depth`."""
-    call, given = row.calls[0]
-    if call is trained_exits:
-        return trained_exits(**given, seed=seed)
-    pictures = {"train": _pictures("train"), "test": _pictures("test", base.TEST)}
-    return call(base.model(), pictures, **given)
+    (call, how), = row.calls
+    more = {"seed": seed} if call is trained_exits else {
+        "model": base.model(),
+        "pictures": {"train": _pictures("train"), "test": _pictures("test", base.TEST)}}
+    result, seconds = cpu_timed(lambda: call(**how, **more))
+    return {**result, "seconds": seconds, "cpu_seconds": seconds}
 
 
 def key(row: Row, _stage: str, seed: int) -> list[Any]:
     """All that decides a run."""
-    call, given = row.calls[0]
+    (call, how), = row.calls
     if call is trained_exits:
-        return [base.MODEL, base.mark(), LAYERS, base.TEST, VALIDATION, sorted(ALONE.items()),
-                sorted(WHOLE.items()), SPARED, THRESHOLDS, TIMED, TIMING_S, given["teaching"], seed]
+        return [base.MODEL, base.mark(), LAYERS, base.TEST, VALIDATION,
+                *(sorted(settings.items()) for settings in STAGES.values()), SPARED, THRESHOLDS,
+                TIMED, TIMING_S, how["teaching"], seed]
     label = next(label for label, one in adaptive_depth.ROWS.items() if one is row)
     return [base.MODEL, base.mark(), base.TEST, sorted(adaptive_depth.TRAINING.items()), label,
-            sorted(given.items())]
+            sorted(how.items())]
 
 
 def result(study: Study) -> dict[str, Any]:
     """All exits, rules and thresholds of every run; times of the first; what depth adapts."""
-    runs = study.runs()
-    exits = [run for label in TEACHING for run in runs[label]]
-    depth = [{"label": label, **runs[label][0]} for label in adaptive_depth.ROWS]
+    exits = [run for label in TEACHING for run in study.runs[label]]
     score = training.evaluate(base.model(), _pictures("test", base.TEST))
     cost, timed = profiling.count(base.model(), (3, 32, 32)), exits[0]["times"]
     return {"model": base.MODEL, "dataset": base.DATASET, "test_pictures": score.count,
-            "calibration_pictures": VALIDATION, "layers": list(LAYERS),
-            "training": {"exits alone": dict(ALONE), "all together": dict(WHOLE)},
+            "calibration_pictures": VALIDATION, "layers": list(LAYERS), "training": STAGES,
             "dense": {**scored(score), "params": cost.params, "macs": cost.macs,
                       **timed["no exits"]},
-            "depth": depth, "exit_macs": exits[0]["exit_macs"],
+            "depth": [{"label": label, **study.runs[label][0]} for label in adaptive_depth.ROWS],
+            "exit_macs": exits[0]["exit_macs"],
             "afterwards": {stage: timed[f"{stage}, looked at afterwards"] for stage in STAGES},
-            **{part: list(chain.from_iterable(run[part] for run in exits))
-               for part in ("exits", "rows", "frontier")},
-            "seconds": total_seconds([*exits, *depth])}
+            **{part: _joined(exits, part) for part in ("exits", "rows", "frontier")}}
+
+
+def _joined(runs: Sequence[Run], part: str) -> list[dict[str, Any]]:
+    return [row for run in runs for row in run[part]]
 
 
 STUDIES = (Study("early_exit_cifar10", result, {**ROWS, **adaptive_depth.ROWS}, run, key,

@@ -14,6 +14,7 @@ from .. import data, models
 from ..errors import require_choice
 from ..explain import record_attention
 from ..components import Attention
+from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, on_device
 from ..training import evaluate
 
@@ -51,18 +52,23 @@ def build(fault: str, **kwargs: object) -> nn.Module:
 
 
 def symptoms(model: nn.Module, pictures: data.Pictures) -> dict[str, float]:
-    """What tells the faults of a trained model, over `pictures`: shares in [0, 1], logits.
+    """What the faults of a trained model show in, over `pictures`: shares in [0, 1], logits.
 
     `accuracy`; `accuracy_shuffled`, with the patches of every picture shuffled alike; `row_sum_low`
     and `row_sum_high`, the least and the greatest row sum of any attention matrix; `entropy`, the
-    mean entropy of a row as a share of log N (1: looks everywhere alike, 0: at one token);
+    mean entropy of a row as a share of log N (1: all tokens alike, 0: one token);
     `largest_logit`, the 99.9th percentile of |q k| before the softmax.
     """
-    with on_device(model):
-        inputs = as_input(model, pictures.batch(torch.arange(min(64, len(pictures))))[0])
-        with record_attention(model) as maps:
-            model(inputs)
-        logits = [_logits(model, block, inputs) for block in range(len(model.blocks))]
+    logits = []
+
+    def record(attention: Attention, arguments: tuple, _keywords: dict) -> None:
+        query, key, _ = attention.split_heads(arguments[0])
+        products = (query @ key.transpose(-2, -1) * attention.scale).abs().float()
+        logits.append(products.flatten().quantile(0.999).item())
+
+    hooks = [Hook(block.attn, "input", record) for block in model.blocks]
+    with on_device(model), hooked(hooks), record_attention(model) as maps:
+        model(as_input(model, pictures.batch(torch.arange(min(64, len(pictures))))[0]))
     rows = torch.cat([block_map.flatten(0, 2) for block_map in maps])
     shares = rows / rows.sum(-1, keepdim=True)
     entropy = -(shares * shares.clamp_min(1e-12).log()).sum(-1).mean() / math.log(rows.shape[-1])
@@ -88,14 +94,3 @@ class ShufflePatches(nn.Module):
         order = torch.randperm(patches.shape[-1], generator=seeded)
         patches = patches.index_select(2, order.to(patches.device))
         return nn.functional.fold(patches, size, self.patch_size, stride=self.patch_size)
-
-
-def _logits(model: nn.Module, block: int, inputs: Tensor) -> float:
-    """99.9th percentile of the absolute attention logits of one block."""
-    tokens = model.embed(inputs)
-    for earlier in model.blocks[:block]:
-        tokens = earlier(tokens)
-    attention = model.blocks[block].attn
-    query, key, _ = attention.split_heads(model.blocks[block].norm1(tokens))
-    logits = (query @ key.transpose(-2, -1) * attention.scale).abs().float()
-    return logits.flatten().quantile(0.999).item()

@@ -1,18 +1,22 @@
 """What every study stands on: a table of rows, runs that are cached as they end, scores, times.
 
-A run is written to the user's cache as it ends: a study that was stopped goes on, and several
-processes may share one. `studies` finds every `Study` of this package by scanning it.
+The table of a study lies in a JSON file of its name, or in the module that makes its runs. A run is
+written to the user's cache as it ends: a study that was stopped goes on, and several processes may
+share one. `studies` finds every `Study` of this package by scanning it.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, product
+from functools import cached_property
+from itertools import product
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import torch
@@ -29,12 +33,12 @@ _MEND = "it is made anew"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a study's table: what stands in the result as it is, and what is done for it.
+    """One line of a study's table: `columns`, stored as they are, and what makes its model.
 
     `calls` are (function, arguments), one after the other; each stage runs for each seed.
     """
 
-    shown: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
     calls: Calls = ()
     stages: tuple[str, ...] = ("",)
     seeds: tuple[int, ...] = (0,)
@@ -42,12 +46,12 @@ class Row:
     @property
     def recipe(self) -> str:
         """The calls as text."""
-        return " -> ".join(f"{call.__name__}({spelled(given)})" for call, given in self.calls)
+        return " -> ".join(f"{call.__name__}({as_text(how)})" for call, how in self.calls)
 
     def apply(self, model: Any) -> Any:
         """What the calls make of `model`."""
-        for call, given in self.calls:
-            model = call(model, **given)
+        for call, how in self.calls:
+            model = call(model, **how)
         return model
 
 
@@ -56,8 +60,8 @@ class Study:
     """A table of rows, under the name of the result that it stores; calling it gives that result.
 
     `run(row, stage, seed)` makes one run of a row. `key(row, stage, seed)` is all that decides that
-    run: with a key, runs are cached under the name `cache`, and must have "test" and "cpu_seconds".
-    `result(study)` makes of them what is stored; its "seconds", if any, count as the study's.
+    run: with a key, runs are cached under the name `cache`, and must have "test", "cpu_seconds" and
+    "seconds". `result(study)` makes of them what is stored.
     """
 
     name: str
@@ -66,26 +70,33 @@ class Study:
     run: Callable[[Row, str, int], Run] | None = None
     key: Callable[[Row, str, int], list[Any]] | None = None
     cache: str = ""
-    seeds: tuple[int, ...] = SEEDS
     needs_gpu: bool = False
 
     def __call__(self) -> dict[str, Any]:
         return self.result(self)
 
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of all rows."""
+        return sorted({seed for row in self.rows.values() for seed in row.seeds} or {0})
+
+    @cached_property
     def runs(self) -> dict[str, list[Run]]:
         """Per label the runs of every stage and seed, each made once."""
-        return {label: [self._run(label, row, *which) for which in product(row.stages, row.seeds)]
-                for label, row in self.rows.items()}
+        return {label: self._runs(label, row) for label, row in self.rows.items()}
 
     def by_label(self) -> dict[str, dict[str, Any]]:
-        """Per label what the row shows, and its runs."""
-        return {label: {**self.rows[label].shown, "runs": runs}
-                for label, runs in self.runs().items()}
+        """Per label the columns of the row, and its runs."""
+        return {label: {**self.rows[label].columns, "runs": runs}
+                for label, runs in self.runs.items()}
 
     def table(self) -> list[dict[str, Any]]:
-        """Every run as one flat row: label, recipe, what the row shows, what the run found."""
-        return [{"label": label, "recipe": self.rows[label].recipe, **self.rows[label].shown, **run}
-                for label, runs in self.runs().items() for run in runs]
+        """Every run as one flat row: label, recipe, the columns of the row and those of the run."""
+        return [{"label": label, "recipe": row.recipe, **row.columns, **run}
+                for label, row in self.rows.items() for run in self.runs[label]]
+
+    def _runs(self, label: str, row: Row) -> list[Run]:
+        return [self._run(label, row, *which) for which in product(row.stages, row.seeds)]
 
     def _run(self, label: str, row: Row, stage: str, seed: int) -> Run:
         name = ", ".join(filter(None, (f"{self.name}: {label}", stage, f"seed {seed}")))
@@ -100,12 +111,37 @@ class Study:
         return make()
 
 
-def spelled(given: Mapping[str, Any]) -> str:
+def read_rows(name: str, functions: Mapping[str, Any]) -> dict[str, Row]:
+    """The rows of `name`.json beside this file, by label; their recipes call `functions`."""
+    return {label: _row(functions, **row) for label, row in read_table(name).items()}
+
+
+def read_table(name: str) -> dict[str, dict[str, Any]]:
+    """What `name`.json beside this file says of each row, by label."""
+    return json.loads(Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _row(functions: Mapping[str, Any], recipe: str, stages: Iterable[str] = ("",),
+         seeds: Iterable[int] = (0,), **columns: Any) -> Row:
+    return Row(columns, calls_of(recipe, functions), tuple(stages), tuple(seeds))
+
+
+def calls_of(recipe: str, functions: Mapping[str, Any]) -> Calls:
+    """(function, arguments) of each call in "prune_mlp(ratio=0.5) -> prune_heads(ratio=0.25)"."""
+    steps = [ast.parse(step, mode="eval").body for step in recipe.split(" -> ")]
+    return tuple((functions[step.func.id], _arguments(step)) for step in steps)
+
+
+def _arguments(call: ast.Call) -> dict[str, Any]:
+    return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+
+
+def as_text(arguments: Mapping[str, Any]) -> str:
     """Arguments as they are written in a call."""
-    return ", ".join(f"{name}={value!r}" for name, value in given.items())
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
 
 
-def place(name: str) -> Path:
+def cache_file(name: str) -> Path:
     """A file in the user's cache, in the folder of studies. Raises LabError where none can be."""
     path = runtime.cache() / "studies" / name
     with storage.refused(f"studies: {path.parent} cannot be made",
@@ -122,11 +158,11 @@ def cached(study: str, key: list[Any], make: Callable[[], Run], label: str) -> R
     """
     digest = hashlib.sha256(json.dumps(key, default=str).encode()).hexdigest()[:20]
     path = runtime.cache() / "studies" / f"{study}-{digest}.json"
-    if storage.is_file(path):
-        try:
+    try:
+        if storage.is_file(path):
             return _read(path)
-        except LabError as error:
-            warnings.warn(str(error), stacklevel=2)
+    except LabError as error:
+        warnings.warn(str(error), stacklevel=2)
     run = make()
     print(f"{label}: test {run['test']}, {run['cpu_seconds']} s", flush=True)
     try:
@@ -145,28 +181,28 @@ def _read(path: Path) -> Run:
     return run
 
 
+def cpu_timed(make: Callable[[], Any]) -> tuple[Any, float]:
+    """What `make()` returned, and the seconds of the processor: nearer to its cost alone."""
+    start = process_time()
+    result = make()
+    return result, round(process_time() - start, 1)
+
+
 def scored(score: training.Score) -> dict[str, float]:
     """An accuracy and its 95 % interval, as results hold them."""
     return {"test": round(score.accuracy, 4), "test_low": round(score.low, 4),
             "test_high": round(score.high, 4)}
 
 
-def total_seconds(rows: Iterable[Mapping[str, Any]]) -> float:
-    """Seconds of all runs in rows of `by_label` or `table`, also of those made another day."""
-    runs = chain.from_iterable(row.get("runs", [row]) for row in rows)
-    return round(sum(run["seconds"] for run in runs), 1)
-
-
 def times(models: Mapping[str, nn.Module], base: str, batches: Mapping[str, Tensor],
-          budget_s: float) -> dict[str, dict[str, Any]]:
-    """Per label its `speed` beside `base`, measured in turns; `batches` are inputs by ending."""
-    found: dict[str, dict[str, Any]] = {label: {} for label in models}
+          budget_s: float, **how: int) -> dict[str, dict[str, Any]]:
+    """Per label its `speed` against `base`, measured in turns; `batches` are inputs by ending."""
+    rows: dict[str, dict[str, Any]] = {label: {} for label in models}
     for ending, inputs in batches.items():
-        measured = profiling.measure(models, inputs, budget_s=budget_s,
-                                     threads=torch.get_num_threads())
+        measured = profiling.measure(models, inputs, budget_s, threads=torch.get_num_threads())
         for label in models:
-            found[label] |= speed(measured, base, label, ending)
-    return found
+            rows[label] |= speed(measured, base, label, ending, **how)
+    return rows
 
 
 def speed(measured: profiling.Timings, base: str, label: str, ending: str = "", digits: int = 3,

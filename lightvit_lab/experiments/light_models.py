@@ -28,18 +28,18 @@ TIMES = ("latency_ms", "interval_ms", "p90_ms", "peak_memory_mib")
 def light_models(_study: Study) -> dict[str, Any]:
     """Counts and times of every published light model below 2 GMACs."""
     names = [row.model.partition(".")[0] for row in survey.published() if row.macs_g < 1.9]
-    found = {name: models.create_model(name, num_classes=1000).eval() for name in names}
+    candidates = {name: models.create_model(name, num_classes=1000).eval() for name in names}
     rows = {name: {**_parts(profiling.count(model), COSTS), "layers_alone": layers_alone(model)}
-            for name, model in found.items()}
+            for name, model in candidates.items()}
     torch.manual_seed(0)
     picture, conditions = torch.randn(1, 3, 224, 224), {}
     for label, (size, dtype, budget_s) in CONDITIONS.items():
-        candidates = {name: model.to(dtype) for name, model in found.items()}
-        times = profiling.measure(candidates, picture.repeat(size, 1, 1, 1).to(dtype),
-                                  budget_s=budget_s, threads=1)
+        inputs = picture.repeat(size, 1, 1, 1).to(dtype)
+        times = profiling.measure({name: model.to(dtype) for name, model in candidates.items()},
+                                  inputs, budget_s, threads=1)
         print(times.table(), flush=True)
-        rounds = times[names[0]].rounds
-        conditions[label] = {"stopped": times.stopped, "rounds": rounds, **times.conditions}
+        conditions[label] = {"stopped": times.stopped, "rounds": times[names[0]].rounds,
+                             **times.conditions}
         for name, one in times.items():
             rows[name][label] = _parts(one, TIMES)
     return {"batch_size": BATCH, "models": rows, "conditions": conditions}
@@ -50,16 +50,16 @@ def _parts(measured: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def layers_alone(model: nn.Module, size: int = 224) -> int:
-    """MACs as hooks see them: linear layers and convolutions, without attention's products."""
-    seen = []
+    """MACs as hooks count them: linear layers and convolutions, without attention's products."""
+    macs = []
 
-    def count(layer: nn.Module, _given: tuple, _keywords: dict, output: Tensor) -> None:
-        seen.append(output.numel() * layer.weight[0].numel())
+    def count(layer: nn.Module, _arguments: tuple, _keywords: dict, output: Tensor) -> None:
+        macs.append(output.numel() * layer.weight[0].numel())
 
-    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     with on_device(model), hooked([Hook(layer, "output", count) for layer in layers]):
         model(as_input(model, torch.zeros(1, 3, size, size)))
-    return sum(seen)
+    return sum(macs)
 
 
-STUDIES = (Study("light_models", light_models, seeds=(0,)),)
+STUDIES = (Study("light_models", light_models),)

@@ -8,31 +8,19 @@ the test pictures.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from .comparison import Splits, candidate, comparison, load_splits
-from .kit import Study
+from .comparison import Splits, candidates, comparison
 
-ROWS = {
-    "LightViT": candidate("lab_lightvit", lr=2.4e-2),
-    "without global tokens": candidate("lab_lightvit", {"num_tokens": 0}, lr=2.4e-2),
-    "without gates": candidate("lab_lightvit", {"gates": False}, lr=2.4e-2),
-    "mean instead of maximum": candidate("lab_lightvit", {"pooling": "mean"}, lr=2.4e-2),
-    "ViT": candidate("lab_vit", lr=1.2e-2),
-    "CNN": candidate("lab_cnn", {"widths": (36, 72, 144), "stem_stride": 2}, lr=3e-2),
-}
 SETTINGS = {"steps": 300, "batch_size": 64, "optimizer": "muon", "schedule": "linear",
             "augment": ("flip",)}
 
 
-def _study(dataset: str) -> Study:
-    def result(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:
-        return {"dataset": dataset, "train_pictures": len(splits["train"]), **SETTINGS,
-                "candidates": rows}
-
-    return comparison(f"lightvit_parts_{dataset}", partial(load_splits, dataset), ROWS, result,
-                      checks=4, threads=1, **SETTINGS)
+def _result(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:
+    return {"dataset": splits["train"].name, "train_pictures": len(splits["train"]), **SETTINGS,
+            "candidates": rows}
 
 
-STUDIES = (_study("shapes"), _study("fashion_mnist"))
+STUDIES = tuple(comparison(f"lightvit_parts_{dataset}", dataset, candidates("lightvit_parts"),
+                           _result, {**SETTINGS, "checks": 4, "threads": 1})
+                for dataset in ("shapes", "fashion_mnist"))

@@ -6,7 +6,6 @@ leaves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -56,7 +55,7 @@ def run(row: Row, _stage: str, seed: int) -> Run:
 
 def result(study: Study) -> dict[str, Any]:
     """What every seed's run found, and the scores of a model that knows nothing."""
-    runs = study.runs()[MODEL]
+    runs = study.runs[MODEL]
     torch.manual_seed(study.seeds[0])
     fresh = map_scores(models.create_model(MODEL).eval())
     return {"model": MODEL, "steps": SETTINGS["steps"], "pictures": PICTURES, "checked": CHECKED,
@@ -71,13 +70,11 @@ def map_scores(model: nn.Module) -> dict[str, Any]:
 
 def checked(model: nn.Module) -> dict[str, dict[str, float]]:
     """Per explainer the rank correlation of its maps with those of models with weights anew."""
-    inputs = data.load("shapes", "test", count=CHECKED).inputs
-    return {name: _rounded(explain.sanity_check(explainer, model, inputs).correlations)
-            for name, explainer in EXPLAINERS.items()}
-
-
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in values.items()}
+    inputs, rows = data.load("shapes", "test", count=CHECKED).inputs, {}
+    for name, explainer in EXPLAINERS.items():
+        correlations = explain.sanity_check(explainer, model, inputs).correlations
+        rows[name] = {part: round(value, 4) for part, value in correlations.items()}
+    return rows
 
 
 STUDIES = (Study(NAME, result, {MODEL: Row(calls=((models.create_model, {}),), seeds=SEEDS)}, run),)

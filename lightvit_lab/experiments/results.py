@@ -39,7 +39,7 @@ class StoredResult:
 
     @property
     def origin(self) -> str:
-        """One line to stand beside a figure: the device, the day, the seeds, torch's version."""
+        """One line for the foot of a figure: the device, the day, the seeds, torch's version."""
         seeds, torch = ", ".join(map(str, self.seeds)), self.versions.get("torch", "?")
         return f"Stored run: {self.device}; {self.date[:10]}; seeds {seeds}; torch {torch}"
 
@@ -52,7 +52,7 @@ def folder() -> Path:
     return storage.book_folder("results")
 
 
-def here() -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
     """The device, date, versions and commit of what is made now."""
     return {"device": runtime.device_name(), "versions": runtime.versions(),
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -67,9 +67,14 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> StoredResult:
     """Read one stored result. Raises LabError on unknown names and on broken files."""
     require_choice("results.load", "name", name, names())
-    path = folder() / f"{name}.json"
-    fields = storage.read_json("results.load", path, _MEND)
-    _require_fields(path, fields)
+    path = _file(name)
+    where, fields = f"results.load: {path}", storage.read_json("results.load", path, _MEND)
+    storage.require_fields(where, fields, _TYPES, _MEND)
+    if unknown := sorted(set(fields) - set(_TYPES)):
+        raise LabError(f"{where} has unknown fields {str(unknown)[:300]}; {_MEND}")
+    if fields["schema"] != 1 or fields["name"] != name:
+        raise LabError(f"{where}: schema {fields['schema']} and name {fields['name'][:100]!r} do "
+                       f"not fit; schema 1 and name {name!r} are read; {_MEND}")
     return StoredResult(**fields)
 
 
@@ -80,11 +85,10 @@ def save(name: str, data: dict[str, Any], seeds: list[int], command: str, second
     old pair or the new one. Raises LabError for numbers that are not finite, and on a full disk.
     """
     result = StoredResult(name=name, seeds=seeds, command=command, seconds=round(seconds, 1),
-                          data=data, **here())
-    path = folder() / f"{name}.json"
-    storage.write_json("results.save", path, asdict(result))
-    storage.settle("results.save", _weights(name), data.get("weights_sha256"))
-    return path
+                          data=data, **provenance())
+    storage.write_json("results.save", _file(name), asdict(result))
+    storage.settle("results.save", _file(name, "safetensors"), data.get("weights_sha256"))
+    return _file(name)
 
 
 def save_weights(name: str, model: nn.Module) -> dict[str, str]:
@@ -95,45 +99,35 @@ def save_weights(name: str, model: nn.Module) -> dict[str, str]:
     """
     from safetensors.torch import save
 
-    halves = {key: storage.portable("results.save_weights", key, value, half=True)
+    caller, path = "results.save_weights", _file(name, "safetensors")
+    halves = {key: storage.portable(caller, key, value, half=True)
               for key, value in model.state_dict().items()}
     if bad := [key for key, value in halves.items() if not value.isfinite().all()]:
-        raise LabError(f"results.save_weights: {', '.join(bad[:4])} of {name} have numbers that "
-                       "are not finite; the weights that lie there are kept. Train the model anew")
+        raise LabError(f"{caller}: {', '.join(bad[:4])} of {name} have numbers that are not "
+                       "finite; the weights stored before stay. Train the model anew")
     with suppress(LabError):        # a kill may have come before the last weights got their name
-        there = load(name).data.get("weights_sha256")
-        storage.settle("results.save_weights", _weights(name), there)
+        storage.settle(caller, path, load(name).data.get("weights_sha256"))
     content = save(halves)
-    storage.write("results.save_weights", storage.next_of(_weights(name)), content)
+    storage.write(caller, storage.next_of(path), content)
     return {"weights_sha256": hashlib.sha256(content).hexdigest()}
 
 
 def load_weights(name: str, model: nn.Module) -> nn.Module:
     """`model` with the weights that the run `name` left. Raises LabError where they are others."""
-    path, expected = _weights(name), load(name).data.get("weights_sha256")
+    path, expected = _file(name, "safetensors"), load(name).data.get("weights_sha256")
+    caller = f"results.load_weights: {path}"
     mend = f"`python -m lightvit_lab.experiments.studies {name}` makes them"
     if expected is None or not any(map(storage.is_file, (path, storage.next_of(path)))):
-        raise LabError(f"results.load_weights: the result {name!r} has no weights at {path}; "
-                       f"{mend}")
-    if (found := storage.find_version(path, expected)) is None:
-        raise LabError(f"results.load_weights: {path} is damaged, or of another run than "
-                       f"{name}.json; fetch both anew, or {mend}")
-    with storage.refused(f"results.load_weights: {path} has other tensors than the model given",
+        raise LabError(f"results.load_weights: {name!r} has no weights at {path}; {mend}")
+    if (whole := storage.find_version(path, expected)) is None:
+        raise LabError(f"{caller} is damaged, or of another run than {name}.json; fetch both anew, "
+                       f"or {mend}")
+    with storage.refused(f"{caller} has other tensors than the model given",
                          f"give the model of the run {name!r}"):
-        _, halves = storage.read_tensors(found, most=storage.LARGEST)
+        _, halves = storage.read_tensors(whole, most=storage.LARGEST)
         model.load_state_dict(halves)     # float16 into the model's own type
     return model
 
 
-def _weights(name: str) -> Path:
-    return folder() / f"{name}.safetensors"
-
-
-def _require_fields(path: Path, fields: dict[str, Any]) -> None:
-    where = f"results.load: {path}"
-    storage.require_fields(where, fields, _TYPES, _MEND)
-    if unknown := sorted(set(fields) - set(_TYPES)):
-        raise LabError(f"{where} has unknown fields {str(unknown)[:300]}; {_MEND}")
-    if fields["schema"] != 1 or fields["name"] != path.stem:
-        raise LabError(f"{where}: schema {fields['schema']} and name {fields['name'][:100]!r} do "
-                       f"not fit; schema 1 and name {path.stem!r} are read; {_MEND}")
+def _file(name: str, ending: str = "json") -> Path:
+    return folder() / f"{name}.{ending}"

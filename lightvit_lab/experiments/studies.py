@@ -10,6 +10,7 @@ import argparse
 import importlib
 import pkgutil
 import time
+from itertools import chain
 from types import ModuleType
 
 from .. import experiments
@@ -24,41 +25,42 @@ def find(package: ModuleType = experiments) -> dict[str, Study]:
 
     Raises LabError where two have one name.
     """
-    found: dict[str, Study] = {}
+    studies: dict[str, Study] = {}
     for about in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if about.name == f"{experiments.__name__}.studies":
             continue
         for study in getattr(importlib.import_module(about.name), "STUDIES", ()):
-            if study.name in found:
+            if study.name in studies:
                 raise LabError(f"studies: two studies are called {study.name!r}, the second in "
                                f"{about.name}; give each the name of its own stored result")
-            found[study.name] = study
-    return dict(sorted(found.items(), key=lambda one: (not one[1].needs_gpu, one[0])))
+            studies[study.name] = study
+    return dict(sorted(studies.items(), key=lambda item: (not item[1].needs_gpu, item[0])))
 
 
 STUDIES = find()
 
 
-def here() -> list[str]:
+def runnable() -> list[str]:
     """Names of all studies, without those for a GPU where there is none."""
-    away = {name for name, study in STUDIES.items() if study.needs_gpu and device().type == "cpu"}
-    for name in away:
+    left_out = [name for name, study in STUDIES.items()
+                if study.needs_gpu and device().type == "cpu"]
+    for name in left_out:
         print(f"{name} is left out: there is no GPU here")
-    return [name for name in STUDIES if name not in away]
+    return [name for name in STUDIES if name not in left_out]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the named studies, or all that this machine can run, and store what they return."""
     parser = argparse.ArgumentParser(description="Run the studies behind the stored results.")
     parser.add_argument("names", nargs="*", help=f"any of: {', '.join(STUDIES)}")
-    for name in parser.parse_args(arguments).names or here():
+    for name in parser.parse_args(arguments).names or runnable():
         require_choice("studies", "name", name, STUDIES)
-        start = time.perf_counter()
-        found = STUDIES[name]()
+        study, start = STUDIES[name], time.perf_counter()
+        result, seconds = study(), time.perf_counter() - start
+        if study.key:       # of runs that were cached, what they took
+            seconds = sum(run["seconds"] for run in chain(*study.runs.values()))
         command = f"python -m lightvit_lab.experiments.studies {name}"
-        # Of runs that were cached, what they took.
-        seconds = found.pop("seconds", time.perf_counter() - start)
-        print(results.save(name, found, list(STUDIES[name].seeds), command, seconds))
+        print(results.save(name, result, study.seeds, command, seconds))
 
 
 if __name__ == "__main__":

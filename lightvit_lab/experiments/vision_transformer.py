@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,18 +9,13 @@ from torch import nn
 
 from .. import data, models, training
 from . import faults
-from .comparison import Splits, candidate, comparison, load_splits
+from .comparison import candidates, comparison
 from .kit import SEEDS, Row, Run, Study, averages
 
 EPOCHS = 2.5
 # Equal parameter counts; the same pictures, in the same order, with the same optimizer and number
 # of steps, and no augmentation; at most 4 minutes a run on one core.
-CANDIDATES = {
-    "ViT, plain patches": candidate("lab_vit_student", {"patch_size": 8, "embedding": "patch"}),
-    "ViT, convolutional stem": candidate("lab_vit_student",
-                                         {"patch_size": 8, "embedding": "conv_stem"}),
-    "CNN": candidate("lab_cnn", {"widths": (26, 52, 104), "blocks": 1, "stem_stride": 2}),
-}
+CANDIDATES = candidates("vision_transformer_fashion_mnist")
 # The page's own two models: handwriting is easier than shapes for plain patches.
 SMALL = {"name": "lab_vit", "patch_size": 8, "dim": 64, "depth": 4, "num_heads": 4}
 ON_DIGITS = {embedding: Row(calls=((models.create_model, {**SMALL, "embedding": embedding}),),
@@ -33,47 +27,38 @@ PATIENTS = {letter: Row(calls=((faults.build, {"fault": fault, "patch_size": 8,
 FAULTS_TRAINING = {"steps": 480, "batch_size": 32, "lr": 2e-3}
 
 
-def _fashion_mnist(splits: Splits, rows: dict[str, Any]) -> dict[str, Any]:
-    return {"epochs": EPOCHS, "train_pictures": len(splits["train"]), "image_size": 32,
-            "models": rows}
-
-
-def _trained(row: Row, seed: int, **settings: Any) -> tuple[nn.Module, list[float]]:
+def _trained(row: Row, seed: int, settings: dict[str, Any]) -> tuple[nn.Module, Run]:
     """A model of the row, trained on the digits, and its losses, averaged."""
-    (create, given), = row.calls
-    model = create(**given)
+    (create, how), = row.calls
+    model = create(**how)
     history = training.fit(model, data.load("digits"), seed=seed, precision="float32",
                            threads=torch.get_num_threads(), **settings)
-    return model, averages(history.loss)
+    return model, {"seed": seed, "loss": averages(history.loss)}
 
 
 def on_digits(row: Row, _stage: str, seed: int) -> Run:
     """Accuracy and loss curve of one model."""
-    model, loss = _trained(row, seed, **DIGITS_TRAINING)
+    model, run = _trained(row, seed, DIGITS_TRAINING)
     score = training.evaluate(model, data.load("digits", "test"))
-    return {"seed": seed, "test": round(score.accuracy, 4), "loss": loss}
+    return {**run, "test": round(score.accuracy, 4)}
 
 
 def symptoms(row: Row, _stage: str, seed: int) -> Run:
     """Loss curve and symptoms of a healthy model or a broken one."""
-    model, loss = _trained(row, seed, **FAULTS_TRAINING)
-    found = faults.symptoms(model, data.load("digits", "test"))
-    return {"seed": seed, "loss": loss,
-            "symptoms": {name: round(value, 4) for name, value in found.items()}}
-
-
-def _digits(study: Study) -> dict[str, Any]:
-    return {"steps": DIGITS_TRAINING["steps"], "train_pictures": len(data.load("digits")),
-            "embeddings": study.by_label()}
-
-
-def _faults(study: Study) -> dict[str, Any]:
-    return {"dataset": "digits", "steps": FAULTS_TRAINING["steps"], "patients": study.by_label()}
+    model, run = _trained(row, seed, FAULTS_TRAINING)
+    values = faults.symptoms(model, data.load("digits", "test"))
+    return {**run, "symptoms": {name: round(value, 4) for name, value in values.items()}}
 
 
 STUDIES = (
-    comparison("vision_transformer_fashion_mnist", partial(load_splits, "fashion_mnist"),
-               CANDIDATES, _fashion_mnist, epochs=EPOCHS, lr=2e-3, batch_size=128, checks=6),
-    Study("vision_transformer_digits", _digits, ON_DIGITS, on_digits),
-    Study("vision_transformer_faults", _faults, PATIENTS, symptoms),
+    comparison("vision_transformer_fashion_mnist", "fashion_mnist", CANDIDATES,
+               lambda splits, rows: {"epochs": EPOCHS, "train_pictures": len(splits["train"]),
+                                     "image_size": 32, "models": rows},
+               {"epochs": EPOCHS, "lr": 2e-3, "batch_size": 128, "checks": 6}),
+    Study("vision_transformer_digits",
+          lambda study: {"steps": DIGITS_TRAINING["steps"], "embeddings": study.by_label(),
+                         "train_pictures": len(data.load("digits"))}, ON_DIGITS, on_digits),
+    Study("vision_transformer_faults",
+          lambda study: {"dataset": "digits", "steps": FAULTS_TRAINING["steps"],
+                         "patients": study.by_label()}, PATIENTS, symptoms),
 )

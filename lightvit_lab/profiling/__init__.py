@@ -1,6 +1,4 @@
-"""What a model costs: counted (`count`), measured (`measure`, `best_batch`), beside what the
-machine can do (`roofline`).
-"""
+"""What a model costs: counted, measured, and against what the machine can do (`roofline`)."""
 
 from .batches import BatchSearch, best_batch
 from .counting import Count, count
@@ -10,6 +8,6 @@ from .peaks import Peaks, machine_card, machine_peaks
 from .roofline import Roofline, Work, realisation, roofline
 from .timing import Ratio, Timing, Timings, measure
 
-__all__ = ["BatchSearch", "Count", "Estimate", "Peaks", "Ratio", "Roofline", "Timing", "Timings", "Work", "best_batch",
-           "count", "efficient_error_rate", "estimate_vit", "machine_card", "machine_peaks", "measure", "realisation",
-           "roofline"]
+__all__ = ["BatchSearch", "Count", "Estimate", "Peaks", "Ratio", "Roofline", "Timing", "Timings",
+           "Work", "best_batch", "count", "efficient_error_rate", "estimate_vit", "machine_card",
+           "machine_peaks", "measure", "realisation", "roofline"]

@@ -20,9 +20,7 @@ PAYS = 1.03      # a doubled batch has to bring 3 %; two in a row that do not en
 
 @dataclass(frozen=True)
 class BatchSearch:
-    """The best batch, its images/s, images/s of every batch tried, why the search ended, and where
-    it was timed.
-    """
+    """The best batch and its images/s, those of every batch tried, why it ended, and where."""
 
     batch: int
     throughput_img_s: float
@@ -34,25 +32,33 @@ class BatchSearch:
 @plain_numbers
 def best_batch(model: nn.Module, image: Tensor, largest: int = 1024, budget_s: float = 20.0,
                rounds: int = 5) -> BatchSearch:
-    """Time batches of 1, 2, 4, ... copies of `image` (1, channels, height, width), the median of
-    `rounds` calls each.
+    """Time batches of 1, 2, 4, ... copies of `image` (1, channels, height, width).
 
-    Ends at `largest`, after `budget_s` seconds, when memory runs out, or when doubling has twice
-    brought less than 3 %. Raises LabError unless `image` is a single one.
+    Each gets the median of `rounds` calls. Ends at `largest`, after `budget_s` seconds, when memory
+    runs out, or when doubling has twice brought less than 3 %. Raises LabError unless `image` is a
+    single one.
     """
     if image.ndim != 4 or len(image) != 1:
-        raise LabError(f"best_batch: image has shape {tuple(image.shape)}; give one image, (1, channels, height, width)")
+        raise LabError(f"best_batch: image has shape {tuple(image.shape)}; give one image, "
+                       "(1, channels, height, width)")
     require_range("best_batch", "largest", largest, 1)
-    # in this order: weights move before
+
+    def speed(batch: int) -> float:
+        images = image.repeat(batch, 1, 1, 1)
+        model(images)
+        return batch / median(timed(model, images) for _ in range(rounds))
+
+    # In this order: weights move before inference mode.
     with on_device(model) as place, torch.inference_mode():
         image = as_input(model, image, place)
-        return _search(lambda batch: _images_per_second(model, image, batch, rounds), largest, budget_s)
+        return _search(speed, largest, budget_s)
 
 
 def _search(speed: Callable[[int], float], largest: int, budget_s: float) -> BatchSearch:
     tried: dict[int, float] = {}
-    batch, start, stopped, idle = 1, time.perf_counter(), "the largest batch was reached", 0
-    while batch <= largest:
+    batch, end, stopped, idle = 1, time.perf_counter() + budget_s, "", 0
+    while not stopped:
+        best = max(tried.values(), default=0.0)
         try:
             tried[batch] = speed(batch)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -60,25 +66,19 @@ def _search(speed: Callable[[int], float], largest: int, budget_s: float) -> Bat
                 raise
             stopped = f"memory ended at a batch of {batch}"
             break
-        before = max((value for size, value in tried.items() if size < batch), default=0.0)
-        idle = 0 if tried[batch] > PAYS * before else idle + 1
+        idle = 0 if tried[batch] > PAYS * best else idle + 1
+        batch *= 2
         if idle == 2:
             stopped = "doubling no longer pays"
-            break
-        if time.perf_counter() - start > budget_s:
+        elif time.perf_counter() > end:
             stopped = f"{budget_s:g} s were spent"
-            break
-        batch *= 2
+        elif batch > largest:
+            stopped = "the largest batch was reached"
     best = max(tried, key=lambda size: tried[size])
     return BatchSearch(best, tried[best], tried, stopped, device_name())
 
 
-def _images_per_second(model: nn.Module, image: Tensor, batch: int, rounds: int) -> float:
-    images = image.repeat(batch, 1, 1, 1)
-    model(images)
-    return batch / median(timed(model, images) for _ in range(rounds))
-
-
 def _is_out_of_memory(error: Exception) -> bool:
     """CUDA has an error of its own; a CPU's allocator raises a plain RuntimeError that says so."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)

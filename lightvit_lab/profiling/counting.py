@@ -1,5 +1,4 @@
-"""Parameters, multiply-accumulates and bytes of a model, exact for matrix products and
-convolutions.
+"""Parameters, multiply-accumulates and bytes of a model, exact for products and convolutions.
 
 The model runs once on one image under torch's own counter, with formulas for what that lacks
 (`formulas.py`): on the meta device, where tensors have shapes and no values and nothing is
@@ -13,7 +12,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import LabError, plain_numbers
-from .formulas import Spared, may_multiply
 from ..runtime.running import float_dtype, in_mode
 from ..runtime.wrapped import unwrapped
+from .formulas import Spared, may_multiply
 from .splitting import splitting
 
 
@@ -33,12 +32,15 @@ class Count:
     """Cost of one image. A multiply-accumulate (MAC) is two floating-point operations (FLOPs).
 
     macs: executed in matrix products, convolutions, attention and, in their customary equivalent,
-    Fourier transforms dense_macs: the same had every sparse weight been dense bytes_by_dtype: what
-    the weights and buffers of a checkpoint take, by type of number activation_bytes: results
-    written by the forward pass, views not counted by_module: MACs by the module's name; "" is the
-    whole moved_by_module: bytes that its operators read and write, one after the other as eager
-    PyTorch runs them uncounted: operators that may multiply and have no formula, with their share
-    of all bytes moved; empty is good
+        Fourier transforms
+    dense_macs: the same had every sparse weight been dense
+    bytes_by_dtype: what the weights and buffers of a checkpoint take, by type of number
+    activation_bytes: results written by the forward pass, views not counted
+    by_module: MACs by the module's name; "" is the whole
+    moved_by_module: bytes that its operators read and write, one after the other as eager PyTorch
+        runs them
+    uncounted: operators that may multiply and have no formula, with their share of all bytes moved;
+        empty is good
     """
 
     params: int
@@ -60,52 +62,32 @@ class Count:
         """Bytes of all stored weights and buffers."""
         return sum(self.bytes_by_dtype.values())
 
-    @plain_numbers
-    def table(self, depth: int = 1) -> str:
-        """MACs, their share and bytes moved of each module down to `depth`, and what was not
-        counted.
-        """
-        lines = [f"{'module':40} {'MACs':>15} {'share':>7} {'MiB moved':>10}"]
-        for name, macs in self.by_module.items():
-            if name.count(".") < depth:
-                moved = self.moved_by_module[name] / 2**20
-                lines.append(f"{name or 'whole':40} {macs:15,} {macs / max(self.macs, 1):7.1%} {moved:10.2f}")
-        for name, share in self.uncounted.items():
-            lines.append(f"NOT counted: {name}, {share:.1%} of all bytes moved")
-        return "\n".join(lines)
-
 
 @plain_numbers
 def count(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> Count:
-    """Count `model` on one image of `input_size` = (channels, height, width), in eval mode; the
-    model is left untouched.
+    """Count `model` on one image of `input_size` = (channels, height, width), in eval mode.
 
-    Norms, activations, softmax and additions are not counted: by convention, MACs are those of
-    products. A product of complex numbers counts as the real ones that are carried out: four, in a
-    convolution of torch three. What a forward computes outside of torch, in NumPy for example, is
-    seen by nobody, so it counts as nothing and `uncounted` does not name it. A model whose work
-    depends on the image is counted on one of noise. Raises LabError if the model does not take such
-    an image.
+    The model is left untouched. Norms, activations, softmax and additions are not counted: by
+    convention, MACs are those of products. A product of complex numbers counts as the real ones
+    that are carried out: four, in a convolution of torch three. What a forward computes outside of
+    torch, in NumPy for example, counts as nothing, and `uncounted` does not name it. A model whose
+    work depends on the image is counted on one of noise. Raises LabError if the model does not take
+    such an image.
     """
     model = unwrapped(model)
     traffic = _anywhere(_run, model, lambda device: torch.rand(1, *input_size, device=device),
                         f"count: the model does not take an image of {tuple(input_size)}")
-    macs = traffic.counter.get_total_flops() // 2
-    by_module = {_short(name): sum(flops.values()) // 2 for name, flops in traffic.counter.get_flop_counts().items()}
+    by_module = {_short(name): sum(flops.values()) // 2
+                 for name, flops in traffic.counter.get_flop_counts().items()}
     moved = {"": 0} | {_short(name): value for name, value in traffic.moved.items()}
-    return Count(
-        params=_params(model), macs=macs, dense_macs=macs + traffic.spared.flops // 2,
-        bytes_by_dtype=bytes_by_dtype(model), activation_bytes=traffic.written,
-        by_module={"": macs} | {name: by_module.get(name, 0) for name in moved}, moved_by_module=moved,
-        uncounted=traffic.unknown_shares(),
-    )
+    macs = by_module[""] = traffic.counter.get_total_flops() // 2
+    return Count(_params(model), macs, macs + traffic.spared.flops // 2, bytes_by_dtype(model),
+                 traffic.written, {name: by_module.get(name, 0) for name in moved}, moved,
+                 traffic.unknown_shares())
 
 
-@dataclass(frozen=True)
-class OwnCosts:
-    """Cost of one batch by the module's name, each module's less its children's; "" is what the
-    model itself does.
-    """
+class OwnCosts(NamedTuple):
+    """Cost of one batch by the module's name, less its children's; "" is the model's own work."""
 
     macs: dict[str, int]
     moved: dict[str, int]
@@ -113,12 +95,12 @@ class OwnCosts:
 
 
 def own_costs(model: nn.Module, inputs: Tensor, caller: str) -> OwnCosts:
-    """Count `model` on a whole batch, as `count` does on one image: weights are then read once,
-    whatever the batch.
+    """Count `model` on a whole batch, as `count` does on one image: weights are read once.
 
     Raises LabError, in the name of `caller`, if the model does not take such inputs.
     """
-    return _anywhere(_run_split, model, inputs.to, f"{caller}: the model does not take inputs of {tuple(inputs.shape)}")
+    return _anywhere(_run_split, model, inputs.to,
+                     f"{caller}: the model does not take inputs of {tuple(inputs.shape)}")
 
 
 # What a model raises that cannot run so. Not AttributeError: where a name of torch is missing,
@@ -143,23 +125,23 @@ def _run(model: nn.Module, inputs: Tensor, traffic: _Traffic | None = None) -> _
     # In inference mode fused attention arrives whole, not as two products. It leaves marks on what
     # a model keeps for the next call, so a model that is no copy runs without it.
     quiet = torch.inference_mode if inputs.device.type == "meta" else torch.no_grad
-    with quiet(), traffic, traffic.counter, _TakenApart(traffic.counter.flop_registry), in_mode(model):
+    with (quiet(), traffic, traffic.counter, _Decomposed(traffic.counter.flop_registry),
+          in_mode(model)):
         model(inputs.to(float_dtype(model)))
     return traffic
 
 
 def _run_split(model: nn.Module, inputs: Tensor) -> OwnCosts:
     traffic = _Traffic()
-    with splitting(model, traffic.counter.get_total_flops) as flops, splitting(model, traffic.moved_in_all) as moved:
+    with (splitting(model, traffic.counter.get_total_flops) as flops,
+          splitting(model, traffic.moved_in_all) as moved):
         _run(model, inputs, traffic)
     return OwnCosts({name: round(value) // 2 for name, value in flops.items()},
                     {name: round(value) for name, value in moved.items()}, traffic.unknown_shares())
 
 
 class _Traffic(TorchDispatchMode):
-    """Sees what its counter runs: bytes read and written, by module, and operators that have no
-    formula.
-    """
+    """Adds up what its counter runs: bytes read and written, operators that have no formula."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,7 +155,7 @@ class _Traffic(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if func.is_view or func._opname == "_unsafe_view":
             return result
-        read, written = (sum(_size(leaf) for leaf in tree_leaves(tree)) for tree in ((args, kwargs), result))
+        read, written = _size((args, kwargs)), _size(result)
         for module in set(self.counter.mod_tracker.parents):
             self.moved[module] += read + written
         self.written += 0 if func._schema.is_mutable else written
@@ -190,8 +172,9 @@ class _Traffic(TorchDispatchMode):
         return {name: size / self.moved_in_all() for name, size in self.unknown.items()}
 
 
-class _TakenApart(TorchDispatchMode):
+class _Decomposed(TorchDispatchMode):
     """Hands on the parts of an operator that has no formula: inference mode leaves `linear` whole.
+
     From torch 2.6 on the counter does so itself; here it is done before it, so that torch 2.5
     counts the same.
     """
@@ -203,7 +186,8 @@ class _TakenApart(TorchDispatchMode):
         self.formulas = formulas
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if hasattr(func, "decompose") and func not in self.formulas and func is not torch.ops.prim.device.default:
+        stays_whole = func in self.formulas or func is torch.ops.prim.device.default
+        if hasattr(func, "decompose") and not stays_whole:
             with self:
                 result = func.decompose(*args, **(kwargs or {}))
             if result is not NotImplemented:
@@ -211,8 +195,10 @@ class _TakenApart(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _size(leaf: Any) -> int:
-    return sum(value.numel() * value.element_size() for value in _plain(leaf)) if isinstance(leaf, Tensor) else 0
+def _size(tree: Any) -> int:
+    """Bytes of all tensors in nested lists, tuples and dicts."""
+    return sum(value.numel() * value.element_size() for leaf in tree_leaves(tree)
+               if isinstance(leaf, Tensor) for value in _plain(leaf))
 
 
 def _plain(tensor: Tensor) -> Iterator[Tensor]:
@@ -226,8 +212,11 @@ def _plain(tensor: Tensor) -> Iterator[Tensor]:
         yield from (tensor.crow_indices(), tensor.col_indices(), tensor.values())
     else:
         yield tensor
-        if tensor.is_quantized and tensor.qscheme() in (torch.per_channel_affine, torch.per_channel_symmetric):
+        if tensor.is_quantized and tensor.qscheme() in _PER_CHANNEL:
             yield from (tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points())
+
+
+_PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
 
 
 def _short(name: str) -> str:
@@ -242,7 +231,9 @@ def _on_meta(model: nn.Module) -> nn.Module:
         if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or tensor.layout != torch.strided:
             raise NotImplementedError(f"a {type(tensor).__name__} has values that matter")
         ghost = torch.empty_like(tensor, device="meta")
-        known[id(tensor)] = nn.Parameter(ghost, requires_grad=False) if isinstance(tensor, nn.Parameter) else ghost
+        if isinstance(tensor, nn.Parameter):
+            ghost = nn.Parameter(ghost, requires_grad=False)
+        known[id(tensor)] = ghost
     return copy.deepcopy(model, known)
 
 
@@ -255,12 +246,12 @@ def _device_of(model: nn.Module) -> torch.device:
 
 
 def _stored(model: nn.Module) -> Iterator[tuple[Tensor, bool]]:
-    """Each tensor of the state once, and whether it is a parameter or packed in the place of one."""
-    seen = set()
+    """Each tensor of the state once, and whether it is a parameter or packed in place of one."""
+    known = set()
     for value in model.state_dict(keep_vars=True).values():
         for leaf in tree_leaves(value):
-            if isinstance(leaf, Tensor) and id(leaf) not in seen:
-                seen.add(id(leaf))
+            if isinstance(leaf, Tensor) and id(leaf) not in known:
+                known.add(id(leaf))
                 yield leaf, isinstance(leaf, nn.Parameter) or not isinstance(value, Tensor)
 
 
@@ -269,11 +260,9 @@ def _params(model: nn.Module) -> int:
 
 
 def bytes_by_dtype(model: nn.Module) -> dict[str, int]:
-    """Bytes that weights and buffers take in a checkpoint, packed and quantized ones too, by type
-    of number.
-    """
-    found: dict[str, int] = defaultdict(int)
+    """Bytes of weights and buffers in a checkpoint, packed ones too, by type of number."""
+    sizes: dict[str, int] = defaultdict(int)
     for tensor, _ in _stored(model):
         for part in _plain(tensor):
-            found[str(part.dtype).removeprefix("torch.")] += part.numel() * part.element_size()
-    return dict(found)
+            sizes[str(part.dtype).removeprefix("torch.")] += part.numel() * part.element_size()
+    return dict(sizes)

@@ -8,51 +8,43 @@ from ..errors import LabError, plain_numbers, require_choice, require_range
 from .counting import Count
 
 TERMS = ("params", "bits", "flops", "weight_bytes")
-# ViT-B/16 at 224 px in float32: timm's parameters, MACs from `count`, four bytes for each
-# parameter.
-REFERENCES = {"vit_base_patch16_224": {"params": 86_567_656, "bits": 32, "flops": 2 * 17_563_828_224,
-                                       "weight_bytes": 4 * 86_567_656}}
+# ViT-B/16 at 224 px in float32: timm's parameters, MACs from `count`, four bytes a parameter.
+REFERENCES = {"vit_base_patch16_224": {
+    "params": 86_567_656, "bits": 32, "flops": 2 * 17_563_828_224, "weight_bytes": 4 * 86_567_656}}
 
 
 @plain_numbers
 def efficient_error_rate(cost: Count, bits: float = 32,
                          reference: str | Count = "vit_base_patch16_224",
                          terms: Sequence[str] = TERMS) -> float:
-    """Mean of the model's parameters, bits, FLOPs and model size, each divided by the reference's;
-    lower is lighter.
+    """Mean of a model's parameters, bits, FLOPs and bytes, each divided by the reference's.
 
-    This is OUR RECONSTRUCTION. The paper (Efficient Error Rate, arXiv 2309.02031) was not at hand:
-    its abstract names these four quantities; its formula, its reference and whether accuracy enters
-    were not seen. Do not set these numbers beside published ones.
+    Lower is lighter. This is OUR RECONSTRUCTION. The paper (Efficient Error Rate, arXiv 2309.02031)
+    was not at hand: its abstract names these four quantities; its formula, its reference and
+    whether accuracy enters were not seen. Do not set these numbers beside published ones.
 
     `bits` are those of a weight (the average, where weights differ); the reference has 32. They are
-    said, and `weight_bytes` counted, so quantization enters twice: leave one out by `terms`.
-    `reference` is a name of `REFERENCES` or a Count. Raises LabError on unknown terms or
+    given by the caller, and `weight_bytes` counted, so quantization enters twice: leave one out by
+    `terms`. `reference` is a name of `REFERENCES` or a Count. Raises LabError on unknown terms or
     references, and on bits below 1.
     """
-    _require_terms(terms)
-    require_range("efficient_error_rate", "bits", bits, 1)
+    caller = "efficient_error_rate"
+    if isinstance(terms, str) or not terms:
+        raise LabError(f"{caller}: terms={terms!r}; give at least one in a tuple, e.g. {TERMS}")
+    for term in terms:
+        require_choice(caller, "terms", term, TERMS)
+    require_range(caller, "bits", bits, 1)
     if not isinstance(cost, Count):
-        raise LabError(f"efficient_error_rate: cost is a {type(cost).__name__}; give profiling.count(model)")
-    if isinstance(reference, Count):
-        against = _quantities(reference, 32)
-    else:
-        require_choice("efficient_error_rate", "reference", reference, REFERENCES)
-        against = REFERENCES[reference]
-    zeros = [term for term in terms if not against[term]]
-    if zeros:
-        raise LabError(f"efficient_error_rate: the reference has no {', '.join(zeros)}; leave that out of "
+        raise LabError(f"{caller}: cost is a {type(cost).__name__}; give profiling.count(model)")
+    if not isinstance(reference, Count):
+        require_choice(caller, "reference", reference, REFERENCES)
+    ours, against = _quantities(cost, bits), (
+        _quantities(reference, 32) if isinstance(reference, Count) else REFERENCES[reference])
+    if zeros := [term for term in terms if not against[term]]:
+        raise LabError(f"{caller}: the reference has no {', '.join(zeros)}; leave that out of "
                        f"terms={terms!r}")
-    ours = _quantities(cost, bits)
     return sum(ours[term] / against[term] for term in terms) / len(terms)
 
 
 def _quantities(cost: Count, bits: float) -> dict[str, float]:
-    return {"params": cost.params, "bits": bits, "flops": cost.flops, "weight_bytes": cost.weight_bytes}
-
-
-def _require_terms(terms: Sequence[str]) -> None:
-    if isinstance(terms, str) or not terms:
-        raise LabError(f"efficient_error_rate: terms={terms!r}; give at least one in a tuple, e.g. terms={TERMS}")
-    for term in terms:
-        require_choice("efficient_error_rate", "terms", term, TERMS)
+    return {**{name: getattr(cost, name) for name in TERMS if name != "bits"}, "bits": bits}

@@ -1,6 +1,4 @@
-"""The cost of a plain ViT by closed formulas, as `chapters/foundations/vision_transformer` derives
-them.
-"""
+"""The cost of a plain ViT by the formulas of `chapters/foundations/vision_transformer`."""
 
 from __future__ import annotations
 
@@ -10,9 +8,7 @@ from ..errors import plain_numbers, require_range, require_size
 
 
 class Estimate(NamedTuple):
-    """Cost of one picture; `attention_macs`, the two products that belong to no layer, are part of
-    `macs`.
-    """
+    """Cost of one picture; `macs` include `attention_macs`, the two products of no layer."""
 
     tokens: int
     params: int
@@ -28,14 +24,14 @@ class Estimate(NamedTuple):
 @plain_numbers
 def estimate_vit(image_size: int | tuple[int, int] = 224, patch_size: int = 16, dim: int = 192,
                  depth: int = 12, num_classes: int = 1000) -> Estimate:
-    """Tokens, parameters and MACs of a ViT: colour pictures, plain patches, a class token, an MLP
-    four times as wide.
+    """Tokens, parameters and MACs of a ViT with plain patches, a class token and an MLP ratio of 4.
 
-    `image_size` is one number for both sides, or (height, width). Exact: `count` finds the same
-    numbers in the built model. The number of heads does not enter. Raises LabError unless all sizes
-    are positive and patches fill the picture.
+    Pictures have three channels; `image_size` is one number for both sides, or (height, width).
+    Exact: `count` finds the same numbers in the built model. The number of heads does not enter.
+    Raises LabError unless all sizes are positive and patches fill the picture.
     """
-    for name, value in (("patch_size", patch_size), ("dim", dim), ("depth", depth), ("num_classes", num_classes)):
+    for name, value in {"patch_size": patch_size, "dim": dim, "depth": depth,
+                        "num_classes": num_classes}.items():
         require_range("estimate_vit", name, value, 1)
     height, width = require_size("estimate_vit", "image_size", image_size, patch_size,
                                  f"patches are {patch_size} x {patch_size}")

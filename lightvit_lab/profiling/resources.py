@@ -17,13 +17,15 @@ MIB = 2**20
 
 
 def peak_memory_mib(model: nn.Module, batch: Tensor) -> float | None:
-    """MiB of the model's weights and of what one call adds at most: CUDA's allocator, or on Linux
-    the resident set.
+    """MiB of the model's weights and of what one call adds at most.
 
-    None on other systems and other devices.
+    From CUDA's allocator, or on Linux the resident set; None on other systems and devices.
     """
-    watch = {"cuda": _added_on_cuda, "cpu": _added_to_resident_set}.get(batch.device.type)
-    added = None if watch is None else watch(lambda: model(batch))
+    added = None
+    if batch.device.type == "cuda":
+        added = _added_on_cuda(lambda: model(batch))
+    if batch.device.type == "cpu":
+        added = _added_to_resident_set(lambda: model(batch))
     return None if added is None else (sum(bytes_by_dtype(model).values()) + added) / MIB
 
 
@@ -36,15 +38,16 @@ def _added_on_cuda(call: Callable[[], object]) -> int:
 
 
 def _added_to_resident_set(call: Callable[[], object]) -> int | None:
-    """The kernel's high-water mark, set back before the call. Memory that was freed but kept is
-    given back first.
+    """The kernel's high-water mark, set back before the call.
+
+    Memory that was freed, and that the process still has, is given back first.
     """
     if not sys.platform.startswith("linux"):
         return None
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except (OSError, AttributeError):        # a C library without it (musl), or a container that forbids it
+    except (OSError, AttributeError):      # no such C function (musl), or a container forbids it
         return None
     before = _status("VmRSS")
     call()
@@ -61,6 +64,6 @@ def attention_backend() -> str:
     if (kind := device().type) != "cuda":
         return f"fused on {kind.upper()}"
     cuda = torch.backends.cuda
-    switches = {"flash": cuda.flash_sdp_enabled(), "memory-efficient": cuda.mem_efficient_sdp_enabled(),
-                "cudnn": cuda.cudnn_sdp_enabled(), "math": cuda.math_sdp_enabled()}
-    return "one of " + ", ".join(name for name, on in switches.items() if on)
+    switches = {"flash": cuda.flash_sdp_enabled, "memory-efficient": cuda.mem_efficient_sdp_enabled,
+                "cudnn": cuda.cudnn_sdp_enabled, "math": cuda.math_sdp_enabled}
+    return "one of " + ", ".join(name for name, is_on in switches.items() if is_on())

@@ -1,6 +1,4 @@
-"""What a meter (a clock, a counter) advances during a forward pass, split among the modules that it
-passes.
-"""
+"""What a meter (a clock, a counter) advances in a forward pass, split among the model's modules."""
 
 from __future__ import annotations
 
@@ -16,43 +14,31 @@ from ..runtime.hooks import Hook, hooked
 
 @contextmanager
 def splitting(model: nn.Module, read: Callable[[], float]) -> Iterator[dict[str, float]]:
-    """A dict that fills with each module's own share of what `read()` advances: its own less its
-    children's, by name.
+    """A dict that fills, by name, with what `read()` advances in each module less its children.
 
     A child is whatever runs inside a module's call, so that modules in several places and calls
     that reach past a module are split right. What the hooks themselves take belongs to no one. They
     are removed at the end.
     """
     own: dict[str, float] = defaultdict(float)
-    nested = _Nested(read, own)
-    with hooked(hook for name, module in model.named_modules() for hook in (
-            # The last before and the first after the module's own work, so that hooks of others are
-            # left out.
-            Hook(module, "input", nested.enter), Hook(module, "output", nested.leave(name), first=True))):
-        yield own
+    # Of each call under way: the reading before its first hook and after it, and its children's.
+    calls: list[list[float]] = []
 
+    def enter(*_: Any) -> None:
+        calls.append([read(), 0.0, 0.0])
+        calls[-1][1] = read()
 
-class _Nested:
-    """The calls that are under way, each with the reading at its start and what its children have
-    taken.
-    """
-
-    def __init__(self, read: Callable[[], float], own: dict[str, float]):
-        self.read, self.own = read, own
-        # reading before the hook, reading after it, taken by children
-        self.calls: list[list[float]] = []
-
-    def enter(self, *_: Any) -> None:
-        """A hook for the start of a module's call."""
-        self.calls.append([self.read(), 0.0, 0.0])
-        self.calls[-1][1] = self.read()
-
-    def leave(self, name: str) -> Callable[..., None]:
-        """A hook for the end of the call of the module `name`."""
+    def leave(name: str) -> Callable[..., None]:
         def hook(*_: Any) -> None:
-            now = self.read()
-            before, start, inside = self.calls.pop()
-            self.own[name] += now - start - inside
-            if self.calls:
-                self.calls[-1][2] += self.read() - before
+            now = read()
+            before, start, children = calls.pop()
+            own[name] += now - start - children
+            if calls:
+                calls[-1][2] += read() - before
         return hook
+
+    # The last before and the first after the module's own work, so that others' hooks are left out.
+    with hooked(hook for name, module in model.named_modules()
+                for hook in (Hook(module, "input", enter),
+                             Hook(module, "output", leave(name), first=True))):
+        yield own

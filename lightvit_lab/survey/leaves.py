@@ -1,10 +1,9 @@
-"""The surveys' taxonomy as data: every leaf, the page that teaches it, and the methods seen under
-it.
+"""The surveys' taxonomy as data: every leaf, the page that teaches it, and its methods.
 
 The tree is that of "Image Recognition with Online Lightweight Vision Transformer: A Survey" (arXiv
 2505.03113), as its authors' overview figure draws it; the offline techniques are those of arXiv
-2309.02031 and 2404.10407. Facts only: each method carries where it was seen, and one whose leaf no
-source states stays at its group (`unplaced`).
+2309.02031 and 2404.10407. Facts only: each method has its source, and one whose leaf no source
+states stays at its group (`unplaced`).
 """
 
 from __future__ import annotations
@@ -25,18 +24,16 @@ class Method:
     """
 
     name: str
-    arxiv: str                      # "2103.14899"; empty where no identifier was seen
+    arxiv: str                      # "2103.14899"; empty where no identifier is known
     timm_models: tuple[str, ...]    # names for timm.create_model; empty where timm has none
     placement: str
     note: str
-    source: str                     # where the method was seen
+    source: str                     # the document that names the method
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One leaf of the taxonomy: `page` is the stem of the page that teaches it, `sources` who lists
-    it.
-    """
+    """One leaf of the taxonomy, the stem of the page that teaches it, and who lists it."""
 
     branch: str
     group: str
@@ -47,31 +44,26 @@ class Leaf:
 
 
 def taxonomy() -> list[Leaf]:
-    """Every leaf in the survey's order, each with the methods that stand under it (possibly none)."""
-    return [_leaf(row) for row in read_rows("taxonomy.csv")]
+    """Every leaf in the survey's order, each with the methods that stand under it, if any."""
+    return [Leaf(*_place(row), row["page"], _methods(_place(row)), tuple(row["sources"].split()))
+            for row in read_rows("taxonomy.csv")]
 
 
 def unplaced() -> dict[str, tuple[Method, ...]]:
-    """Methods of which a source states only the group or the branch, by that group's or branch's
-    name.
-    """
-    found: dict[str, tuple[Method, ...]] = {}
-    for row in read_rows("methods.csv"):
-        if not row["leaf"]:
-            place = row["group"] or row["branch"]
-            found[place] = found.get(place, ()) + (_method(row),)
-    return found
+    """Methods of which a source states only the group or the branch, by the name of that."""
+    places = [_place(row) for row in read_rows("methods.csv") if not row["leaf"]]
+    return {group or branch: _methods((branch, group, leaf)) for branch, group, leaf in places}
 
 
-def _leaf(row: dict[str, str]) -> Leaf:
-    place = ("branch", "group", "leaf")
-    here = [_method(other) for other in read_rows("methods.csv") if all(other[key] == row[key] for key in place)]
-    return Leaf(row["branch"], row["group"], row["leaf"], row["page"], tuple(here), tuple(row["sources"].split()))
+def _place(row: dict[str, str]) -> tuple[str, str, str]:
+    return row["branch"], row["group"], row["leaf"]
 
 
-def _method(row: dict[str, str]) -> Method:
-    models = tuple(row["timm_models"].split())
-    return Method(row["method"], row["arxiv"], models, row["placement"], row["note"], row["source"])
+def _methods(place: tuple[str, str, str]) -> tuple[Method, ...]:
+    """The methods of one branch, group and leaf."""
+    return tuple(Method(row["method"], row["arxiv"], tuple(row["timm_models"].split()),
+                        row["placement"], row["note"], row["source"])
+                 for row in read_rows("methods.csv") if _place(row) == place)
 
 
 @cache

@@ -95,7 +95,7 @@ def main() -> None:
     torch.manual_seed(0)
     print(f"{device_name()}, batches of {BATCH}")
     pictures = data.load("cifar10", count=given.count)
-    teacher = models.create_model("lab_cnn", **RECIPES["lab_cnn/cifar10"].arguments).eval()
+    teacher = models.create_model("lab_cnn", **RECIPES["lab_cnn/cifar10"]["arguments"]).eval()
     steps = WARM + given.turns
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()

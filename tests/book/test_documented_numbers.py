@@ -6,14 +6,14 @@ from statistics import mean
 
 from lightvit_lab import models
 from lightvit_lab.experiments import results
-from lightvit_lab.experiments.difficulty import TRAINED
+from lightvit_lab.experiments.kit import read_table
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 
 
 def size_of_the_cnn() -> int:
     """The parameters of the CNN that was trained on the shapes."""
-    cnn = TRAINED["CNN"]
+    cnn = read_table("shapes")["CNN"]
     model = models.create_model(cnn["model"], **cnn["arguments"])
     return sum(value.numel() for value in model.parameters())
 

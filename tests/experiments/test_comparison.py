@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightvit_lab import data, models
+from lightvit_lab import models
 from lightvit_lab.experiments.comparison import candidate, comparison
 
 CANDIDATES = {
@@ -11,13 +11,9 @@ CANDIDATES = {
 SETTINGS = {"steps": 2, "batch_size": 8, "checks": 2, "threads": 1, "progress": False}
 
 
-def load(count=16):
-    return {split: data.load("shapes", split, count=count) for split in data.SPLITS}
-
-
-def study(seeds, load=load, **changes):
+def study(seeds, count=16, **changes):
     rows = {label: candidate(name, arguments, seeds, **own) for label, (name, arguments, own) in CANDIDATES.items()}
-    return comparison("trial", load, rows, lambda splits, rows: {"rows": rows}, **{**SETTINGS, **changes})
+    return comparison("trial", "shapes", rows, lambda splits, rows: {"rows": rows}, {**SETTINGS, **changes}, count=count)
 
 
 @pytest.fixture(scope="module")
@@ -68,5 +64,5 @@ def test_seeds_and_learning_rates_of_its_own_reach_the_training(monkeypatch, tmp
     assert seen == [(3, 1e-2, 3), (3, 1e-3, 3)]
     study((3,))()
     assert len(seen) == 2, "runs are cached"
-    study((3,), lambda: load(8))(), study((3,), steps=3)()
+    study((3,), count=8)(), study((3,), steps=3)()
     assert len(seen) == 6, "other pictures and other settings are other runs"

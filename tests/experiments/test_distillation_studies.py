@@ -18,13 +18,14 @@ def teacher():
     return models.create_model("lab_cnn", widths=(4, 8)).eval()
 
 
+SOFT = {"soft targets": "SoftTargets()"}
 ROWS = {
-    "labels alone": distillation._row(teacher=None),
-    "stored": distillation._row("leaf", distillation.soft(), "tiny"),
-    "live": distillation._row("leaf", distillation.soft(), "tiny", stored=False),
-    "token": distillation._row("leaf", {"token": response_distillation.DistillationToken()}, "tiny", labels=None,
+    "labels alone": distillation.row(teacher=None),
+    "stored": distillation.row("leaf", SOFT, "tiny"),
+    "live": distillation.row("leaf", SOFT, "tiny", stored=False),
+    "token": distillation.row("leaf", {"token": "DistillationToken()"}, "tiny", labels=None,
                                arguments={"distilled": True}),
-    "long": distillation._row(teacher=None, steps=2),
+    "long": distillation.row(teacher=None, steps=2),
 }
 
 
@@ -73,7 +74,7 @@ def test_a_study_that_was_stopped_goes_on_with_what_it_lacks(made):
 
 def test_another_objective_or_length_is_another_run(made, monkeypatch):
     study("stored")
-    study("stored", rows={"stored": distillation._row("leaf", distillation.soft(temperature=2.0), "tiny")})
+    study("stored", rows={"stored": distillation.row("leaf", {"soft targets": "SoftTargets(temperature=2.0)"}, "tiny")})
     monkeypatch.setattr(distillation, "STEPS", 5)
     study("stored")
     assert len(made) == 3
@@ -82,7 +83,7 @@ def test_another_objective_or_length_is_another_run(made, monkeypatch):
 def test_the_rows_of_the_book_cover_every_leaf_of_the_branch_and_every_objective():
     rows = distillation.ROWS
     leaves = {leaf.leaf for leaf in survey.taxonomy() if leaf.page and leaf.page.startswith("distillation/")}
-    assert {row.shown["leaf"] for row in rows.values()} - {"none"} == leaves
+    assert {row.columns["leaf"] for row in rows.values()} - {"none"} == leaves
     used = {type(term).__name__ for row in rows.values() for term in row.calls[0][1]["terms"].values()}
     offered = {name for module in (response_distillation, feature_distillation) for name in module.__all__ if name[0].isupper()}
     assert used == offered - {"Labels", "StoredLogits"}

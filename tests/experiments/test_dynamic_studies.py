@@ -1,5 +1,7 @@
 """The studies of token pruning and merging: rows as they say, tokens and MACs that fall, times. Small runs on digits."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -10,11 +12,18 @@ from lightvit_lab.experiments import base, dynamic
 
 COMMON = {"label", "recipe", "method", "setting", "schedule", "proportional", "stage", "seed", "test", "test_low", "test_high",
           "params", "macs", "bytes", "tokens", "latency_ms", "interval_ms", "speedup", "latency_1_ms", "interval_1_ms", "speedup_1"}
+
+
+def few(label, *stages):
+    """A row of the book with other stages and one seed."""
+    return dataclasses.replace(dynamic.PRUNING_ROWS[label], stages=stages, seeds=(0,))
+
+
 ROWS = {
-    "merge": dynamic._merge(2, "weighted"),
-    "evit": dynamic._prune("evit", 0.5, dynamic.BOTH),
-    "dynamicvit": dynamic._prune("dynamicvit", 0.5, dynamic.BOTH[1:]),
-    "ats": dynamic._prune("ats", 0.5),
+    "merge": dynamic.MERGING_ROWS["merge r=2"],
+    "evit": few("evit 0.5", "off the shelf", "fine-tuned"),
+    "dynamicvit": few("dynamicvit 0.5", "fine-tuned"),
+    "ats": few("ats 0.5", "off the shelf"),
 }
 
 
@@ -24,7 +33,7 @@ def found(small_base, monkeypatch):
     small_base(depth=4)
     for name, value in {"TIMING_S": 0.1, "LARGE_S": 0.1, "SIZES": (64,), "BATCHES": {"": 4, "_1": 1}}.items():
         monkeypatch.setattr(dynamic, name, value)
-    return dynamic._study("tiny", ROWS, dynamic._merge_large)()
+    return dynamic._study("tiny", ROWS, dynamic.MERGE_LARGE)()
 
 
 def test_every_row_has_its_stages_costs_and_times_beside_the_dense_model(found):
@@ -67,5 +76,5 @@ def test_random_choices_keep_as_many_tokens_and_differ_from_picture_to_picture()
 
 def test_the_rows_of_the_book_have_every_method_the_pages_speak_of():
     merging, pruning = dynamic.MERGING_ROWS.values(), dynamic.PRUNING_ROWS.values()
-    assert {row.shown["method"] for row in merging} == {"weighted", "mean", "max", "prune", "mlerp", "tofu", "cluster"}
-    assert {row.shown["method"] for row in pruning} == {"evit", "topk", "ats", "dynamicvit", "random"}
+    assert {row.columns["method"] for row in merging} == {"weighted", "mean", "max", "prune", "mlerp", "tofu", "cluster"}
+    assert {row.columns["method"] for row in pruning} == {"evit", "topk", "ats", "dynamicvit", "random"}

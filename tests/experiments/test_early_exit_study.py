@@ -25,8 +25,9 @@ def found(put_base, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         put_base(patch, tmp_path_factory.mktemp("runs"), depth=4)
         few = {"steps": 2, "batch_size": 16, "precision": "float32", "attention": "fused", "progress": False}
-        for name, value in {"LAYERS": (0, 1, 2), "VALIDATION": 64, "ALONE": {**few, "whole": False},
-                            "WHOLE": {**few, "whole": True}, "THRESHOLDS": (0.1, 1.0), "TIMED": {1: 4, 32: 33},
+        for name, value in {"LAYERS": (0, 1, 2), "VALIDATION": 64,
+                            "STAGES": {"exits alone": {**few, "whole": False}, "all together": {**few, "whole": True}},
+                            "THRESHOLDS": (0.1, 1.0), "TIMED": {1: 4, 32: 33},
                             "TIMING_S": 0.1}.items():
             patch.setattr(early_exit, name, value)
         patch.setattr(adaptive_depth, "TRAINING", few)
@@ -78,7 +79,7 @@ def test_what_was_looked_at_afterwards_says_what_the_pictures_that_left_said():
         leaving = with_rule(exits, Confidence(first.median().item()))
         logits, taken = leaving.leave(inputs)
         assert len(taken.unique()) > 1
-        assert torch.allclose(early_exit.LookedAtAfterwards(leaving)(inputs), logits, atol=1e-5)
+        assert torch.allclose(early_exit.AllExits(leaving)(inputs), logits, atol=1e-5)
         assert torch.allclose(early_exit.InBatches(leaving, 2)(inputs), logits, atol=1e-5)
 
 

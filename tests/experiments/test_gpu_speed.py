@@ -11,7 +11,7 @@ def test_without_a_gpu_it_is_refused_in_a_sentence_and_left_out_of_all(monkeypat
     monkeypatch.setenv("LIGHTVIT_DEVICE", "cpu")
     with pytest.raises(LabError, match="there is no GPU here"):
         gpu_speed.gpu_speed()
-    assert gpu_speed.NAME not in studies.here() and "left out" in capsys.readouterr().out
+    assert gpu_speed.NAME not in studies.runnable() and "left out" in capsys.readouterr().out
 
 
 def test_every_row_has_its_machine_and_the_base_is_as_fast_as_itself(monkeypatch):

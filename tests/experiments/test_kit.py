@@ -28,10 +28,12 @@ def never():
     pytest.fail("made again")
 
 
-def test_a_run_is_made_once_and_another_setting_is_another_run(folder, capsys):
+def test_a_run_is_made_once_and_again_only_for_another_study_or_another_setting(folder, capsys):
     assert kept(RUN) == RUN and kept(never) == RUN
     assert capsys.readouterr().out == "label: test 0.5, 3.0 s\n"
     assert kept({**RUN, "test": 0.6}, ("a", 2))["test"] == 0.6 and len(list(folder.iterdir())) == 2
+    assert kit.cached("another", ["a", 1], lambda: {**RUN, "test": 0.7}, "label")["test"] == 0.7
+    assert kept(never) == RUN and len(list(folder.iterdir())) == 3
 
 
 def test_a_run_that_was_kept_before_files_were_written_beside_is_read(folder):
@@ -77,23 +79,7 @@ def test_a_folder_that_was_deleted_is_made_anew(folder):
 def test_a_cache_that_is_no_folder_is_refused_in_a_sentence(folder):
     folder.write_text("in the way")
     with pytest.raises(LabError, match="studies cannot be made .*set LIGHTVIT_CACHE"):
-        kit.place("logits")
-
-
-def test_a_run_is_made_once_and_again_only_for_another_study_or_another_setting(monkeypatch, tmp_path):
-    monkeypatch.setenv("LIGHTVIT_CACHE", str(tmp_path))
-    made = []
-
-    def make():
-        made.append(1)
-        return {"test": len(made) / 10, "cpu_seconds": 1.0}
-
-    about = ["model", {"steps": 3}, 0]
-    assert kit.cached("one", about, make, "run")["test"] == 0.1
-    assert kit.cached("one", ["model", {"steps": 3}, 0], make, "run")["test"] == 0.1 and len(made) == 1
-    assert kit.cached("one", ["model", {"steps": 4}, 0], make, "run")["test"] == 0.2
-    assert kit.cached("two", about, make, "run")["test"] == 0.3
-    assert kit.cached("one", about, make, "run")["test"] == 0.1 and len(made) == 3
+        kit.cache_file("logits")
 
 
 def double(value, times=1):
@@ -149,6 +135,18 @@ def test_without_a_key_runs_are_made_each_time_and_nothing_is_cached(folder):
     for _ in range(2):
         study(made, key=None)()
     assert len(made) == 10 and not folder.exists()
+
+
+def test_rows_of_a_table_name_known_functions_and_plain_arguments(tmp_path, monkeypatch):
+    text = """{"twice": {"recipe": "double() -> double(times=(1, 2)[1])", "a": 1}}"""
+    with pytest.raises(ValueError, match="malformed"):      # an expression is no plain value
+        kit.calls_of("double(times=(1, 2)[1])", {"double": double})
+    with pytest.raises(KeyError, match="system"):           # a name that was not given is no function
+        kit.calls_of("system(command='ls')", {"double": double})
+    monkeypatch.setattr(kit, "read_table", lambda name: json.loads(text.replace("(1, 2)[1]", "2")))
+    row = kit.read_rows("trial", {"double": double})["twice"]
+    assert (row.columns, row.stages, row.seeds) == ({"a": 1}, ("",), (0,))
+    assert row.recipe == "double() -> double(times=2)" and row.apply(1) == 8
 
 
 def timings(small):

@@ -14,9 +14,9 @@ MODULE = """
 from lightvit_lab.experiments.kit import Row, Study
 
 def run(row, stage, seed):
-    return {"seed": seed, "found": row.shown["number"]}
+    return {"seed": seed, "found": row.columns["number"]}
 
-STUDIES = (Study(NAME, lambda study: {"rows": study.table()}, {"a row": Row({"number": 3})}, run, seeds=(0,)),)
+STUDIES = (Study(NAME, lambda study: {"rows": study.table()}, {"a row": Row({"number": 3})}, run),)
 """
 
 
@@ -99,5 +99,15 @@ def test_runs_that_were_cached_by_earlier_versions_are_found(monkeypatch, name, 
     monkeypatch.setattr(storage, "is_file", lambda path: looked_for.append(path.stem) or True)
     monkeypatch.setattr(storage, "read_json", lambda *given: {"test": 1, "cpu_seconds": 1.0})
     row = study.rows[label]
-    dataclasses.replace(study, rows={label: row}).runs()
+    dataclasses.replace(study, rows={label: row}).runs
     assert dict(zip(itertools.product(row.stages, row.seeds), looked_for))[stage, seed] == file
+
+
+@pytest.mark.parametrize("name", ["pruning_cifar10", "low_rank_cifar10", "token_merging_cifar10", "token_pruning_cifar10"])
+def test_the_rows_of_a_table_are_those_that_were_stored(name):
+    study, stored = studies.STUDIES[name], results.load(name).data["rows"]
+    rows = [(label, row.recipe, stage, seed, *row.columns.items()) for label, row in study.rows.items()
+            for stage in row.stages for seed in row.seeds]
+    columns = [study.rows[row["label"]].columns for row in stored]
+    assert rows == [(row["label"], row["recipe"], row["stage"], row["seed"], *((name, row[name]) for name in own))
+                    for row, own in zip(stored, columns)]

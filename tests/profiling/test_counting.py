@@ -312,7 +312,6 @@ def test_distances_are_listed_as_uncounted():
     cost = profiling.count(Calls(lambda self, x: torch.cdist(tokens_of(x), tokens_of(x), compute_mode="donot_use_mm_for_euclid_dist")),
                            (3, 32, 32))
     assert list(cost.uncounted) == ["aten._cdist_forward"] and 0 < cost.uncounted["aten._cdist_forward"] < 1
-    assert "NOT counted: aten._cdist_forward" in cost.table()
 
 
 def test_modules_sum_to_the_whole_and_every_module_has_a_row():
@@ -323,7 +322,6 @@ def test_modules_sum_to_the_whole_and_every_module_has_a_row():
     assert cost.by_module["blocks.0"] == cost.by_module["blocks.0.attn"] + cost.by_module["blocks.0.mlp"]
     assert set(cost.by_module) - {""} <= {name for name, _ in model.named_modules()}
     assert cost.moved_by_module[""] >= sum(cost.moved_by_module[name] for name in parts)
-    assert "blocks.0" not in cost.table() and "blocks.0" in cost.table(depth=2)
 
 
 def test_bytes_are_those_of_a_layer_by_hand():
@@ -376,7 +374,6 @@ def test_a_picture_the_model_does_not_take_is_named_and_nothing_stays_behind():
 def test_a_model_without_parameters_costs_nothing():
     cost = profiling.count(nn.Flatten(), (3, 32, 32))
     assert (cost.params, cost.macs, cost.weight_bytes, cost.uncounted) == (0, 0, 0, {})
-    assert "whole" in cost.table()
 
 
 def test_a_model_whose_path_hangs_on_values_is_counted_on_noise():

@@ -148,15 +148,6 @@ def test_bytes_at_batch_one_are_those_of_the_count():
     assert found.whole.moved_bytes == profiling.count(model).moved_by_module[""]
 
 
-def test_the_table_names_every_module_the_whole_and_the_peaks(clock):
-    model = Slow(clock, 0.001, Squared(clock, 0.002), Squared(clock, 0.003))
-    found = profiling.roofline(model, torch.rand(3, 3), PEAKS, rounds=1)
-    lines = found.table().splitlines()
-    assert [line.split()[0] for line in lines[1:4]] == ["parts.0", "parts.1", "whole"]
-    assert "1.00 ms, 16.7% of the time" in lines[4] and "on paper" in lines[5]
-    assert [line.split()[0] for line in found.table(top=1).splitlines()[1:3]] == ["parts.1", "whole"]
-
-
 def hooks_of(model):
     return [(dict(module._forward_hooks), dict(module._forward_pre_hooks)) for module in model.modules()]
 

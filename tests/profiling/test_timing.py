@@ -1,4 +1,3 @@
-import json
 import time
 from math import comb
 
@@ -112,7 +111,6 @@ def test_the_table_names_every_candidate_the_machine_and_why_it_ended():
     lines = found.table(base="a").splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["a", "b"] and lines[3] == f"b / a: {found.ratio('b', 'a')}"
     assert found["a"].machine in lines[4] and "float32" in lines[4] and lines[5] == found.stopped
-    assert json.loads(json.dumps(found.as_dict()))["threads"] == 1
 
 
 def test_each_label_may_have_a_batch_of_its_own():
