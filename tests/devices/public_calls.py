@@ -528,6 +528,8 @@ INSIDE = {
     "explain.logits_of",
     "explain.recorded",
     "explain.refusing_reentrant",
+    "explain.reentrant_error",
+    "explain.targets",
     "profiling.peak_memory_mib",
     "profiling.splitting",
     "profiling.timed",
