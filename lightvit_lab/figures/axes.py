@@ -47,7 +47,7 @@ def upward(low: float, high: float, log: bool) -> Axis:
     return Axis(low, high, BOTTOM, TOP, log)
 
 
-def look(index: int) -> str:
+def stroke(index: int) -> str:
     """Colour and dash of the `index`-th line, as attributes; the same as in all figures."""
     index %= len(COLOURS)
     return f'stroke="{COLOURS[index]}" stroke-dasharray="{_DASH[DASHES[index]] or "none"}"'
@@ -89,7 +89,7 @@ def legend(labels: Sequence[str], glyphs: bool = False) -> str:
     for index, label in enumerate(labels):
         glyph = (f'<text x="15" y="11" text-anchor="middle" style="fill:{COLOURS[index % len(COLOURS)]}">'
                  f"{GLYPHS[index % len(GLYPHS)]}</text>") if glyphs else ""
-        drawn = f'<path class="line" d="M0 7H30" {look(index)}/>{glyph}'
+        drawn = f'<path class="line" d="M0 7H30" {stroke(index)}/>{glyph}'
         parts.append(f'<span><svg width="30" height="14" aria-hidden="true">{drawn}</svg> {escape(label)}</span>')
     return f'<div class="lab-card-legend">{"".join(parts)}</div>'
 

@@ -23,23 +23,23 @@ __all__ = ["Card"]
 
 @dataclass(frozen=True, repr=False)
 class Card:
-    """A tool for the page; `said` is what it says at its start. HTML in notebooks, a line of text
+    """A tool for the page; `summary` is what it says at its start. HTML in notebooks, a line of text
     in terminals.
     """
 
     name: str
-    said: str
+    summary: str
     finding: str
     html: str
 
     def __repr__(self) -> str:
-        return f"{self.name}: {self.said}\n    {self.finding}"
+        return f"{self.name}: {self.summary}\n    {self.finding}"
 
     def _repr_html_(self) -> str:
         return self.html
 
 
-def card(kind: str, name: str, *, controls: str, drawing: str, said: str, finding: str,
+def card(kind: str, name: str, *, controls: str, drawing: str, summary: str, finding: str,
          data: Mapping[str, Any], table: str = "", result: HasOrigin | None = None) -> Card:
     """A tool whose script is `<kind>.js`, named `name` for those who do not see it; `data` is what
     the script reads.
@@ -53,10 +53,10 @@ def card(kind: str, name: str, *, controls: str, drawing: str, said: str, findin
     html = (f'<div class="lab-card" data-kind="{kind}" role="group" aria-label="{escape(name)}" '
             f'data-lm-suppress-shortcuts="true">{style()}<div class="lab-card-controls" hidden>{controls}</div>'
             f'<div class="lab-card-drawing">{drawing}</div>'
-            f'<p class="lab-card-said" role="status" aria-live="polite">{escape(said)}</p>'
+            f'<p class="lab-card-said" role="status" aria-live="polite">{escape(summary)}</p>'
             f'<p class="lab-card-finding">{escape(finding)}</p>{fold}{origin}'
             f'<script type="application/json">{packed}</script></div><script>{_script(kind)}</script>')
-    return Card(name, said, finding, html)
+    return Card(name, summary, finding, html)
 
 
 def require_finding(caller: str, finding: Any) -> None:

@@ -10,7 +10,7 @@ from itertools import product
 
 from ..errors import plain_numbers, require_choice, require_range
 from ..profiling.estimates import Estimate, estimate_vit
-from .axes import Axis, across, chart, decades, legend, line, look, short, upward, x_ticks, y_ticks
+from .axes import Axis, across, chart, decades, legend, line, short, stroke, upward, x_ticks, y_ticks
 from .card import Card, card, chooser, require_finding, slider, table
 
 __all__ = ["cost_explorer"]
@@ -44,13 +44,13 @@ def cost_explorer(finding: str, *, image_size: int = 224, patch_size: int = 16, 
     """
     require_finding("cost_explorer", finding)
     sizes = require_sizes(image_size, patch_size, dim, depth, num_classes)
-    said = sentence(sizes, num_classes)
+    said = cost_sentence(sizes, num_classes)
     data = {"sizes": SIZES, "labels": LABELS, "quantities": list(QUANTITIES), "titles": QUANTITIES,
             "panels": PANELS, "num_classes": num_classes, "x": {name: x_axis(name)._asdict() for name in PANELS},
             "y": {name: y_axis(name, num_classes)._asdict() for name in QUANTITIES}}
-    drawn = _drawing(sizes, num_classes, tuple(QUANTITIES), "MACs")
+    drawn = _charts(sizes, num_classes, tuple(QUANTITIES), "MACs")
     return card("cost", NAME, controls=_controls(sizes), drawing=drawn,
-                said=said, finding=finding, data=data, table=cost_table(sizes, num_classes))
+                summary=said, finding=finding, data=data, table=cost_table(sizes, num_classes))
 
 
 def require_sizes(image_size: int, patch_size: int, dim: int, depth: int,
@@ -63,7 +63,7 @@ def require_sizes(image_size: int, patch_size: int, dim: int, depth: int,
     return sizes
 
 
-def sentence(sizes: Sizes, num_classes: int) -> str:
+def cost_sentence(sizes: Sizes, num_classes: int) -> str:
     """What is chosen and what it costs, in words; `cost.js` says the same."""
     cost = estimate_vit(**sizes, num_classes=num_classes)
     return (f"{sizes['image_size']} px in patches of {sizes['patch_size']} px make {cost.tokens:,} tokens. With width "
@@ -72,12 +72,12 @@ def sentence(sizes: Sizes, num_classes: int) -> str:
             f"are half of a block from {6 * sizes['dim']:,} tokens on.")
 
 
-def drawing(sizes: Sizes, num_classes: int, quantity: str) -> str:
+def cost_charts(sizes: Sizes, num_classes: int, quantity: str) -> str:
     """The three charts of one quantity."""
-    return _drawing(sizes, num_classes, (quantity,), quantity)
+    return _charts(sizes, num_classes, (quantity,), quantity)
 
 
-def _drawing(sizes: Sizes, num_classes: int, quantities: Sequence[str], shown: str) -> str:
+def _charts(sizes: Sizes, num_classes: int, quantities: Sequence[str], shown: str) -> str:
     hidden = "" if shown == "MACs" else " hidden"
     charts = "".join(_panel(name, sizes, num_classes, quantities, shown) for name in PANELS)
     return f'<div data-legend{hidden}>{legend(LINES)}</div><div class="lab-card-charts">{charts}</div>'
@@ -96,7 +96,7 @@ def _panel(varied: str, sizes: Sizes, num_classes: int, quantities: Sequence[str
         ticks += f'<g data-quantity="{quantity}"{" hidden" * (quantity != shown)}>{marks}</g>'
     rows = [values(estimate_vit(**{**sizes, varied: value}, num_classes=num_classes), shown) for value in SIZES[varied]]
     columns = list(zip(*rows)) + [()] * (len(LINES) - len(rows[0]))
-    paths = "".join(f'<path class="line" d="{line(SIZES[varied], column, x, y) if column else ""}" {look(index)}/>'
+    paths = "".join(f'<path class="line" d="{line(SIZES[varied], column, x, y) if column else ""}" {stroke(index)}/>'
                     for index, column in enumerate(columns))
     here = rows[SIZES[varied].index(sizes[varied])][0]
     dot = f'<circle class="here" r="5" cx="{x.at(sizes[varied]):.1f}" cy="{y.at(here):.1f}"/>'

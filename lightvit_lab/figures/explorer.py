@@ -21,7 +21,8 @@ from torch import Tensor
 from ..errors import LabError, plain_numbers
 from .atlas import Atlas, Maps, Place
 from .gather import atlas
-from .overlay import OPACITY, QUERY, SCALE, beside, gradient, limits, picture_uri, shown
+from .overlay import (OPACITY, QUERY, SCALE, format_value, gradient, limits, picture_uri,
+                      side_by_side)
 
 __all__ = ["Explorer", "explorer"]
 
@@ -44,12 +45,12 @@ class Explorer:
 
     def __repr__(self) -> str:
         start = self.atlas.start()
-        return f"Explorer of {', '.join(self.atlas.methods)}: {self.atlas.sentence(start)}\n    {self.finding}"
+        return f"Explorer of {', '.join(self.atlas.methods)}: {self.atlas.describe(start)}\n    {self.finding}"
 
     def _repr_html_(self) -> str:
         start = self.atlas.start()
-        still = beside(self.atlas.images[0], self.atlas.look(start).cells, self.atlas.frame(start))
-        said = escape(self.atlas.sentence(start))
+        still = side_by_side(self.atlas.images[0], self.atlas.lookup(start).cells, self.atlas.frame(start))
+        said = escape(self.atlas.describe(start))
         data = json.dumps(_data(self.atlas), separators=(",", ":")).replace("<", "\\u003c")
         return (f'<div class="lab-explorer" role="group" aria-label="Explorer of attention maps" '
                 f'data-lm-suppress-shortcuts="true"><style>{_read("explorer.css")}</style>{_CONTROLS}{_stage()}'
@@ -141,10 +142,10 @@ def _stage() -> str:
 
 def table(maps: Atlas, place: Place) -> str:
     """The map at `place` as an HTML table, patch by patch."""
-    patches = maps.look(place).patches
+    patches = maps.lookup(place).patches
     top = limits(patches)[1]
     head = "".join(f'<th scope="col">{column}</th>' for column in range(maps.grid[1]))
-    rows = [f'<tr><th scope="row">{index}</th>' + "".join(f"<td>{shown(value, top)}</td>" for value in row) + "</tr>"
+    rows = [f'<tr><th scope="row">{index}</th>' + "".join(f"<td>{format_value(value, top)}</td>" for value in row) + "</tr>"
             for index, row in enumerate(patches.tolist())]
     return ('<div tabindex="0" role="region" aria-label="Values of the map" style="overflow-x:auto"><table>'
             f'<caption>{_CAPTION}</caption><thead><tr><th scope="col">row</th>{head}</tr></thead>'

@@ -33,7 +33,7 @@ def limits(cells: Tensor) -> tuple[float, float]:
     return min(0.0, cells.min().item()), cells.max().item()
 
 
-def shown(value: float, top: float) -> str:
+def format_value(value: float, top: float) -> str:
     """`value` with as many digits as a map up to `top` is told apart by, which is 255 steps; small
     ones as 1.5e-7.
     """
@@ -44,7 +44,7 @@ def shown(value: float, top: float) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def shown_times(value: float) -> str:
+def format_times(value: float) -> str:
     """A factor with no digit behind the point from 10 on, one below that, more where it would be
     lost.
     """
@@ -83,7 +83,7 @@ def gradient() -> str:
     return f"linear-gradient(to right, {', '.join('#%02x%02x%02x' % tuple(map(int, stop)) for stop in stops)})"
 
 
-def beside(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None = None,
+def side_by_side(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None = None,
            height: int = 256) -> str:
     """Picture (3, H, W) on the left, the map over it on the right, as a PNG in a data URI; about
     `height` pixels high.

@@ -10,7 +10,7 @@ from html import escape
 from typing import NamedTuple
 
 from ..errors import LabError, plain_numbers, require_range
-from .axes import BOTTOM, GLYPHS, TOP, Axis, across, chart, even, legend, line, look, upward, x_ticks, y_ticks
+from .axes import BOTTOM, GLYPHS, TOP, Axis, across, chart, even, legend, line, stroke, upward, x_ticks, y_ticks
 from .card import Card, card, require_finding, slider, table
 from .curves import running_mean
 from .display import COLOURS, HasOrigin
@@ -51,18 +51,18 @@ def training_explorer(losses: Mapping[str, Sequence[float]],
     without a finding, without losses, and on any that is not finite.
     """
     require_finding("training_explorer", finding)
-    runs = gather(losses, scores or {}, stretch)
+    runs = pool_runs(losses, scores or {}, stretch)
     require_range("training_explorer", "smooth", smooth, 1)
     smooth, last = min(smooth, longest_mean(runs)), runs.count - 1
     axes = {"x": x_axis(runs)._asdict(), "y": loss_axis(runs)._asdict()}
     data = {"names": list(runs.losses), "losses": list(runs.losses.values()), "stretch": runs.stretch, **axes}
     controls = (slider("smoothing", "smooth", 1, longest_mean(runs), smooth, steps_text(smooth, runs))
                 + slider("read at", "index", 0, last, last, f"step {(last + 1) * runs.stretch:,}"))
-    return card("runs", NAME, controls=controls, drawing=drawing(runs, smooth, last), said=sentence(runs, smooth, last),
+    return card("runs", NAME, controls=controls, drawing=loss_charts(runs, smooth, last), summary=loss_sentence(runs, smooth, last),
                 finding=finding, data=data, table=loss_table(runs, smooth), result=result)
 
 
-def gather(losses: Mapping[str, Sequence[float]], scores: Mapping[str, Points], stretch: int = 1,
+def pool_runs(losses: Mapping[str, Sequence[float]], scores: Mapping[str, Points], stretch: int = 1,
            steps: int = 0) -> Runs:
     """Runs ready to be drawn over `steps` steps (or as many as there are). Raises LabError where
     there is none.
@@ -89,7 +89,7 @@ def _means(values: Sequence[float], pooled: int) -> Iterable[float]:
     return [sum(part) / len(part) for part in (values[i:i + pooled] for i in range(0, len(values), pooled))]
 
 
-def sentence(runs: Runs, smooth: int, index: int) -> str:
+def loss_sentence(runs: Runs, smooth: int, index: int) -> str:
     """The losses at one place, in words; `runs.js` says the same."""
     there = [f"{name}: {running_mean(loss, smooth)[index]:.3f}" for name, loss in runs.losses.items()
              if index < len(loss)]
@@ -108,12 +108,12 @@ def longest_mean(runs: Runs) -> int:
     return max(1, runs.count // 4)
 
 
-def drawing(runs: Runs, smooth: int, index: int) -> str:
+def loss_charts(runs: Runs, smooth: int, index: int) -> str:
     """Loss, and validation accuracy where there is some, over steps; a line at the place that is
     read.
     """
     x, y = x_axis(runs), loss_axis(runs)
-    paths = "".join(f'<path class="line" d="{_loss_line(runs, loss, smooth, x, y)}" {look(number)}/>'
+    paths = "".join(f'<path class="line" d="{_loss_line(runs, loss, smooth, x, y)}" {stroke(number)}/>'
                     for number, loss in enumerate(runs.losses.values()))
     place = x.at((index + 1) * runs.stretch)
     cursor = f'<path class="cursor" d="M{place:.1f} {TOP}V{BOTTOM}"/>'
@@ -136,7 +136,7 @@ def _score_chart(runs: Runs, x: Axis, ticks: str, cursor: str) -> str:
     for name, points in runs.scores.items():
         number = names.index(name) if name in names else len(names)
         steps, values = [step for step, _ in points], [100 * value for _, value in points]
-        parts += f'<path class="line" d="{line(steps, values, x, y)}" {look(number)}/>'
+        parts += f'<path class="line" d="{line(steps, values, x, y)}" {stroke(number)}/>'
         style = f'text-anchor="middle" style="fill:{COLOURS[number % len(COLOURS)]}"'
         glyph = GLYPHS[number % len(GLYPHS)]
         parts += "".join(f'<text x="{x.at(step):.1f}" y="{y.at(value) + 4:.1f}" {style}>{glyph}</text>'

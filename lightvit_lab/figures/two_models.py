@@ -56,15 +56,15 @@ def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = N
     first, second = first or names[0], second or names[1]
     for argument, name in (("first", first), ("second", second)):
         require_choice("compare_models", argument, name, names)
-    rows = {name: gather(name, cost, (times or {}).get(name), image_size) for name, cost in costs.items()}
+    rows = {name: compared(name, cost, (times or {}).get(name), image_size) for name, cost in costs.items()}
     data = {"names": names, "rows": [row._asdict() for row in rows.values()], "octaves": OCTAVES,
             "quantities": [(key, *how) for key, how in QUANTITIES.items()]}
     return card("two_models", NAME, controls=chooser("first", names, first) + chooser("second", names, second),
-                drawing=beside(first, rows[first], second, rows[second]), data=data, finding=finding, result=result,
-                said=sentence(first, rows[first], second, rows[second]))
+                drawing=comparison_table(first, rows[first], second, rows[second]), data=data, finding=finding, result=result,
+                summary=comparison_sentence(first, rows[first], second, rows[second]))
 
 
-def gather(name: str, cost: Any, time: Any = None, image_size: int = 224) -> Compared:
+def compared(name: str, cost: Any, time: Any = None, image_size: int = 224) -> Compared:
     """The numbers of one model: `cost` and `time` as objects or mappings, top-1 as published."""
     interval = None if time is None else _field(time, "interval_ms")
     latency = None if time is None else _field(time, "latency_ms")
@@ -84,7 +84,7 @@ def top1(name: str, image_size: int) -> float | None:
                  and image_size == row.image_size), None)
 
 
-def beside(first: str, one: Compared, second: str, two: Compared,
+def comparison_table(first: str, one: Compared, second: str, two: Compared,
            paired: Mapping[str, float | None] | None = None) -> str:
     """Both models' numbers in a table, with how many times as much the second has; a bar a row,
     logarithmic.
@@ -94,11 +94,11 @@ def beside(first: str, one: Compared, second: str, two: Compared,
     """
     divided = {key: None if None in (a, b) else b / a for key, a, b in zip(QUANTITIES, one, two)}
     ratios = {**divided, **(paired or {})}
-    rows = [_row(words, unit, _shown(a, size, digits), _shown(b, size, digits), ratios[key])
+    rows = [_row(words, unit, _format(a, size, digits), _format(b, size, digits), ratios[key])
             for (key, (words, unit, size, digits)), a, b in zip(QUANTITIES.items(), one, two)]
     points = "" if None in (one.top1, two.top1) else f"{two.top1 - one.top1:+.1f} points"
-    rows.append(f'<tr><th scope="row">top-1, %</th><td>{_shown(one.top1, 1, 1)}</td>'
-                f"<td>{_shown(two.top1, 1, 1)}</td><td>{points}</td></tr>")
+    rows.append(f'<tr><th scope="row">top-1, %</th><td>{_format(one.top1, 1, 1)}</td>'
+                f"<td>{_format(two.top1, 1, 1)}</td><td>{points}</td></tr>")
     heads = "".join(f'<th scope="col">{escape(name).replace("_", "_<wbr>")}</th>' for name in (first, second))
     return ('<div tabindex="0" role="region" aria-label="Both models" style="overflow-x:auto">'
             f'<table><thead><tr><th scope="col">for one picture</th>{heads}<th scope="col">second / first</th></tr>'
@@ -118,11 +118,11 @@ def _bar(ratio: float) -> str:
     return f"left:{50 if ratio > 1 else 50 - length:.1f}%;width:{length:.1f}%"
 
 
-def _shown(value: float | None, size: float, digits: int) -> str:
+def _format(value: float | None, size: float, digits: int) -> str:
     return "not known" if value is None else f"{value / size:.{digits}f}"
 
 
-def sentence(first: str, one: Compared, second: str, two: Compared, measured: str = "") -> str:
+def comparison_sentence(first: str, one: Compared, second: str, two: Compared, measured: str = "") -> str:
     """What the comparison says; `two_models.js` says the same. `measured` is a ratio with its
     interval, as text.
     """

@@ -196,7 +196,7 @@ def distilled(model: nn.Module, given: Given) -> Any:
 def explorer(model: nn.Module, given: Given) -> Any:
     return widgets.attention_explorer(
         model, given.pictures, explainers={"Grad-CAM": explain.grad_cam}
-    ).reading
+    ).album
 
 
 def tiny(given: Given) -> Pictures:
