@@ -1,20 +1,18 @@
-"""Captum's methods on pictures, one call each: (model, inputs, target) -> (batch, rows, columns).
+"""Attribution by captum, one call each: (model, inputs, target) -> (batch, rows, columns).
 
 Maps have the type of `inputs` and lie on their device, wherever the model runs.
 
 What a method needs decides what its map is worth. Integrated Gradients and occlusion ask for
 gradients or logits alone, and hold for any model; KernelSHAP asks for logits, and is as good as its
-samples; Grad-CAM reads one layer. DeepLift needs a rule for every part of the model, and captum's
-has none for GELU, LayerNorm and a softmax inside fused attention: there it takes the plain gradient
-without a word. It runs, and its map does not sum to what the logit gained. `completeness_gap` shows
-by how much, and `deep_lift` is here for that lesson only. Derived in
+samples; Grad-CAM, written here, reads one layer. DeepLift needs a rule for every part of the model,
+and captum's has none for GELU, LayerNorm and a softmax inside fused attention: there it takes the
+plain gradient without a word. It runs, and its map does not sum to what the logit gained.
+`completeness_gap` shows by how much, and `deep_lift` is here for that lesson only. Derived in
 `chapters/practice/reading_attention`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,16 +64,23 @@ def grad_cam(model: nn.Module, inputs: Tensor, target: Target = None,
     that give neither, and targets out of range.
     """
     layer = _last_norm(unwrapped(model)) if layer is None else layer
-    maps = []
-    with explaining("grad_cam", model, inputs, target) as (model, pictures, classes):
-        from captum.attr import LayerGradCam
+    outputs, maps = [], []
 
+    def record(_: nn.Module, __: tuple, ___: dict, output: Any) -> None:
+        outputs.append(output)
+
+    with (explaining("grad_cam", model, inputs, target) as (model, pictures, classes),
+          hooked([Hook(layer, "output", record)])):
         size = pass_size(pictures)
         for part, part_classes in zip(pictures.split(size), classes.split(size)):
-            with _as_feature_map(model, layer, part) as feature_map:
-                maps.append(LayerGradCam(model, feature_map).attribute(
-                    part.requires_grad_(), target=part_classes, relu_attributions=True).detach())
-    return torch.cat(maps)[:, 0].to(inputs)
+            logits = model(part.requires_grad_())
+            output = _require_feature_map(model, layer, outputs)
+            slopes = torch.autograd.grad(logits.gather(1, part_classes[:, None]).sum(), output)[0]
+            channels, slopes = (_as_image(model, part, values) for values in (output, slopes))
+            weights = slopes.mean(dim=(2, 3), keepdim=True)
+            maps.append((weights * channels).sum(dim=1).clamp_min(0).detach())
+            outputs.clear()
+    return torch.cat(maps).to(inputs)
 
 
 @plain_numbers
@@ -180,40 +185,27 @@ def _last_norm(model: nn.Module) -> nn.Module:
                        "CNN") from error
 
 
-@contextmanager
-def _as_feature_map(model: nn.Module, layer: nn.Module, inputs: Tensor) -> Iterator[nn.Module]:
-    """A module that a forward gives the output of `layer` as (batch, channels, rows, columns).
+def _require_feature_map(model: nn.Module, layer: nn.Module, outputs: list[Any]) -> Tensor:
+    """The output of `layer`. Raises LabError unless it is tokens or maps and has a gradient."""
+    name = f"grad_cam: {type(layer).__name__}"
+    if not outputs:
+        raise LabError(f"{name} was not reached in the forward; give layer= a module of this very "
+                       "model, as model.blocks[-1].norm1")
+    if not isinstance(outputs[-1], Tensor) or outputs[-1].ndim not in (3, 4):
+        raise LabError(f"{name} gives {tuple(getattr(outputs[-1], 'shape', ()))}; give a layer of "
+                       "tokens (batch, tokens, dim) or feature maps (batch, channels, rows, "
+                       "columns)")
+    if not outputs[-1].requires_grad:
+        raise reentrant_error("grad_cam", model)
+    if outputs[-1].ndim == 3 and not timm_parts.in_reading_order(model, layer):
+        raise LabError("grad_cam: inside a stage of LightViT tokens stand window by window; "
+                       "give layer=model.norm")
+    return outputs[-1]
 
-    Captum's Grad-CAM takes dimension 1 for the channels; of tokens as they are it would average the
-    wrong one. Raises LabError if a forward does not come by `layer`, or if its output is of another
-    kind.
-    """
-    maps, outputs = nn.Identity(), []
 
-    def reshape(_: nn.Module, __: tuple, ___: dict, output: Tensor) -> Tensor:
-        outputs.append(output)
-        if not torch.is_grad_enabled():
-            raise reentrant_error("grad_cam", model)
-        if not isinstance(output, Tensor) or output.ndim not in (3, 4):
-            shape = tuple(getattr(output, "shape", ()))
-            raise LabError(f"grad_cam: {type(layer).__name__} gives {shape}; give a layer of "
-                           "tokens (batch, tokens, dim) or feature maps (batch, channels, rows, "
-                           "columns)")
-        if output.ndim == 4:
-            return maps(output).clone()
-        if not timm_parts.in_reading_order(model, layer):
-            raise LabError("grad_cam: inside a stage of LightViT tokens stand window by window; "
-                           "give layer=model.norm")
-        prefix, rows, columns = timm_parts.layout(model, inputs, output.shape[1])
-        image = maps(output[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns)))
-        return torch.cat([output[:, :prefix], image.flatten(2).transpose(1, 2)], dim=1)
-
-    with hooked([Hook(layer, "output", reshape)]):
-        try:
-            yield maps
-        except AssertionError as error:      # captum's, when it saw no output
-            if outputs:
-                raise
-            raise LabError(f"grad_cam: {type(layer).__name__} was not reached in the forward; give "
-                           "layer= a module of this very model, as "
-                           "model.blocks[-1].norm1") from error
+def _as_image(model: nn.Module, inputs: Tensor, values: Tensor) -> Tensor:
+    """Feature maps as they are; the patches among tokens (B, N, dim) as (B, dim, rows, columns)."""
+    if values.ndim == 4:
+        return values
+    prefix, rows, columns = timm_parts.layout(model, inputs, values.shape[1])
+    return values[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns))
