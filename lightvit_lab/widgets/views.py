@@ -67,7 +67,8 @@ class AttentionViews(PictureBox):
         flows = (rollout(maps[:depth + 1])[0] for depth in range(len(maps)))
         return {"all heads": lambda: figures.head_gallery(
                     image, read_all(part[0] for part in maps), **place),
-                "rollout by depth": lambda: figures.rollout_by_depth(image, read_all(flows), **place),
+                "rollout by depth": lambda: figures.rollout_by_depth(
+                    image, read_all(flows), **place),
                 "attention distance": lambda: figures.attention_distance(
                     attention_distance(maps, **place))}
 
