@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ..errors import LabError, plain_numbers, require_images, require_multiple, require_range
 from ..models import timm_parts
-from ..runtime import device
 from ..runtime.hooks import Hook, hooked
+from ..runtime.running import to_device
 from ..runtime.wrapped import unwrapped
 from .passes import (MOST_AT_ONCE, Target, explaining, logits_of, pass_size, progress_bar,
                      reentrant_error)
@@ -115,10 +115,9 @@ def kernel_shap(model: nn.Module, inputs: Tensor, target: Target = None, patch_s
     _require_patches("kernel_shap", inputs, patch_size)
     rows, columns = inputs.shape[-2] // patch_size, inputs.shape[-1] // patch_size
     if rows * columns < 2:
-        raise LabError(f"kernel_shap: patch_size={patch_size} makes one patch of the whole; give "
-                       "less")
+        raise LabError(f"kernel_shap: patch_size={patch_size} is one patch of the whole; reduce it")
     require_range("kernel_shap", "samples", samples, rows * columns + 1)
-    numbers = torch.arange(rows * columns, device=device()).view(rows, columns)
+    numbers = torch.arange(rows * columns).view(rows, columns)
     numbers = numbers.repeat_interleave(patch_size, 0).repeat_interleave(patch_size, 1)
     maps = _attribute("kernel_shap", "KernelShap", model, inputs, target, MOST_AT_ONCE, progress,
                       slopes=False, seed=seed, n_samples=samples, return_input_shape=False,
@@ -159,8 +158,9 @@ def _attribute(caller: str, kind: str, model: nn.Module, inputs: Tensor, target:
         from captum import attr
 
         size = max(1, pass_size(pictures) // copies)
+        settings = to_device(settings, pictures.device)
         for part, part_classes in zip(pictures.split(size), classes.split(size)):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             method = getattr(attr, kind)(model)
             maps.append(method.attribute(part, target=part_classes, **settings).detach())
             bar.update(len(part))
@@ -171,8 +171,7 @@ def _require_patches(caller: str, inputs: Tensor, patch_size: int) -> None:
     require_images(caller, inputs)
     require_range(caller, "patch_size", patch_size, 1, min(inputs.shape[-2:]))
     for side in inputs.shape[-2:]:
-        require_multiple(caller, "the picture's side", side, patch_size, f"patches of {patch_size} "
-                                                                         "pixels")
+        require_multiple(caller, "the picture's side", side, patch_size, "the side of a patch")
 
 
 def _last_norm(model: nn.Module) -> nn.Module:

@@ -5,7 +5,6 @@ A map's unit is the fair share: what each token would get if all got the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_grid, require_images, require_range
 from .display import COLOURS, style
-from .pictures import _BARE, pictures_and_maps, to_bytes
+from .parts import BARE
+from .pictures import pictures_and_maps, to_bytes
 
 __all__ = ["attention_distance", "global_tokens", "head_gallery", "rollout_by_depth"]
 
@@ -47,7 +47,7 @@ def rollout_by_depth(image: Tensor, flows_by_depth: Sequence[Tensor], prefix: in
         figure.add_trace(go.Heatmap(z=_rounded(values), coloraxis="coloraxis",
                                     hovertemplate=f"%{{z:.2f}} {_UNIT}<extra></extra>"), *place)
         _upright(figure, *place)
-    figure.update_xaxes(**_BARE, constrain="domain").update_yaxes(**_BARE, constrain="domain")
+    figure.update_xaxes(**BARE, constrain="domain").update_yaxes(**BARE, constrain="domain")
     figure.update_annotations(font_size=12)
     return figure.update_layout(height=160 * lines + 90, margin=dict(l=5, r=5, t=30, b=70),
                                 coloraxis=_scale(found))
@@ -78,8 +78,8 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
                            subplot_titles=("picture", "head"))
     figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"), 1, 1)
     figure.add_trace(_sheet(found), 1, 2)
-    figure.update_xaxes(**_BARE, row=1, col=1)
-    figure.update_yaxes(**_BARE, constrain="domain", constraintoward="top", row=1, col=1)
+    figure.update_xaxes(**BARE, row=1, col=1)
+    figure.update_yaxes(**BARE, constrain="domain", constraintoward="top", row=1, col=1)
     _upright(figure, 1, 2)
     figure.update_xaxes(**_middles(heads, columns), side="top", constrain="domain", row=1, col=2)
     figure.update_yaxes(**_middles(len(found), rows), title=dict(text="block", standoff=4),

@@ -6,7 +6,7 @@ Rows are those of the stored results of pruning and low rank.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from statistics import mean
 from typing import Any
@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from ..errors import LabError, require_choice
 from ..training import mean_interval
 from .display import style
-from .distillation import _LINE, _legend_below
+from .parts import LINE, error_bars, folded, legend_below
 
 __all__ = ["four_columns", "stages", "trade_off"]
 
@@ -29,7 +29,6 @@ COSTS = {"macs": ("million MACs for one picture", 1e6),
          "bytes": ("KiB on disk", 2**10), "params": ("thousand parameters", 1e3)}
 _BUTTONS = {"macs": "MACs", "latency_ms": "time", "latency_1_ms": "time of one", "bytes": "bytes",
             "params": "parameters"}
-_NARROW = 15                  # letters in a line of a name: more leave a phone no room for the plot
 
 
 def score(row: Row) -> tuple[float, float, float]:
@@ -39,19 +38,6 @@ def score(row: Row) -> tuple[float, float, float]:
     """
     keys = ("test", "test_low", "test_high") if "test" in row else ("accuracy", "low", "high")
     return tuple(100 * row[key] for key in keys)
-
-
-def error_bars(middle: Sequence[float], low: Sequence[float],
-               high: Sequence[float]) -> dict[str, Any]:
-    """Of plotly, from the ends of intervals."""
-    return dict(type="data", symmetric=False, thickness=1,
-                array=[b - a for a, b in zip(middle, high)],
-                arrayminus=[a - b for a, b in zip(middle, low)])
-
-
-def percents(shares: Iterable[float]) -> list[float]:
-    """Shares in percent."""
-    return [100 * share for share in shares]
 
 
 def by_recipe(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -112,7 +98,7 @@ def trade_off(rows: Sequence[Row], dense: Row,
                 yanchor="bottom", showactive=True)
     below = 24 * (1 + len(stages))
     return figure.update_layout(height=430 + below, margin=dict(t=60, b=90 + below),
-                                legend=_legend_below(280), updatemenus=[menu] if buttons else [])
+                                legend=legend_below(280), updatemenus=[menu] if buttons else [])
 
 
 def _of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
@@ -185,14 +171,14 @@ def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
     for stage in STAGES:
         if here := _of_stage(found, stage):
             figure.add_trace(_stage(here, stage))
-    labels = [_folded(name) for name in names]
+    labels = [folded(name) for name in names]
     figure.update_xaxes(title="test accuracy (%)", nticks=5, tickangle=0)
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names,
                         tickvals=names, ticktext=labels, tickfont_size=12)
     plot = (1 + max(label.count("<br>")
-                    for label in labels)) * _LINE * len(names) + 14 * len(names) + 30
+                    for label in labels)) * LINE * len(names) + 14 * len(names) + 30
     return figure.update_layout(height=plot + 190, margin=dict(t=20, b=170),
-                                legend=_legend_below(plot))
+                                legend=legend_below(plot))
 
 
 def _stage(rows: Sequence[Row], stage: str) -> go.Scatter:
@@ -200,10 +186,6 @@ def _stage(rows: Sequence[Row], stage: str) -> go.Scatter:
     return go.Scatter(x=middle, y=[row["label"] for row in rows], mode="markers", name=stage,
                       marker=_marker(stage) | {"size": 11}, error_x=error_bars(middle, low, high),
                       hovertemplate=f"%{{y}}, {stage}: %{{x:.1f}} %<extra></extra>")
-
-
-def _folded(name: str) -> str:
-    return "<br>".join(textwrap.wrap(name, _NARROW))
 
 
 def four_columns(models: Mapping[str, Row]) -> go.Figure:
@@ -222,8 +204,9 @@ def four_columns(models: Mapping[str, Row]) -> go.Figure:
     heads = ["zeros<br>(share)", "on disk<br>(KiB)", "MACs<br>(million)", "time<br>(ms)"]
     remaining = [list(map("{:.0%} left".format, line)) for line in cells]
     figure = go.Figure(go.Heatmap(
-        z=cells, x=heads, y=[_folded(name) for name in models], text=texts, texttemplate="%{text}",
-        zmin=0, zmax=1.05, xgap=4, ygap=4, colorscale="Cividis", showscale=False, customdata=remaining,
+        z=cells, x=heads, y=[folded(name) for name in models], text=texts, texttemplate="%{text}",
+        zmin=0, zmax=1.05, xgap=4, ygap=4, colorscale="Cividis", showscale=False,
+        customdata=remaining,
         hovertemplate="%{y}: %{text} (%{customdata})<extra></extra>"))
     figure.update_xaxes(side="top", showgrid=False, ticks="", fixedrange=True, tickangle=0,
                         tickfont_size=11)

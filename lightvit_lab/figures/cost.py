@@ -50,7 +50,8 @@ def cost_explorer(finding: str, *, image_size: int = 224, patch_size: int = 16, 
             "y": {name: y_axis(name, num_classes)._asdict() for name in QUANTITIES}}
     drawn = _charts(sizes, num_classes, tuple(QUANTITIES), "MACs")
     return card("cost", NAME, controls=_controls(sizes), drawing=drawn,
-                summary=cost_sentence(sizes, num_classes), finding=finding, data=data, table=cost_table(sizes, num_classes))
+                summary=cost_sentence(sizes, num_classes), finding=finding, data=data,
+                table=cost_table(sizes, num_classes))
 
 
 def require_sizes(image_size: int, patch_size: int, dim: int, depth: int,

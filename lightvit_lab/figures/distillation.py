@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +12,12 @@ from torch import Tensor
 from ..errors import LabError, require_choice, require_range
 from ..training import mean_interval
 from .display import COLOURS, style
-from .pictures import _BARE, to_bytes
+from .parts import BARE, LINE, folded, legend_below
+from .pictures import to_bytes
 
 __all__ = ["directions", "gains", "soft_labels"]
 
 TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-_LINE = 19                    # pixels of a line of a name
-_WIDE = 20                    # letters in a line of a name: more leave a phone no room for the plot
 
 
 def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str],
@@ -46,7 +44,7 @@ def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str],
                      for value, share in zip(temperatures, shares)]
     figure.update_xaxes(title="probability (%)", range=[0, 125], tickvals=[0, 50, 100], col=1)
     figure.update_yaxes(autorange="reversed", col=1)
-    figure.update_xaxes(**_BARE, col=2).update_yaxes(**_BARE, col=2)
+    figure.update_xaxes(**BARE, col=2).update_yaxes(**BARE, col=2)
     return figure.update_layout(height=225 + 26 * len(names), margin=dict(t=20, b=155),
                                 showlegend=False, sliders=[_slider(temperatures, start)])
 
@@ -89,7 +87,7 @@ def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     figure.update_yaxes(title="probability (%)", rangemode="tozero")
     below = 24 * len(curves)
     return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below),
-                                legend=_legend_below(270))
+                                legend=legend_below(270))
 
 
 def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone") -> go.Figure:
@@ -111,14 +109,14 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
     for index, leaf in enumerate(leaves):
         here = {label: scores[label] for label, row in rows.items() if row["leaf"] == leaf}
         _add_leaf(figure, index, leaf, here, baseline)
-    names = [_broken(label) for label in rows]
+    names = [folded(label, 20) for label in rows]
     figure.update_xaxes(title="test accuracy (%)", nticks=6, tickangle=0)
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=list(rows),
                         tickvals=list(rows), ticktext=names)
-    plot = (1 + max(name.count("<br>") for name in names)) * _LINE * len(rows) + 10 * len(rows) + 20
-    below = 2 * _LINE * len(leaves)
+    plot = (1 + max(name.count("<br>") for name in names)) * LINE * len(rows) + 10 * len(rows) + 20
+    below = 2 * LINE * len(leaves)
     return figure.update_layout(height=plot + below + 110, margin=dict(t=20, b=90 + below),
-                                legend=_legend_below(plot))
+                                legend=legend_below(plot))
 
 
 def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]],
@@ -129,7 +127,7 @@ def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Seq
     middles, lows, highs = zip(*means.values())
     figure.add_trace(go.Scatter(
         x=middles, y=list(means), mode="markers", marker=series | {"size": 12}, legendgroup=leaf,
-        name=_broken(baseline if leaf == "none" else leaf),
+        name=folded(baseline if leaf == "none" else leaf, 20),
         error_x=dict(type="data", symmetric=False,
                      array=[high - middle for high, middle in zip(highs, middles)],
                      arrayminus=[middle - low for low, middle in zip(lows, middles)]),
@@ -140,13 +138,3 @@ def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Seq
         showlegend=False,
         legendgroup=leaf, marker=series | {"symbol": f"{series['symbol']}-open", "size": 7},
         hovertemplate="%{y}, one seed: %{x:.2f} %<extra></extra>"))
-
-
-def _broken(name: str) -> str:
-    """A name in lines short enough for a phone."""
-    return "<br>".join(textwrap.wrap(name, _WIDE))
-
-
-def _legend_below(plot: int) -> dict[str, Any]:
-    """One name below the other, under the axis title of a plot of `plot` pixels in height."""
-    return dict(orientation="v", x=0, xanchor="left", y=-75 / plot, yanchor="top")

@@ -8,10 +8,8 @@ import plotly.graph_objects as go
 
 from ..dynamic.early_exit.report import Reliability
 from ..errors import LabError
-from .compression import _folded, error_bars, percents
 from .display import style
-from .distillation import _LINE, _legend_below
-from .efficiency import PATTERNS
+from .parts import LINE, PATTERNS, error_bars, folded, legend_below, percents
 
 __all__ = ["exit_frontier", "reliability_diagram", "shares_leaving"]
 
@@ -52,7 +50,7 @@ def exit_frontier(lines: Mapping[str, Sequence[tuple[float, float]]],
     figure.update_xaxes(title="million MACs a picture").update_yaxes(title="test accuracy (%)")
     below = 20 * len(figure.data)
     return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below),
-                                legend=_legend_below(270))
+                                legend=legend_below(270))
 
 
 def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -> go.Figure:
@@ -64,7 +62,7 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
         if len(row) != len(ends) or abs(sum(row) - 1) > 0.01:
             raise LabError(f"shares_leaving: {label!r} has {len(row)} shares of sum "
                            f"{sum(row):.3f}; give {len(ends)}, one for each end, of sum 1")
-    names, figure = [_folded(label) for label in shares], go.Figure()
+    names, figure = [folded(label) for label in shares], go.Figure()
     for place, end in enumerate(ends):
         shade = _SHADES[round(place * (len(_SHADES) - 1) / max(1, len(ends) - 1))]
         figure.add_trace(go.Bar(
@@ -74,13 +72,13 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
                                      solidity=0.15,
                                      fgcolor="#000000" if place < len(ends) / 2 else "#FFFFFF")),
             hovertemplate=f"%{{y}}: %{{x:.1f}} % {end}<extra></extra>"))
-    plot = 30 + 14 * len(names) + _LINE * sum(1 + name.count("<br>") for name in names)
+    plot = 30 + 14 * len(names) + LINE * sum(1 + name.count("<br>") for name in names)
     below = 20 * len(ends)
     figure.update_xaxes(title="share of pictures (%)", range=[0, 100])
     figure.update_yaxes(autorange="reversed")
     return figure.update_layout(barmode="stack", height=plot + below + 120,
                                 margin=dict(t=20, b=100 + below),
-                                legend=_legend_below(plot) | {"traceorder": "normal"})
+                                legend=legend_below(plot) | {"traceorder": "normal"})
 
 
 def reliability_diagram(found: Mapping[str, Reliability]) -> go.Figure:
@@ -109,7 +107,7 @@ def reliability_diagram(found: Mapping[str, Reliability]) -> go.Figure:
     figure.update_yaxes(title="right (%)", range=[0, 103])
     below = 20 * len(figure.data)
     return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below),
-                                legend=_legend_below(270))
+                                legend=legend_below(270))
 
 
 def _require_shares(accuracies: Sequence[float]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import plotly.graph_objects as go
 
 from .display import style
+from .parts import PATTERNS, logarithmic
 
 __all__ = ["errors_by_counter", "macs_and_time", "roofline", "times_by_model"]
 
-PATTERNS = ("", "/", "x", ".", "-")
 
 
 class HasLatency(Protocol):
@@ -81,7 +80,7 @@ def macs_and_time(points: Mapping[str, tuple[float, float]],
             textposition=("top center", "bottom center")[index], marker=style(index)["marker"],
             showlegend=bool(here),
             hovertemplate="%{customdata}: %{x:.2f} GMACs, %{y:.1f} ms<extra></extra>"))
-    _logarithmic(figure, [x / 1e9 for x, _ in points.values()],
+    logarithmic(figure, [x / 1e9 for x, _ in points.values()],
                  [ms for times in series.values() for ms in times.values()])
     figure.update_xaxes(title="GMACs for one picture").update_yaxes(title="milliseconds")
     return figure.update_layout(height=460)
@@ -111,17 +110,6 @@ def roofline(peak_flops: float, bandwidth: float,
                                     hovertemplate="%{text}: %{x:.1f} FLOP/byte, %{y:.1f} "
                                                   "GFLOP/s<extra></extra>"))
     reached = [value / 1e9 for rows in layers.values() for *_, value in rows]
-    _logarithmic(figure, list(ends), [*reached, peak_flops / 1e9])
+    logarithmic(figure, list(ends), [*reached, peak_flops / 1e9])
     figure.update_xaxes(title="FLOPs for each byte moved").update_yaxes(title="GFLOP/s")
     return figure
-
-
-def _logarithmic(figure: go.Figure, xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Logarithmic axes with room around the points and plain ticks: 1, 2, 5, or 1 alone."""
-    for update, values in ((figure.update_xaxes, xs), (figure.update_yaxes, ys)):
-        low, high = math.log10(min(values)) - 0.15, math.log10(max(values)) + 0.15
-        steps = (1, 2, 5) if high - low < 2 else (1,)
-        ticks = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1)
-                 for step in steps]
-        update(type="log", range=[low, high], tickvals=ticks,
-               ticktext=[f"{tick:g}" for tick in ticks])

@@ -11,15 +11,13 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_range
-from .compression import error_bars, percents
 from .display import style
-from .efficiency import _logarithmic
+from .parts import LEGEND_LINE, error_bars, legend_above, logarithmic, percents
 
 __all__ = ["accuracy_over", "errors_over_rank", "spectra", "time_over_rank"]
 
 Scored = tuple[float, float, float, float]     # what was turned, accuracy, low and high
 _ACROSS = 2                                    # panels in a row: two are legible on a phone
-_TITLES = 26                                   # pixels that a line of the legend takes
 
 
 def spectra(energies: Mapping[str, Mapping[str, Tensor]],
@@ -52,8 +50,8 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]],
                              **where)
     figure.update_yaxes(range=[0, 102]).update_yaxes(title="energy kept (%)", col=1)
     figure.update_xaxes(nticks=4, tickangle=0).update_xaxes(title="rank", row=rows)
-    top = 45 + _TITLES * len(energies)
-    legend = _above(30 / (230 * rows)) | {"tracegroupgap": 0}
+    top = 45 + LEGEND_LINE * len(energies)
+    legend = legend_above(30 / (230 * rows)) | {"tracegroupgap": 0}
     return figure.update_layout(height=230 * rows + 60 + top, margin=dict(t=top), legend=legend)
 
 
@@ -78,10 +76,11 @@ def errors_over_rank(ranks: Sequence[int], errors: Mapping[str,
             error_y=error_bars(middle,
                                percents(map(min, by_rank)), percents(map(max, by_rank)))))
     every = [100 * one for by_rank in errors.values() for layers in by_rank for one in layers]
-    _logarithmic(figure, list(ranks), every)
+    logarithmic(figure, list(ranks), every)
     figure.update_xaxes(title="rank", tickvals=list(ranks), ticktext=[str(rank) for rank in ranks])
     figure.update_yaxes(title="output error (%)")
-    return figure.update_layout(legend=_above(), margin=dict(t=20 + _TITLES * len(errors)))
+    return figure.update_layout(legend=legend_above(),
+                                margin=dict(t=20 + LEGEND_LINE * len(errors)))
 
 
 def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
@@ -109,8 +108,8 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
     figure.update_xaxes(title=turned, tickvals=values, ticktext=[f"{value:g}" for value in values],
                         type="log" if log else "linear", tickangle=0)
     figure.update_yaxes(title="test accuracy (%)")
-    return figure.update_layout(height=380 + _TITLES * len(lines), legend=_above(),
-                                margin=dict(t=20 + _TITLES * len(lines)))
+    return figure.update_layout(height=380 + LEGEND_LINE * len(lines), legend=legend_above(),
+                                margin=dict(t=20 + LEGEND_LINE * len(lines)))
 
 
 @plain_numbers
@@ -151,11 +150,6 @@ def crossing(ranks: Sequence[float], shares: Sequence[float], level: float = 1.0
         if below < level <= above:
             found = left + (right - left) * (level - below) / (above - below)
     return found
-
-
-def _above(gap: float = 0.02) -> dict:
-    """A legend above the plot, one name below the other: names side by side do not fit a phone."""
-    return dict(orientation="v", x=0, xanchor="left", y=1 + gap, yanchor="bottom")
 
 
 def _require_energies(energies: Mapping[str, Mapping[str, Tensor]], kinds: Sequence[str]) -> None:

@@ -11,10 +11,10 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import plain_numbers, require_multiple, require_range
+from .parts import BARE
 
 __all__ = ["gallery", "patch_sequence", "pictures_and_maps"]
 
-_BARE = dict(showticklabels=False, ticks="", showgrid=False, showline=False)
 
 
 @plain_numbers
@@ -41,7 +41,7 @@ def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
         figure.add_trace(go.Image(z=canvas, hoverinfo="skip"), 1, position)
         if len(patches) <= 64:
             figure.add_trace(_numbers(places), 1, position)
-    figure.update_xaxes(**_BARE).update_yaxes(**_BARE)
+    figure.update_xaxes(**BARE).update_yaxes(**BARE)
     return figure.update_layout(height=330, margin=dict(l=10, r=10, t=40, b=10), showlegend=False)
 
 
@@ -79,7 +79,7 @@ def gallery(images: Tensor, captions: Sequence[str], columns: int = 4) -> go.Fig
     for index, image in enumerate(images):
         figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"), index // columns
                          + 1, index % columns + 1)
-    figure.update_xaxes(**_BARE).update_yaxes(**_BARE).update_annotations(font_size=12)
+    figure.update_xaxes(**BARE).update_yaxes(**BARE).update_annotations(font_size=12)
     return figure.update_layout(height=(150 + 15 * more) * rows,
                                 margin=dict(l=5, r=5, t=25 + 15 * more, b=5))
 
@@ -102,8 +102,8 @@ def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[s
                                         hovertemplate="%{z:.2f}<extra></extra>"), row, column)
             name = figure.get_subplot(row, column).xaxis.plotly_name.replace("axis", "")
             figure.update_yaxes(scaleanchor=name, autorange="reversed", row=row, col=column)
-    figure.update_xaxes(**_BARE, constrain="domain")
-    figure.update_yaxes(**_BARE, constrain="domain").update_annotations(font_size=11)
+    figure.update_xaxes(**BARE, constrain="domain")
+    figure.update_yaxes(**BARE, constrain="domain").update_annotations(font_size=11)
     lines = max(title.count(" ") for title in titles)
     greatest = max(values.max().item() for values in maps)
     bar = dict(title=dict(text=unit, side="top"), orientation="h", len=0.6, thickness=10, y=0,

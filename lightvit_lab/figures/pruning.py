@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..errors import LabError, plain_numbers
 from .attention import head_gallery
-from .compression import Row, error_bars, score
+from .compression import Row, score
 from .display import COLOURS, style
+from .parts import error_bars
 
 __all__ = ["pruned_heads", "sensitivity_curves"]
 

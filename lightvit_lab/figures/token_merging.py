@@ -12,10 +12,9 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_grid, require_images
-from .compression import error_bars
 from .display import style
-from .low_rank import _TITLES, _above
-from .pictures import _BARE, to_bytes
+from .parts import BARE, LEGEND_LINE, error_bars, legend_above
+from .pictures import to_bytes
 
 __all__ = ["by_block", "merged_regions"]
 
@@ -47,7 +46,7 @@ def merged_regions(images: Tensor, places: Sequence[Tensor],
     moving = list(range(across, 3 * across))
     figure.frames = [go.Frame(name=str(block), data=step, traces=moving)
                      for block, step in enumerate(steps)]
-    figure.update_xaxes(**_BARE, constrain="domain").update_yaxes(**_BARE, constrain="domain")
+    figure.update_xaxes(**BARE, constrain="domain").update_yaxes(**BARE, constrain="domain")
     counts = [_tokens(now) for now in places]
     return figure.update_layout(height=460, margin=dict(l=5, r=5, t=10, b=110), showlegend=False,
                                 sliders=[_slider(counts)])
@@ -131,5 +130,5 @@ def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figur
                                     hovertemplate=f"{label}<br>after %{{x}} blocks: "
                                                   f"%{{y:.3g}}<extra></extra>"))
     figure.update_xaxes(title="blocks passed", dtick=1).update_yaxes(title=unit, rangemode="tozero")
-    top = 20 + _TITLES * len(lines)
-    return figure.update_layout(height=330 + top, margin=dict(t=top), legend=_above())
+    top = 20 + LEGEND_LINE * len(lines)
+    return figure.update_layout(height=330 + top, margin=dict(t=top), legend=legend_above())

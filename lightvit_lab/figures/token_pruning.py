@@ -12,12 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers
-from .compression import _folded, error_bars
 from .display import style
-from .distillation import _legend_below
-from .efficiency import PATTERNS
 from .overlay import _data_uri
-from .pictures import _BARE, to_bytes
+from .parts import BARE, PATTERNS, error_bars, folded, legend_below
+from .pictures import to_bytes
 
 __all__ = ["gains_over_size", "kept_by_block", "kept_counts", "promised_and_arrived"]
 
@@ -53,7 +51,7 @@ def kept_by_block(images: Tensor, kept: Sequence[Tensor], labels: Sequence[str],
     figure = go.Figure(sheets[1])
     figure.frames = [go.Frame(name=name, data=[sheet], traces=[0])
                      for name, sheet in zip(names, sheets)]
-    figure.update_xaxes(**_BARE).update_yaxes(**_BARE)
+    figure.update_xaxes(**BARE).update_yaxes(**BARE)
     height = 140 * -(-len(images) // _ACROSS) + 130
     return figure.update_layout(height=height, margin=dict(l=5, r=5, t=5, b=110),
                                 sliders=[_slider(names)])
@@ -113,10 +111,10 @@ def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figu
                                 hovertemplate="%{y}: %{x:.2f} times as fast<extra></extra>"))
     figure.update_xaxes(title="gain (times)", tickangle=0)
     figure.update_yaxes(autorange="reversed", tickvals=names,
-                        ticktext=[_folded(name) for name in names], tickfont_size=12)
+                        ticktext=[folded(name) for name in names], tickfont_size=12)
     plot = 46 * len(names) + 30
     return figure.update_layout(height=plot + 150, margin=dict(t=15, b=135),
-                                legend=_legend_below(plot))
+                                legend=legend_below(plot))
 
 
 def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -149,7 +147,7 @@ def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     figure.update_yaxes(title="gain (times)")
     below = 24 * 2 * len(labels)
     return figure.update_layout(height=400 + below, margin=dict(t=20, b=90 + below),
-                                legend=_legend_below(290))
+                                legend=legend_below(290))
 
 
 def kept_counts(counts: Mapping[str, Sequence[int]], whole: int) -> go.Figure:
