@@ -68,8 +68,7 @@ def packages(core: bool) -> Iterator[Line]:
     except metadata.PackageNotFoundError:
         requirements = []
         if core:
-            yield Line("missing", f"{PACKAGE} itself is not installed, only its files are on the "
-                                  "path",
+            yield Line("missing", f"{PACKAGE} itself is not installed, only on the path",
                        _pip("-e", str(Path(__file__).parents[2])), core=True)
     for requirement in requirements:
         found = _REQUIREMENT.fullmatch(requirement)
@@ -134,10 +133,9 @@ def _device() -> Line:
         return Line("unfit", f"device: LIGHTVIT_DEVICE={given} cannot be used ({reason})",
                     "unset LIGHTVIT_DEVICE")
     if chosen.type == "cpu" and shutil.which("nvidia-smi") and torch.version.cuda is None:
+        mend = f"{_pip('--force-reinstall', 'torch', 'torchvision')}   (with CUDA, from PyPI)"
         return Line("optional", f"device: cpu, {name}; a GPU's driver is here, but this torch was "
-                                "built without "
-                                "CUDA", _pip("--force-reinstall", "torch", "torchvision")
-                    + "   (a torch with CUDA, from PyPI)")
+                    "built without CUDA", mend)
     apple = chosen.type == "cpu" and torch.backends.mps.is_available()
     hint = "; LIGHTVIT_DEVICE=mps takes its GPU" if apple else ""
     return Line("ok", f"device: {chosen.type}, {name}{hint}")
@@ -185,8 +183,7 @@ def data_and_disk() -> Iterator[Line]:
         yield Line("optional", f"data sets not looked for ({error})",
                    "mend the packages above, then run this again")
     except LabError as error:
-        yield Line("missing", str(error), "unset LIGHTVIT_DATA   (or export it with the right "
-                                          "folder)")
+        yield Line("missing", str(error), "unset LIGHTVIT_DATA   (or export the right folder)")
     else:
         if root is None:
             yield Line("optional", "LIGHTVIT_DATA is not set: pages run on pictures that need no "

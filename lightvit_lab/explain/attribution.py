@@ -178,10 +178,9 @@ def _last_norm(model: nn.Module) -> nn.Module:
     try:
         return model.blocks[-1].norm1
     except (AttributeError, IndexError, TypeError) as error:
-        raise LabError(f"grad_cam: {type(model).__name__} has no blocks of tokens, whose last norm "
-                       "could be read; give layer=, one of tokens (batch, tokens, dim) or feature "
-                       "maps (batch, channels, rows, columns), as model.stages[-1] of a "
-                       "CNN") from error
+        raise LabError(f"grad_cam: {type(model).__name__} has no blocks of tokens with a norm; "
+                       "give layer=, one of tokens (batch, tokens, dim) or of feature maps (batch, "
+                       "channels, rows, columns), as model.stages[-1]") from error
 
 
 def _require_feature_map(model: nn.Module, layer: nn.Module, outputs: list[Any]) -> Tensor:
@@ -191,9 +190,8 @@ def _require_feature_map(model: nn.Module, layer: nn.Module, outputs: list[Any])
         raise LabError(f"{name} was not reached in the forward; give layer= a module of this very "
                        "model, as model.blocks[-1].norm1")
     if not isinstance(outputs[-1], Tensor) or outputs[-1].ndim not in (3, 4):
-        raise LabError(f"{name} gives {tuple(getattr(outputs[-1], 'shape', ()))}; give a layer of "
-                       "tokens (batch, tokens, dim) or feature maps (batch, channels, rows, "
-                       "columns)")
+        raise LabError(f"{name} gives {tuple(getattr(outputs[-1], 'shape', ()))}; give one of "
+                       "tokens (batch, tokens, dim) or maps (batch, channels, rows, columns)")
     if not outputs[-1].requires_grad:
         raise reentrant_error("grad_cam", model)
     if outputs[-1].ndim == 3 and not timm_parts.in_reading_order(model, layer):

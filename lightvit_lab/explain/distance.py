@@ -31,8 +31,7 @@ def attention_distance(maps: Sequence[Tensor], prefix: int = 1,
     require_square_maps("attention_distance", maps)
     if len({block_map.shape[1] for block_map in maps}) > 1:
         heads = ", ".join(str(block_map.shape[1]) for block_map in maps)
-        raise LabError(f"attention_distance: blocks have {heads} heads; give blocks of as many "
-                       "heads")
+        raise LabError(f"attention_distance: blocks have {heads} heads; give blocks of one number")
     rows, columns = require_grid("attention_distance", maps[0].shape[-1], prefix, grid)
     places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
     distances = (places[:, None] - places[None]).norm(dim=-1).to(maps[0].device)

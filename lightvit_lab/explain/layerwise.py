@@ -52,8 +52,7 @@ def _require_layers(model: nn.Module) -> None:
     rule = 'relevance: rule="layerwise"'
     if not isinstance(model, VisionTransformer):
         raise LabError(f"{rule} follows the layers of the lab's ViT, and {type(model).__name__} "
-                       'has others; give rule="attention", for any model whose attention can be '
-                       "read")
+                       'has others; give rule="attention", which reads other models too')
     if not timm_parts.has_class_token(model):
         raise LabError(f"{rule} starts at the class token that the head reads, and this model "
                        'reads the mean of its tokens; give rule="attention"')

@@ -133,9 +133,8 @@ def _parts_of(pictures: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     if hasattr(pictures, "inputs"):
         pictures = pictures.inputs, pictures.masks, pictures.labels
     if not isinstance(pictures, Sequence) or len(pictures) not in (2, 3):
-        raise LabError(f"localize: pictures are {type(pictures).__name__}; give a set of pictures, "
-                       'as data.load("shapes", "test", count=100), or a tuple (inputs, masks, '
-                       "labels)")
+        raise LabError(f"localize: pictures are {type(pictures).__name__}; give a set, as "
+                       'data.load("shapes", "test", count=100), or a tuple (inputs, masks, labels)')
     inputs, masks, labels = (*pictures, None)[:3]
     require_images("localize", inputs)
     require_masks("localize", masks, len(inputs))

@@ -42,5 +42,4 @@ def record_attention(model: nn.Module) -> Iterator[list[Tensor | dict[str, Tenso
     with hooked(Hook(module, "input", record) for module in modules):
         yield maps
     if not maps:
-        raise LabError("record_attention: nothing was recorded; call model(inputs) inside the "
-                       "`with`")
+        raise LabError("record_attention: nothing was recorded; call model(inputs) in the `with`")

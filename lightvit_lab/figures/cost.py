@@ -120,8 +120,8 @@ def values(cost: Estimate, quantity: str) -> tuple[float, ...]:
     """What the lines of a quantity are drawn through."""
     if quantity == "MACs":
         return cost.macs, cost.macs - cost.attention_macs, cost.attention_macs
-    return ({"parameters": cost.params, "tokens": cost.tokens}.get(quantity,
-                                                                   100 * cost.attention_share),)
+    single = {"parameters": cost.params, "tokens": cost.tokens}
+    return (single.get(quantity, 100 * cost.attention_share),)
 
 
 def x_axis(varied: str) -> Axis:

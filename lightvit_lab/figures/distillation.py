@@ -122,8 +122,8 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
 def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]],
               baseline: str) -> None:
     """Means with intervals of a leaf's rows, named in the legend, and their single runs."""
-    series, means = style(index)["marker"], {label: mean_interval(values)
-                                           for label, values in scores.items()}
+    series = style(index)["marker"]
+    means = {label: mean_interval(values) for label, values in scores.items()}
     middles, lows, highs = zip(*means.values())
     figure.add_trace(go.Scatter(
         x=middles, y=list(means), mode="markers", marker=series | {"size": 12}, legendgroup=leaf,

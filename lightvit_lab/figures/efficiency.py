@@ -67,9 +67,9 @@ def macs_and_time(points: Mapping[str, tuple[float, float]],
     names would lie on top of each other; hovering shows the name.
     """
     numbers = {name: number for number, name in enumerate(points, start=1)}
-    series = {"stored run": {name: ms
-                             for name, (_, ms) in points.items()}} | ({"your machine": dict(here)}
-                                                                      if here else {})
+    series = {"stored run": {name: ms for name, (_, ms) in points.items()}}
+    if here:
+        series["your machine"] = dict(here)
     figure = go.Figure()
     for index, (label, times) in enumerate(series.items()):
         figure.add_trace(go.Scatter(

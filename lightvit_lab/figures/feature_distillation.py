@@ -69,8 +69,8 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
         figure.add_trace(go.Scatter(
             x=list(range(len(values) + 1)),
             y=[100.0, *(100 * beyond.clamp(min=0)).round(decimals=3).tolist()],
-            name=label, mode="lines", line=series["line"], hovertemplate="%{y:.2f} % beyond width "
-                                                                       "%{x}<extra></extra>"))
+            name=label, mode="lines", line=series["line"],
+            hovertemplate="%{y:.2f} % beyond width %{x}<extra></extra>"))
     figure.add_vline(x=width, line=dict(color="#000000", width=1), annotation_text=f"width {width}")
     figure.update_xaxes(title="width", rangemode="tozero")
     return figure.update_yaxes(title="energy out of reach (%)", rangemode="tozero")
@@ -116,8 +116,8 @@ def _require_matrices(matrices: Mapping[str, Tensor], count: int) -> None:
         raise LabError('similarity_matrices: no matrices; give {"teacher": matrix, ...}, each (B, '
                        "B)")
     for label, matrix in matrices.items():
-        if not isinstance(matrix, Tensor) or matrix.shape != (count,
-                                                              count) or not matrix.isfinite().all():
+        fits = isinstance(matrix, Tensor) and matrix.shape == (count, count)
+        if not fits or not matrix.isfinite().all():
             raise LabError(f"similarity_matrices: {label!r} is {_shape(matrix)}; give a finite "
                            f"matrix ({count}, {count}), a row and a column for each of the {count} "
                            "pictures in groups")

@@ -44,7 +44,7 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]],
                 x=list(range(len(kept) + 1)), y=[0.0, *kept.round(decimals=3).tolist()], name=label,
                 legendgroup=label, mode="lines", line=style(index)["line"], showlegend=place == 0,
                 hovertemplate=f"{kind}, {label}<br>rank %{{x}}: %{{y:.1f}} %<extra></extra>"),
-                             **where)
+                **where)
         if break_even is not None:
             figure.add_vline(x=break_even[kind], line=dict(color="#555555", width=1, dash="dot"),
                              **where)
@@ -56,8 +56,8 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]],
 
 
 @plain_numbers
-def errors_over_rank(ranks: Sequence[int], errors: Mapping[str,
-                                                           Sequence[Sequence[float]]]) -> go.Figure:
+def errors_over_rank(ranks: Sequence[int],
+                     errors: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
     """Relative output error over the rank; `errors[label][i]` are all layers' at `ranks[i]`.
 
     The median layer is a point, bars run from the best layer to the worst. Raises LabError where

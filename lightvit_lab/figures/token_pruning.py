@@ -132,17 +132,16 @@ def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     figure.add_hline(y=1, line=dict(color="#000000", width=1, dash="dash"))
     for index, label in enumerate(labels):
         here = [row for row in rows if row["label"] == label]
-        xs, (middle, low, high) = [row["image_size"]
-                                   for row in here], zip(*(row["speedup"] for row in here))
+        xs = [row["image_size"] for row in here]
+        middle, low, high = zip(*(row["speedup"] for row in here))
+        hover = f"{label}, %{{x}} px: %{{y:.2f}} "
         figure.add_trace(go.Scatter(x=xs, y=middle, name=f"{label}: time", mode="lines+markers",
                                     **style(index), error_y=error_bars(middle, low, high),
-                                    hovertemplate=f"{label}, %{{x}} px: %{{y:.2f}} times as "
-                                                  "fast<extra></extra>"))
-        line = style(index)["line"] | {"width": 1, "dash": "dot"}
+                                    hovertemplate=hover + "times as fast<extra></extra>"))
         figure.add_trace(go.Scatter(x=xs, y=[row["macs_gain"] for row in here],
                                     name=f"{label}: MACs", mode="lines",
-                                    line=line, hovertemplate=f"{label}, %{{x}} px: %{{y:.2f}} "
-                                                             "times fewer MACs<extra></extra>"))
+                                    line=style(index)["line"] | {"width": 1, "dash": "dot"},
+                                    hovertemplate=hover + "times fewer MACs<extra></extra>"))
     figure.update_xaxes(title="side of the picture (pixels)", tickvals=sizes, tickangle=0)
     figure.update_yaxes(title="gain (times)")
     below = 24 * 2 * len(labels)
