@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets
 
 from ..errors import LabError
-
-if TYPE_CHECKING:
-    from .album import Album
+from .album import Album
 
 WIDE = {"description_width": "initial"}
 
@@ -93,9 +91,9 @@ def uploaded_files(value: Any) -> list[tuple[str, bytes]]:
 
     ipywidgets 8 gives a tuple of dictionaries, ipywidgets 7 (in Colab) one dictionary by name.
     """
-    if not isinstance(value, Mapping):
-        value = {file["name"]: file for file in value}
-    return [(str(name), bytes(file["content"])) for name, file in value.items()]
+    if isinstance(value, Mapping):
+        value = [{"name": name, **file} for name, file in value.items()]
+    return [(str(file["name"]), bytes(file["content"])) for file in value]
 
 
 def empty_upload(upload: ipywidgets.FileUpload) -> None:
