@@ -1,7 +1,6 @@
-"""The command `lightvit-lab`: `doctor` looks the machine over, `results` lists stored runs,
-`exercises` the exercises, and `grade` grades a class.
+"""The command `lightvit-lab`: `doctor`, `results`, `exercises` and `grade`.
 
-The first two need no torch; the last needs the grader, which teachers install beside the library.
+The first two need no torch; the last needs the grader, which teachers install in addition.
 """
 
 from __future__ import annotations
@@ -19,63 +18,44 @@ from . import doctor, exercises
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 1 if something of the core is missing, or 2 on
-    bad input.
+    """Run one command; returns the exit code.
+
+    0, or 1 if something of the core is missing, or 2 on bad input.
     """
-    chosen = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if chosen.command == "exercises":
-            return exercises.main()
-        if chosen.command == "grade":
-            return _grade(chosen)
-        return _results(chosen.name) if chosen.command == "results" else doctor.main()
+        if arguments[:1] == ["grade"]:
+            return _grade(arguments[1:])          # whose options the grader knows
+        chosen = _parser().parse_args(arguments)
+        if chosen.command == "results":
+            return _results(chosen.name)
+        return {"doctor": doctor, "exercises": exercises}[chosen.command].main()
     except LabError as error:
         print(f"lightvit-lab: {error}", file=sys.stderr)
         return 2
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lightvit-lab", description="Helpers of the LightViT Lab book.")
+    parser = argparse.ArgumentParser(prog="lightvit-lab",
+                                     description="Helpers of the LightViT Lab book.")
     parser.add_argument("--version", action="version", version=f"lightvit-lab {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    commands.add_parser("doctor", help="what is installed, what this machine has, and how to mend what is missing")
+    commands.add_parser("doctor", help="what is installed, what this machine has, what mends it")
     results = commands.add_parser("results", help="list the stored runs, or print one as JSON")
     results.add_argument("name", nargs="?", help="the stored run to print")
-    commands.add_parser("exercises", help="list all exercises with page, points, minutes and known wrong answers")
-    _grade_options(commands.add_parser("grade", help="run and grade the notebooks that a class has handed in"))
+    commands.add_parser("exercises", help="list all exercises with points and known wrong answers")
+    commands.add_parser("grade", help="run and grade the notebooks that a class has handed in")
     return parser
 
 
-def _grade_options(grade: argparse.ArgumentParser) -> None:
-    grade.add_argument("submissions", type=Path, help="folder with <student>/*.ipynb or <student>.ipynb")
-    grade.add_argument("--csv", type=Path, required=True, help="the table to write: one row for a student and exercise")
-    grade.add_argument("--seconds", type=float, default=300, help="for one notebook (300)")
-    grade.add_argument("--memory-mib", type=int, default=2048, help="for one notebook, beyond its libraries (2048)")
-    grade.add_argument("--seed", type=int, help="of the hidden cases, to repeat a grading (default: one nobody knows)")
-    grade.add_argument("--pages", nargs="+", default=[], help="stems of the pages set (default: those handed in)")
-    grade.add_argument("--jobs", type=int, default=1, help="notebooks that run at a time (1)")
-
-
-def _grade(chosen: argparse.Namespace) -> int:
-    """Grade a class; says first what this machine does not protect against. Raises LabError on bad
-    input.
-    """
-    _require_grader()
-    from lightvit_grader import grading, lockdown, session
-
-    for gap in lockdown.walls():
-        print(f"Not protected on this machine: {gap}", file=sys.stderr)
-    limits = session.Limits(chosen.seconds, chosen.memory_mib)
-    grading.grade(chosen.submissions, chosen.csv, limits, chosen.seed, chosen.pages, chosen.jobs, print)
-    print(f"{chosen.csv} is written")
-    return 0
-
-
-def _require_grader() -> None:
-    """Raise LabError, which says how to install it, where the grader's own package is missing."""
+def _grade(arguments: list[str]) -> int:
+    """Grade a class. Raises LabError on bad input, and where the grader is not installed."""
     if find_spec("lightvit_grader") is None:
         raise LabError("grade: the grader, which only teachers need, is not installed; "
                        f'install it with: pip install "{_grader_source()}"')
+    from lightvit_grader import command
+
+    return command.main(arguments)
 
 
 def _grader_source() -> str:
@@ -92,9 +72,7 @@ def _grader_source() -> str:
 
 
 def _results(name: str | None) -> int:
-    """List all stored runs with their origin, or print one. Raises LabError on unknown and on
-    broken ones.
-    """
+    """List all stored runs with their origin, or print one; LabError on unknown and broken ones."""
     from ..experiments import results
 
     if name is not None:

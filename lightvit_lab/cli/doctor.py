@@ -1,6 +1,4 @@
-"""`lightvit-lab doctor`: what is installed, what this machine has, and the command that mends each
-failing line.
-"""
+"""`lightvit-lab doctor`: what is installed, what this machine has, and what mends what is not."""
 
 from __future__ import annotations
 
@@ -11,9 +9,9 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import __version__, runtime
 from ..errors import LabError
@@ -27,16 +25,14 @@ DATA_FOLDERS = {
     "flowers": ("flower_photos_128", "flowers", "flower_photos", "flower_photos.tgz"),
 }
 ENOUGH_GIB = 2.0   # a page with its data sets and the execution cache stay well below
-_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?P<bound>[^;]*?)\s*(?:;.*extra == ['\"](?P<extra>[\w-]+)['\"].*)?")
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?P<bound>[^;]*?)\s*"
+                          r"(?:;.*extra == ['\"](?P<extra>[\w-]+)['\"].*)?")
 
 
-@dataclass(frozen=True)
-class Line:
-    """One finding: status "ok", "missing", "optional" or "unfit", what it is, how to mend it.
-    `core`: needed by all.
-    """
+class Line(NamedTuple):
+    """One finding, and the command that mends it; `core`: of what every page needs."""
 
-    status: str
+    status: str         # "ok", "missing", "optional" or "unfit"
     text: str
     mend: str = ""
     core: bool = False
@@ -48,22 +44,19 @@ class Line:
 
 def main() -> int:
     """Print the whole report; returns 1 if something of the core is missing or unfit, else 0."""
-    print(f"LightViT Lab {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    print(f"LightViT Lab {__version__}, Python {platform.python_version()}, "
+          f"{platform.system()} {platform.machine()}")
     failing = 0
-    for title, lines in _sections():
+    for title, lines in (("Packages", packages(core=True)),
+                         ("Packages of the extras", packages(core=False)),
+                         ("Machine", machine()), ("Data and disk", data_and_disk())):
         print(f"\n{title}", flush=True)
         for line in lines:
             print(line, flush=True)
             failing += line.core and line.status != "ok"
-    print("\nThe core is complete." if not failing else f"\n{failing} of the core to mend: run the commands after ->")
+    print(f"\n{failing} of the core to mend: run the commands after ->" if failing
+          else "\nThe core is complete.")
     return int(failing > 0)
-
-
-def _sections() -> Iterator[tuple[str, Iterator[Line]]]:
-    yield "Packages", packages(core=True)
-    yield "Packages of the extras", packages(core=False)
-    yield "Machine", machine()
-    yield "Data and disk", data_and_disk()
 
 
 # --- packages
@@ -71,13 +64,13 @@ def _sections() -> Iterator[tuple[str, Iterator[Line]]]:
 def packages(core: bool) -> Iterator[Line]:
     """One line per required package: those of the core, or those of the extras."""
     try:
-        wanted = metadata.requires(PACKAGE) or []
+        requirements = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:
+        requirements = []
         if core:
-            yield Line("missing", f"{PACKAGE} itself is not installed, only its files are on the path",
+            yield Line("missing", f"{PACKAGE} itself is not installed, only on the path",
                        _pip("-e", str(Path(__file__).parents[2])), core=True)
-        return
-    for requirement in wanted:
+    for requirement in requirements:
         found = _REQUIREMENT.fullmatch(requirement)
         if found and found["name"] != PACKAGE and (found["extra"] is None) == core:
             yield _package(found["name"], found["bound"], found["extra"])
@@ -90,16 +83,15 @@ def _package(name: str, bound: str, extra: str | None) -> Line:
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return Line("optional" if extra else "missing", f"{label} is not installed", mend, core=not extra)
+        status = "optional" if extra else "missing"
+        return Line(status, f"{label} is not installed", mend, core=not extra)
     if not _within(version, bound):
         return Line("unfit", f"{label} {version}, but {bound} is needed", mend, core=not extra)
     return Line("ok", f"{label} {version}", core=not extra)
 
 
 def _within(version: str, bound: str) -> bool:
-    """Whether a version keeps the bounds; taken for granted where `packaging` is not at hand to
-    tell.
-    """
+    """Whether a version is within `bound`; True where `packaging` is not installed to find out."""
     try:
         from packaging.specifiers import SpecifierSet
     except ImportError:
@@ -114,27 +106,18 @@ def _pip(*arguments: str) -> str:
 # --- machine
 
 def machine() -> Iterator[Line]:
-    """Device, threads, instruction sets and the way torchvision loads; without torch, what can be
-    told without it.
-    """
-    torch_line = _import_torch()
-    if torch_line is None:
-        yield _device()
-        yield _threads()
-        yield _torchvision()
-    else:
-        yield torch_line
-    yield _instruction_sets()
-
-
-def _import_torch() -> Line | None:
-    """None where torch can be imported, else the line that says why not."""
+    """Device, threads, torchvision and instruction sets; without torch, the last alone."""
     try:
-        import torch  # noqa: F401
+        import torch
     except (ImportError, OSError) as error:   # OSError: one of its libraries does not load
-        text = f"torch cannot be imported ({error}), so device, threads and torchvision stay unknown"
-        return Line("missing", text, _pip("--force-reinstall", "torch"), core=True)
-    return None
+        yield Line("missing", f"torch cannot be imported ({error}), so device, threads and "
+                   "torchvision stay unknown", _pip("--force-reinstall", "torch"), core=True)
+    else:
+        yield _device()
+        yield Line("ok", f"threads: torch uses {torch.get_num_threads()} of {os.cpu_count()} "
+                         "logical cores (OMP_NUM_THREADS sets it)")
+        yield _torchvision()
+    yield _instruction_sets()
 
 
 def _device() -> Line:
@@ -146,20 +129,16 @@ def _device() -> Line:
         torch.zeros(1, device=chosen)
         name = runtime.device_name()
     except (LabError, RuntimeError, AssertionError) as error:
-        return Line("unfit", f"device: LIGHTVIT_DEVICE={os.environ.get('LIGHTVIT_DEVICE', '')} cannot be used "
-                    f"({str(error).splitlines()[0]})", "unset LIGHTVIT_DEVICE")
+        given, reason = os.environ.get("LIGHTVIT_DEVICE", ""), str(error).splitlines()[0]
+        return Line("unfit", f"device: LIGHTVIT_DEVICE={given} cannot be used ({reason})",
+                    "unset LIGHTVIT_DEVICE")
     if chosen.type == "cpu" and shutil.which("nvidia-smi") and torch.version.cuda is None:
-        return Line("optional", f"device: cpu, {name}; a GPU's driver is here, but this torch was built without CUDA",
-                    _pip("--force-reinstall", "torch", "torchvision") + "   (a torch with CUDA, from PyPI)")
+        mend = f"{_pip('--force-reinstall', 'torch', 'torchvision')}   (with CUDA, from PyPI)"
+        return Line("optional", f"device: cpu, {name}; a GPU's driver is here, but this torch was "
+                    "built without CUDA", mend)
     apple = chosen.type == "cpu" and torch.backends.mps.is_available()
-    return Line("ok", f"device: {chosen.type}, {name}" + "; LIGHTVIT_DEVICE=mps takes its GPU" * apple)
-
-
-def _threads() -> Line:
-    import torch
-
-    return Line("ok", f"threads: torch uses {torch.get_num_threads()} of {os.cpu_count()} logical cores "
-                "(OMP_NUM_THREADS sets it)")
+    hint = "; LIGHTVIT_DEVICE=mps takes its GPU" if apple else ""
+    return Line("ok", f"device: {chosen.type}, {name}{hint}")
 
 
 def _torchvision() -> Line:
@@ -167,73 +146,61 @@ def _torchvision() -> Line:
     try:
         mode = runtime.ensure_torchvision()
     except (ImportError, RuntimeError) as error:
-        return Line("missing", f"torchvision cannot be imported ({str(error).splitlines()[0]}), and timm needs it",
+        reason = str(error).splitlines()[0]
+        return Line("missing", f"torchvision cannot be imported ({reason}), and timm needs it",
                     _pip("torchvision"), core=True)
-    what = "whole" if mode == "native" else "its compiled part does not fit this torch; the book does not need it"
+    what = ("whole" if mode == "native" else
+            "its compiled part does not fit this torch; the book does not need it")
     return Line("ok", f"torchvision {metadata.version('torchvision')}: {mode} ({what})")
 
 
 def _instruction_sets() -> Line:
-    """What makes 8 and 16 bit numbers fast on a CPU, from the system, or else as torch sums it up."""
+    """What makes 8 and 16 bit numbers fast on a CPU, where the system lists it."""
     try:
-        found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        listed = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        found = None
-    if found is None:
-        return Line("ok", f"instruction sets: {_capability()}")
-    flags = found.group(1).split()
-    here = [name for name in INSTRUCTION_SETS if name in flags]
-    absent = [name for name in INSTRUCTION_SETS if name not in flags]
-    return Line("ok", f"instruction sets: {', '.join(here) or 'none of the list'}"
-                + (f"; not here: {', '.join(absent)}" if absent else ""))
-
-
-def _capability() -> str:
-    try:
-        from torch.backends import cpu
-    except ImportError:
-        return "unknown"
-    return cpu.get_cpu_capability()
+        listed = ""
+    flags = re.search(r"^flags\s*:(.*)$", listed, re.MULTILINE)
+    if flags is None:
+        return Line("ok", "instruction sets: not listed by this system")
+    here = [name for name in INSTRUCTION_SETS if name in flags[1].split()]
+    absent = [name for name in INSTRUCTION_SETS if name not in here]
+    return Line("ok", f"instruction sets: {', '.join(here) or 'none'}; "
+                f"not here: {', '.join(absent) or 'none'}")
 
 
 # --- data and disk
 
 def data_and_disk() -> Iterator[Line]:
-    """The data sets found where `data.load` looks, and the room on the disks it and a build write
-    to.
-    """
-    folder, cache = os.environ.get("LIGHTVIT_DATA"), Path.home() / ".cache"
+    """The data sets found where `data.load` looks, and the room on the disks written to."""
+    cache = Path.home() / ".cache"
     try:
         from .. import data
 
         cache = data.cache()
-        known = set(data.names())
-        yield from _data_folder(folder, data.root(), known)
-        yield _sets("cache", cache, known)
+        root = data.root()
     except ImportError as error:
-        yield Line("optional", f"data sets not looked for ({error})", "mend the packages above, then run this again")
+        yield Line("optional", f"data sets not looked for ({error})",
+                   "mend the packages above, then run this again")
     except LabError as error:
-        yield Line("missing", str(error), "unset LIGHTVIT_DATA   (or export it with the right folder)")
+        yield Line("missing", str(error), "unset LIGHTVIT_DATA   (or export the right folder)")
+    else:
+        if root is None:
+            yield Line("optional", "LIGHTVIT_DATA is not set: pages run on pictures that need no "
+                       "download", "export LIGHTVIT_DATA=/absolute/folder/of/data/sets")
+        else:
+            usual = ", ".join(str(root / places[0]) for places in DATA_FOLDERS.values())
+            given = f"LIGHTVIT_DATA={os.environ['LIGHTVIT_DATA']}, that is"
+            yield _data_sets(given, root, f"put one of {usual} there")
+        yield _data_sets("cache", cache)
     yield _disk("cache", cache)
     yield _disk("here", Path.cwd())
 
 
-def _data_folder(given: str | None, root: Path | None, known: set[str]) -> Iterator[Line]:
-    """The folder that LIGHTVIT_DATA names; where it is not set, how to set it."""
-    if root is None:
-        yield Line("optional", "LIGHTVIT_DATA is not set: pages run on pictures that need no download",
-                   "export LIGHTVIT_DATA=/absolute/folder/of/data/sets")
-    else:
-        expected = ", ".join(f"{root / places[0]}" for name, places in DATA_FOLDERS.items() if name in known)
-        yield _sets(f"LIGHTVIT_DATA={given}, that is", root, known, f"put one of {expected} there")
-
-
-def _sets(label: str, root: Path, known: set[str], mend: str = "") -> Line:
-    """Which of the known sets a folder holds; holding none is in order unless there is something to
-    `mend`.
-    """
+def _data_sets(label: str, root: Path, mend: str = "") -> Line:
+    """Which data sets a folder holds; none is in order unless there is something to `mend`."""
     found = [name for name, places in DATA_FOLDERS.items()
-             if name in known and any((root / place).exists() for place in places)]
+             if any(map(Path.exists, map(root.joinpath, places)))]
     if not found:
         return Line("optional" if mend else "ok", f"{label} {root}: no data set", mend)
     return Line("ok", f"{label} {root}: {', '.join(found)}")
@@ -241,10 +208,12 @@ def _sets(label: str, root: Path, known: set[str], mend: str = "") -> Line:
 
 def _disk(label: str, path: Path) -> Line:
     """Free room where `path` is, or would be."""
-    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-    free_gib = shutil.disk_usage(there).free / 2**30
+    folder = path.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free_gib = shutil.disk_usage(folder).free / 2**30
     text = f"disk, {label} ({path}): {free_gib:.1f} GiB free"
     if free_gib < ENOUGH_GIB:
         return Line("unfit", f"{text}, less than the {ENOUGH_GIB:g} GiB a build may need",
-                    f"make room; du -sh {shlex.quote(str(there))}/* shows what is large")
+                    f"make room; du -sh {shlex.quote(str(folder))}/* shows what is large")
     return Line("ok", text)

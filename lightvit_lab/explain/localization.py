@@ -1,5 +1,4 @@
-"""Which map finds the object? Explainers scored on the same pictures by five measures, with
-intervals.
+"""Which map finds the object? Explainers scored on the same pictures by five measures.
 
 Pointing, energy and IoU ask whether a map lies on the object's mask; insertion and deletion ask the
 model. They need not agree: a model that goes by the background is explained well by a map that
@@ -17,15 +16,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..errors import LabError, plain_numbers, require_choice, require_images, require_range
-from ..runtime.running import as_input
-from ..runtime.wrapped import unwrapped
 from .curves import insertion_deletion
-from .passes import explaining, shown
-from .relevance import Target
-from .scoring import MEND_MASKS, at_resolution, best_iou, energy_in_mask, pointing_game, require_maps, require_masks
+from .passes import Target, progress_bar, require_explainer, targets
+from .scoring import best_iou, energy_in_mask, pointing_game, require_maps, require_masks
 
-__all__ = ["MEASURES", "Localization", "at_resolution", "best_iou", "bootstrap", "energy_in_mask", "localize",
-           "pointing_game"]
 MEASURES = ("pointing", "energy", "iou", "insertion", "deletion")    # of deletion, less is better
 RESAMPLES = 1000
 
@@ -47,26 +41,29 @@ class Localization:
 
     def table(self) -> str:
         """Lines of at most 80 characters: a row an explainer, in per cent, mean and interval."""
-        head = f"{self.count} pictures; per cent, with 95 % intervals. Deletion: less is better."
-        rows = [f"{name if len(name) <= 20 else name[:18] + '..':<20}"
-                + "".join(_cell(*values[measure]) for measure in MEASURES) for name, values in self.scores.items()]
-        chance = f"{'(mean area of masks)':<20}" + 2 * f"{100 * self.chance:>4.0f}        "
-        return "\n".join(line.rstrip() for line in
-                         [head, " " * 20 + "".join(f"  {measure:<10}" for measure in MEASURES), *rows, chance])
+        lines = [f"{self.count} pictures; per cent, with 95 % intervals. Deletion: less is better.",
+                 _line("", (f"  {measure:<10}" for measure in MEASURES))]
+        for name, values in self.scores.items():
+            short = name if len(name) <= 20 else name[:18] + ".."
+            lines.append(_line(short, (_cell(*values[measure]) for measure in MEASURES)))
+        lines.append(_line("(mean area of masks)", [f"{100 * self.chance:>4.0f}        "] * 2))
+        return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON can hold, to four digits; values of single pictures are left out."""
-        scores = {name: {measure: [round(value, 4) for value in values] for measure, values in measures.items()}
-                  for name, measures in self.scores.items()}
-        return {"count": self.count, "chance": round(self.chance, 4), "thresholds": self.thresholds, "scores": scores}
+        scores = {name: {} for name in self.scores}
+        for name, measures in self.scores.items():
+            for measure, values in measures.items():
+                scores[name][measure] = [round(value, 4) for value in values]
+        return {"count": self.count, "chance": round(self.chance, 4), "thresholds": self.thresholds,
+                "scores": scores}
 
 
 @plain_numbers
 def localize(model: nn.Module, pictures: Any, explainers: Mapping[str, Callable[..., Tensor]],
-             target: Target = None, batch_size: int = 32, seed: int = 0, steps: int = 16,
+             target: Target | str = None, batch_size: int = 32, seed: int = 0, steps: int = 16,
              progress: bool = True) -> Localization:
-    """Score every explainer, name -> (model, inputs, target) -> (batch, rows, columns), by all
-    `MEASURES`.
+    """Score explainers by all `MEASURES`: name -> (model, inputs, target) -> (batch, h, w).
 
     `pictures` is a set with masks, as `data.load("shapes", "test", count=100)`, or a tuple (inputs,
     masks) or (inputs, masks, labels): inputs (N, 3, H, W) normalised, masks (N, H, W), labels (N,).
@@ -80,80 +77,72 @@ def localize(model: nn.Module, pictures: Any, explainers: Mapping[str, Callable[
     if isinstance(target, str):
         require_choice("localize", "target", target, ["labels"])
         if labels is None:
-            raise LabError('localize: target="labels", but none are given; give pictures as (inputs, masks, labels)')
+            raise LabError('localize: target="labels", but none are given; '
+                           "give (inputs, masks, labels)")
         target = labels
     require_range("localize", "batch_size", batch_size, 1)
-    _require_explainers(explainers)
-    model = unwrapped(model)
-    inputs = as_input(model, inputs)
-    with explaining("localize", model, inputs, target, slopes=False) as asked:
-        classes = asked.classes.to(inputs.device)
-    found, thresholds = {}, {}
-    with tqdm(total=len(explainers) * len(inputs), unit=" maps", leave=False, disable=not shown(progress)) as bar:
+    if not isinstance(explainers, Mapping) or not explainers:
+        raise LabError(f"localize: explainers are {type(explainers).__name__}; give a dict of at "
+                       'least one, as {"relevance": explain.relevance_map}')
+    for name, explainer in explainers.items():
+        require_explainer("localize", name, explainer)
+    model, inputs, classes = targets("localize", model, inputs, target)
+    batches = list(zip(inputs.split(batch_size), classes.split(batch_size)))
+    scores, values, thresholds = {}, {}, {}
+    with progress_bar(len(explainers) * len(inputs), "localize", " maps", progress) as bar:
         for name, explainer in explainers.items():
             bar.set_description(name)
-            batches = zip(inputs.split(batch_size), classes.split(batch_size))
-            found[name], thresholds[name] = _measured(name, explainer, model, batches, masks, steps, bar)
-    scores = {name: dict(zip(MEASURES, bootstrap(torch.stack(list(values.values()), dim=1), seed)))
-              for name, values in found.items()}
-    return Localization(scores, found, thresholds, float(masks.bool().float().mean()), len(inputs))
+            found = _measured(name, explainer, model, batches, masks, steps, bar)
+            values[name], thresholds[name] = found
+            intervals = bootstrap(torch.stack(list(values[name].values()), dim=1), seed)
+            scores[name] = dict(zip(MEASURES, intervals))
+    chance = float(masks.bool().float().mean())
+    return Localization(scores, values, thresholds, chance, len(inputs))
 
 
-def bootstrap(values: Tensor, seed: int = 0,
-              resamples: int = RESAMPLES) -> list[tuple[float, float, float]]:
-    """(mean, low, high) of each column of `values` (N, measures), low to high the middle 95 % of
-    resampled means.
-    """
-    count = len(values)
-    drawn = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))
-    values = values.cpu().double()
-    times = torch.zeros(resamples, count, dtype=torch.double).scatter_add_(1, drawn, torch.ones_like(drawn).double())
-    # (resamples, measures)
-    means = times @ values / count
+def bootstrap(values: Tensor, seed: int = 0) -> list[tuple[float, float, float]]:
+    """(mean, low, high) of columns of values (N, measures): the middle 95 % of resampled means."""
+    count, values = len(values), values.cpu().double()
+    drawn = torch.randint(count, (RESAMPLES, count), generator=torch.Generator().manual_seed(seed))
+    ones = torch.ones(RESAMPLES, count, dtype=torch.double)
+    means = torch.zeros_like(ones).scatter_add_(1, drawn, ones) @ values / count
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.double), dim=0)
     return list(zip(values.mean(dim=0).tolist(), low.tolist(), high.tolist()))
 
 
 def _measured(name: str, explainer: Callable[..., Tensor], model: nn.Module,
-              batches: Iterable[tuple[Tensor, Tensor]], masks: Tensor, steps: int,
+              batches: Sequence[tuple[Tensor, Tensor]], masks: Tensor, steps: int,
               bar: tqdm) -> tuple[dict[str, Tensor], float]:
     """Measure -> values (N,) of one explainer, on the CPU, and the threshold of its IoU."""
-    maps, insertion, deletion = [], [], []
-    for part, of in batches:
-        maps.append(explainer(model, part, of))
-        require_maps(f"localize: {name}", maps[-1])
-        curves = insertion_deletion(model, part, maps[-1], of, steps)
-        insertion.append(curves.insertion_auc)
-        deletion.append(curves.deletion_auc)
-        bar.update(len(part))
-    every = torch.cat(maps).detach().cpu().float()
-    iou, threshold = best_iou(every, masks)
-    values = (pointing_game(every, masks), energy_in_mask(every, masks), iou, torch.cat(insertion), torch.cat(deletion))
-    return {measure: value.cpu() for measure, value in zip(MEASURES, values)}, threshold
+    batch_maps, curves = [], []
+    for inputs, classes in batches:
+        batch_maps.append(explainer(model, inputs, classes))
+        require_maps(f"localize: {name}", batch_maps[-1])
+        curves.append(insertion_deletion(model, inputs, batch_maps[-1], classes, steps))
+        bar.update(len(inputs))
+    maps = torch.cat(batch_maps).detach().cpu().float()
+    iou, threshold = best_iou(maps, masks)
+    values = (pointing_game(maps, masks), energy_in_mask(maps, masks), iou,
+              torch.cat([part.insertion_auc for part in curves]).cpu(),
+              torch.cat([part.deletion_auc for part in curves]).cpu())
+    return dict(zip(MEASURES, values)), threshold
 
 
 def _parts_of(pictures: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     """Inputs, masks, and labels if there are any."""
-    is_tuple = isinstance(pictures, Sequence) and len(pictures) in (2, 3)
-    if not is_tuple and not hasattr(pictures, "inputs"):
-        raise LabError(f"localize: pictures are {type(pictures).__name__}; give a set of pictures, as "
+    if hasattr(pictures, "inputs"):
+        pictures = pictures.inputs, pictures.masks, pictures.labels
+    if not isinstance(pictures, Sequence) or len(pictures) not in (2, 3):
+        raise LabError(f"localize: pictures are {type(pictures).__name__}; give a set, as "
                        'data.load("shapes", "test", count=100), or a tuple (inputs, masks, labels)')
-    if not is_tuple and pictures.masks is None:
-        raise LabError(f"localize: {pictures.name} has no masks to score against; {MEND_MASKS[:-6]}")
-    inputs, masks, *more = pictures if is_tuple else (pictures.inputs, pictures.masks, pictures.labels)
+    inputs, masks, labels = (*pictures, None)[:3]
     require_images("localize", inputs)
     require_masks("localize", masks, len(inputs))
-    return inputs, masks.cpu(), more[0] if more else None
+    return inputs, masks.cpu(), labels
 
 
-def _require_explainers(explainers: Any) -> None:
-    if not isinstance(explainers, Mapping) or not explainers:
-        raise LabError(f"localize: explainers are {type(explainers).__name__}; give a dict of at least one, as "
-                       '{"relevance": explain.relevance_map}')
-    for name, explainer in explainers.items():
-        if not callable(explainer):
-            raise LabError(f"localize: {name} is {type(explainer).__name__}; give a function (model, inputs, target) "
-                           "-> (batch, rows, columns), as explain.relevance_map")
+def _line(name: str, cells: Iterable[str]) -> str:
+    return f"{name:<20}{''.join(cells)}".rstrip()
 
 
 def _cell(mean: float, low: float, high: float) -> str:

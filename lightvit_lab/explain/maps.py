@@ -1,6 +1,4 @@
-"""Maps over the picture out of attention: one call each, (model, inputs, target) -> (batch, rows,
-columns).
-"""
+"""Maps over the picture made of attention: (model, inputs, target) -> (batch, rows, columns)."""
 
 from __future__ import annotations
 
@@ -12,20 +10,20 @@ from ..errors import plain_numbers
 from ..models import timm_parts
 from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import unwrapped
+from .passes import Target
 from .recording import record_attention
-from .relevance import Target, relevance
+from .relevance import relevance
 from .rollout import require_square_maps, rollout
 
 
 @plain_numbers
 def class_attention(model: nn.Module, inputs: Tensor, target: Target = None,
                     block: int = -1) -> Tensor:
-    """The attention to each patch, in one block, of what the head reads, heads averaged: (batch,
-    rows, columns).
+    """The attention to each patch, in one block, of the tokens that the head reads.
 
-    That is the class token's, with the distillation token's where there is one; the mean over image
-    tokens where the head reads their mean. Float32, on the device of `inputs`; `target` is not
-    used.
+    The mean of all heads, (batch, rows, columns), float32, on the device of `inputs`; `target` is
+    not used. The head reads the class token, with the distillation token where there is one, or the
+    mean of image tokens.
     """
     maps = recorded(model, inputs)[0]
     require_square_maps("class_attention", maps)
@@ -33,12 +31,12 @@ def class_attention(model: nn.Module, inputs: Tensor, target: Target = None,
 
 
 def rollout_map(model: nn.Module, inputs: Tensor, target: Target = None, **settings: Any) -> Tensor:
-    """Of which patches what the head reads is made, by `rollout(**settings)`: (batch, rows,
-    columns).
+    """How much of each patch is in the tokens that the head reads, by `rollout(**settings)`.
 
-    Float32, on the device of `inputs`; `target` is not used.
+    (batch, rows, columns), float32, on the device of `inputs`; `target` is not used.
     """
-    return image_part(model, inputs, rollout(recorded(model, inputs)[0], **settings)).to(inputs.device)
+    flow = rollout(recorded(model, inputs)[0], **settings)
+    return image_part(model, inputs, flow).to(inputs.device)
 
 
 def relevance_map(model: nn.Module, inputs: Tensor, target: Target = None,
@@ -51,20 +49,18 @@ def relevance_map(model: nn.Module, inputs: Tensor, target: Target = None,
 
 
 def image_part(model: nn.Module, inputs: Tensor, token_map: Tensor) -> Tensor:
-    """What `token_map` (batch, N, N) has in the rows of the tokens that the head reads, laid over
-    the picture.
+    """Maps (batch, rows, columns) of patches: what `token_map` has for the tokens the head reads.
 
-    (batch, rows, columns), the mean of those rows; what they have for tokens in front is left out.
-    Raises LabError if the tokens form no grid.
+    Of `token_map` (batch, N, N) the mean of their rows, without the columns of tokens that are no
+    patches.
+    Raises LabError if the patches form no grid.
     """
     prefix, rows, columns = timm_parts.layout(model, inputs, token_map.shape[-1])
     return timm_parts.read_by_head(model, token_map)[:, prefix:].unflatten(1, (rows, columns))
 
 
 def recorded(model: nn.Module, inputs: Tensor) -> tuple[list[Any], Any]:
-    """What `record_attention` records of `inputs`, and the model's output, both where the model
-    runs.
-    """
+    """What `record_attention` records of `inputs`, and the model's output, where the model runs."""
     model = unwrapped(model)
     with on_device(model, precision="float32") as place, record_attention(model) as maps:
         output = model(as_input(model, inputs).to(place))

@@ -1,5 +1,4 @@
-"""Maps that know nothing of the model, to compare with: an explainer that does not beat them has
-explained nothing.
+"""Maps that know nothing of the model: an explainer that does not beat them explains nothing.
 
 Each is an explainer, (model, inputs, target) -> (batch, rows, columns), that uses neither the model
 nor the target.
@@ -16,35 +15,35 @@ from torch import Tensor, nn
 
 from ..errors import plain_numbers, require_images, require_range
 from ..runtime.running import cast
-from .relevance import Target
+from .passes import Target
 
 
 @plain_numbers
 def random_map(seed: int = 0, patch_size: int = 4) -> Callable[..., Tensor]:
-    """An explainer that draws a number in [0, 1) for each patch: (batch, height / patch_size, width
-    / patch_size).
+    """An explainer that draws a number in [0, 1) for each patch.
 
-    The numbers follow from `seed` and the picture's own values, whatever its batch.
+    Its maps are (batch, height / patch_size, width / patch_size). The numbers follow from `seed`
+    and the picture's own values, whatever its batch.
     """
     require_range("random_map", "patch_size", patch_size, 1)
 
     def random_map(model: nn.Module | None, inputs: Tensor, target: Target = None) -> Tensor:
         require_images("random_map", inputs)
         grid = [max(1, side // patch_size) for side in inputs.shape[-2:]]
-        seeds = [zlib.crc32(picture.tobytes(), seed) for picture in inputs.detach().float().cpu().numpy()]
-        maps = [torch.rand(grid, generator=torch.Generator().manual_seed(number)) for number in seeds]
+        maps = []
+        for picture in inputs.detach().float().cpu().numpy():
+            generator = torch.Generator().manual_seed(zlib.crc32(picture.tobytes(), seed))
+            maps.append(torch.rand(grid, generator=generator))
         return torch.stack(maps).to(inputs.device)
 
     return random_map
 
 
 def centre_map(model: nn.Module | None, inputs: Tensor, target: Target = None) -> Tensor:
-    """A hill in the middle of every picture, a Gaussian of a quarter of its sides: (batch, height,
-    width).
-    """
+    """A Gaussian hill in the middle, as wide as a quarter of each side: (batch, height, width)."""
     require_images("centre_map", inputs)
-    down, across = (torch.exp(-8 * ((torch.arange(side, device=inputs.device) + 0.5) / side - 0.5) ** 2)
-                    for side in inputs.shape[-2:])
+    places = [(torch.arange(side, device=inputs.device) + 0.5) / side for side in inputs.shape[-2:]]
+    down, across = (torch.exp(-8 * (place - 0.5) ** 2) for place in places)
     return (down[:, None] * across).expand(len(inputs), -1, -1).clone()
 
 

@@ -1,5 +1,4 @@
-"""Plotly figures as pure functions, data -> Figure, and `show`, which puts one on the page with its
-alternative text.
+"""Plotly figures as pure functions, data -> Figure, and `show` with its alternative text.
 
 What readers work with in a page without a kernel is HTML of our own: `explorer`, and the cards
 `cost_explorer`, `compare_models` and `training_explorer`.
@@ -15,4 +14,5 @@ from ..runtime import import_all
 # this file.
 _MODULES = import_all(sys.modules[__name__])
 __all__ = sorted(name for module in _MODULES for name in getattr(module, "__all__", ()))
-globals().update({name: getattr(module, name) for module in _MODULES for name in getattr(module, "__all__", ())})
+globals().update({name: getattr(module, name) for module in _MODULES
+                  for name in getattr(module, "__all__", ())})

@@ -1,5 +1,4 @@
-"""An `Atlas`: the maps of some pictures by several methods, looked up by method, block, head and
-looking token.
+"""An `Atlas`: maps of some pictures by method, block, head and query token.
 
 Rows, columns, blocks and heads count from 0, as the tensors do. `gather.atlas` makes one and checks
 what it is given.
@@ -14,15 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import require_choice
-from .overlay import limits, shown, shown_times
+from .overlay import format_times, format_value, limits
 
 # what a value is compared with, in words
 SHARES = {"fair": "a fair share", "mean": "the mean patch"}
 
 
 class Maps(NamedTuple):
-    """What one method says of all pictures. `kind` is "heads", "flow" or "grid"; a grid has one
-    query, the picture.
+    """What one method says of all pictures.
+
+    `kind` is "heads", "flow" or "grid"; a grid has one query, the picture.
     """
 
     kind: str
@@ -33,8 +33,10 @@ class Maps(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What is looked up: `head` None is the mean of all heads, `query` the token that looks, those
-    in front first.
+    """Where to look a map up in an `Atlas`.
+
+    `head` None is the mean of all heads; `query` is the token that attends, those in front of the
+    patches counted first.
     """
 
     picture: int
@@ -44,10 +46,8 @@ class Place(NamedTuple):
     query: int = 0
 
 
-class Look(NamedTuple):
-    """One map: as drawn, by patch, what goes to the tokens in front, and what a value is compared
-    with (0: nothing).
-    """
+class TokenMap(NamedTuple):
+    """One map: as drawn, by patch, for tokens in front, and the share to compare with (0: none)."""
 
     cells: Tensor      # (h, w)
     patches: Tensor    # (rows, columns)
@@ -66,24 +66,28 @@ class Atlas:
     grid: tuple[int, int]
 
     def start(self) -> Place:
-        """The first picture and method, the last block, heads averaged; the class token, or the
-        middle patch, looks.
-        """
+        """The first picture and method, last block, mean of heads; class token or middle patch."""
         rows, columns = self.grid
         middle = 0 if self.prefix else rows // 2 * columns + columns // 2
         method, maps = next(iter(self.methods.items()))
         return Place(0, method, maps.values.shape[1] - 1, None, middle)
 
-    def look(self, place: Place) -> Look:
+    def lookup(self, place: Place) -> TokenMap:
         """The map at `place`. Block, head and query are passed over where a method has none."""
-        require_choice("look", "method", place.method, self.methods)
+        require_choice("Atlas.lookup", "method", place.method, self.methods)
         maps = self.methods[place.method]
-        block, query = (place.block if maps.kind == "heads" else 0), (0 if maps.kind == "grid" else place.query)
-        heads = slice(None) if place.head is None or maps.kind != "heads" else slice(place.head, place.head + 1)
-        cells, prefix = (part[place.picture, block, heads, query].mean(dim=0) for part in (maps.values, maps.prefix))
+        block, heads, query = 0, slice(None), 0
+        if maps.kind != "grid":
+            query = place.query
+        if maps.kind == "heads":
+            block = place.block
+            heads = slice(None) if place.head is None else slice(place.head, place.head + 1)
+        cells, prefix = (part[place.picture, block, heads, query].mean(dim=0)
+                         for part in (maps.values, maps.prefix))
         patches = F.adaptive_avg_pool2d(cells[None], self.grid)[0]
         tokens = self.prefix + self.grid[0] * self.grid[1]
-        return Look(cells, patches, prefix, {"fair": 1 / tokens, "mean": patches.mean().item(), "": 0.0}[maps.share])
+        shares = {"fair": 1 / tokens, "mean": patches.mean().item(), "": 0.0}
+        return TokenMap(cells, patches, prefix, shares[maps.share])
 
     def frame(self, place: Place) -> tuple[int, int, int, int] | None:
         """Left, top, right and bottom of the looking patch in pixels; None where no patch looks."""
@@ -95,12 +99,10 @@ class Atlas:
         top, bottom = (index * height // rows for index in (row, row + 1))
         return left, top, right, bottom
 
-    def sentence(self, place: Place) -> str:
-        """What there is to see at `place`, in words and numbers; `explorer.js` says the same in the
-        browser.
-        """
-        look, maps = self.look(place), self.methods[place.method]
-        best, here = int(look.patches.argmax()), place.query - self.prefix
+    def describe(self, place: Place) -> str:
+        """The map at `place` in words and numbers; `explorer.js` says the same in the browser."""
+        found, maps = self.lookup(place), self.methods[place.method]
+        best, here = int(found.patches.argmax()), place.query - self.prefix
         most = f"{self.patch(best)}: {self.amount(place, best)}"
         if maps.kind == "grid":
             rest = f" Here, at {self.patch(here)}: {self.amount(place, here)}." if here >= 0 else ""
@@ -108,27 +110,29 @@ class Atlas:
         heads = "mean of heads" if place.head is None else f"head {place.head}"
         where = f", block {place.block}, {heads}" if maps.kind == "heads" else ""
         verb = "looks most at" if maps.kind == "heads" else "rests most on"
-        first = look.prefix[0].item() if self.prefix else 0.0
-        rest = f" The class token gets {shown(first, max(first, limits(look.patches)[1]))}." if self.prefix else ""
-        return f"{place.method}{where}: {self.token(place.query)} {verb} {most}.{rest}"
+        sentence = f"{place.method}{where}: {self.token(place.query)} {verb} {most}."
+        if not self.prefix:
+            return sentence
+        first = found.prefix[0].item()
+        amount = format_value(first, max(first, limits(found.patches)[1]))
+        return f"{sentence} The class token gets {amount}."
 
     def amount(self, place: Place, patch: int) -> str:
-        """The value of one patch in the map at `place`, and how many times a fair share, or the
-        mean, that is.
-        """
-        look, share = self.look(place), self.methods[place.method].share
-        value = look.patches.flatten()[patch].item()
-        text = shown(value, limits(look.patches)[1])
-        return f"{text}, {shown_times(value / look.share)} times {SHARES[share]}" if look.share > 0 else text
+        """The value of one patch in the map at `place`, also as a multiple of the share."""
+        found, share = self.lookup(place), self.methods[place.method].share
+        value = found.patches.flatten()[patch].item()
+        text = format_value(value, limits(found.patches)[1])
+        if found.share <= 0:
+            return text
+        return f"{text}, {format_times(value / found.share)} times {SHARES[share]}"
 
     def ends(self, place: Place) -> tuple[str, str, str]:
-        """What stands under the colour bar: the low end, the middle, and the high end, compared
-        with the share too.
-        """
-        look, share = self.look(place), self.methods[place.method].share
-        low, high = limits(look.cells)
-        times = f" ({shown_times(high / look.share)} x {share})" if look.share > 0 else ""
-        return shown(low, high), shown((low + high) / 2, high), shown(high, high) + times
+        """The texts under the colour bar: low end, middle, and high end with its multiple."""
+        found, share = self.lookup(place), self.methods[place.method].share
+        low, high = limits(found.cells)
+        times = f" ({format_times(high / found.share)} x {share})" if found.share > 0 else ""
+        texts = [format_value(value, high) for value in (low, (low + high) / 2, high)]
+        return texts[0], texts[1], texts[2] + times
 
     def token(self, query: int) -> str:
         """The name of a token: the class token is the first of those in front."""

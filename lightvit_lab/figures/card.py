@@ -1,5 +1,4 @@
-"""The frame of our small tools for a page without a kernel: native controls, a drawing, live text,
-a finding, a table.
+"""The frame of small tools for a page without a kernel: controls, drawing, text, table.
 
 One HTML output works in the built page, JupyterLab and Colab: no kernel, no other file, no request.
 Without JavaScript the drawing at its start, the sentence about it and the table stand there.
@@ -23,40 +22,43 @@ __all__ = ["Card"]
 
 @dataclass(frozen=True, repr=False)
 class Card:
-    """A tool for the page; `said` is what it says at its start. HTML in notebooks, a line of text
-    in terminals.
+    """A tool for the page, HTML in notebooks and a line of text in terminals.
+
+    `summary` is what it says at its start.
     """
 
     name: str
-    said: str
+    summary: str
     finding: str
     html: str
 
     def __repr__(self) -> str:
-        return f"{self.name}: {self.said}\n    {self.finding}"
+        return f"{self.name}: {self.summary}\n    {self.finding}"
 
     def _repr_html_(self) -> str:
         return self.html
 
 
-def card(kind: str, name: str, *, controls: str, drawing: str, said: str, finding: str,
+def card(kind: str, name: str, *, controls: str, drawing: str, summary: str, finding: str,
          data: Mapping[str, Any], table: str = "", result: HasOrigin | None = None) -> Card:
-    """A tool whose script is `<kind>.js`, named `name` for those who do not see it; `data` is what
-    the script reads.
+    """A tool whose script is `<kind>.js`, named `name` for screen readers.
 
-    `controls`, `drawing` and `table` are HTML; the table is folded. `result` says where the numbers
-    come from.
+    `data` is what the script reads. `controls`, `drawing` and `table` are HTML; the table is
+    folded. `result` says where the numbers come from.
     """
     packed = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    fold = f'<details class="lab-card-data"><summary>Data table</summary>{table}</details>' if table else ""
+    fold = ""
+    if table:
+        fold = f'<details class="lab-card-data"><summary>Data table</summary>{table}</details>'
     origin = f'<p class="lab-card-origin">{escape(result.origin)}</p>' if result else ""
     html = (f'<div class="lab-card" data-kind="{kind}" role="group" aria-label="{escape(name)}" '
-            f'data-lm-suppress-shortcuts="true">{style()}<div class="lab-card-controls" hidden>{controls}</div>'
-            f'<div class="lab-card-drawing">{drawing}</div>'
-            f'<p class="lab-card-said" role="status" aria-live="polite">{escape(said)}</p>'
+            f'data-lm-suppress-shortcuts="true">{style()}<div class="lab-card-controls" '
+            f'hidden>{controls}</div><div class="lab-card-drawing">{drawing}</div>'
+            f'<p class="lab-card-said" role="status" aria-live="polite">{escape(summary)}</p>'
             f'<p class="lab-card-finding">{escape(finding)}</p>{fold}{origin}'
-            f'<script type="application/json">{packed}</script></div><script>{_script(kind)}</script>')
-    return Card(name, said, finding, html)
+            f'<script type="application/json">{packed}</script></div>'
+            f"<script>{_script(kind)}</script>")
+    return Card(name, summary, finding, html)
 
 
 def require_finding(caller: str, finding: Any) -> None:
@@ -77,32 +79,24 @@ def style() -> str:
 
 def chooser(name: str, labels: Sequence[str], chosen: str) -> str:
     """A labelled native select, whose values are the places in `labels`."""
-    options = "".join(f'<option value="{index}"{" selected" if label == chosen else ""}>{escape(label)}</option>'
-                      for index, label in enumerate(labels))
+    options = ""
+    for index, label in enumerate(labels):
+        selected = " selected" if label == chosen else ""
+        options += f'<option value="{index}"{selected}>{escape(label)}</option>'
     return f'<label>{escape(name)} <select data-choice="{escape(name)}">{options}</select></label>'
 
 
-def slider(name: str, key: str, low: int, high: int, value: int, shown: str) -> str:
-    """A labelled native slider over whole numbers; `shown` is its value in words."""
-    named = f'aria-label="{escape(name)}" aria-valuetext="{escape(shown)}"'
-    return (f'<label>{escape(name)} <output>{escape(shown)}</output><input type="range" data-choice="{escape(key)}" '
-            f'{named} min="{low}" max="{high}" value="{value}"></label>')
-
-
-def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in an HTML table that scrolls on a phone; the first cell of each row names it."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    body = "".join(f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(text)}</td>" for text in rest)
-                   + "</tr>" for first, *rest in rows)
-    return (f'<div tabindex="0" role="region" aria-label="{escape(name)}" style="overflow-x:auto"><table>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
+def slider(name: str, key: str, low: int, high: int, value: int, text: str) -> str:
+    """A labelled native slider over whole numbers; `text` is its value in words."""
+    named = f'aria-label="{escape(name)}" aria-valuetext="{escape(text)}"'
+    return (f"<label>{escape(name)} <output>{escape(text)}</output>"
+            f'<input type="range" data-choice="{escape(key)}" {named} min="{low}" max="{high}" '
+            f'value="{value}"></label>')
 
 
 @cache
 def _script(kind: str) -> str:
-    """What all cards share and the kind's own script in one function, so that none of their names
-    is the page's.
-    """
+    """The cards' shared script and the kind's own, in one function: no name leaks to the page."""
     return '(function () {\n"use strict";\n' + _read("card.js") + _read(f"{kind}.js") + "})();"
 
 

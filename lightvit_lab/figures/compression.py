@@ -1,5 +1,4 @@
-"""Figures of compressed models: accuracy over cost with what nothing beats, stages of a recipe,
-four columns of cost.
+"""Figures of compressed models: trade-offs, stages of a recipe, four columns of cost.
 
 Rows are those of the stored results of pruning and low rank.
 """
@@ -8,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from statistics import mean
 from typing import Any
 
@@ -16,39 +16,34 @@ import plotly.graph_objects as go
 from ..errors import LabError, require_choice
 from ..training import mean_interval
 from .display import style
-from .distillation import _LINE, _legend_below
+from .parts import LINE, error_bars, folded, legend_below
 
 __all__ = ["four_columns", "stages", "trade_off"]
 
 Row = Mapping[str, Any]
 # stage -> place in `style`
 STAGES = {"off the shelf": 0, "one-shot": 0, "compensated": 1, "fine-tuned": 2}
-COSTS = {"macs": ("million MACs for one picture", 1e6), "latency_ms": ("milliseconds, measured", 1.0),
+COSTS = {"macs": ("million MACs for one picture", 1e6),
+         "latency_ms": ("milliseconds, measured", 1.0),
          "latency_1_ms": ("milliseconds, one picture at a time", 1.0),
          "bytes": ("KiB on disk", 2**10), "params": ("thousand parameters", 1e3)}
 _BUTTONS = {"macs": "MACs", "latency_ms": "time", "latency_1_ms": "time of one", "bytes": "bytes",
             "params": "parameters"}
-_NARROW = 15                  # letters in a line of a name: more leave a phone no room for the plot
 
 
 def score(row: Row) -> tuple[float, float, float]:
-    """Accuracy of a row with its interval, in percent: of a stored row, or of one that
-    `sensitivity` returns.
+    """Accuracy of a row with its interval, in percent, (mean, low, high).
+
+    Of a stored row, or of one that `sensitivity` returns.
     """
     keys = ("test", "test_low", "test_high") if "test" in row else ("accuracy", "low", "high")
     return tuple(100 * row[key] for key in keys)
 
 
-def error_bars(middle: Sequence[float], low: Sequence[float],
-               high: Sequence[float]) -> dict[str, Any]:
-    """Of plotly, from the ends of intervals."""
-    return dict(type="data", symmetric=False, thickness=1, array=[b - a for a, b in zip(middle, high)],
-                arrayminus=[a - b for a, b in zip(middle, low)])
-
-
 def by_recipe(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One row for each label and stage, over its seeds: means, and from two seeds on the interval
-    of the mean.
+    """One row for each label and stage, over its seeds.
+
+    Its scores and costs are means, and from two seeds on the interval is that of the mean.
     """
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
@@ -60,16 +55,20 @@ def _over_seeds(group: Sequence[Row]) -> dict[str, Any]:
     first, number = group[0], len(group)
     if number == 1:
         return dict(first)
-    test = dict(zip(("test", "test_low", "test_high"), mean_interval([row["test"] for row in group[:10]])))
-    return {**first, **test, **{cost: mean(row[cost] for row in group) for cost in COSTS if cost in first}}
+    test = dict(zip(("test", "test_low", "test_high"),
+                    mean_interval([row["test"] for row in group[:10]])))
+    costs = {cost: mean(map(itemgetter(cost), group)) for cost in COSTS if cost in first}
+    return {**first, **test, **costs}
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points (cost, score) that no other beats, cheapest first: less costly and as
-    good, or better.
+    """Places of the points (cost, score) that no other point beats, cheapest first.
+
+    One point beats another if it costs less and is as good, or is better at the same cost.
     """
     front, best = [], float("-inf")
-    for place in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
+    for place in sorted(range(len(points)),
+                        key=lambda index: (points[index][0], -points[index][1])):
         if points[place][1] > best:
             front.append(place)
             best = points[place][1]
@@ -78,74 +77,84 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def trade_off(rows: Sequence[Row], dense: Row,
               costs: Sequence[str] = ("macs", "latency_ms", "bytes")) -> go.Figure:
-    """Accuracy over cost, a point a recipe and stage, with the line that no recipe beats; hover
-    gives the recipe.
+    """Accuracy over cost, a point a recipe and stage, with the line that no recipe beats.
 
-    `rows` and `dense` are those of a stored result, or rows with "stage", "label", "recipe", a test
-    accuracy and the `costs`, keys of COSTS: a button for each, without a kernel. Raises LabError on
-    others, and without rows.
+    Hovering shows the recipe. `rows` and `dense` are those of a stored result, or rows with
+    "stage", "label", "recipe", a test accuracy and the `costs`, keys of COSTS: a button for each,
+    without a kernel. Raises LabError on others, and without rows.
     """
     for cost in costs:
         require_choice("trade_off", "cost", cost, COSTS)
     if not rows:
         raise LabError('trade_off: no rows; give results.load("pruning_cifar10").data["rows"]')
-    points = [{**dense, "label": "whole model", "recipe": "", "stage": "whole model"}, *by_recipe(rows)]
+    points = [{**dense, "label": "whole model", "recipe": "", "stage": "whole model"},
+              *by_recipe(rows)]
     stages = [*dict.fromkeys(row["stage"] for row in points)]
-    groups = [[row for row in points if row["stage"] == stage] for stage in stages]
+    groups = [_of_stage(points, stage) for stage in stages]
     figure = go.Figure([_front(points, costs[0]), *(_points(group, costs[0]) for group in groups)])
     figure.update_xaxes(title=COSTS[costs[0]][0]).update_yaxes(title="test accuracy (%)")
     buttons = [_button(cost, points, groups) for cost in costs] if len(costs) > 1 else []
-    menu = dict(type="buttons", direction="right", buttons=buttons, x=0, xanchor="left", y=1.02, yanchor="bottom",
-                showactive=True)
+    menu = dict(type="buttons", direction="right", buttons=buttons, x=0, xanchor="left", y=1.02,
+                yanchor="bottom", showactive=True)
     below = 24 * (1 + len(stages))
-    return figure.update_layout(height=430 + below, margin=dict(t=60, b=90 + below), legend=_legend_below(280),
-                                updatemenus=[menu] if buttons else [])
+    return figure.update_layout(height=430 + below, margin=dict(t=60, b=90 + below),
+                                legend=legend_below(280), updatemenus=[menu] if buttons else [])
 
 
-def _cost(row: Row, cost: str) -> float:
-    return row[cost] / COSTS[cost][1]
+def _of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
+    return [row for row in rows if row["stage"] == stage]
+
+
+def _costs(rows: Sequence[Row], cost: str) -> list[float]:
+    return [row[cost] / COSTS[cost][1] for row in rows]
+
+
+def _accuracies(rows: Sequence[Row]) -> list[float]:
+    return [score(row)[0] for row in rows]
 
 
 def _front_line(points: Sequence[Row], cost: str) -> tuple[list[float], list[float]]:
-    pairs = [(_cost(row, cost), score(row)[0]) for row in points]
+    pairs = list(zip(_costs(points, cost), _accuracies(points)))
     front = pareto_front(pairs)
     return [pairs[place][0] for place in front], [pairs[place][1] for place in front]
 
 
 def _front(points: Sequence[Row], cost: str) -> go.Scatter:
     x, y = _front_line(points, cost)
-    return go.Scatter(x=x, y=y, mode="lines", line=dict(color="#777777", width=2, shape="hv"), hoverinfo="skip",
-                      name="nothing is cheaper and as good")
+    return go.Scatter(x=x, y=y, mode="lines", line=dict(color="#777777", width=2, shape="hv"),
+                      hoverinfo="skip", name="nothing is cheaper and as good")
 
 
 def _points(group: Sequence[Row], cost: str) -> go.Scatter:
-    return go.Scatter(x=[_cost(row, cost) for row in group], y=[score(row)[0] for row in group], mode="markers",
-                      marker=_look(group[0]["stage"]), name=group[0]["stage"], customdata=[_told(row) for row in group],
+    return go.Scatter(x=_costs(group, cost), y=_accuracies(group), mode="markers",
+                      marker=_marker(group[0]["stage"]), name=group[0]["stage"],
+                      customdata=[_hover_text(row) for row in group],
                       hovertemplate="%{customdata}<br>%{x:.4g}<extra></extra>")
 
 
-def _look(stage: str) -> dict[str, Any]:
+def _marker(stage: str) -> dict[str, Any]:
     """The marker of a stage, the same in every figure; the whole model's is black."""
     return style(STAGES.get(stage, -1))["marker"]
 
 
-def _told(row: Row) -> str:
+def _hover_text(row: Row) -> str:
     """What a point says when one points at it: label, recipe, accuracy with its interval."""
     middle, low, high = score(row)
-    return "<br>".join([*textwrap.wrap(f"{row['label']}, {row['stage']}", 38), *textwrap.wrap(row["recipe"], 38),
+    return "<br>".join([*textwrap.wrap(f"{row['label']}, {row['stage']}", 38),
+                        *textwrap.wrap(row["recipe"], 38),
                          f"{middle:.1f} % ({low:.1f} to {high:.1f})"])
 
 
 def _button(cost: str, points: Sequence[Row], groups: Sequence[Sequence[Row]]) -> dict[str, Any]:
     x, y = _front_line(points, cost)
-    xs = [x, *([_cost(row, cost) for row in group] for group in groups)]
-    ys = [y, *([score(row)[0] for row in group] for group in groups)]
-    return dict(label=_BUTTONS[cost], method="update", args=[{"x": xs, "y": ys}, {"xaxis.title.text": COSTS[cost][0]}])
+    xs = [x, *(_costs(group, cost) for group in groups)]
+    ys = [y, *map(_accuracies, groups)]
+    return dict(label=_BUTTONS[cost], method="update",
+                args=[{"x": xs, "y": ys}, {"xaxis.title.text": COSTS[cost][0]}])
 
 
 def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
-    """Accuracy of each recipe at each of its STAGES, with intervals; a line and a band mark the
-    whole model.
+    """Accuracy of each recipe at each of its STAGES; a line and a band mark the whole model.
 
     `rows` as in `trade_off`; their labels name the lines. Raises LabError without rows, or on a
     stage that is none of STAGES.
@@ -160,45 +169,47 @@ def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
     figure.add_vrect(x0=low, x1=high, fillcolor="#000000", opacity=0.08, line_width=0)
     figure.add_vline(x=middle, line=dict(color="#000000", width=1, dash="dash"))
     for stage in STAGES:
-        if here := [row for row in found if row["stage"] == stage]:
+        if here := _of_stage(found, stage):
             figure.add_trace(_stage(here, stage))
-    labels = [_folded(name) for name in names]
+    labels = [folded(name) for name in names]
     figure.update_xaxes(title="test accuracy (%)", nticks=5, tickangle=0)
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names, tickvals=names,
-                        ticktext=labels, tickfont_size=12)
-    plot = (1 + max(label.count("<br>") for label in labels)) * _LINE * len(names) + 14 * len(names) + 30
-    return figure.update_layout(height=plot + 190, margin=dict(t=20, b=170), legend=_legend_below(plot))
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names,
+                        tickvals=names, ticktext=labels, tickfont_size=12)
+    plot = (1 + max(label.count("<br>")
+                    for label in labels)) * LINE * len(names) + 14 * len(names) + 30
+    return figure.update_layout(height=plot + 190, margin=dict(t=20, b=170),
+                                legend=legend_below(plot))
 
 
 def _stage(rows: Sequence[Row], stage: str) -> go.Scatter:
     middle, low, high = zip(*map(score, rows))
     return go.Scatter(x=middle, y=[row["label"] for row in rows], mode="markers", name=stage,
-                      marker=_look(stage) | {"size": 11}, error_x=error_bars(middle, low, high),
+                      marker=_marker(stage) | {"size": 11}, error_x=error_bars(middle, low, high),
                       hovertemplate=f"%{{y}}, {stage}: %{{x:.1f}} %<extra></extra>")
 
 
-def _folded(name: str) -> str:
-    return "<br>".join(textwrap.wrap(name, _NARROW))
-
-
 def four_columns(models: Mapping[str, Row]) -> go.Figure:
-    """Zeros, bytes on disk, MACs and measured time of each model: four columns, a cell each with
-    its number.
+    """Zeros, bytes on disk, MACs and measured time of each model, as a table of cells.
 
     A model is a row with "zeros" (share of its linear layers' weights), "bytes", "macs" and
     "latency_ms"; the first is the whole one. The darker a cell, the less is left of the first
     row's: of non-zero weights, bytes, MACs, time.
     """
     rows = list(models.values())
-    cells = [[1 - row["zeros"], *(row[key] / rows[0][key] for key in ("bytes", "macs", "latency_ms"))] for row in rows]
+    first = rows[0]
+    cells = [[1 - row["zeros"], row["bytes"] / first["bytes"], row["macs"] / first["macs"],
+              row["latency_ms"] / first["latency_ms"]] for row in rows]
     texts = [[f"{row['zeros']:.0%}", f"{row['bytes'] / 2**10:,.0f}", f"{row['macs'] / 1e6:.1f}",
               f"{row['latency_ms']:.3g}"] for row in rows]
     heads = ["zeros<br>(share)", "on disk<br>(KiB)", "MACs<br>(million)", "time<br>(ms)"]
-    left = [[f"{value:.0%} left" for value in line] for line in cells]
+    remaining = [list(map("{:.0%} left".format, line)) for line in cells]
     figure = go.Figure(go.Heatmap(
-        z=cells, x=heads, y=[_folded(name) for name in models], text=texts, texttemplate="%{text}", zmin=0, zmax=1.05,
-        xgap=4, ygap=4, colorscale="Cividis", showscale=False, customdata=left,
+        z=cells, x=heads, y=[folded(name) for name in models], text=texts, texttemplate="%{text}",
+        zmin=0, zmax=1.05, xgap=4, ygap=4, colorscale="Cividis", showscale=False,
+        customdata=remaining,
         hovertemplate="%{y}: %{text} (%{customdata})<extra></extra>"))
-    figure.update_xaxes(side="top", showgrid=False, ticks="", fixedrange=True, tickangle=0, tickfont_size=11)
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", fixedrange=True, tickfont_size=11)
+    figure.update_xaxes(side="top", showgrid=False, ticks="", fixedrange=True, tickangle=0,
+                        tickfont_size=11)
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", fixedrange=True,
+                        tickfont_size=11)
     return figure.update_layout(height=70 + 46 * len(rows), margin=dict(l=10, r=10, t=55, b=10))

@@ -1,6 +1,4 @@
-"""What a Vision Transformer costs, explored in a page: resolution, patch size, width, depth chosen
-without a kernel.
-"""
+"""What a Vision Transformer costs, by sizes that readers choose in a page without a kernel."""
 
 from __future__ import annotations
 
@@ -10,16 +8,19 @@ from itertools import product
 
 from ..errors import plain_numbers, require_choice, require_range
 from ..profiling.estimates import Estimate, estimate_vit
-from .axes import Axis, across, chart, decades, legend, line, look, short, upward, x_ticks, y_ticks
-from .card import Card, card, chooser, require_finding, slider, table
+from .axes import (Axis, across, chart, decades, legend, line, short, stroke, upward, x_ticks,
+                   y_ticks)
+from .card import Card, card, chooser, require_finding, slider
+from .display import html_table
 
 __all__ = ["cost_explorer"]
 
 SIZES: dict[str, tuple[int, ...]] = {
-    "image_size": (32, 64, 96, 128, 160, 192, 224, 256, 384, 512, 640, 768), "patch_size": (4, 8, 16, 32),
+    "image_size": (32, 64, 96, 128, 160, 192, 224, 256, 384, 512, 640, 768),
+    "patch_size": (4, 8, 16, 32),
     "dim": (64, 128, 192, 256, 384, 512, 768), "depth": (4, 6, 8, 12, 16, 24)}
-LABELS = {"image_size": ("resolution", " px"), "patch_size": ("patch size", " px"), "dim": ("width", ""),
-          "depth": ("depth", " blocks")}
+LABELS = {"image_size": ("resolution", " px"), "patch_size": ("patch size", " px"),
+          "dim": ("width", ""), "depth": ("depth", " blocks")}
 QUANTITIES = {"MACs": "MACs of one picture", "parameters": "parameters", "tokens": "tokens",
               "share of attention": "attention, % of all MACs"}
 # what the three charts are drawn against
@@ -35,22 +36,22 @@ Sizes = Mapping[str, int]
 @plain_numbers
 def cost_explorer(finding: str, *, image_size: int = 224, patch_size: int = 16, dim: int = 192,
                   depth: int = 12, num_classes: int = 1000) -> Card:
-    """Cost of a plain ViT against resolution, patch size and width, in a page without a kernel,
-    from given sizes on.
+    """Cost of a plain ViT over resolution, patch size and width, for a page without a kernel.
 
-    MACs, parameters, tokens and the share of attention by `profiling.estimate_vit`, on logarithmic
-    axes. `finding` says in one sentence what to find. Raises LabError without it, and on sizes that
-    are none of the offered ones.
+    It starts at the given sizes. MACs, parameters, tokens and the share of attention by
+    `profiling.estimate_vit`, on logarithmic axes. `finding` says in one sentence what to find.
+    Raises LabError without it, and on sizes that are none of the offered ones.
     """
     require_finding("cost_explorer", finding)
     sizes = require_sizes(image_size, patch_size, dim, depth, num_classes)
-    said = sentence(sizes, num_classes)
     data = {"sizes": SIZES, "labels": LABELS, "quantities": list(QUANTITIES), "titles": QUANTITIES,
-            "panels": PANELS, "num_classes": num_classes, "x": {name: x_axis(name)._asdict() for name in PANELS},
+            "panels": PANELS, "num_classes": num_classes,
+            "x": {name: x_axis(name)._asdict() for name in PANELS},
             "y": {name: y_axis(name, num_classes)._asdict() for name in QUANTITIES}}
-    drawn = _drawing(sizes, num_classes, tuple(QUANTITIES), "MACs")
+    drawn = _charts(sizes, num_classes, tuple(QUANTITIES), "MACs")
     return card("cost", NAME, controls=_controls(sizes), drawing=drawn,
-                said=said, finding=finding, data=data, table=cost_table(sizes, num_classes))
+                summary=cost_sentence(sizes, num_classes), finding=finding, data=data,
+                table=cost_table(sizes, num_classes))
 
 
 def require_sizes(image_size: int, patch_size: int, dim: int, depth: int,
@@ -63,58 +64,64 @@ def require_sizes(image_size: int, patch_size: int, dim: int, depth: int,
     return sizes
 
 
-def sentence(sizes: Sizes, num_classes: int) -> str:
+def cost_sentence(sizes: Sizes, num_classes: int) -> str:
     """What is chosen and what it costs, in words; `cost.js` says the same."""
     cost = estimate_vit(**sizes, num_classes=num_classes)
-    return (f"{sizes['image_size']} px in patches of {sizes['patch_size']} px make {cost.tokens:,} tokens. With width "
-            f"{sizes['dim']} and {sizes['depth']} blocks that is {cost.params:,} parameters and {cost.macs:,} MACs for "
-            f"one picture, {100 * cost.attention_share:.1f} % of them in attention's own products. At this width they "
-            f"are half of a block from {6 * sizes['dim']:,} tokens on.")
+    return (f"{sizes['image_size']} px in patches of {sizes['patch_size']} px make {cost.tokens:,} "
+            f"tokens. With width {sizes['dim']} and {sizes['depth']} blocks that is "
+            f"{cost.params:,} parameters and {cost.macs:,} MACs for one picture, "
+            f"{100 * cost.attention_share:.1f} % of them in attention's own products. At this "
+            f"width they are half of a block from {6 * sizes['dim']:,} tokens on.")
 
 
-def drawing(sizes: Sizes, num_classes: int, quantity: str) -> str:
+def cost_charts(sizes: Sizes, num_classes: int, quantity: str) -> str:
     """The three charts of one quantity."""
-    return _drawing(sizes, num_classes, (quantity,), quantity)
+    return _charts(sizes, num_classes, (quantity,), quantity)
 
 
-def _drawing(sizes: Sizes, num_classes: int, quantities: Sequence[str], shown: str) -> str:
-    hidden = "" if shown == "MACs" else " hidden"
-    charts = "".join(_panel(name, sizes, num_classes, quantities, shown) for name in PANELS)
-    return f'<div data-legend{hidden}>{legend(LINES)}</div><div class="lab-card-charts">{charts}</div>'
+def _charts(sizes: Sizes, num_classes: int, quantities: Sequence[str], chosen: str) -> str:
+    hidden = "" if chosen == "MACs" else " hidden"
+    charts = "".join(_panel(name, sizes, num_classes, quantities, chosen) for name in PANELS)
+    return (f'<div data-legend{hidden}>{legend(LINES)}</div>'
+            f'<div class="lab-card-charts">{charts}</div>')
 
 
 def _panel(varied: str, sizes: Sizes, num_classes: int, quantities: Sequence[str],
-           shown: str) -> str:
+           chosen: str) -> str:
     """One chart, with the vertical axis of each of `quantities`, of which one is shown."""
-    x, y = x_axis(varied), y_axis(shown, num_classes)
+    x, y = x_axis(varied), y_axis(chosen, num_classes)
     label, unit = LABELS[varied]
     marked = [(value, str(value)) for value in _TICKS.get(varied, SIZES[varied])]
     ticks = x_ticks(x, marked, f"{label} in{unit}" if unit else label)
     for quantity in quantities:
         axis = y_axis(quantity, num_classes)
-        marks = y_ticks(axis, decades(axis, " %" * (quantity == "share of attention")), QUANTITIES[quantity])
-        ticks += f'<g data-quantity="{quantity}"{" hidden" * (quantity != shown)}>{marks}</g>'
-    rows = [values(estimate_vit(**{**sizes, varied: value}, num_classes=num_classes), shown) for value in SIZES[varied]]
+        marks = y_ticks(axis, decades(axis, " %" * (quantity == "share of attention")),
+                        QUANTITIES[quantity])
+        ticks += f'<g data-quantity="{quantity}"{" hidden" * (quantity != chosen)}>{marks}</g>'
+    rows = [values(estimate_vit(**{**sizes, varied: value}, num_classes=num_classes), chosen)
+            for value in SIZES[varied]]
     columns = list(zip(*rows)) + [()] * (len(LINES) - len(rows[0]))
-    paths = "".join(f'<path class="line" d="{line(SIZES[varied], column, x, y) if column else ""}" {look(index)}/>'
+    paths = "".join(f'<path class="line" d="{line(SIZES[varied], column, x, y) if column else ""}" '
+                    f"{stroke(index)}/>"
                     for index, column in enumerate(columns))
     here = rows[SIZES[varied].index(sizes[varied])][0]
     dot = f'<circle class="here" r="5" cx="{x.at(sizes[varied]):.1f}" cy="{y.at(here):.1f}"/>'
-    return chart(_alt(varied, shown, rows[0][0], rows[-1][0]), ticks, paths + dot)
+    return chart(_alt(varied, chosen, rows[0][0], rows[-1][0]), ticks, paths + dot)
 
 
 def _alt(varied: str, quantity: str, first: float, last: float) -> str:
     """What a chart shows, in words; `cost.js` says the same."""
     (label, unit), ends = LABELS[varied], (SIZES[varied][0], SIZES[varied][-1])
-    return (f"{QUANTITIES[quantity]} against {label}, both axes logarithmic: {short(first)} at {ends[0]}{unit}, "
-            f"{short(last)} at {ends[1]}{unit}.")
+    return (f"{QUANTITIES[quantity]} against {label}, both axes logarithmic: {short(first)} at "
+            f"{ends[0]}{unit}, {short(last)} at {ends[1]}{unit}.")
 
 
 def values(cost: Estimate, quantity: str) -> tuple[float, ...]:
     """What the lines of a quantity are drawn through."""
     if quantity == "MACs":
         return cost.macs, cost.macs - cost.attention_macs, cost.attention_macs
-    return ({"parameters": cost.params, "tokens": cost.tokens}.get(quantity, 100 * cost.attention_share),)
+    single = {"parameters": cost.params, "tokens": cost.tokens}
+    return (single.get(quantity, 100 * cost.attention_share),)
 
 
 def x_axis(varied: str) -> Axis:
@@ -138,12 +145,13 @@ def cost_table(sizes: Sizes, num_classes: int) -> str:
         label, unit = LABELS[varied]
         for value in SIZES[varied]:
             cost = estimate_vit(**{**sizes, varied: value}, num_classes=num_classes)
-            rows.append((f"{label} {value}{unit}", f"{cost.tokens:,}", f"{cost.params:,}", f"{cost.macs:,}",
-                         f"{100 * cost.attention_share:.1f} %"))
-    return table("Costs with one size changed at a time", HEADS, rows)
+            rows.append((f"{label} {value}{unit}", f"{cost.tokens:,}", f"{cost.params:,}",
+                         f"{cost.macs:,}", f"{100 * cost.attention_share:.1f} %"))
+    return html_table("Costs with one size changed at a time", HEADS, rows)
 
 
 def _controls(sizes: Sizes) -> str:
-    sliders = [slider(label, name, 0, len(SIZES[name]) - 1, SIZES[name].index(sizes[name]), f"{sizes[name]}{unit}")
+    sliders = [slider(label, name, 0, len(SIZES[name]) - 1, SIZES[name].index(sizes[name]),
+                      f"{sizes[name]}{unit}")
                for name, (label, unit) in LABELS.items()]
     return "".join(sliders) + chooser("drawn", list(QUANTITIES), "MACs")

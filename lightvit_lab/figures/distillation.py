@@ -1,10 +1,7 @@
-"""Figures of distillation: a teacher's soft labels, two directions of a divergence, what each
-objective brings.
-"""
+"""Figures of distillation: soft labels, directions of a divergence, gains of objectives."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,27 +12,25 @@ from torch import Tensor
 from ..errors import LabError, require_choice, require_range
 from ..training import mean_interval
 from .display import COLOURS, style
-from .pictures import _BARE, to_bytes
+from .parts import BARE, LINE, folded, legend_below
+from .pictures import to_bytes
 
 __all__ = ["directions", "gains", "soft_labels"]
 
 TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-_LINE = 19                    # pixels of a line of a name
-_WIDE = 20                    # letters in a line of a name: more leave a phone no room for the plot
 
 
 def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str],
                 temperatures: Sequence[float] = TEMPERATURES) -> go.Figure:
-    """Probabilities of each class of one picture, the likeliest on top, with a slider for the
-    temperature.
+    """Probabilities of the classes of one picture, sorted, with a slider for the temperature.
 
     `image` is (3, H, W) in [0, 1], `logits` (classes,). The slider needs no kernel: one frame for
     each temperature, and begins at temperature 1, or the first if 1 is not among them. Raises
     LabError on logits of another number of classes, and on a temperature that is not above 0.
     """
     if logits.shape != (len(class_names),):
-        raise LabError(f"soft_labels: logits of shape {tuple(logits.shape)} for {len(class_names)} classes; give those "
-                       "of one picture: model(inputs)[0]")
+        raise LabError(f"soft_labels: logits of shape {tuple(logits.shape)} for {len(class_names)} "
+                       "classes; give those of one picture: model(inputs)[0]")
     for temperature in temperatures:
         require_range("soft_labels", "temperature", temperature, 1e-6)
     order = logits.argsort(descending=True)
@@ -48,14 +43,16 @@ def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str],
     figure.frames = [go.Frame(name=_label(value), data=[_bars(share, names)], traces=[0])
                      for value, share in zip(temperatures, shares)]
     figure.update_xaxes(title="probability (%)", range=[0, 125], tickvals=[0, 50, 100], col=1)
-    figure.update_yaxes(autorange="reversed", col=1).update_xaxes(**_BARE, col=2).update_yaxes(**_BARE, col=2)
-    return figure.update_layout(height=225 + 26 * len(names), margin=dict(t=20, b=155), showlegend=False,
-                                sliders=[_slider(temperatures, start)])
+    figure.update_yaxes(autorange="reversed", col=1)
+    figure.update_xaxes(**BARE, col=2).update_yaxes(**BARE, col=2)
+    return figure.update_layout(height=225 + 26 * len(names), margin=dict(t=20, b=155),
+                                showlegend=False, sliders=[_slider(temperatures, start)])
 
 
 def _bars(shares: Sequence[float], names: Sequence[str]) -> go.Bar:
     percent = [100 * share for share in shares]
-    return go.Bar(x=percent, y=list(names), orientation="h", text=[_percent(value) for value in percent],
+    return go.Bar(x=percent, y=list(names), orientation="h",
+                  text=[_percent(value) for value in percent],
                   textposition="outside", cliponaxis=False, marker=dict(color=COLOURS[0]),
                   hovertemplate="%{y}: %{x:.3g} %<extra></extra>")
 
@@ -70,32 +67,40 @@ def _label(temperature: float) -> str:
 
 
 def _slider(temperatures: Sequence[float], start: int) -> dict[str, Any]:
-    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
-    steps = [dict(method="animate", label=_label(value), args=[[_label(value)], now]) for value in temperatures]
-    return dict(active=start, steps=steps, currentvalue=dict(prefix="temperature "), pad=dict(t=75), x=0, len=1)
+    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True},
+           "transition": {"duration": 0}}
+    steps = [dict(method="animate", label=_label(value), args=[[_label(value)], now])
+             for value in temperatures]
+    return dict(active=start, steps=steps, currentvalue=dict(prefix="temperature "), pad=dict(t=75),
+                x=0, len=1)
 
 
 def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     """Distributions over the same ordered classes, one line each: probabilities that sum to 1."""
     figure = go.Figure()
     for index, (label, shares) in enumerate(curves.items()):
-        figure.add_trace(go.Scatter(y=[100 * share for share in shares], name=label, mode="lines+markers",
-                                    hovertemplate="class %{x}: %{y:.1f} %<extra></extra>", **style(index)))
-    figure.update_xaxes(title="class", dtick=2).update_yaxes(title="probability (%)", rangemode="tozero")
+        figure.add_trace(go.Scatter(y=[100 * share for share in shares], name=label,
+                                    mode="lines+markers",
+                                    hovertemplate="class %{x}: %{y:.1f} %<extra></extra>",
+                                    **style(index)))
+    figure.update_xaxes(title="class", dtick=2)
+    figure.update_yaxes(title="probability (%)", rangemode="tozero")
     below = 24 * len(curves)
-    return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below), legend=_legend_below(270))
+    return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below),
+                                legend=legend_below(270))
 
 
 def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone") -> go.Figure:
-    """Test accuracy of each objective: mean and 95 % interval over its runs, each run as a small
-    open marker.
+    """Test accuracy of each objective: mean and 95 % interval, and each run as a marker.
 
     `rows` is that of a stored result: label -> {"leaf", "runs": [{"test"}, ...]}, at least two runs
     each. Colour and marker tell the leaf of the survey; a line and a band mark the `baseline`.
     Raises LabError if that is no row.
     """
     require_choice("gains", "baseline", baseline, tuple(rows))
-    scores = {label: [100 * run["test"] for run in row["runs"]] for label, row in rows.items()}
+    scores = {}
+    for label, row in rows.items():
+        scores[label] = [100 * run["test"] for run in row["runs"]]
     leaves = list(dict.fromkeys(row["leaf"] for row in rows.values()))
     middle, low, high = mean_interval(scores[baseline])
     figure = go.Figure()
@@ -104,40 +109,32 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
     for index, leaf in enumerate(leaves):
         here = {label: scores[label] for label, row in rows.items() if row["leaf"] == leaf}
         _add_leaf(figure, index, leaf, here, baseline)
-    names = [_broken(label) for label in rows]
+    names = [folded(label, 20) for label in rows]
     figure.update_xaxes(title="test accuracy (%)", nticks=6, tickangle=0)
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=list(rows), tickvals=list(rows),
-                        ticktext=names)
-    plot = (1 + max(name.count("<br>") for name in names)) * _LINE * len(rows) + 10 * len(rows) + 20
-    below = 2 * _LINE * len(leaves)
-    return figure.update_layout(height=plot + below + 110, margin=dict(t=20, b=90 + below), legend=_legend_below(plot))
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=list(rows),
+                        tickvals=list(rows), ticktext=names)
+    plot = (1 + max(name.count("<br>") for name in names)) * LINE * len(rows) + 10 * len(rows) + 20
+    below = 2 * LINE * len(leaves)
+    return figure.update_layout(height=plot + below + 110, margin=dict(t=20, b=90 + below),
+                                legend=legend_below(plot))
 
 
 def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]],
               baseline: str) -> None:
     """Means with intervals of a leaf's rows, named in the legend, and their single runs."""
-    look, means = style(index)["marker"], {label: mean_interval(values) for label, values in scores.items()}
+    series = style(index)["marker"]
+    means = {label: mean_interval(values) for label, values in scores.items()}
     middles, lows, highs = zip(*means.values())
     figure.add_trace(go.Scatter(
-        x=middles, y=list(means), mode="markers", marker=look | {"size": 12}, legendgroup=leaf,
-        name=_broken(baseline if leaf == "none" else leaf),
-        error_x=dict(type="data", symmetric=False, array=[high - middle for high, middle in zip(highs, middles)],
+        x=middles, y=list(means), mode="markers", marker=series | {"size": 12}, legendgroup=leaf,
+        name=folded(baseline if leaf == "none" else leaf, 20),
+        error_x=dict(type="data", symmetric=False,
+                     array=[high - middle for high, middle in zip(highs, middles)],
                      arrayminus=[middle - low for low, middle in zip(lows, middles)]),
         hovertemplate="%{y}: %{x:.2f} %<extra></extra>"))
     points = [(value, label) for label, values in scores.items() for value in values]
     figure.add_trace(go.Scatter(
-        x=[value for value, _ in points], y=[label for _, label in points], mode="markers", showlegend=False,
-        legendgroup=leaf, marker=look | {"symbol": f"{look['symbol']}-open", "size": 7},
+        x=[value for value, _ in points], y=[label for _, label in points], mode="markers",
+        showlegend=False,
+        legendgroup=leaf, marker=series | {"symbol": f"{series['symbol']}-open", "size": 7},
         hovertemplate="%{y}, one seed: %{x:.2f} %<extra></extra>"))
-
-
-def _broken(name: str) -> str:
-    """A name in lines short enough for a phone."""
-    return "<br>".join(textwrap.wrap(name, _WIDE))
-
-
-def _legend_below(plot: int) -> dict[str, Any]:
-    """One name below the other, under the title of the axis of a plot so many pixels high: it
-    covers nothing.
-    """
-    return dict(orientation="v", x=0, xanchor="left", y=-75 / plot, yanchor="top")

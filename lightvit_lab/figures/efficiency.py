@@ -1,20 +1,17 @@
-"""Figures of cost: times with intervals, MACs beside milliseconds, the roofline, what counters
-miss.
-"""
+"""Figures of cost: times with intervals, MACs and milliseconds, roofline, counters."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import plotly.graph_objects as go
 
 from .display import style
+from .parts import PATTERNS, logarithmic
 
 __all__ = ["errors_by_counter", "macs_and_time", "roofline", "times_by_model"]
 
-PATTERNS = ("", "/", "x", ".", "-")
 
 
 class HasLatency(Protocol):
@@ -32,58 +29,66 @@ def times_by_model(times: Mapping[str, HasLatency]) -> go.Figure:
         figure.add_trace(go.Bar(
             x=[one.latency_ms], y=[label], orientation="h", showlegend=False,
             marker=dict(color=style(index)["marker"]["color"]),
-            error_x=dict(type="data", symmetric=False, array=[high - one.latency_ms], arrayminus=[one.latency_ms - low]),
+            error_x=dict(type="data", symmetric=False, array=[high - one.latency_ms],
+                         arrayminus=[one.latency_ms - low]),
             hovertemplate="%{x:.2f} ms<extra></extra>"))
-    figure.update_xaxes(title="milliseconds, with 95 % interval", rangemode="tozero").update_yaxes(autorange="reversed")
+    figure.update_xaxes(title="milliseconds, with 95 % interval", rangemode="tozero")
+    figure.update_yaxes(autorange="reversed")
     return figure.update_layout(height=120 + 40 * len(times))
 
 
 def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
-    """Error of each counter (a pattern each) on each model, as a share of the true count: bars,
-    with the number beside.
-    """
+    """Error of each counter on each model, as a share of the true count: numbered bars."""
     figure = go.Figure()
     for index, (counter, by_model) in enumerate(errors.items()):
         percent = [100 * value for value in by_model.values()]
         figure.add_trace(go.Bar(
-            x=percent, y=list(by_model), name=counter, orientation="h", text=[f"{value:+.1f} %" for value in percent],
+            x=percent, y=list(by_model), name=counter, orientation="h",
+            text=[f"{value:+.1f} %" for value in percent],
             textposition="outside", cliponaxis=False, hovertemplate="%{x:+.1f} %<extra></extra>",
-            marker=dict(color=style(index)["marker"]["color"], pattern=dict(shape=PATTERNS[index % len(PATTERNS)]))))
+            marker=dict(color=style(index)["marker"]["color"],
+                        pattern=dict(shape=PATTERNS[index % len(PATTERNS)]))))
     percents = [100 * value for by_model in errors.values() for value in by_model.values()]
     # for the numbers beside the bars
     room = 0.15 * (max([0, *percents]) - min([0, *percents]) or 1)
-    figure.update_xaxes(title="error of the count (%)", range=[min([0, *percents]) - room, max([0, *percents]) + room])
+    figure.update_xaxes(title="error of the count (%)",
+                        range=[min([0, *percents]) - room, max([0, *percents]) + room])
     figure.update_yaxes(autorange="reversed")
     rows = max(len(by_model) for by_model in errors.values())
-    return figure.update_layout(height=140 + 34 * rows * len(errors), legend=dict(traceorder="normal"))
+    return figure.update_layout(height=140 + 34 * rows * len(errors),
+                                legend=dict(traceorder="normal"))
 
 
 def macs_and_time(points: Mapping[str, tuple[float, float]],
                   here: Mapping[str, float] | None = None) -> go.Figure:
-    """A point per model: MACs of one image and milliseconds, both logarithmic; `here`, milliseconds
-    on this machine.
+    """A point per model: MACs of one image and milliseconds, both logarithmic.
 
-    Points are numbered from 1 in the given order, since names would lie on top of each other;
-    hovering shows the name.
+    `here` are milliseconds on this machine. Points are numbered from 1 in the given order, since
+    names would lie on top of each other; hovering shows the name.
     """
     numbers = {name: number for number, name in enumerate(points, start=1)}
-    series = {"stored run": {name: ms for name, (_, ms) in points.items()}} | ({"your machine": dict(here)} if here else {})
+    series = {"stored run": {name: ms for name, (_, ms) in points.items()}}
+    if here:
+        series["your machine"] = dict(here)
     figure = go.Figure()
     for index, (label, times) in enumerate(series.items()):
         figure.add_trace(go.Scatter(
-            x=[points[name][0] / 1e9 for name in times], y=list(times.values()), name=label, customdata=list(times),
-            text=[str(numbers[name]) for name in times], mode="markers+text", textfont=dict(size=12),
-            textposition=("top center", "bottom center")[index], marker=style(index)["marker"], showlegend=bool(here),
+            x=[points[name][0] / 1e9 for name in times], y=list(times.values()), name=label,
+            customdata=list(times),
+            text=[str(numbers[name]) for name in times], mode="markers+text",
+            textfont=dict(size=12),
+            textposition=("top center", "bottom center")[index], marker=style(index)["marker"],
+            showlegend=bool(here),
             hovertemplate="%{customdata}: %{x:.2f} GMACs, %{y:.1f} ms<extra></extra>"))
-    _logarithmic(figure, [x / 1e9 for x, _ in points.values()], [ms for times in series.values() for ms in times.values()])
+    logarithmic(figure, [x / 1e9 for x, _ in points.values()],
+                 [ms for times in series.values() for ms in times.values()])
     figure.update_xaxes(title="GMACs for one picture").update_yaxes(title="milliseconds")
     return figure.update_layout(height=460)
 
 
 def roofline(peak_flops: float, bandwidth: float,
              layers: Mapping[str, Sequence[tuple[str, float, float]]]) -> go.Figure:
-    """The roof, the smaller of peak and intensity times bandwidth, and each model's layers below
-    it.
+    """The smaller of peak and intensity times bandwidth, and each model's layers below it.
 
     `peak_flops` in FLOP/s, `bandwidth` in bytes/s; a layer is (name, FLOPs per byte, FLOP/s
     reached).
@@ -92,25 +97,19 @@ def roofline(peak_flops: float, bandwidth: float,
     ridge = peak_flops / bandwidth
     ends = (min([*intensities, ridge]) / 2, max([*intensities, ridge]) * 2)
     corners = [ends[0], ridge, ends[1]]
-    figure = go.Figure(go.Scatter(x=corners, y=[min(peak_flops, x * bandwidth) / 1e9 for x in corners], mode="lines",
-                                  name="attainable", line=dict(color="gray", width=3), hoverinfo="skip"))
+    figure = go.Figure(go.Scatter(x=corners,
+                                  y=[min(peak_flops, x * bandwidth) / 1e9 for x in corners],
+                                  mode="lines",
+                                  name="attainable", line=dict(color="gray", width=3),
+                                  hoverinfo="skip"))
     for index, (label, rows) in enumerate(layers.items()):
         names, x, y = zip(*rows)
-        figure.add_trace(go.Scatter(x=x, y=[value / 1e9 for value in y], text=names, name=label, mode="markers",
+        figure.add_trace(go.Scatter(x=x, y=[value / 1e9 for value in y], text=names, name=label,
+                                    mode="markers",
                                     marker=style(index)["marker"] | {"size": 8, "opacity": 0.8},
-                                    hovertemplate="%{text}: %{x:.1f} FLOP/byte, %{y:.1f} GFLOP/s<extra></extra>"))
+                                    hovertemplate="%{text}: %{x:.1f} FLOP/byte, %{y:.1f} "
+                                                  "GFLOP/s<extra></extra>"))
     reached = [value / 1e9 for rows in layers.values() for *_, value in rows]
-    _logarithmic(figure, list(ends), [*reached, peak_flops / 1e9])
+    logarithmic(figure, list(ends), [*reached, peak_flops / 1e9])
     figure.update_xaxes(title="FLOPs for each byte moved").update_yaxes(title="GFLOP/s")
     return figure
-
-
-def _logarithmic(figure: go.Figure, xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Logarithmic axes with room around the points, and plain numbers: at 1, 2 and 5, or over many
-    decades at 1 alone.
-    """
-    for update, values in ((figure.update_xaxes, xs), (figure.update_yaxes, ys)):
-        low, high = math.log10(min(values)) - 0.15, math.log10(max(values)) + 0.15
-        steps = (1, 2, 5) if high - low < 2 else (1,)
-        ticks = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in steps]
-        update(type="log", range=[low, high], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])

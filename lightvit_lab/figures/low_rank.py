@@ -1,4 +1,4 @@
-"""Figures of low rank: spectra, errors and times over the rank, accuracy over whatever was turned."""
+"""Figures of low rank: spectra, errors and times over the rank, accuracy over a setting."""
 
 from __future__ import annotations
 
@@ -11,55 +11,54 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_range
-from .compression import error_bars
 from .display import style
-from .efficiency import _logarithmic
+from .parts import LEGEND_LINE, error_bars, legend_above, logarithmic, percents
 
 __all__ = ["accuracy_over", "errors_over_rank", "spectra", "time_over_rank"]
 
 Scored = tuple[float, float, float, float]     # what was turned, accuracy, low and high
 _ACROSS = 2                                    # panels in a row: two are legible on a phone
-_TITLES = 26                                   # pixels that a line of the legend takes
 
 
 def spectra(energies: Mapping[str, Mapping[str, Tensor]],
             break_even: Mapping[str, float] | None = None) -> go.Figure:
-    """Energy kept over the rank, a panel for each kind of layer, a line for each label, up to its
-    smallest full rank.
+    """Energy kept over the rank: a panel for each kind of layer, a line for each label.
 
-    `energies[label][kind]` are squared singular values (k,), the largest first; `break_even[kind]`,
-    where given, gets a line of its own. Raises LabError on values that are negative or do not fall,
-    and on labels of other kinds.
+    Lines end at the smallest full rank. `energies[label][kind]` are squared singular values (k,),
+    the largest first; `break_even[kind]`, where given, gets a line of its own. Raises LabError on
+    values that are negative or do not fall, and on labels of other kinds.
     """
     kinds = list(next(iter(energies.values()), {}))
     _require_energies(energies, kinds)
     rows = -(-len(kinds) // _ACROSS)
-    figure = make_subplots(rows, _ACROSS, subplot_titles=kinds, shared_yaxes=True, horizontal_spacing=0.06,
-                           vertical_spacing=0.22 / rows)
+    figure = make_subplots(rows, _ACROSS, subplot_titles=kinds, shared_yaxes=True,
+                           horizontal_spacing=0.06, vertical_spacing=0.22 / rows)
     for place, kind in enumerate(kinds):
         where = {"row": place // _ACROSS + 1, "col": place % _ACROSS + 1}
-        figure.update_xaxes(range=[0, min(len(values[kind]) for values in energies.values())], **where)
+        figure.update_xaxes(range=[0, min(len(values[kind]) for values in energies.values())],
+                            **where)
         for index, (label, values) in enumerate(energies.items()):
             shares = values[kind].detach().cpu().double()
             kept = 100 * shares.cumsum(0) / shares.sum()
             figure.add_trace(go.Scatter(
-                x=list(range(len(kept) + 1)), y=[0.0, *kept.round(decimals=3).tolist()], name=label, legendgroup=label,
-                mode="lines", line=style(index)["line"], showlegend=place == 0,
-                hovertemplate=f"{kind}, {label}<br>rank %{{x}}: %{{y:.1f}} %<extra></extra>"), **where)
+                x=list(range(len(kept) + 1)), y=[0.0, *kept.round(decimals=3).tolist()], name=label,
+                legendgroup=label, mode="lines", line=style(index)["line"], showlegend=place == 0,
+                hovertemplate=f"{kind}, {label}<br>rank %{{x}}: %{{y:.1f}} %<extra></extra>"),
+                **where)
         if break_even is not None:
-            figure.add_vline(x=break_even[kind], line=dict(color="#555555", width=1, dash="dot"), **where)
+            figure.add_vline(x=break_even[kind], line=dict(color="#555555", width=1, dash="dot"),
+                             **where)
     figure.update_yaxes(range=[0, 102]).update_yaxes(title="energy kept (%)", col=1)
     figure.update_xaxes(nticks=4, tickangle=0).update_xaxes(title="rank", row=rows)
-    top = 45 + _TITLES * len(energies)
-    legend = _above(30 / (230 * rows)) | {"tracegroupgap": 0}
+    top = 45 + LEGEND_LINE * len(energies)
+    legend = legend_above(30 / (230 * rows)) | {"tracegroupgap": 0}
     return figure.update_layout(height=230 * rows + 60 + top, margin=dict(t=top), legend=legend)
 
 
 @plain_numbers
-def errors_over_rank(ranks: Sequence[int], errors: Mapping[str,
-                                                           Sequence[Sequence[float]]]) -> go.Figure:
-    """Relative output error over the rank: `errors[label][i]` are those of all layers at
-    `ranks[i]`.
+def errors_over_rank(ranks: Sequence[int],
+                     errors: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
+    """Relative output error over the rank; `errors[label][i]` are all layers' at `ranks[i]`.
 
     The median layer is a point, bars run from the best layer to the worst. Raises LabError where
     counts differ.
@@ -67,33 +66,35 @@ def errors_over_rank(ranks: Sequence[int], errors: Mapping[str,
     figure = go.Figure()
     for index, (label, by_rank) in enumerate(errors.items()):
         if len(by_rank) != len(ranks) or not all(len(layers) for layers in by_rank):
-            raise LabError(f"errors_over_rank: {label!r} has errors for {len(by_rank)} ranks, and there are "
-                           f"{len(ranks)}; give a list of the layers' errors for each")
+            raise LabError(f"errors_over_rank: {label!r} has errors for {len(by_rank)} ranks, and "
+                           f"there are {len(ranks)}; give a list of the layers' errors for each")
         middle = [100 * median(layers) for layers in by_rank]
         figure.add_trace(go.Scatter(
-            x=[rank * (1 + 0.015 * index) for rank in ranks], y=middle, name=label, mode="lines+markers",
-            **style(index), customdata=list(ranks),
+            x=[rank * (1 + 0.015 * index) for rank in ranks], y=middle, name=label,
+            mode="lines+markers", **style(index), customdata=list(ranks),
             hovertemplate="rank %{customdata}: %{y:.2f} %<extra>" + label + "</extra>",
-            error_y=error_bars(middle, *([100 * end(layers) for layers in by_rank] for end in (min, max)))))
+            error_y=error_bars(middle,
+                               percents(map(min, by_rank)), percents(map(max, by_rank)))))
     every = [100 * one for by_rank in errors.values() for layers in by_rank for one in layers]
-    _logarithmic(figure, list(ranks), every)
+    logarithmic(figure, list(ranks), every)
     figure.update_xaxes(title="rank", tickvals=list(ranks), ticktext=[str(rank) for rank in ranks])
     figure.update_yaxes(title="output error (%)")
-    return figure.update_layout(legend=_above(), margin=dict(t=20 + _TITLES * len(errors)))
+    return figure.update_layout(legend=legend_above(),
+                                margin=dict(t=20 + LEGEND_LINE * len(errors)))
 
 
 def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
                   whole: tuple[float, float, float] | None = None, log: bool = False) -> go.Figure:
-    """Test accuracy over what is `turned` (the title of that axis): points (value, accuracy, low,
-    high), shares.
+    """Test accuracy over what is `turned` (that axis' title): (value, accuracy, low, high).
 
-    `whole` is (accuracy, low, high) of the model before, a line across with a band. Raises LabError
-    on shares outside [0, 1].
+    Accuracies are shares. `whole` is (accuracy, low, high) of the model before, a line across with
+    a band. Raises LabError on shares outside [0, 1].
     """
     values = sorted({point[0] for points in lines.values() for point in points})
     figure = go.Figure()
     if whole is not None:
-        figure.add_hrect(y0=100 * whole[1], y1=100 * whole[2], fillcolor="#000000", opacity=0.08, line_width=0)
+        figure.add_hrect(y0=100 * whole[1], y1=100 * whole[2], fillcolor="#000000", opacity=0.08,
+                         line_width=0)
         figure.add_hline(y=100 * whole[0], line=dict(color="#000000", width=1, dash="dash"))
     for index, (label, points) in enumerate(lines.items()):
         for _, *shares in points:
@@ -101,46 +102,46 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
                 require_range("accuracy_over", "a share", share, 0, 1)
         xs, *scores = zip(*sorted(points))
         figure.add_trace(go.Scatter(
-            x=xs, y=_percent(scores[0]), name=label, mode="lines+markers", **style(index),
-            hovertemplate="%{x}: %{y:.1f} %<extra>" + label + "</extra>", error_y=error_bars(*map(_percent, scores))))
+            x=xs, y=percents(scores[0]), name=label, mode="lines+markers", **style(index),
+            hovertemplate="%{x}: %{y:.1f} %<extra>" + label + "</extra>",
+            error_y=error_bars(*map(percents, scores))))
     figure.update_xaxes(title=turned, tickvals=values, ticktext=[f"{value:g}" for value in values],
                         type="log" if log else "linear", tickangle=0)
     figure.update_yaxes(title="test accuracy (%)")
-    return figure.update_layout(height=380 + _TITLES * len(lines), legend=_above(),
-                                margin=dict(t=20 + _TITLES * len(lines)))
+    return figure.update_layout(height=380 + LEGEND_LINE * len(lines), legend=legend_above(),
+                                margin=dict(t=20 + LEGEND_LINE * len(lines)))
 
 
 @plain_numbers
 def time_over_rank(ranks: Sequence[int], macs: Sequence[float],
                    times: Sequence[tuple[float, float, float]]) -> go.Figure:
-    """What two thin layers cost over their rank, as shares of the whole layer's: MACs, and times
-    (share, low, high).
+    """What two thin layers cost over their rank, as shares of the whole layer's cost.
 
-    Lines go down where each of them breaks even, if it does within these ranks. Raises LabError
-    where counts differ.
+    MACs, and measured times as (share, low, high). Lines go down where each of them breaks even, if
+    it does within these ranks. Raises LabError where counts differ.
     """
     if not len(ranks) == len(macs) == len(times):
-        raise LabError(f"time_over_rank: {len(ranks)} ranks, {len(macs)} counts and {len(times)} times; give "
-                       "as many of each")
+        raise LabError(f"time_over_rank: {len(ranks)} ranks, {len(macs)} counts and {len(times)} "
+                       "times; give as many of each")
     middle, low, high = zip(*times)
-    figure = go.Figure(go.Scatter(x=ranks, y=_percent(macs), name="MACs", mode="lines",
+    figure = go.Figure(go.Scatter(x=ranks, y=percents(macs), name="MACs", mode="lines",
                                   line=style(0)["line"],
                                   hovertemplate="rank %{x}: %{y:.0f} % of the MACs<extra></extra>"))
     figure.add_trace(go.Scatter(
-        x=ranks, y=_percent(middle), name="measured time", mode="lines+markers", **style(1),
+        x=ranks, y=percents(middle), name="measured time", mode="lines+markers", **style(1),
         hovertemplate="rank %{x}: %{y:.0f} % of the time<extra></extra>",
-        error_y=error_bars(*map(_percent, (middle, low, high)))))
+        error_y=error_bars(*map(percents, (middle, low, high)))))
     figure.add_hline(y=100, line=dict(color="#000000", width=1))
     for index, shares in enumerate((macs, middle)):
         if (rank := crossing(ranks, shares)) is not None:
-            figure.add_vline(x=rank, line=dict(color=style(index)["line"]["color"], width=1, dash="dot"))
+            figure.add_vline(x=rank, line=dict(color=style(index)["line"]["color"], width=1,
+                                               dash="dot"))
     figure.update_xaxes(title="rank", rangemode="tozero")
     return figure.update_yaxes(title="share of the whole layer (%)", rangemode="tozero")
 
 
 def crossing(ranks: Sequence[float], shares: Sequence[float], level: float = 1.0) -> float | None:
-    """The rank at which rising `shares` reach `level`, on straight lines between the points; None
-    if they do not.
+    """The rank at which rising `shares` reach `level`, interpolated; None if they do not.
 
     Where noise lets them cross more than once, the last time counts.
     """
@@ -151,23 +152,17 @@ def crossing(ranks: Sequence[float], shares: Sequence[float], level: float = 1.0
     return found
 
 
-def _percent(shares: Sequence[float]) -> list[float]:
-    return [100 * share for share in shares]
-
-
-def _above(gap: float = 0.02) -> dict:
-    """A legend above the plot, one name below the other: names side by side do not fit a phone."""
-    return dict(orientation="v", x=0, xanchor="left", y=1 + gap, yanchor="bottom")
-
-
 def _require_energies(energies: Mapping[str, Mapping[str, Tensor]], kinds: Sequence[str]) -> None:
     if not kinds:
-        raise LabError('spectra: no energies; give {"weight": {"fc1": squared singular values}, ...}')
+        raise LabError('spectra: no energies; give {"weight": {"fc1": squared singular values}, '
+                       "...}")
     for label, by_kind in energies.items():
         if list(by_kind) != list(kinds):
-            raise LabError(f"spectra: {label!r} has {list(by_kind)}, the first has {list(kinds)}; give the "
-                           "same kinds for all")
+            raise LabError(f"spectra: {label!r} has {list(by_kind)}, the first has {list(kinds)}; "
+                           "give the same kinds for all")
         for kind, values in by_kind.items():
-            if values.ndim != 1 or not len(values) or bool((values < 0).any()) or bool((values.diff() > 0).any()):
-                raise LabError(f"spectra: {label!r}, {kind!r} is {tuple(values.shape)}; give squared singular values, "
-                               "the largest first, as torch.linalg.svdvals(weight).square()")
+            falls = values.ndim == 1 and len(values) and not (values.diff() > 0).any()
+            if not falls or (values < 0).any():
+                raise LabError(f"spectra: {label!r}, {kind!r} is {tuple(values.shape)}; give "
+                               "squared singular values, the largest first, as "
+                               "torch.linalg.svdvals(weight).square()")

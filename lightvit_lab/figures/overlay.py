@@ -1,5 +1,4 @@
-"""A map laid over its picture: colours, numbers and drawing, the same for explorers in pages and in
-live notebooks.
+"""A map laid over its picture: colours, numbers, drawing, for pages and live notebooks.
 
 `explorer.js` does the same arithmetic in the browser.
 """
@@ -19,7 +18,7 @@ from torch import Tensor
 from .pictures import to_bytes
 
 # low to high, RGB
-SCALE = [[int(colour[i:i + 2], 16) for i in (1, 3, 5)] for colour in sequential.Cividis]
+SCALE = [list(bytes.fromhex(colour[1:])) for colour in sequential.Cividis]
 # of the map above the picture, which is turned grey so that all colour is the map's
 OPACITY = 0.7
 QUERY = "#D55E00"               # frames the patch that looks
@@ -27,16 +26,12 @@ _GREY = (0.299, 0.587, 0.114)   # brightness of red, green and blue (ITU-R BT.60
 
 
 def limits(cells: Tensor) -> tuple[float, float]:
-    """Ends of a map's colour scale: zero, or its lowest value if that is below, and its highest
-    value.
-    """
+    """Ends of a map's colour scale: zero, or its lowest value if below, and its highest value."""
     return min(0.0, cells.min().item()), cells.max().item()
 
 
-def shown(value: float, top: float) -> str:
-    """`value` with as many digits as a map up to `top` is told apart by, which is 255 steps; small
-    ones as 1.5e-7.
-    """
+def format_value(value: float, top: float) -> str:
+    """`value` with the digits that 255 steps up to `top` need; small ones as 1.5e-7."""
     digits = max(0, math.floor(math.log10(255 / top))) if top > 0 else 0
     if value == 0 or digits > 5:
         return _small(value)
@@ -44,12 +39,12 @@ def shown(value: float, top: float) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def shown_times(value: float) -> str:
-    """A factor with no digit behind the point from 10 on, one below that, more where it would be
-    lost.
-    """
+def format_times(value: float) -> str:
+    """A factor with no decimals from 10 on, one below that, two where it is small."""
     size = abs(value)
-    return _small(value) if size < 0.01 else f"{value:.{0 if size >= 9.95 else 1 if size >= 0.095 else 2}f}"
+    if size < 0.01:
+        return _small(value)
+    return f"{value:.2f}" if size < 0.095 else f"{value:.1f}" if size < 9.95 else f"{value:.0f}"
 
 
 def _small(value: float) -> str:
@@ -58,9 +53,7 @@ def _small(value: float) -> str:
 
 
 def blend(image: Tensor, cells: Tensor) -> NDArray[numpy.uint8]:
-    """A map (h, w) laid over its picture (3, H, W) in [0, 1], on the scale of `limits`: bytes (H,
-    W, 3).
-    """
+    """A map (h, w) over its picture (3, H, W) in [0, 1], scaled by `limits`: bytes (H, W, 3)."""
     low, high = limits(cells)
     across = (cells.detach().cpu().double().numpy() - low) / ((high - low) or 1)
     rows = numpy.arange(image.shape[-2]) * cells.shape[0] // image.shape[-2]
@@ -69,9 +62,7 @@ def blend(image: Tensor, cells: Tensor) -> NDArray[numpy.uint8]:
 
 
 def _over(across: NDArray, grey: NDArray | float) -> NDArray[numpy.uint8]:
-    """Colours of places on the scale, 0 to 1, (...), above grey of 0 to 255, (..., 1): bytes (...,
-    3).
-    """
+    """Colours of values (...) in [0, 1] above grey (..., 1) of 0 to 255: bytes (..., 3)."""
     stops = numpy.linspace(0, 1, len(SCALE))
     colour = numpy.stack([numpy.interp(across, stops, channel) for channel in zip(*SCALE)], axis=-1)
     return numpy.floor(OPACITY * colour + (1 - OPACITY) * grey + 0.5).astype(numpy.uint8)
@@ -80,16 +71,16 @@ def _over(across: NDArray, grey: NDArray | float) -> NDArray[numpy.uint8]:
 def gradient() -> str:
     """The colour scale as it looks above medium grey, for CSS."""
     stops = _over(numpy.linspace(0, 1, len(SCALE)), 128.0)
-    return f"linear-gradient(to right, {', '.join('#%02x%02x%02x' % tuple(map(int, stop)) for stop in stops)})"
+    colours = ", ".join(f"#{stop.tobytes().hex()}" for stop in stops)
+    return f"linear-gradient(to right, {colours})"
 
 
-def beside(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None = None,
+def side_by_side(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None = None,
            height: int = 256) -> str:
-    """Picture (3, H, W) on the left, the map over it on the right, as a PNG in a data URI; about
-    `height` pixels high.
+    """Picture (3, H, W), and the map over it at its right, as a PNG in a data URI.
 
-    `frame` is the looking patch's left, top, right and bottom in pixels of the picture; None frames
-    nothing.
+    It is about `height` pixels high. `frame` is the looking patch's left, top, right and bottom in
+    pixels of the picture; None frames nothing.
     """
     times = max(1, round(height / image.shape[-2]))
     panels = [Image.fromarray(pixels.repeat(times, 0).repeat(times, 1))
@@ -99,7 +90,8 @@ def beside(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None
     for index, panel in enumerate(panels):
         if frame:
             left, top, right, bottom = (times * edge for edge in frame)
-            ImageDraw.Draw(panel).rectangle([left, top, right - 1, bottom - 1], outline=QUERY, width=3)
+            ImageDraw.Draw(panel).rectangle([left, top, right - 1, bottom - 1], outline=QUERY,
+                                            width=3)
         sheet.paste(panel, (index * (width + gap), 0))
     return _data_uri(sheet)
 

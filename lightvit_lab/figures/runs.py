@@ -1,19 +1,18 @@
-"""Training runs to read in a page without a kernel: smoothing, and a cursor over steps. The live
-box draws the same.
-"""
+"""Training runs to read in a page without a kernel; the live box draws the same."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
 from ..errors import LabError, plain_numbers, require_range
-from .axes import BOTTOM, GLYPHS, TOP, Axis, across, chart, even, legend, line, look, upward, x_ticks, y_ticks
-from .card import Card, card, require_finding, slider, table
+from .axes import (BOTTOM, GLYPHS, TOP, Axis, across, chart, even, legend, line, stroke, upward,
+                   x_ticks, y_ticks)
+from .card import Card, card, require_finding, slider
 from .curves import running_mean
-from .display import COLOURS, HasOrigin
+from .display import COLOURS, HasOrigin, html_table
 
 __all__ = ["training_explorer"]
 
@@ -23,9 +22,7 @@ Points = Sequence[tuple[int, float]]
 
 
 class Runs(NamedTuple):
-    """Losses by run, each the mean of a stretch of `stretch` steps; (step, accuracy) by run; steps
-    in all.
-    """
+    """Mean losses of stretches of `stretch` steps, by run; (step, accuracy) by run; all steps."""
 
     losses: dict[str, list[float]]
     scores: dict[str, list[tuple[int, float]]]
@@ -42,56 +39,60 @@ class Runs(NamedTuple):
 def training_explorer(losses: Mapping[str, Sequence[float]],
                       scores: Mapping[str, Points] | None = None, *, finding: str, stretch: int = 1,
                       smooth: int = 9, result: HasOrigin | None = None) -> Card:
-    """Training loss of some runs to smooth and read step by step in a page without a kernel;
-    validation beside it.
+    """Training loss of runs to smooth and read step by step, without a kernel.
 
-    `losses` in nats and `scores`, (step, accuracy), by run, as `training.fit`'s history has them; a
-    loss may stand for a `stretch` of steps. The loss is a running mean over `smooth` values.
-    `finding` says in one sentence what to find, `result` where the runs are from. Raises LabError
-    without a finding, without losses, and on any that is not finite.
+    Validation accuracy stands next to it. `losses` in nats and `scores`, (step, accuracy), by run,
+    as `training.fit`'s history has them; a loss may stand for a `stretch` of steps. The loss is a
+    running mean over `smooth` values. `finding` says in one sentence what to find, `result` where
+    the runs are from. Raises LabError without a finding, without losses, and on any that is not
+    finite.
     """
     require_finding("training_explorer", finding)
-    runs = gather(losses, scores or {}, stretch)
+    runs = pool_runs(losses, scores or {}, stretch)
     require_range("training_explorer", "smooth", smooth, 1)
     smooth, last = min(smooth, longest_mean(runs)), runs.count - 1
     axes = {"x": x_axis(runs)._asdict(), "y": loss_axis(runs)._asdict()}
-    data = {"names": list(runs.losses), "losses": list(runs.losses.values()), "stretch": runs.stretch, **axes}
-    controls = (slider("smoothing", "smooth", 1, longest_mean(runs), smooth, steps_text(smooth, runs))
+    data = {"names": list(runs.losses), "losses": list(runs.losses.values()),
+            "stretch": runs.stretch, **axes}
+    controls = (slider("smoothing", "smooth", 1, longest_mean(runs), smooth,
+                       steps_text(smooth, runs))
                 + slider("read at", "index", 0, last, last, f"step {(last + 1) * runs.stretch:,}"))
-    return card("runs", NAME, controls=controls, drawing=drawing(runs, smooth, last), said=sentence(runs, smooth, last),
+    return card("runs", NAME, controls=controls, drawing=loss_charts(runs, smooth, last),
+                summary=loss_sentence(runs, smooth, last),
                 finding=finding, data=data, table=loss_table(runs, smooth), result=result)
 
 
-def gather(losses: Mapping[str, Sequence[float]], scores: Mapping[str, Points], stretch: int = 1,
+def pool_runs(losses: Mapping[str, Sequence[float]], scores: Mapping[str, Points], stretch: int = 1,
            steps: int = 0) -> Runs:
-    """Runs ready to be drawn over `steps` steps (or as many as there are). Raises LabError where
-    there is none.
-    """
+    """Runs ready to be drawn over `steps` steps, 0 for the longest; LabError without any."""
     require_range("training_explorer", "stretch", stretch, 1)
     if not losses or not all(len(loss) for loss in losses.values()):
-        raise LabError(f"training_explorer: losses of {list(losses)}; give one run at least, and of each some losses")
+        raise LabError(f"training_explorer: losses of {list(losses)}; give one run at least, and "
+                       "of each some losses")
     for name, loss in losses.items():
         wrong = [value for value in loss if not math.isfinite(value)]
         if wrong:
-            raise LabError(f"training_explorer: {name!r} has {len(wrong)} losses that are not finite; leave out the "
-                           "run, or what follows the first of them")
+            raise LabError(f"training_explorer: {name!r} has {len(wrong)} losses that are not "
+                           "finite; leave out the run, or what follows the first of them")
     longest = max(len(loss) for loss in losses.values())
     pooled = math.ceil(longest / LONGEST)
-    kept = {name: [round(value, 4) for value in _means(loss, pooled)] for name, loss in losses.items()}
-    points = {name: [(int(step), float(value)) for step, value in found] for name, found in scores.items() if found}
-    return Runs(kept, points, stretch * pooled, max(steps, longest * stretch))
+    means, points = {name: _means(loss, pooled) for name, loss in losses.items()}, {}
+    for name, found in scores.items():
+        if found:
+            points[name] = [(int(step), float(value)) for step, value in found]
+    return Runs(means, points, stretch * pooled, max(steps, longest * stretch))
 
 
-def _means(values: Sequence[float], pooled: int) -> Iterable[float]:
-    """Means of `pooled` values each; the last may be of fewer."""
-    if pooled == 1:
-        return values
-    return [sum(part) / len(part) for part in (values[i:i + pooled] for i in range(0, len(values), pooled))]
+def _means(values: Sequence[float], pooled: int) -> list[float]:
+    """Means of `pooled` values each, to four digits; the last may be of fewer."""
+    parts = (values[start:start + pooled] for start in range(0, len(values), pooled))
+    return [round(sum(part) / len(part), 4) for part in parts]
 
 
-def sentence(runs: Runs, smooth: int, index: int) -> str:
+def loss_sentence(runs: Runs, smooth: int, index: int) -> str:
     """The losses at one place, in words; `runs.js` says the same."""
-    there = [f"{name}: {running_mean(loss, smooth)[index]:.3f}" for name, loss in runs.losses.items()
+    there = [f"{name}: {running_mean(loss, smooth)[index]:.3f}"
+             for name, loss in runs.losses.items()
              if index < len(loss)]
     return (f"Training loss at step {(index + 1) * runs.stretch:,}, mean of the last "
             f"{steps_text(min(smooth, index + 1), runs)}. {'; '.join(there)}.")
@@ -108,12 +109,11 @@ def longest_mean(runs: Runs) -> int:
     return max(1, runs.count // 4)
 
 
-def drawing(runs: Runs, smooth: int, index: int) -> str:
-    """Loss, and validation accuracy where there is some, over steps; a line at the place that is
-    read.
-    """
+def loss_charts(runs: Runs, smooth: int, index: int) -> str:
+    """Loss, and validation accuracy if there is any, over steps; a line where it is read."""
     x, y = x_axis(runs), loss_axis(runs)
-    paths = "".join(f'<path class="line" d="{_loss_line(runs, loss, smooth, x, y)}" {look(number)}/>'
+    paths = "".join(f'<path class="line" d="{_loss_line(runs, loss, smooth, x, y)}" '
+                    f"{stroke(number)}/>"
                     for number, loss in enumerate(runs.losses.values()))
     place = x.at((index + 1) * runs.stretch)
     cursor = f'<path class="cursor" d="M{place:.1f} {TOP}V{BOTTOM}"/>'
@@ -127,7 +127,8 @@ def drawing(runs: Runs, smooth: int, index: int) -> str:
 
 
 def _loss_line(runs: Runs, loss: Sequence[float], smooth: int, x: Axis, y: Axis) -> str:
-    return line([(i + 1) * runs.stretch for i in range(len(loss))], running_mean(loss, smooth), x, y)
+    return line([(i + 1) * runs.stretch for i in range(len(loss))], running_mean(loss, smooth), x,
+                y)
 
 
 def _score_chart(runs: Runs, x: Axis, ticks: str, cursor: str) -> str:
@@ -136,10 +137,11 @@ def _score_chart(runs: Runs, x: Axis, ticks: str, cursor: str) -> str:
     for name, points in runs.scores.items():
         number = names.index(name) if name in names else len(names)
         steps, values = [step for step, _ in points], [100 * value for _, value in points]
-        parts += f'<path class="line" d="{line(steps, values, x, y)}" {look(number)}/>'
+        parts += f'<path class="line" d="{line(steps, values, x, y)}" {stroke(number)}/>'
         style = f'text-anchor="middle" style="fill:{COLOURS[number % len(COLOURS)]}"'
         glyph = GLYPHS[number % len(GLYPHS)]
-        parts += "".join(f'<text x="{x.at(step):.1f}" y="{y.at(value) + 4:.1f}" {style}>{glyph}</text>'
+        parts += "".join(f'<text x="{x.at(step):.1f}" y="{y.at(value) + 4:.1f}" '
+                         f"{style}>{glyph}</text>"
                          for step, value in zip(steps, values))
     last = ", ".join(f"{escape(name)} {points[-1][1]:.1%}" for name, points in runs.scores.items())
     return chart(f"Validation accuracy over steps; at the end {last}.",
@@ -160,7 +162,11 @@ def loss_axis(runs: Runs) -> Axis:
 def loss_table(runs: Runs, smooth: int) -> str:
     """Losses at eleven places from the first to the last."""
     means = {name: running_mean(loss, smooth) for name, loss in runs.losses.items()}
-    places = [i * (runs.count - 1) // 10 for i in range(11)] if runs.count > 10 else list(range(runs.count))
-    rows = [(f"{(at + 1) * runs.stretch:,}", *(f"{loss[at]:.3f}" if at < len(loss) else "" for loss in means.values()))
-            for at in places]
-    return table("Training loss at some steps", ("step", *means), rows)
+    places = range(runs.count)
+    if runs.count > 10:
+        places = [step * (runs.count - 1) // 10 for step in range(11)]
+    rows = []
+    for at in places:
+        losses = (f"{loss[at]:.3f}" if at < len(loss) else "" for loss in means.values())
+        rows.append((f"{(at + 1) * runs.stretch:,}", *losses))
+    return html_table("Training loss at some steps", ("step", *means), rows)

@@ -1,22 +1,20 @@
-"""Figures of token merging: which patches are one token, with a slider over blocks, and lines over
-blocks.
-"""
+"""Figures of token merging: patches of one token by block, and lines over blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_grid, require_images
-from .compression import error_bars
 from .display import style
-from .low_rank import _TITLES, _above
-from .pictures import _BARE, to_bytes
+from .parts import BARE, LEGEND_LINE, error_bars, legend_above
+from .pictures import to_bytes
 
 __all__ = ["by_block", "merged_regions"]
 
@@ -28,13 +26,12 @@ _MOST = 6
 @plain_numbers
 def merged_regions(images: Tensor, places: Sequence[Tensor],
                    grid: tuple[int, int] | None = None) -> go.Figure:
-    """Pictures whose patches merge: borders between tokens above, each token in its mean colour
-    below, a step a block.
+    """Pictures whose patches merge: borders between tokens, and tokens in their mean colour.
 
-    `images` is (batch, 3, H, W) in [0, 1], at most 6; `places[i]` (batch, patches) says in which
-    token each patch is after i blocks, as `source_map` does without its class token. `grid` is
-    (rows, columns) of the patches, None for a square. The slider needs no kernel. Raises LabError
-    on places of other pictures or another number of patches.
+    A slider goes over the blocks. `images` is (batch, 3, H, W) in [0, 1], at most 6; `places[i]`
+    (batch, patches) says in which token each patch is after i blocks, as `source_map` does without
+    its class token. `grid` is (rows, columns) of the patches, None for a square. The slider needs
+    no kernel. Raises LabError on places of other pictures or another number of patches.
     """
     require_images("merged_regions", images, channels=3)
     _require_places(images, places)
@@ -47,21 +44,23 @@ def merged_regions(images: Tensor, places: Sequence[Tensor],
     for position, trace in enumerate(steps[0]):
         figure.add_trace(trace, 1 + position // across, 1 + position % across)
     moving = list(range(across, 3 * across))
-    figure.frames = [go.Frame(name=str(block), data=step, traces=moving) for block, step in enumerate(steps)]
-    figure.update_xaxes(**_BARE, constrain="domain").update_yaxes(**_BARE, constrain="domain")
-    left = [_tokens(now) for now in places]
+    figure.frames = [go.Frame(name=str(block), data=step, traces=moving)
+                     for block, step in enumerate(steps)]
+    figure.update_xaxes(**BARE, constrain="domain").update_yaxes(**BARE, constrain="domain")
+    counts = [_tokens(now) for now in places]
     return figure.update_layout(height=460, margin=dict(l=5, r=5, t=10, b=110), showlegend=False,
-                                sliders=[_slider(left)])
+                                sliders=[_slider(counts)])
 
 
 def _require_places(images: Tensor, places: Sequence[Tensor]) -> None:
     if len(images) > _MOST or not places:
-        raise LabError(f"merged_regions: {len(images)} pictures at {len(places)} blocks; give 1 to {_MOST} pictures, "
-                       "and the places of at least one block")
+        raise LabError(f"merged_regions: {len(images)} pictures at {len(places)} blocks; give 1 to "
+                       f"{_MOST} pictures, and the places of at least one block")
     for now in places:
         if now.shape != (len(images), places[0].shape[1]):
-            raise LabError(f"merged_regions: places of shape {tuple(now.shape)} for {len(images)} pictures of "
-                           f"{places[0].shape[1]} patches; give source_map(model)[:, 1:] of these pictures each time")
+            raise LabError(f"merged_regions: places of shape {tuple(now.shape)} for {len(images)} "
+                           f"pictures of {places[0].shape[1]} patches; give source_map(model)[:, "
+                           "1:] of these pictures each time")
 
 
 def _tokens(places: Tensor) -> int:
@@ -75,9 +74,7 @@ def _step(images: Tensor, places: Tensor, grid: tuple[int, int]) -> list[go.Scat
 
 
 def _borders(cells: Tensor, size: tuple[int, int]) -> go.Scatter:
-    """Lines between neighbouring patches (rows, columns) that are in different tokens, in pixels of
-    the picture.
-    """
+    """Lines between neighbouring patches (rows, columns) of different tokens, in pixels."""
     high, wide = size[0] / cells.shape[0], size[1] / cells.shape[1]
     x: list[float | None] = []
     y: list[float | None] = []
@@ -87,47 +84,51 @@ def _borders(cells: Tensor, size: tuple[int, int]) -> go.Scatter:
     for row, column in (cells[1:] != cells[:-1]).nonzero().tolist():
         x += [column * wide - 0.5, (column + 1) * wide - 0.5, None]
         y += [(row + 1) * high - 0.5] * 2 + [None]
-    return go.Scatter(x=x, y=y, mode="lines", line=dict(color="#FFFFFF", width=1.5), hoverinfo="skip")
+    return go.Scatter(x=x, y=y, mode="lines", line=dict(color="#FFFFFF", width=1.5),
+                      hoverinfo="skip")
 
 
 def _painted(cells: Tensor, image: Tensor) -> go.Image:
-    """Each patch in the mean colour of all patches of its token; pointing at it tells how many they
-    are.
-    """
+    """Each patch in the mean colour of its token; hovering shows how many patches that has."""
     rows, columns = cells.shape
-    colours = torch.nn.functional.adaptive_avg_pool2d(image.float().cpu(), (rows, columns)).flatten(1)
+    colours = torch.nn.functional.adaptive_avg_pool2d(image.float().cpu(),
+                                                      (rows, columns)).flatten(1)
     index = cells.flatten().cpu()
     counts = torch.bincount(index)
     means = torch.zeros(3, len(counts)).index_add(1, index, colours) / counts.clamp(min=1)
-    sizes = [[f"token of {int(counts[place])} patches" for place in row] for row in cells.tolist()]
-    return go.Image(z=to_bytes(means[:, index].view(3, rows, columns)).tolist(), text=sizes,
-                    hovertemplate="%{text}<extra></extra>")
+    names = numpy.array([f"token of {count} patches" for count in counts.tolist()])
+    return go.Image(z=to_bytes(means[:, index].view(3, rows, columns)).tolist(),
+                    hovertemplate="%{text}<extra></extra>",
+                    text=names[cells.cpu().numpy()].tolist())
 
 
-def _slider(left: Sequence[int]) -> dict[str, Any]:
-    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
-    steps = [dict(method="animate", label=str(count), args=[[str(block)], now]) for block, count in enumerate(left)]
-    return dict(active=0, steps=steps, currentvalue=dict(prefix="block by block, image tokens left: "),
+def _slider(counts: Sequence[int]) -> dict[str, Any]:
+    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True},
+           "transition": {"duration": 0}}
+    steps = [dict(method="animate", label=str(count), args=[[str(block)], now])
+             for block, count in enumerate(counts)]
+    return dict(active=0, steps=steps,
+                currentvalue=dict(prefix="block by block, image tokens left: "),
                 pad=dict(t=15), x=0, len=1)
 
 
 def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figure:
-    """One line a label over the blocks passed, from 0: numbers, or (middle, low, high) with their
-    intervals.
+    """One line a label over blocks, from 0: numbers, or (middle, low, high) with intervals.
 
     Raises LabError without lines, and where they differ in length.
     """
     if len({len(values) for values in lines.values()}) != 1:
-        raise LabError(f"by_block: lines of {[len(values) for values in lines.values()]} points; give each label "
-                       "as many, one before the first block and one after each")
+        raise LabError(f"by_block: lines of {[len(values) for values in lines.values()]} points; "
+                       "give each label as many, one before the first block and one after each")
     figure = go.Figure()
     for index, (label, values) in enumerate(lines.items()):
         bands = [value if isinstance(value, tuple) else (value,) * 3 for value in values]
         middle, low, high = zip(*bands)
         bars = error_bars(middle, low, high) if low != high else None
-        figure.add_trace(go.Scatter(x=list(range(len(middle))), y=middle, name=label, mode="lines+markers",
-                                    error_y=bars, **style(index),
-                                    hovertemplate=f"{label}<br>after %{{x}} blocks: %{{y:.3g}}<extra></extra>"))
+        figure.add_trace(go.Scatter(x=list(range(len(middle))), y=middle, name=label,
+                                    mode="lines+markers", error_y=bars, **style(index),
+                                    hovertemplate=f"{label}<br>after %{{x}} blocks: "
+                                                  f"%{{y:.3g}}<extra></extra>"))
     figure.update_xaxes(title="blocks passed", dtick=1).update_yaxes(title=unit, rangemode="tozero")
-    top = 20 + _TITLES * len(lines)
-    return figure.update_layout(height=330 + top, margin=dict(t=top), legend=_above())
+    top = 20 + LEGEND_LINE * len(lines)
+    return figure.update_layout(height=330 + top, margin=dict(t=top), legend=legend_above())

@@ -1,6 +1,4 @@
-"""Figures of dropped tokens: which patches are left, how many, and what of the promised gain
-arrives.
-"""
+"""Figures of token pruning: which patches are left, how many, and the measured gain."""
 
 from __future__ import annotations
 
@@ -14,12 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers
-from .compression import _folded, error_bars
 from .display import style
-from .distillation import _legend_below
-from .efficiency import PATTERNS
 from .overlay import _data_uri
-from .pictures import _BARE, to_bytes
+from .parts import BARE, PATTERNS, error_bars, folded, legend_below
+from .pictures import to_bytes
 
 __all__ = ["gains_over_size", "kept_by_block", "kept_counts", "promised_and_arrived"]
 
@@ -32,28 +28,33 @@ _PALE, _WHITE = 0.15, 232
 @plain_numbers
 def kept_by_block(images: Tensor, kept: Sequence[Tensor], labels: Sequence[str],
                   patch_size: int) -> go.Figure:
-    """Pictures (P, 3, H, W) in [0, 1] with the patches that are gone greyed out; a slider goes from
-    choice to choice.
+    """Pictures (P, 3, H, W) in [0, 1], pruned patches pale; a slider goes through choices.
 
     `kept` holds for each choice the patches left, (P, k), row by row from 0, -1 for none, as
     `kept_patches` returns them; `labels` name the choices. The slider needs no kernel and begins at
     the first choice. Raises LabError where counts differ, and on a patch that is not in the
     picture.
     """
-    if len(kept) != len(labels) or not len(kept) or any(len(places) != len(images) for places in kept):
-        raise LabError(f"kept_by_block: {len(images)} pictures, {len(kept)} choices of {[len(one) for one in kept]} "
-                       f"pictures, {len(labels)} labels; give a label and the patches of every picture for each choice")
+    if len(kept) != len(labels) or not len(kept) or any(len(places) != len(images)
+                                                        for places in kept):
+        raise LabError(f"kept_by_block: {len(images)} pictures, {len(kept)} choices of "
+                       f"{[len(one) for one in kept]} pictures, {len(labels)} labels; give a label "
+                       "and the patches of every picture for each choice")
     whole = (images.shape[-2] // patch_size) * (images.shape[-1] // patch_size)
     if not all(-1 <= place < whole for places in kept for place in places.flatten().tolist()):
-        raise LabError(f"kept_by_block: pictures have patches 0 to {whole - 1}, -1 stands for none, and there is "
-                       f"{max(places.max().item() for places in kept)}; give what kept_patches(model, inputs) returns")
-    sheets = [_sheet(images, None, patch_size), *(_sheet(images, places, patch_size) for places in kept)]
+        raise LabError(f"kept_by_block: pictures have patches 0 to {whole - 1}, -1 stands for "
+                       f"none, and there is {max(places.max().item() for places in kept)}; give "
+                       "what kept_patches(model, inputs) returns")
+    sheets = [_sheet(images, None, patch_size),
+              *(_sheet(images, places, patch_size) for places in kept)]
     names = ["all", *labels]
     figure = go.Figure(sheets[1])
-    figure.frames = [go.Frame(name=name, data=[sheet], traces=[0]) for name, sheet in zip(names, sheets)]
-    figure.update_xaxes(**_BARE).update_yaxes(**_BARE)
+    figure.frames = [go.Frame(name=name, data=[sheet], traces=[0])
+                     for name, sheet in zip(names, sheets)]
+    figure.update_xaxes(**BARE).update_yaxes(**BARE)
     height = 140 * -(-len(images) // _ACROSS) + 130
-    return figure.update_layout(height=height, margin=dict(l=5, r=5, t=5, b=110), sliders=[_slider(names)])
+    return figure.update_layout(height=height, margin=dict(l=5, r=5, t=5, b=110),
+                                sliders=[_slider(names)])
 
 
 def _sheet(images: Tensor, kept: Tensor | None, patch_size: int) -> go.Image:
@@ -62,7 +63,8 @@ def _sheet(images: Tensor, kept: Tensor | None, patch_size: int) -> go.Image:
                 for index, image in enumerate(images)]
     height, width, _ = pictures[0].shape
     gap, rows = max(4, width // 16), -(-len(pictures) // _ACROSS)
-    sheet = numpy.full((rows * (height + gap) - gap, min(len(pictures), _ACROSS) * (width + gap) - gap, 3), 255,
+    sheet = numpy.full((rows * (height + gap) - gap,
+                        min(len(pictures), _ACROSS) * (width + gap) - gap, 3), 255,
                        dtype=numpy.uint8)
     for index, picture in enumerate(pictures):
         top, left = index // _ACROSS * (height + gap), index % _ACROSS * (width + gap)
@@ -71,9 +73,7 @@ def _sheet(images: Tensor, kept: Tensor | None, patch_size: int) -> go.Image:
 
 
 def _greyed(image: Tensor, kept: Tensor | None, patch_size: int) -> numpy.ndarray:
-    """A picture as bytes (H, W, 3), three times as large, in which patches that are not `kept` are
-    pale.
-    """
+    """A picture as bytes (H, W, 3), enlarged three times, with patches not `kept` pale."""
     times, columns = 3, image.shape[-1] // patch_size
     pixels = to_bytes(image, times).copy()
     stays = set(range(columns * (image.shape[-2] // patch_size)) if kept is None else kept.tolist())
@@ -86,15 +86,15 @@ def _greyed(image: Tensor, kept: Tensor | None, patch_size: int) -> numpy.ndarra
 
 
 def _slider(names: Sequence[str]) -> dict[str, Any]:
-    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True},
+           "transition": {"duration": 0}}
     steps = [dict(method="animate", label=name, args=[[name], now]) for name in names]
-    return dict(active=1, steps=steps, currentvalue=dict(prefix="patches left: "), pad=dict(t=30), x=0.07,
-                len=0.86)
+    return dict(active=1, steps=steps, currentvalue=dict(prefix="patches left: "), pad=dict(t=30),
+                x=0.07, len=0.86)
 
 
 def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figure:
-    """Of each model, how many times fewer MACs it has, and how many times as fast it was measured,
-    with the interval.
+    """Of each model, the gain in MACs, and the measured gain in time with its interval.
 
     `gains`: label -> (MACs of the whole model over its own, (time over its own, low, high)). The
     line at 1 is the whole model.
@@ -110,52 +110,58 @@ def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figu
                                 marker=style(1)["marker"], error_x=error_bars(middle, low, high),
                                 hovertemplate="%{y}: %{x:.2f} times as fast<extra></extra>"))
     figure.update_xaxes(title="gain (times)", tickangle=0)
-    figure.update_yaxes(autorange="reversed", tickvals=names, ticktext=[_folded(name) for name in names],
-                        tickfont_size=12)
+    figure.update_yaxes(autorange="reversed", tickvals=names,
+                        ticktext=[folded(name) for name in names], tickfont_size=12)
     plot = 46 * len(names) + 30
-    return figure.update_layout(height=plot + 150, margin=dict(t=15, b=135), legend=_legend_below(plot))
+    return figure.update_layout(height=plot + 150, margin=dict(t=15, b=135),
+                                legend=legend_below(plot))
 
 
 def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """How many times as fast a recipe was over the side of the picture, a line each; thin lines are
-    its gain in MACs.
+    """Measured speedup of recipes over the side of the picture; thin lines: gain in MACs.
 
     `rows` are the "sizes" of a stored result: "image_size", "label", "macs_gain" and "speedup"
     (ratio, low, high). Raises LabError without rows.
     """
     if not rows:
-        raise LabError('gains_over_size: no rows; give results.load("token_pruning_cifar10").data["sizes"]')
-    labels, sizes = ([*dict.fromkeys(row[key] for row in rows)] for key in ("label", "image_size"))
+        raise LabError("gains_over_size: no rows; give "
+                       'results.load("token_pruning_cifar10").data["sizes"]')
+    labels = [*dict.fromkeys(row["label"] for row in rows)]
+    sizes = [*dict.fromkeys(row["image_size"] for row in rows)]
     figure = go.Figure()
     figure.add_hline(y=1, line=dict(color="#000000", width=1, dash="dash"))
     for index, label in enumerate(labels):
         here = [row for row in rows if row["label"] == label]
-        xs, (middle, low, high) = [row["image_size"] for row in here], zip(*(row["speedup"] for row in here))
-        figure.add_trace(go.Scatter(x=xs, y=middle, name=f"{label}: time", mode="lines+markers", **style(index),
-                                    error_y=error_bars(middle, low, high),
-                                    hovertemplate=f"{label}, %{{x}} px: %{{y:.2f}} times as fast<extra></extra>"))
-        line = style(index)["line"] | {"width": 1, "dash": "dot"}
-        figure.add_trace(go.Scatter(x=xs, y=[row["macs_gain"] for row in here], name=f"{label}: MACs", mode="lines",
-                                    line=line, hovertemplate=f"{label}, %{{x}} px: %{{y:.2f}} times fewer MACs"
-                                                             "<extra></extra>"))
+        xs = [row["image_size"] for row in here]
+        middle, low, high = zip(*(row["speedup"] for row in here))
+        hover = f"{label}, %{{x}} px: %{{y:.2f}} "
+        figure.add_trace(go.Scatter(x=xs, y=middle, name=f"{label}: time", mode="lines+markers",
+                                    **style(index), error_y=error_bars(middle, low, high),
+                                    hovertemplate=hover + "times as fast<extra></extra>"))
+        figure.add_trace(go.Scatter(x=xs, y=[row["macs_gain"] for row in here],
+                                    name=f"{label}: MACs", mode="lines",
+                                    line=style(index)["line"] | {"width": 1, "dash": "dot"},
+                                    hovertemplate=hover + "times fewer MACs<extra></extra>"))
     figure.update_xaxes(title="side of the picture (pixels)", tickvals=sizes, tickangle=0)
     figure.update_yaxes(title="gain (times)")
     below = 24 * 2 * len(labels)
-    return figure.update_layout(height=400 + below, margin=dict(t=20, b=90 + below), legend=_legend_below(290))
+    return figure.update_layout(height=400 + below, margin=dict(t=20, b=90 + below),
+                                legend=legend_below(290))
 
 
 def kept_counts(counts: Mapping[str, Sequence[int]], whole: int) -> go.Figure:
-    """How many pictures keep how many patches, a pattern for each block: label -> the number that
-    each picture keeps.
+    """How many pictures keep how many patches: label -> the number that each picture keeps.
 
-    The axis ends at `whole`, all patches.
+    Each label has a pattern of its own. The axis ends at `whole`, all patches.
     """
     figure = go.Figure()
     for index, (label, numbers) in enumerate(counts.items()):
         found = sorted(Counter(numbers).items())
-        figure.add_trace(go.Bar(x=[number for number, _ in found], y=[pictures for _, pictures in found], name=label,
+        figure.add_trace(go.Bar(x=[number for number, _ in found],
+                                y=[pictures for _, pictures in found], name=label,
                                 marker=dict(color=style(index)["marker"]["color"],
                                             pattern=dict(shape=PATTERNS[index % len(PATTERNS)])),
-                                hovertemplate=f"{label}: %{{y}} pictures keep %{{x}} patches<extra></extra>"))
+                                hovertemplate=f"{label}: %{{y}} pictures keep %{{x}} patches<extra>"
+                                              "</extra>"))
     figure.update_xaxes(title="patches kept", range=[0, whole + 1]).update_yaxes(title="pictures")
     return figure.update_layout(barmode="overlay", height=340)

@@ -10,10 +10,10 @@ import lessons
 import notebooks
 import pytest
 
+from lightvit_grader.command import _parser
 from lightvit_grader.grading import ANSWERS, STATUSES
 from lightvit_grader.hidden import DRAWS
 from lightvit_grader.session import CALL_SECONDS, Limits
-from lightvit_lab.cli import _parser
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import all_exercises
 
@@ -97,7 +97,7 @@ def test_statuses_limits_and_options_are_those_of_the_command():
     limits = Limits()
     assert f"--seconds {limits.seconds:g}" in TEXT and f"--memory-mib {limits.memory_mib}" in TEXT
     assert f"{CALL_SECONDS:g} seconds" in TEXT and (DRAWS, ANSWERS) == (5, 20) and "on five draws" in TEXT
-    for call in re.findall(r"^lightvit-lab (grade .+)$", TEXT, re.MULTILINE):
+    for call in re.findall(r"^lightvit-lab grade (.+)$", TEXT, re.MULTILINE):
         chosen = _parser().parse_args(call.split())
         assert chosen.submissions == Path("submissions")
         assert (chosen.seconds, chosen.memory_mib) == (limits.seconds, limits.memory_mib)

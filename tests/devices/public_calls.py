@@ -196,7 +196,7 @@ def distilled(model: nn.Module, given: Given) -> Any:
 def explorer(model: nn.Module, given: Given) -> Any:
     return widgets.attention_explorer(
         model, given.pictures, explainers={"Grad-CAM": explain.grad_cam}
-    ).reading
+    ).album
 
 
 def tiny(given: Given) -> Pictures:
@@ -523,6 +523,8 @@ INSIDE = {
     "explain.logits_of",
     "explain.recorded",
     "explain.refusing_reentrant",
+    "explain.reentrant_error",
+    "explain.targets",
     "profiling.peak_memory_mib",
     "profiling.splitting",
     "profiling.timed",

@@ -66,14 +66,6 @@ def test_a_small_batch_that_shares_passes_gives_what_single_steps_give():
         assert torch.allclose(model(kept).softmax(1)[:, 4], found.deletion[:, step], atol=1e-5)
 
 
-def test_the_blurred_baseline_keeps_a_flat_picture_and_flattens_noise():
-    flat, noise = torch.full((1, 3, 16, 24), 0.7), torch.randn(1, 3, 16, 24)
-    assert torch.allclose(curves.blurred(flat), flat, atol=1e-6)
-    assert curves.blurred(noise).std() < 0.3 * noise.std() and curves.blurred(noise).shape == noise.shape
-    found = insertion_deletion(FirstPixels(), flat, torch.rand(1, 4, 6), 1, steps=3, baseline="blur")
-    assert torch.allclose(found.insertion, found.insertion[:, :1].expand(-1, 4))
-
-
 def test_a_map_of_the_object_is_deleted_faster_by_a_model_that_looks_at_it():
     pictures = data.load("shapes", "test", count=6)
     seen = pictures.masks[:, None]
@@ -93,7 +85,6 @@ def test_a_map_of_the_object_is_deleted_faster_by_a_model_that_looks_at_it():
     (torch.rand(1, 4, 4), {}, "1 maps for 2 pictures"),
     (torch.rand(2, 4, 4), {"steps": 0}, "1 <= steps"),
     (torch.rand(2, 4, 4), {"steps": 65}, "steps <= 64"),
-    (torch.rand(2, 4, 4), {"baseline": "blurr"}, 'Did you mean "blur"'),
     (torch.rand(2, 4, 4), {"target": 2}, "target 2 is out of range"),
     (torch.full((2, 4, 4), torch.nan), {}, "not finite"),
 ])

@@ -88,9 +88,9 @@ def test_targets_are_predicted_or_given_or_the_pictures_own():
 
 @pytest.mark.parametrize("pictures, explainers, settings, words", [
     (data.load("digits", "test", count=3), {"edges": edge_map}, {},
-     r'digits has no masks.*data.load\("shapes", "test"\)'),
+     r'there are no masks; give \(3, .*data.load\("shapes", "test"\)'),
     ((torch.zeros(2, 3, 32, 32), torch.zeros(2, 32, 32)), {"edges": edge_map}, {}, "mask of picture 0 is empty"),
-    ((torch.zeros(2, 3, 32, 32), torch.ones(1, 32, 32)), {"edges": edge_map}, {}, "but 1 masks"),
+    ((torch.zeros(2, 3, 32, 32), torch.ones(1, 32, 32)), {"edges": edge_map}, {}, r"masks have shape \(1, 32, 32\); give \(2, height, width\)"),
     (torch.zeros(2, 3, 32, 32), {"edges": edge_map}, {}, "pictures are Tensor"),
     ((torch.zeros(2, 3, 32, 32), torch.ones(2, 32, 32)), {}, {}, "give a dict of at least one"),
     ((torch.zeros(2, 3, 32, 32), torch.ones(2, 32, 32)), {"edges": 3}, {}, "edges is int"),

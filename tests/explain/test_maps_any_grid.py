@@ -14,7 +14,6 @@ BY_PATCH = {
 BY_PIXEL = {
     "integrated gradients": lambda *asked: explain.integrated_gradients(*asked, steps=4, progress=False),
     "DeepLift": explain.deep_lift, "centre": explain.centre_map, "edges": explain.edge_map,
-    "overlapping occlusion": lambda *asked: explain.occlusion(*asked, stride=2, progress=False),
 }
 KINDS = ["patches", "distilled", "timm", "timm, any size", "timm, registers", "cct_2_3x2"]
 

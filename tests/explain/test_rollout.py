@@ -55,15 +55,6 @@ def test_rows_sum_to_one_whatever_is_discarded():
             assert torch.allclose(rollout(maps, fusion, ratio).sum(-1), torch.ones(2, 9), atol=1e-5)
 
 
-def test_head_weights_choose_and_mix_heads_for_all_blocks_or_each():
-    maps = [torch.rand(1, 2, 5, 5).softmax(-1) for _ in range(3)]
-    assert torch.allclose(rollout(maps, head_weights=[0, 2]), rollout([block[:, 1:] for block in maps]))
-    each = [[1.0, 0], [0, 1], [1, 1]]
-    mixed = [maps[0][:, :1], maps[1][:, 1:], maps[2]]
-    fused = [block.mean(1, keepdim=True) for block in mixed]
-    assert torch.allclose(rollout(maps, head_weights=torch.tensor(each)), rollout(fused), atol=1e-6)
-
-
 def test_pictures_of_a_batch_do_not_touch_each_other():
     maps = [torch.rand(3, 2, 7, 7).softmax(-1) for _ in range(3)]
     alone = torch.cat([rollout([block[i:i + 1] for block in maps], "max", 0.4) for i in range(3)])
@@ -78,9 +69,6 @@ def test_pictures_of_a_batch_do_not_touch_each_other():
     ([{"window": torch.rand(1, 2, 4, 4)}], {}, "instead of one square map"),
     ([torch.rand(1, 2, 4, 4)], {"fusion": "average"}, "Give one of: mean, max, min"),
     ([torch.rand(1, 2, 4, 4)], {"discard_ratio": 1.2}, "0 <= discard_ratio <= 1"),
-    ([torch.rand(1, 2, 4, 4)], {"head_weights": [1, 2, 3]}, r"give \(2,\), one weight a head, or \(1, 2\)"),
-    ([torch.rand(1, 2, 4, 4)], {"head_weights": [0, 0]}, "positive sum"),
-    ([torch.rand(1, 2, 4, 4)], {"head_weights": [1, 1], "fusion": "max"}, "weigh a mean"),
 ])
 def test_what_cannot_be_rolled_out_is_refused_with_what_to_give(maps, settings, message):
     with pytest.raises(LabError, match=message):

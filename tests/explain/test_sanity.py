@@ -132,8 +132,6 @@ def test_bad_input_is_refused():
     model = student()
     with pytest.raises(LabError, match="explainer is str"):
         sanity_check("edge_map", model, shapes(1))
-    with pytest.raises(LabError, match="limit=2"):
-        sanity_check(edge_map, model, shapes(1), limit=2)
     with pytest.raises(LabError, match="target 10 is out of range"):
         sanity_check(edge_map, model, shapes(1), target=10)
     with pytest.raises(LabError, match="sanity_check: .*: maps are list"):

@@ -169,9 +169,9 @@ def test_attention_recorded_under_autocast_is_that_of_the_tokens_that_it_was_giv
 
 def test_rollout_and_relevance_multiply_in_float32_under_autocast():
     maps = [torch.rand(2, 3, 7, 7) for _ in range(3)]
-    plain = explain.rollout(maps), explain.rollout(maps, head_weights=[1, 2, 3]), propagate(maps, maps[::-1])
+    plain = explain.rollout(maps), explain.rollout(maps, "max"), propagate(maps, maps[::-1])
     with torch.autocast("cpu", torch.bfloat16):
-        cast = explain.rollout(maps), explain.rollout(maps, head_weights=[1, 2, 3]), propagate(maps, maps[::-1])
+        cast = explain.rollout(maps), explain.rollout(maps, "max"), propagate(maps, maps[::-1])
     assert all(torch.equal(one, two) for one, two in zip(plain, cast))
 
 

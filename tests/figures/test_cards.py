@@ -45,7 +45,7 @@ def test_a_card_is_small_self_contained_escaped_and_says_all_without_javascript(
     text = made._repr_html_()
     assert len(text) < 40_000 and text.count("</script>") == 2 and " id=" not in text
     assert not any(outside in text for outside in ('src="http', "href=", "http:", "https:", "import "))
-    assert html.escape(made.said) in text and "Something &lt; there" in text and made.said in repr(made)
+    assert html.escape(made.summary) in text and "Something &lt; there" in text and made.summary in repr(made)
     assert re.search(r'role="status"', text) and "<td>" in text
 
 
@@ -60,7 +60,7 @@ def test_a_card_without_a_finding_is_refused(finding):
 def test_the_cost_card_says_the_count_of_a_real_model_to_the_last_digit():
     real = profiling.count(models.create_model("deit_tiny_patch16_224"))
     own = 12 * 2 * 197**2 * 192 / real.macs
-    said = figures.cost_explorer(FINDING).said
+    said = figures.cost_explorer(FINDING).summary
     assert f"{real.params:,} parameters and {real.macs:,} MACs" in said and "197 tokens" in said
     assert f"{100 * own:.1f} % of them in attention's own" in said and "1,152 tokens" in said
 
@@ -83,7 +83,7 @@ def test_a_size_that_is_not_offered_is_refused_with_those_that_are():
 
 
 def test_the_comparison_names_ratio_interval_and_published_accuracy():
-    said = cards()["two_models"].said
+    said = cards()["two_models"].summary
     one, two = ROWS["deit_tiny_patch16_224"], ROWS["lightvit_tiny"]
     assert f"{two['macs'] / one['macs']:.2f} times the MACs" in said
     assert f"{two['params'] / one['params']:.2f} times the parameters" in said
@@ -94,11 +94,11 @@ def test_the_comparison_names_ratio_interval_and_published_accuracy():
 
 def test_times_whose_intervals_overlap_are_called_undecided_and_unknown_ones_are_left_out():
     row = two_models.Compared(10, 10, 10, 10, 5.0, (4.0, 6.0))
-    assert "does not settle" in two_models.sentence("a", row, "b", row._replace(latency_ms=5.5, interval_ms=(5.0, 7.0)))
-    assert "settle" not in two_models.sentence("a", row, "b", row._replace(latency_ms=9.0, interval_ms=(8.0, 9.9)))
+    assert "does not settle" in two_models.comparison_sentence("a", row, "b", row._replace(latency_ms=5.5, interval_ms=(5.0, 7.0)))
+    assert "settle" not in two_models.comparison_sentence("a", row, "b", row._replace(latency_ms=9.0, interval_ms=(8.0, 9.9)))
     untimed = row._replace(latency_ms=None, interval_ms=None)
-    assert "takes" not in two_models.sentence("a", row, "b", untimed)
-    assert "every ratio is 1" in two_models.sentence("a", row, "a", row)
+    assert "takes" not in two_models.comparison_sentence("a", row, "b", untimed)
+    assert "every ratio is 1" in two_models.comparison_sentence("a", row, "a", row)
 
 
 def test_published_accuracy_is_that_of_the_size_of_picture():
@@ -120,13 +120,13 @@ def test_models_that_cannot_be_compared_are_refused():
 
 
 def test_the_training_card_reads_the_running_mean_at_a_step():
-    said = cards()["runs"].said
+    said = cards()["runs"].summary
     assert f"step 240, mean of the last 12 steps. plain: {sum(LOSSES['plain'][-3:]) / 3:.3f}." in said
     assert "stem" not in said
 
 
 def test_of_a_long_run_means_of_stretches_are_kept():
-    found = runs.gather({"long": [float(step % 2) for step in range(4001)]}, {})
+    found = runs.pool_runs({"long": [float(step % 2) for step in range(4001)]}, {})
     assert found.stretch == 3 and found.count == 1334 and found.steps == 4001
     assert found.losses["long"][:2] == [0.3333, 0.6667] and found.losses["long"][-1] == pytest.approx(0.5, abs=0.17)
 
@@ -175,8 +175,8 @@ def test_the_cost_card_says_and_draws_what_python_does(tab, image_size, patch_si
     for name, value in sizes.items():
         slide(tab, "cost", name, cost.SIZES[name].index(value))
     box(tab, "cost").locator("select").select_option(label=quantity)
-    assert said(tab, "cost") == cost.sentence(sizes, 1000)
-    drawn = cost.drawing(sizes, 1000, quantity)
+    assert said(tab, "cost") == cost.cost_sentence(sizes, 1000)
+    drawn = cost.cost_charts(sizes, 1000, quantity)
     assert_same_lines(lines(tab, "cost"), paths(drawn.partition("lab-card-charts")[2]))
     labels = box(tab, "cost").locator(".lab-card-chart").evaluate_all("all => all.map(it => it.ariaLabel)")
     assert labels == re.findall(r'role="img" aria-label="([^"]+)"', drawn)
@@ -187,12 +187,12 @@ def test_the_cost_card_says_and_draws_what_python_does(tab, image_size, patch_si
 
 def test_any_two_models_are_compared_as_python_does(tab):
     names = list(ROWS)
-    gathered = {name: two_models.gather(name, row, row["one"]) for name, row in ROWS.items()}
+    gathered = {name: two_models.compared(name, row, row["one"]) for name, row in ROWS.items()}
     for first, second in zip(names, names[3:] + names[:3]):
         box(tab, "two_models").locator("select").nth(0).select_option(label=first)
         box(tab, "two_models").locator("select").nth(1).select_option(label=second)
-        assert said(tab, "two_models") == two_models.sentence(first, gathered[first], second, gathered[second])
-        expected = two_models.beside(first, gathered[first], second, gathered[second])
+        assert said(tab, "two_models") == two_models.comparison_sentence(first, gathered[first], second, gathered[second])
+        expected = two_models.comparison_table(first, gathered[first], second, gathered[second])
         cells = [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", expected)]
         assert box(tab, "two_models").locator("td").all_text_contents() == cells
         bars = box(tab, "two_models").locator(".lab-card-bar i")
@@ -203,12 +203,12 @@ def test_any_two_models_are_compared_as_python_does(tab):
 
 
 def test_smoothing_and_reading_a_run_give_what_python_does(tab):
-    made = runs.gather(LOSSES, SCORES, stretch=4)
+    made = runs.pool_runs(LOSSES, SCORES, stretch=4)
     for smooth, index in ((1, 0), (7, 20), (15, 59)):
         slide(tab, "runs", "smooth", smooth)
         slide(tab, "runs", "index", index)
-        assert said(tab, "runs") == runs.sentence(made, smooth, index)
-        drawn = runs.drawing(made, smooth, index)
+        assert said(tab, "runs") == runs.loss_sentence(made, smooth, index)
+        drawn = runs.loss_charts(made, smooth, index)
         assert_same_lines(lines(tab, "runs"), paths(drawn.partition("lab-card-charts")[2]))
         cursors = box(tab, "runs").locator(".cursor").evaluate_all("all => all.map(it => it.getAttribute('d'))")
         assert cursors == re.findall(r'class="cursor" d="([^"]+)"', drawn) and len(cursors) == 2

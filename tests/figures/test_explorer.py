@@ -228,11 +228,11 @@ def test_the_page_says_and_paints_what_python_does(tab):
         tab.page.locator("select[data-choice=head]").first.select_option(str(-1 if place.head is None else place.head))
         tab.page.locator("select[data-choice=from]").first.select_option(str(place.query))
         tab.page.wait_for_timeout(100)
-        assert said(tab) == made.sentence(place)
+        assert said(tab) == made.describe(place)
         canvas = tab.page.locator(".lab-explorer-to canvas").first
         painted = torch.tensor(canvas.evaluate("it => Array.from(it.getContext('2d').getImageData(0, 0, 32, 24).data)"))
         painted = painted.view(24, 32, 4)[..., :3]
-        python = torch.from_numpy(figures.overlay.blend(made.images[place.picture], made.look(place).cells).copy())
+        python = torch.from_numpy(figures.overlay.blend(made.images[place.picture], made.lookup(place).cells).copy())
         assert (painted - python.int()).abs().max() <= 3
 
 

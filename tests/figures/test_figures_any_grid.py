@@ -14,7 +14,7 @@ from lightvit_lab.dynamic.token_merging.merging import merge_tokens, source_map
 from lightvit_lab.errors import LabError
 from lightvit_lab.figures import overlay
 from lightvit_lab.figures.gather import atlas
-from lightvit_lab.widgets import attention, attention_views, reading
+from lightvit_lab.widgets import album, attention, attention_views
 
 IMAGE = torch.rand(3, 12, 20, generator=torch.Generator().manual_seed(0))
 GRID, MARK = (3, 5), 1 * 5 + 4
@@ -91,7 +91,7 @@ def test_a_map_over_its_picture_marks_the_pixels_of_its_patch():
 def test_the_explorer_says_and_frames_the_patch_by_row_and_column(given):
     grid = None if "grids" in given else GRID
     shown = figures.explorer(IMAGE[None], ["one"], "All look at a single patch.", grid=grid, **given)
-    assert shown.atlas.grid == GRID and "row 1, column 4" in shown.atlas.sentence(shown.atlas.start())
+    assert shown.atlas.grid == GRID and "row 1, column 4" in shown.atlas.describe(shown.atlas.start())
     place = shown.atlas.start()._replace(query=shown.atlas.prefix + MARK)
     assert shown.atlas.frame(place) == (16, 4, 20, 8)                 # left, top, right, bottom in pixels
     page = shown._repr_html_()
@@ -100,7 +100,7 @@ def test_the_explorer_says_and_frames_the_patch_by_row_and_column(given):
 
 def test_a_map_as_fine_as_an_oblong_picture_is_read_by_patches_that_divide_both_sides():
     found = atlas(IMAGE[None], ["one"], grids={"fine": torch.rand(1, 12, 20)})
-    assert found.grid == (12, 10) and found.look(found.start()).patches.shape == (12, 10)
+    assert found.grid == (12, 10) and found.lookup(found.start()).patches.shape == (12, 10)
 
 
 def test_patches_that_are_gone_are_greyed_where_they_lie():
@@ -160,14 +160,14 @@ def test_boxes_of_whole_models_show_oblong_pictures(kind, monkeypatch):
 
 
 def test_a_reader_s_own_picture_is_cut_to_the_shape_of_the_others():
-    album = reading.Album(made(), oblong(), tuple("abcdefghij"))
+    pictures = album.Album("test", made(), oblong(), tuple("abcdefghij"))
     file = io.BytesIO()
     tall = numpy.zeros((100, 40, 3), dtype=numpy.uint8)
     tall[40:60] = 200                                      # the band in the middle, which a cut of 24 x 40 keeps
     Image.fromarray(tall).save(file, "PNG")
-    added = album.add("own.png", file.getvalue())
-    assert album.images.shape == (3, 3, 12, 20) and album.images[added, 0, 6, 10] > 0.7
-    assert made()(album.inputs(slice(added, added + 1))).shape == (1, 10)
+    added = pictures.add("own.png", file.getvalue())
+    assert pictures.images.shape == (3, 3, 12, 20) and pictures.images[added, 0, 6, 10] > 0.7
+    assert made()(pictures.inputs(slice(added, added + 1))).shape == (1, 10)
 
 
 def test_the_attention_box_looks_from_patches_by_row_and_column():

@@ -38,13 +38,13 @@ def test_values_below_zero_stretch_the_scale_and_a_map_of_zeros_is_dark_all_over
 def test_picture_and_map_stand_side_by_side_in_whole_pixels_and_the_looking_patch_is_framed_in_both():
     image = torch.zeros(3, 8, 16)
     image[:, :, 8:] = 1
-    sheet = opened(overlay.beside(image, torch.ones(2, 4), frame=(4, 0, 8, 4), height=80))
+    sheet = opened(overlay.side_by_side(image, torch.ones(2, 4), frame=(4, 0, 8, 4), height=80))
     assert sheet.shape[0] == 80 and sheet.shape[1] > 2 * 160
     frame = [0xD5, 0x5E, 0x00]
     right = sheet.shape[1] - 160
     assert (sheet[0, 40] == frame).all() and (sheet[39, 79] == frame).all() and (sheet[1, right + 41] == frame).all()
     assert (sheet[20, 60] == 0).all() and (sheet[20, 100] == 255).all()
-    assert not (opened(overlay.beside(image, torch.ones(2, 4), height=80)) == frame).all(-1).any()
+    assert not (opened(overlay.side_by_side(image, torch.ones(2, 4), height=80)) == frame).all(-1).any()
 
 
 def test_a_picture_is_kept_pixel_for_pixel():
@@ -56,10 +56,10 @@ def test_a_picture_is_kept_pixel_for_pixel():
     (0.12, 0.12, "0.120"), (0.0312, 0.12, "0.031"), (0.5, 0.5, "0.50"), (0, 0.5, "0"), (-0.001, 0.5, "0.00"),
     (3.2, 300, "3"), (0.0, 0.0, "0"), (-0.25, 0.9, "-0.25"), (1.5e-7, 3e-7, "1.5e-7"), (-2e-12, 3e-7, "-2.0e-12")])
 def test_numbers_have_no_more_digits_than_255_steps_tell_apart(value, top, expected):
-    assert overlay.shown(value, top) == expected
+    assert overlay.format_value(value, top) == expected
 
 
 @pytest.mark.parametrize("value, expected", [(0.0, "0"), (4e-13, "4.0e-13"), (0.04, "0.04"), (0.12, "0.1"),
                                              (7.84, "7.8"), (9.94, "9.9"), (9.96, "10"), (12.3, "12")])
 def test_factors_have_one_digit_behind_the_point_until_ten_and_small_ones_are_not_lost(value, expected):
-    assert overlay.shown_times(value) == expected
+    assert overlay.format_times(value) == expected

@@ -14,7 +14,6 @@ from lightvit_lab.explain import class_attention, record_attention, relevance_ma
 from lightvit_lab.widgets import attention_explorer
 
 PICTURES = data.load("shapes", "test", count=3)
-FINDING = "Early blocks look around themselves, later ones further."
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +49,8 @@ def test_the_box_says_weight_and_place_as_recorded_for_what_is_chosen(model, box
     row = recorded(model, 1)[0][2][0, 3, 1 + 6 * 8 + 1]
     best = int(row[1:].argmax())
     found = re.search(r"block 2, head 3: the patch at row 6, column 1 looks most at row (\d), column (\d): ([\d.]+), "
-                      r"([\d.]+) times a fair share", box.said.value)
-    assert found and (int(found[1]), int(found[2])) == divmod(best, 8), box.said.value
+                      r"([\d.]+) times a fair share", box.summary.value)
+    assert found and (int(found[1]), int(found[2])) == divmod(best, 8), box.summary.value
     assert float(found[3]) == pytest.approx(row[1 + best].item(), abs=0.006)
     assert float(found[4]) == pytest.approx(65 * row[1 + best].item(), rel=0.02, abs=0.06)
 
@@ -59,7 +58,7 @@ def test_the_box_says_weight_and_place_as_recorded_for_what_is_chosen(model, box
 def test_the_answer_is_the_models_own_with_its_probability(model, box):
     box.picture.value = 2
     probability, label = recorded(model, 2)[1].softmax(-1)[0].max(0)
-    assert f"The model says {PICTURES.class_names[label]}, with probability {probability.item():.0%}." in box.said.value
+    assert f"The model says {PICTURES.class_names[label]}, with probability {probability.item():.0%}." in box.summary.value
 
 
 def test_every_change_is_drawn_and_looking_back_runs_the_model_no_more(model, box):
@@ -88,9 +87,9 @@ def test_the_data_table_shows_the_chosen_map_on_demand(model, box):
 def test_choices_that_a_method_does_not_have_are_switched_off(box):
     assert not box.block.disabled and box.row.disabled
     box.method.value = "class attention"
-    assert box.block.disabled and box.head.disabled and box.class_token.disabled and "is highest at" in box.said.value
+    assert box.block.disabled and box.head.disabled and box.class_token.disabled and "is highest at" in box.summary.value
     box.method.value, box.class_token.value = "rollout", False
-    assert box.head.disabled and not box.row.disabled and "rests most on" in box.said.value
+    assert box.head.disabled and not box.row.disabled and "rests most on" in box.summary.value
 
 
 def test_an_own_picture_is_turned_upright_cut_to_its_centre_and_normalised(model, box):
@@ -101,19 +100,19 @@ def test_an_own_picture_is_turned_upright_cut_to_its_centre_and_normalised(model
     exif[0x0112] = 3                                                # lies upside down: turn by half
     choose(box.upload, ("own.jpg", encoded(wide, "JPEG", quality=95, exif=exif)))
     assert box.picture.value == 3 and box.picture.label == "3: own.jpg" and is_empty(box.upload)
-    image = box.reading.images[3]
+    image = box.album.images[3]
     assert image.shape == (3, 32, 32) and image[:, 16, 4].argmax() == 1 and image[:, 16, 28].argmax() == 0
     inputs = (image[None] - PICTURES.mean.view(1, 3, 1, 1)) / PICTURES.std.view(1, 3, 1, 1)
     with torch.no_grad():
         expected = model(inputs).softmax(-1).max().item()
-    assert f"with probability {expected:.0%}" in box.said.value
+    assert f"with probability {expected:.0%}" in box.summary.value
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_grey_and_see_through_pictures_of_any_size_are_welcome(box, kind):
     choose(box.upload, ("a", encoded(Image.new("RGBA", (7, 90), (9, 9, 9, 99)), kind)),
            ("b", encoded(Image.new("L", (500, 33), 200), kind)))
-    assert box.picture.label == "4: b" and box.message.value == "" and box.reading.images.shape[0] == 5
+    assert box.picture.label == "4: b" and box.message.value == "" and box.album.images.shape[0] == 5
 
 
 def test_a_broken_file_is_a_message_in_the_box_and_whole_ones_beside_it_are_taken(box):
@@ -145,17 +144,6 @@ def test_an_explainer_that_fails_is_a_message_too(model):
     assert box.message.value == ""
 
 
-def test_the_static_twin_has_the_maps_of_the_recorder(model, box):
-    twin = box.static(FINDING, count=2).atlas
-    assert list(twin.methods) == ["attention", "rollout", "relevance", "class attention"] and len(twin.images) == 2
-    maps = recorded(model, 1)[0]
-    assert twin.methods["attention"].values[1, 3, 2, 9].flatten().allclose(maps[3][0, 2, 9, 1:], atol=1e-5)
-    with pytest.raises(LabError, match="count=4"):
-        box.static(FINDING, count=4)
-    with pytest.raises(LabError, match="finding"):
-        box.static("")
-
-
 def test_models_without_one_square_map_a_head_need_explainers_and_work_with_them():
     light = models.create_model("lab_lightvit").eval()
     with pytest.raises(LabError, match="give explainers"):
@@ -163,12 +151,12 @@ def test_models_without_one_square_map_a_head_need_explainers_and_work_with_them
     net = models.create_model("lab_cnn").eval()
     box = attention_explorer(net, PICTURES, {"bright": lambda _, inputs, __: inputs.mean(1)})
     assert box.method.options == ("bright",) and box.message.value == ""
-    assert "bright is highest at row" in box.said.value
+    assert "bright is highest at row" in box.summary.value
 
 
 def test_a_model_without_class_token_starts_from_its_middle_patch():
     box = attention_explorer(models.create_model("lab_cct").eval(), PICTURES)
-    assert box.class_token.disabled and not box.class_token.value and "the patch at row" in box.said.value
+    assert box.class_token.disabled and not box.class_token.value and "the patch at row" in box.summary.value
 
 
 def test_every_control_has_a_label(box):
@@ -198,14 +186,14 @@ def test_the_box_has_the_maps_of_what_the_head_reads_where_that_is_no_class_toke
     assert box.method.options == (*options, "rollout of the head", "relevance of the head")
     assert box.class_token.disabled == (not settings.get("class_token", True))
     box.method.value = "relevance of the head"
-    expected, target = made(PICTURES.inputs[:1]).argmax(1), box.reading
+    expected, target = made(PICTURES.inputs[:1]).argmax(1), box.album
     found = target.atlas(0, "relevance of the head").methods["relevance of the head"].values[0, 0, 0, 0]
     assert torch.allclose(found, relevance_map(made, PICTURES.inputs[:1], expected)[0], atol=1e-5)
-    assert "relevance of the head is highest at" in box.said.value
+    assert "relevance of the head is highest at" in box.summary.value
     box.method.value = "attention"
-    assert not box.message.value and box.static("where this model looks today")
+    assert not box.message.value
 
 
 def test_a_model_in_half_precision_has_a_box():
     box = attention_explorer(models.create_model("lab_vit_student").bfloat16(), PICTURES)
-    assert not box.message.value and "The model says" in box.said.value
+    assert not box.message.value and "The model says" in box.summary.value

@@ -30,7 +30,7 @@ def history(count):
 
 
 def test_a_box_before_its_run_says_how_to_start_one():
-    assert 'watch=box.follow("my run")' in text(training_curves().said).replace("&quot;", '"')
+    assert 'watch=box.follow("my run")' in text(training_curves().summary).replace("&quot;", '"')
 
 
 def test_the_box_grows_while_a_run_is_under_way_and_ends_with_all_of_it(monkeypatch):
@@ -39,7 +39,7 @@ def test_the_box_grows_while_a_run_is_under_way_and_ends_with_all_of_it(monkeypa
     follow = box.follow("one")
     found = fit(lambda *news: (follow(*news), drawings.append(box.drawing.value)), validation=TEST, checks=2)
     assert len(set(drawings)) == len(drawings) == 6 and box.step.max == box.step.value == 6
-    assert f"step 6, mean of the last 2 steps. one: {sum(found.loss[-2:]) / 2:.3f}." in text(box.said)
+    assert f"step 6, mean of the last 2 steps. one: {sum(found.loss[-2:]) / 2:.3f}." in text(box.summary)
     assert f"Validation accuracy over steps; at the end one {found.scores[-1][1].accuracy:.1%}" in box.drawing.value
 
 
@@ -57,9 +57,9 @@ def test_smoothing_and_the_place_to_read_act_on_runs_that_are_there():
         box.follow(label)(history(count), count)
     box.smooth.value, box.step.value = 3, 8
     mean = sum(2.0 - 0.01 * step for step in (5, 6, 7)) / 3
-    assert f"step 8, mean of the last 3 steps. long: {mean:.3f}; short: {mean:.3f}." in text(box.said)
+    assert f"step 8, mean of the last 3 steps. long: {mean:.3f}; short: {mean:.3f}." in text(box.summary)
     box.step.value = 40
-    assert "short" not in text(box.said)
+    assert "short" not in text(box.summary)
     box.table.value = True
     assert box.values.value.count("<tr>") == 12
 
@@ -69,7 +69,7 @@ def test_a_change_is_drawn_within_a_tenth_of_a_second_also_of_a_long_run():
     box.follow("long")(history(20_000), 20_000)
     start = time.process_time()
     box.smooth.value = 100
-    assert time.process_time() - start < 0.1 and "step 20,000" in text(box.said)
+    assert time.process_time() - start < 0.1 and "step 20,000" in text(box.summary)
     assert box.drawing.value.count(" ") < 5000                  # stretches, not every step
 
 
@@ -83,16 +83,7 @@ def test_a_run_of_the_same_name_takes_the_place_of_the_older_one():
     box = training_curves()
     box.follow("one")(history(40), 40)
     box.follow("one")(history(5), 5)
-    assert box.step.max == box.step.value == 5 and "step 5," in text(box.said) and list(box.histories) == ["one"]
-
-
-def test_the_static_twin_has_the_runs_so_far():
-    box = training_curves()
-    box.follow("one")(history(40), 40)
-    twin = box.static("The loss of this run falls in a line.")
-    assert "one: 1.650" in twin.said and "validation accuracy (%)" in twin.html
-    with pytest.raises(LabError, match="give one run at least"):
-        training_curves().static("There is nothing in it yet.")
+    assert box.step.max == box.step.value == 5 and "step 5," in text(box.summary) and list(box.histories) == ["one"]
 
 
 def test_every_control_has_a_label():

@@ -1,0 +1,54 @@
+"""What several Plotly figures share: legends, names in lines, error bars, axes, frames."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+BARE = dict(showticklabels=False, ticks="", showgrid=False, showline=False)    # axes of a picture
+PATTERNS = ("", "/", "x", ".", "-")
+LINE = 19               # pixels of a line of a name
+LEGEND_LINE = 26        # pixels that a line of a legend above the plot takes
+
+
+def folded(name: str, letters: int = 15) -> str:
+    """A name in lines of so many letters: more leave a phone no room for the plot."""
+    return "<br>".join(textwrap.wrap(name, letters))
+
+
+def legend_below(plot: int) -> dict[str, Any]:
+    """One name below the other, under the axis title of a plot of `plot` pixels in height."""
+    return dict(orientation="v", x=0, xanchor="left", y=-75 / plot, yanchor="top")
+
+
+def legend_above(gap: float = 0.02) -> dict[str, Any]:
+    """A legend above the plot, one name below the other: names side by side do not fit a phone."""
+    return dict(orientation="v", x=0, xanchor="left", y=1 + gap, yanchor="bottom")
+
+
+def error_bars(middle: Sequence[float], low: Sequence[float],
+               high: Sequence[float]) -> dict[str, Any]:
+    """Of plotly, from the ends of intervals."""
+    return dict(type="data", symmetric=False, thickness=1,
+                array=[b - a for a, b in zip(middle, high)],
+                arrayminus=[a - b for a, b in zip(middle, low)])
+
+
+def percents(shares: Iterable[float]) -> list[float]:
+    """Shares in percent."""
+    return [100 * share for share in shares]
+
+
+def logarithmic(figure: go.Figure, xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Logarithmic axes with room around the points and plain ticks: 1, 2, 5, or 1 alone."""
+    for update, values in ((figure.update_xaxes, xs), (figure.update_yaxes, ys)):
+        low, high = math.log10(min(values)) - 0.15, math.log10(max(values)) + 0.15
+        steps = (1, 2, 5) if high - low < 2 else (1,)
+        ticks = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1)
+                 for step in steps]
+        update(type="log", range=[low, high], tickvals=ticks,
+               ticktext=[f"{tick:g}" for tick in ticks])
