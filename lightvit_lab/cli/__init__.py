@@ -1,6 +1,6 @@
-"""The command `lightvit-lab`: `doctor`, `results`, `exercises` and `grade`.
+"""The command `lightvit-lab`: `doctor`, `results`, `open`, `exercises` and `grade`.
 
-The first two need no torch; the last needs the grader, which teachers install in addition.
+The first three need no torch; the last needs the grader, which teachers install in addition.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import LabError
-from . import doctor, exercises
+from . import doctor, exercises, opening
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         chosen = _parser().parse_args(arguments)
         if chosen.command == "results":
             return _results(chosen.name)
+        if chosen.command == "open":
+            return opening.main(chosen.stem)
         return {"doctor": doctor, "exercises": exercises}[chosen.command].main()
     except LabError as error:
         print(f"lightvit-lab: {error}", file=sys.stderr)
@@ -43,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("doctor", help="what is installed, what this machine has, what mends it")
     results = commands.add_parser("results", help="list the stored runs, or print one as JSON")
     results.add_argument("name", nargs="?", help="the stored run to print")
+    notebook = commands.add_parser("open", help="open the notebook of a page in JupyterLab")
+    notebook.add_argument("stem", help="of the page, as in open token_merging")
     commands.add_parser("exercises", help="list all exercises with points and known wrong answers")
     commands.add_parser("grade", help="run and grade the notebooks that a class has handed in")
     return parser
