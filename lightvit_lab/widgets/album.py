@@ -157,3 +157,13 @@ class ExplainedAlbum(Album):
         """The predicted class of one picture and its probability, in words."""
         probability, label = self.recorded(picture).probabilities[0].max(dim=0)
         return f"The model says {self.name(int(label))}, with probability {probability.item():.0%}."
+
+    def together(self, count: int) -> dict[str, Any]:
+        """The first `count` pictures with all their maps, as `figures.explorer` takes them."""
+        inputs = self.inputs(slice(count))
+        run = record(self.model, inputs)
+        target, grids = run.probabilities.argmax(-1), dict(run.maps["grids"])
+        for name, explain in self.explainers.items():
+            grids[name] = explain(self.model, inputs, target)
+        return {"images": self.images[:count], "captions": self.captions[:count],
+                **run.maps, "grids": grids}

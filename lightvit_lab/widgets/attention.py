@@ -9,8 +9,9 @@ import ipywidgets
 from torch import nn
 
 from ..data import Pictures
+from ..errors import plain_numbers, require_range
 from ..figures.atlas import Place
-from ..figures.explorer import map_table
+from ..figures.explorer import Explorer, explorer, map_table
 from ..figures.overlay import gradient, side_by_side
 from .album import ExplainedAlbum, Explainer
 from .boxes import WIDE, PictureBox, dropdown
@@ -27,7 +28,7 @@ def attention_explorer(model: nn.Module, pictures: Pictures,
     `pictures` are of the model's image size, as `data.load` gives them; own pictures are cut,
     resized and normalised as they are. In addition to attention, rollout and relevance,
     `explainers` gives maps by name, (model, inputs, target) -> (batch, rows, columns), for the
-    predicted class. `class_names` are those of `pictures` if None. `figures.explorer` is the box's
+    predicted class. `class_names` are those of `pictures` if None. `.static(finding)` is the box's
     twin for a page without a kernel. Raises LabError if there is nothing to show.
     """
     return AttentionExplorer(ExplainedAlbum(model, pictures, dict(explainers or {}), class_names))
@@ -62,6 +63,19 @@ class AttentionExplorer(PictureBox):
             query = maps["prefix"] + self.row.value * maps["grid"][1] + self.column.value
         head = None if self.head.value < 0 else self.head.value
         return Place(0, self.method.value, self.block.value or 0, head, query)
+
+    @plain_numbers
+    def static(self, finding: str, count: int | None = None) -> Explorer:
+        """The twin for a page without a kernel: the first `count` pictures, None for at most 6.
+
+        `finding` says in one sentence what to find there. Raises LabError without it, and on a
+        count of more pictures than there are.
+        """
+        present = len(self.album.captions)
+        if count is not None:
+            require_range("static", "count", count, 1, present)
+        pictures = self.album.together(min(6, present) if count is None else count)
+        return explorer(finding=finding, **pictures)
 
     def draw(self) -> None:
         """Draw the map that is chosen; what its method does not have is switched off."""

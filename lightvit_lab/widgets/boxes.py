@@ -11,6 +11,7 @@ import ipywidgets
 from ..errors import LabError
 from .album import Album
 
+STILL = "As it stood when the cell ran: run the cell again for the live box."
 WIDE = {"description_width": "initial"}
 
 
@@ -31,6 +32,21 @@ class Box(ipywidgets.VBox):
         for control in (*controls, self.table):
             control.observe(self._refresh, "value")
         self._refresh()
+
+    def static(self, finding: str) -> Any:
+        """The twin for a page without a kernel; `finding` says in one sentence what to find."""
+        raise LabError(f"{type(self).__name__} has no static twin")
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """The box, and its twin as HTML: a front end without a widget manager shows that, and a
+        notebook that is opened without its kernel.
+        """
+        bundle = super()._repr_mimebundle_(**options)
+        try:
+            bundle["text/html"] = self.static(STILL)._repr_html_()
+        except Exception:     # nothing to show yet, or no twin: the live box is shown all the same
+            pass
+        return bundle
 
     def draw(self) -> None:
         """Fill `drawing`, `summary` and `values`."""

@@ -9,9 +9,10 @@ import torch
 
 from .. import models, profiling
 from ..errors import plain_numbers
-from ..figures.card import live
+from ..figures.card import Card, live
 from ..figures.cost import (LABELS, QUANTITIES, SIZES, cost_charts, cost_sentence, cost_table,
                             require_sizes)
+from ..figures.cost import cost_explorer as twin
 from .boxes import Box, dropdown, status
 
 HEAD_WIDTH = 64     # the number of heads does not enter the cost
@@ -22,7 +23,7 @@ def cost_explorer(image_size: int = 224, patch_size: int = 16, dim: int = 192, d
                   num_classes: int = 1000) -> CostExplorer:
     """A box in which readers choose the sizes of a ViT and read its cost, by formula and counted.
 
-    `figures.cost_explorer` is its twin for a page without a kernel. Raises LabError on sizes that
+    `.static(finding)` is the box's twin for a page without a kernel. Raises LabError on sizes that
     are not offered.
     """
     return CostExplorer(require_sizes(image_size, patch_size, dim, depth, num_classes), num_classes)
@@ -43,6 +44,10 @@ class CostExplorer(Box):
     def chosen(self) -> dict[str, int]:
         """The sizes, as keyword arguments of `profiling.estimate_vit`."""
         return {name: part.value for name, part in self.sizes.items()}
+
+    def static(self, finding: str) -> Card:
+        """The twin for a page, starting here; `finding` says in one sentence what to find."""
+        return twin(finding, **self.chosen(), num_classes=self.num_classes)
 
     def draw(self) -> None:
         """Draw at once, then count: that takes a little longer."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import ipywidgets
 
 from ..errors import plain_numbers
-from ..figures.card import live
-from ..figures.runs import loss_charts, loss_sentence, loss_table, pool_runs
+from ..figures.card import Card, live
+from ..figures.runs import loss_charts, loss_sentence, loss_table, pool_runs, training_explorer
 from ..training import History
 from .boxes import WIDE, Box, status
 
@@ -26,7 +26,7 @@ def training_curves(smooth: int = 9) -> TrainingCurves:
         history = training.fit(model, train, validation=val, checks=5, watch=box.follow("patch"))
 
     The loss is a running mean over `smooth` steps. While a cell runs, Jupyter holds back what the
-    sliders say until it has ended. `figures.training_explorer` is the twin for a page.
+    sliders say until it has ended. `.static(finding)` is the twin for a page without a kernel.
     """
     return TrainingCurves(smooth)
 
@@ -53,6 +53,10 @@ class TrainingCurves(Box):
                 self._drawn = time.monotonic()
                 self._grow()
         return watch
+
+    def static(self, finding: str) -> Card:
+        """The twin for a page, of the runs so far; `finding` says in one sentence what to find."""
+        return training_explorer(*self._curves(), finding=finding, smooth=self.smooth.value)
 
     def _curves(self) -> tuple[dict[str, list[float]], dict[str, list[tuple[int, float]]]]:
         """Losses, and (step, accuracy), by run."""

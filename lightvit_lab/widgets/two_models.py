@@ -11,8 +11,9 @@ from torch import nn
 
 from .. import models, profiling
 from ..errors import LabError, plain_numbers, require_range
-from ..figures.card import live
+from ..figures.card import Card, live
 from ..figures.two_models import Compared, compared, comparison_sentence, comparison_table
+from ..figures.two_models import compare_models as twin
 from ..survey import published
 from .boxes import WIDE, Box, alert, status
 
@@ -24,9 +25,10 @@ def compare_models(first: str = "deit_tiny_patch16_224", second: str = "lightvit
     """A box in which readers name two models, the lab's or timm's, and read what each costs.
 
     Both are counted on one picture of `input_size` = (channels, height, width); a button times them
-    on it in turns within `budget_s` seconds or so, with fresh weights. Readers choose the height;
-    the width keeps its ratio. Raises LabError if `input_size` is no such triple of whole numbers
-    from 1, or there is no time.
+    on it in turns within `budget_s` seconds or so, with fresh weights. `.static(finding)` is the
+    twin for a page without a kernel, of all models named so far. Readers choose the height; the
+    width keeps its ratio. Raises LabError if `input_size` is no such triple of whole numbers from
+    1, or there is no time.
     """
     if not isinstance(input_size, (tuple, list)) or len(input_size) != 3:
         raise LabError(f"compare_models: input_size={input_size!r}; give (channels, height, width)")
@@ -55,6 +57,14 @@ class ModelComparison(Box):
                                                  layout={"display": "none"})
         super().__init__(self.first, self.second, self.size, others=[self.measure, self.progress])
         self.children = self.children[:4]                       # the drawing is a table already
+
+    def static(self, finding: str) -> Card:
+        """The twin for a page: all models counted at this size; LabError on fewer than two."""
+        rows = {name: row for (name, size), row in self.counts.items() if size == self.size.value}
+        first, second = self._names()
+        times = dict(zip((first, second), (self._times() or {}).values()))
+        return twin(rows, times, finding=finding, first=first, second=second,
+                    image_size=self._published_size())
 
     def _picture(self) -> tuple[int, int, int]:
         """Channels, height, width of what both are counted and timed on."""

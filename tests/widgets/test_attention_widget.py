@@ -14,6 +14,7 @@ from lightvit_lab.explain import class_attention, record_attention, relevance_ma
 from lightvit_lab.widgets import attention_explorer
 
 PICTURES = data.load("shapes", "test", count=3)
+FINDING = "Early blocks look around themselves, later ones further."
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,17 @@ def test_an_explainer_that_fails_is_a_message_too(model):
     assert box.message.value == ""
 
 
+def test_the_static_twin_has_the_maps_of_the_recorder(model, box):
+    twin = box.static(FINDING, count=2).atlas
+    assert list(twin.methods) == ["attention", "rollout", "relevance", "class attention"] and len(twin.images) == 2
+    maps = recorded(model, 1)[0]
+    assert twin.methods["attention"].values[1, 3, 2, 9].flatten().allclose(maps[3][0, 2, 9, 1:], atol=1e-5)
+    with pytest.raises(LabError, match="count=4"):
+        box.static(FINDING, count=4)
+    with pytest.raises(LabError, match="finding"):
+        box.static("")
+
+
 def test_models_without_one_square_map_a_head_need_explainers_and_work_with_them():
     light = models.create_model("lab_lightvit").eval()
     with pytest.raises(LabError, match="give explainers"):
@@ -191,7 +203,7 @@ def test_the_box_has_the_maps_of_what_the_head_reads_where_that_is_no_class_toke
     assert torch.allclose(found, relevance_map(made, PICTURES.inputs[:1], expected)[0], atol=1e-5)
     assert "relevance of the head is highest at" in box.summary.value
     box.method.value = "attention"
-    assert not box.message.value
+    assert not box.message.value and box.static("where this model looks today")
 
 
 def test_a_model_in_half_precision_has_a_box():

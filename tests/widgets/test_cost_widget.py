@@ -61,6 +61,15 @@ def test_a_model_that_cannot_be_counted_is_a_message_and_the_drawing_stands(monk
     assert "no &lt;memory&gt;" in box.message.value and "<svg" in box.drawing.value and "197 tokens" in text(box.summary)
 
 
+def test_the_static_twin_starts_where_the_box_stands():
+    box = cost_explorer(depth=4, num_classes=10)
+    box.sizes["dim"].value = 64
+    twin = box.static("Less width, less of everything else.")
+    assert twin.summary in text(box.summary) and "With width 64" in twin.summary
+    with pytest.raises(LabError, match="finding"):
+        box.static("")
+
+
 def test_every_control_has_a_label_and_odd_sizes_are_refused():
     box = cost_explorer(depth=4)
     controls = [*box.children[0].children, box.table]

@@ -86,6 +86,15 @@ def test_a_run_of_the_same_name_takes_the_place_of_the_older_one():
     assert box.step.max == box.step.value == 5 and "step 5," in text(box.summary) and list(box.histories) == ["one"]
 
 
+def test_the_static_twin_has_the_runs_so_far():
+    box = training_curves()
+    box.follow("one")(history(40), 40)
+    twin = box.static("The loss of this run falls in a line.")
+    assert "one: 1.650" in twin.summary and "validation accuracy (%)" in twin.html
+    with pytest.raises(LabError, match="give one run at least"):
+        training_curves().static("There is nothing in it yet.")
+
+
 def test_every_control_has_a_label():
     box = training_curves()
     assert all(part.description for part in (*box.children[0].children, box.table))

@@ -99,6 +99,14 @@ def test_looking_back_counts_nothing_anew_and_is_shown_at_once(box, monkeypatch)
     assert time.process_time() - start < 0.1 and "lab_cnn has" in text(box.summary) and box.message.value == ""
 
 
+def test_the_static_twin_has_all_models_that_were_looked_at(box):
+    box.second.value = "lab_cct"
+    box.measure.click()
+    twin = box.static("The smaller is not always the faster one.")
+    assert twin.html.count("<option") == 6 and "lab_cct has" in twin.summary
+    assert "takes" in twin.summary
+
+
 def test_every_control_has_a_label_and_suggests_names(box):
     assert all(part.description for part in box.children[0].children) and len(box.children[0].children) == 5
     assert {"lab_vit", "lightvit_tiny", "levit_128s"} <= set(box.first.options)
