@@ -82,6 +82,7 @@ class AttentionTransfer(Pairs):
     weight: float = 2.0
 
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair, *_: Any) -> Tensor:
+        """The loss of one pair of layers: maps of where features are strong."""
         return attention_transfer_loss(student.maps(pair[0]), teacher.maps(pair[1]))
 
 
@@ -97,6 +98,7 @@ class AttentionWeights(Pairs):
     student_features = teacher_features = ()
 
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair, *_: Any) -> Tensor:
+        """The loss of one pair of layers: attention weights, on the coarser of the two grids."""
         first, second = student.attention[pair[0]], teacher.attention[pair[1]]
         counts = first.shape[-1], second.shape[-1]
         if student.prefix != teacher.prefix or not same_grid(student, teacher, *counts):

@@ -79,6 +79,7 @@ class _Mimicking(Pairs):
 
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair,
                 projector: nn.Module | None, _generator: None) -> Tensor:
+        """The loss of one pair of layers: the student's tokens, projected, against the teacher's."""
         tokens, target = joined_tokens(student, teacher, pair, self.with_prefix)
         tokens = tokens if projector is None else projector(tokens)
         return hint_loss(tokens, whiten(target) if self.whitened else target)
@@ -151,6 +152,7 @@ class DeepGeneration(Pairs):
 
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair,
                 generate: Generator, generator: torch.Generator) -> Tensor:
+        """The loss of one pair of layers: hidden tokens of the teacher, generated from the rest."""
         tokens, target = joined_tokens(student, teacher, pair)
         hidden = draw_hidden(*tokens.shape[:2], self.masked, generator).to(tokens.device)
         generated = generate(tokens, hidden, joined_grid(student, teacher, pair))

@@ -104,6 +104,7 @@ class Similarity(Pairs):
     weight: float = 300.0
 
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair, *_: Any) -> Tensor:
+        """The loss of one pair of layers: likenesses between the pictures of a batch."""
         return similarity_loss(student.tokens(pair[0]), teacher.tokens(pair[1]))
 
 
@@ -115,6 +116,7 @@ class Relational(Pairs):
     angle: float = 2.0
 
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair, *_: Any) -> Tensor:
+        """The loss of one pair of layers: distances and angles between pictures."""
         means = student.tokens(pair[0]).mean(dim=1), teacher.tokens(pair[1]).mean(dim=1)
         return relational_loss(*means, self.distance, self.angle)
 
@@ -135,5 +137,6 @@ class Manifold(Pairs):
 
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair,
                 _part: None, generator: torch.Generator) -> Tensor:
+        """The loss of one pair of layers: likenesses between tokens, sampled over the batch."""
         return manifold_loss(*joined_tokens(student, teacher, pair), self.samples, intra=self.intra,
                              inter=self.inter, sampled=self.sampled, generator=generator)

@@ -10,11 +10,13 @@ from ..declaration import Exercise
 
 
 def maps(generator: Generator) -> list[tuple]:
+    """Maps (batch, height, width, dim) and the side of a window."""
     return [(2 * torch.randn(shape, generator=generator), size)
             for shape, size in (((2, 4, 6, 8), 2), ((1, 6, 9, 4), 3))]
 
 
 def heads(generator: Generator) -> list[tuple]:
+    """Global queries; queries, keys and values of the tokens; two matrices; and `local`."""
     def draw(*shape: int) -> torch.Tensor:
         return 2 * torch.randn(shape, generator=generator)
 
@@ -24,12 +26,14 @@ def heads(generator: Generator) -> list[tuple]:
 
 
 def gates(generator: Generator) -> list[tuple]:
+    """Tokens, what a narrow layer made of them, and the weights of both gates."""
     draw = partial(torch.randn, generator=generator)
     return [(draw(batch, tokens, dim), draw(batch, tokens, few), draw(few, dim), draw(2 * few, 1))
             for batch, tokens, dim, few in ((2, 7, 8, 4), (3, 5, 6, 2))]
 
 
 def stages(generator: Generator) -> list[tuple]:
+    """Tokens, global tokens, width, and tokens in a window."""
     draw = partial(torch.randint, size=(), generator=generator)
     return [(area * int(draw(4, 17)), int(draw(4, 25)), 32 * int(draw(2, 9)), area)
             for area in (49, 16, 49)]

@@ -10,6 +10,7 @@ from ..declaration import Exercise
 
 
 def maps(generator: Generator) -> list[tuple]:
+    """Maps (batch, channels, height, width)."""
     return [(torch.randn(shape, generator=generator) + 0.3,)
             for shape in ((3, 5, 4, 4), (2, 8, 3, 3), (4, 2, 5, 5))]
 
@@ -21,6 +22,7 @@ def batches(generator: Generator) -> list[tuple]:
 
 
 def tokens(generator: Generator) -> list[tuple]:
+    """Tokens of student and teacher, of different widths."""
     return [tuple(torch.randn(size, 7, dim, generator=generator) for dim in (4, 9))
             for size in (3, 2, 4)]
 
