@@ -87,10 +87,7 @@ def library() -> dict[str, bytes]:
 
 
 def checkout(ref: str) -> str:
-    """The commit of the checkout that holds notebook and library.
-
-    Nothing unless `ref` is in its past and its code is unchanged.
-    """
+    """The commit of this checkout; nothing unless `ref` is in its past, its code unchanged."""
     spec = importlib.util.find_spec("lightvit_lab")
     file = pathlib.Path(spec.origin if spec and spec.origin else "no library/file")
     folder = file.resolve().parent
