@@ -1,7 +1,8 @@
-"""Pages run two at a time before Sphinx reads them; a cell that times runs alone; every solution
-must pass its check.
+"""Run pages two at a time before Sphinx reads them; every solution must pass its check.
 
-myst-nb then finds their outputs in the execution cache. A page that fails is not kept there, so
+A cell that measures time runs alone.
+
+myst-nb then finds their outputs in the execution cache. A page that fails is not stored there, so
 that myst-nb runs it again and reports it as it always does.
 """
 
@@ -28,39 +29,38 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 2
-# What times, by the names under which pages call it; `seconds` is what a History says of its
-# training.
+# what measures time, by the names that pages call; `seconds` is a field of a training's History
 TIMERS = {"measure", "best_batch", "roofline", "machine_card", "machine_peaks", "perf_counter",
           "seconds"}
 FAILED = re.compile(r"^\[(not started|wrong|error)\] \S+:.*", re.MULTILINE)
 
 
 class Turns:
-    """Any number of cells at a time, or one that must be alone; those that come later wait for it."""
+    """Any number of cells at a time, or one that must be alone; later ones wait for it."""
 
     def __init__(self) -> None:
-        self.door, self.left, self.inside = threading.Lock(), threading.Condition(), 0
+        self.door, self.exited, self.inside = threading.Lock(), threading.Condition(), 0
 
     def enter(self, alone: bool) -> None:
         """Wait until the cell may run."""
-        self.door.acquire()                     # kept by who is alone, or waits to be
-        with self.left:
+        self.door.acquire()                     # held by a cell that is alone, or waits to be
+        with self.exited:
             if alone:
-                self.left.wait_for(lambda: self.inside == 0)
+                self.exited.wait_for(lambda: self.inside == 0)
             self.inside += 1
         if not alone:
             self.door.release()
 
     def leave(self, alone: bool) -> None:
         """The cell has ended."""
-        with self.left:
+        with self.exited:
             self.inside -= 1
-            self.left.notify_all()
+            self.exited.notify_all()
         if alone:
             self.door.release()
 
 
-class TakesTurns:
+class TurnHooks:
     """nbclient's hooks for one page: each of its cells waits for its turn and gives it back."""
 
     def __init__(self, turns: Turns, alone: set[int]):
@@ -79,7 +79,7 @@ class TakesTurns:
 
 
 def timing_cells(cells: Iterable[NotebookNode]) -> set[int]:
-    """Indices of the cells that call something that times, or a function of the page that does."""
+    """Indices of the cells that call something in TIMERS, or a function of the page that does."""
     found, timers = set(), set(TIMERS)
     for index, cell in enumerate(cells):
         tree = _parsed(cell.source) if cell.cell_type == "code" else ast.Module([], [])
@@ -102,7 +102,7 @@ def _names(tree: ast.AST) -> set[str]:
 
 def run(path: Path, notebook: NotebookNode, turns: Turns, timeout: int) -> ExecutionResult:
     """Execute `notebook`, which gets its outputs, in the folder of its page."""
-    hooks = TakesTurns(turns, timing_cells(notebook.cells))
+    hooks = TurnHooks(turns, timing_cells(notebook.cells))
     try:
         return single_nb_execution(notebook, str(path.parent), timeout, allow_errors=False,
                                    on_cell_execute=hooks.start, on_cell_executed=hooks.end)
@@ -115,15 +115,16 @@ def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     if app.config.nb_execution_mode != "cache":
         return
     cache, pages = get_cache(app.config.nb_execution_cache_path), dict(_notebooks(env, docnames))
-    lacking = sorted((path for path, notebook in pages.items() if not _kept(cache, notebook)),
+    missing = sorted((path for path, notebook in pages.items() if not _cached(cache, notebook)),
                      key=lambda path: -path.stat().st_size)
     turns, timeout = Turns(), app.config.nb_execution_timeout
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        runs = {pool.submit(run, path, copy.deepcopy(pages[path]), turns, timeout): path for path in lacking}
+        runs = {pool.submit(run, path, copy.deepcopy(pages[path]), turns, timeout): path
+                for path in missing}
         for future in as_completed(runs):
-            _keep(cache, runs[future], future.result())
+            _store(cache, runs[future], future.result())
     for path, notebook in pages.items():
-        for verdict in _failed_checks(_kept(cache, notebook)):
+        for verdict in _failed_checks(_cached(cache, notebook)):
             logger.warning("%s: a solution does not pass: %s", path, verdict)
 
 
@@ -136,7 +137,7 @@ def _notebooks(env: Any, docnames: list[str]) -> Iterator[tuple[Path, NotebookNo
             yield path, reader.read(text)
 
 
-def _kept(cache: JupyterCacheAbstract, notebook: NotebookNode) -> NotebookNode | None:
+def _cached(cache: JupyterCacheAbstract, notebook: NotebookNode) -> NotebookNode | None:
     """The notebook with the outputs that the cache has of it."""
     try:
         return cache.merge_match_into_notebook(notebook)[1]
@@ -144,7 +145,7 @@ def _kept(cache: JupyterCacheAbstract, notebook: NotebookNode) -> NotebookNode |
         return None
 
 
-def _keep(cache: JupyterCacheAbstract, path: Path, result: ExecutionResult) -> None:
+def _store(cache: JupyterCacheAbstract, path: Path, result: ExecutionResult) -> None:
     if result.err is not None:
         logger.warning("%s failed: %s", path, result.exc_string)
         return
@@ -154,10 +155,13 @@ def _keep(cache: JupyterCacheAbstract, path: Path, result: ExecutionResult) -> N
 
 
 def _failed_checks(notebook: NotebookNode | None) -> list[str]:
-    """What the checks of the page's solutions said, where they did not pass."""
-    outputs = (output for cell in notebook.cells for output in cell.get("outputs", [])) if notebook else ()
-    texts = (output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs)
-    return [verdict[0] for text in texts for verdict in FAILED.finditer(text)]
+    """The messages of the page's checks that did not pass."""
+    failed: list[str] = []
+    for cell in notebook.cells if notebook else ():
+        for output in cell.get("outputs", []):
+            text = output.get("text") or output.get("data", {}).get("text/plain", "")
+            failed += [verdict[0] for verdict in FAILED.finditer(text)]
+    return failed
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

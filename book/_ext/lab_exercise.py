@@ -1,6 +1,4 @@
-"""The `{exercise}` box shows the code a learner starts from, derived from the solution further down
-the page; the `{open-question}` box says that nobody checks it.
-"""
+"""The boxes `{exercise}`, with the stub of its solution cell, and `{open-question}`."""
 
 from __future__ import annotations
 
@@ -20,14 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 class StubbedExercise(ExerciseDirective):
-    """sphinx-exercise's `{exercise}` with the stub below the prompt; its label is the id that
-    `check` gets.
+    """sphinx-exercise's `{exercise}` with the stub below the prompt.
+
+    Its label is the id that the solution cell gives to `check`.
     """
 
     def run(self) -> list[nodes.Node]:
-        """The exercise box. A missing label or an unusable solution cell is a warning at the
-        directive's line.
-        """
+        """The exercise box; a missing label or unusable solution cell is a warning at its line."""
         result = super().run()
         try:
             stub = self.stub()
@@ -48,7 +45,8 @@ class StubbedExercise(ExerciseDirective):
         label = self.options.get("label")
         if not label:
             raise LabError("give it a :label:, the id that its solution cell hands to check()")
-        cells = stubs.solution_cells(Path(self.env.doc2path(self.env.docname)).read_text(encoding="utf-8"))
+        page = Path(self.env.doc2path(self.env.docname))
+        cells = stubs.solution_cells(page.read_text(encoding="utf-8"))
         if label not in cells:
             raise LabError(f'no code cell of this page calls check("{label}", ...)')
         return stubs.stub_of(cells[label])
@@ -63,24 +61,25 @@ class OpenQuestion(ExerciseDirective):
         label = self.options.get("label")
         question = next((each for each in open_exercises() if each.id == label), None)
         if question is None:
-            logger.warning("open question %s: declare it in OPEN of its page's file in lightvit_lab/exercises",
-                           label or "without label", location=self.get_location())
+            logger.warning("open question %s: declare it in OPEN of its page's file in "
+                           "lightvit_lab/exercises", label or "without label",
+                           location=self.get_location())
         elif result:
             body = result[0][-1]
             body["ids"] = [f"{label}-text"]
-            text = f"An open question, about {question.minutes} minutes: no program checks it. Write down what you think."
+            text = (f"An open question, about {question.minutes} minutes: no program checks it. "
+                    "Write down what you think.")
             body += nodes.paragraph("", text, classes=["lab-open-question"])
         return result
 
 
 def hide_markers(app: Sphinx, doctree: nodes.document) -> None:
-    """Take the marker lines out of the solutions that the page shows; the source keeps them for the
-    stub.
-    """
+    """Take the marker lines out of the solutions on the page; the source keeps them for stubs."""
     for block in doctree.findall(nodes.literal_block):
         if stubs.BEGIN in block.rawsource:
-            kept = [line for line in block.rawsource.splitlines() if line.strip() not in (stubs.BEGIN, stubs.END)]
-            block.rawsource = "\n".join(kept)
+            lines = [line for line in block.rawsource.splitlines()
+                     if line.strip() not in (stubs.BEGIN, stubs.END)]
+            block.rawsource = "\n".join(lines)
             block[:] = [nodes.Text(block.rawsource)]
 
 

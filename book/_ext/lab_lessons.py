@@ -35,32 +35,28 @@ class Lectures(SphinxDirective):
         written = [lesson for lesson in lessons.lessons(Path(self.env.srcdir)) if lesson.lectures]
         text = "\n\n".join(f"**{_link(lesson)}**\n\n{lesson.lectures}" for lesson in written)
         container = nodes.container(classes=["lab-lectures"])
-        self.state.nested_parse(
-            StringList(text.split("\n"), self.env.doc2path(self.env.docname)), 0, container
-        )
+        lines = StringList(text.split("\n"), self.env.doc2path(self.env.docname))
+        self.state.nested_parse(lines, 0, container)
         return [container]
 
 
 class Count(SphinxRole):
-    """A number that the tree tells, such as that of the pages."""
+    """A number that derives from the tree, such as that of the pages."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """The number as text; a word that `lessons.counts` lacks is an error."""
         self.env.note_reread()
         known = lessons.counts(Path(self.env.srcdir))
         if self.text not in known:
-            said = self.inliner.reporter.error(
-                f"count: {self.text!r} is not counted; {', '.join(known)} are", line=self.lineno
-            )
-            return [], [said]
+            text = f"count: {self.text!r} is not counted; {', '.join(known)} are"
+            return [], [self.inliner.reporter.error(text, line=self.lineno)]
         return [nodes.Text(str(known[self.text]))], []
 
 
 def plan_rows(every: list[Lesson]) -> list[tuple[str, str, str]]:
     """The rows of the plan, in Markdown; what is planned is in italics and has no link."""
-    entries = sorted(
-        ((week, lesson) for lesson in every for week in lesson.weeks), key=lambda entry: entry[0]
-    )
+    entries = sorted(((week, lesson) for lesson in every for week in lesson.weeks),
+                     key=lambda entry: entry[0])
     rows = []
     for week, group in groupby(entries, key=lambda entry: entry[0]):
         pages = [lesson for _, lesson in group]

@@ -1,6 +1,4 @@
-"""The table of the page for teachers: `{exercise-points}`, what each page's exercises are worth, as
-declared.
-"""
+"""The table `{exercise-points}` of the page for teachers: what the exercises are worth."""
 
 from __future__ import annotations
 

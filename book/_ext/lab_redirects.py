@@ -1,4 +1,4 @@
-"""Renamed pages: for each old address in `_redirects.yml`, a small page that leads to the new one."""
+"""Renamed pages: a small page at each old address in `_redirects.yml` leads to the new one."""
 
 from __future__ import annotations
 
@@ -28,44 +28,47 @@ PAGE = """<!doctype html>
 
 
 def read(path: Path) -> dict[str, str]:
-    """Old addresses and new ones; empty where there is no file. Raises LabError if it holds
-    anything else.
-    """
+    """Old and new addresses; empty without a file. Raises LabError if it holds anything else."""
     try:
-        found = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+        redirects = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
     except yaml.YAMLError as error:
-        raise LabError(f"{path.name}: cannot be read ({error}); write old/address: new/address, a line each") from error
-    if not isinstance(found, dict) or not all(isinstance(one, str) for pair in found.items() for one in pair):
-        raise LabError(f"{path.name}: expected one line each, old/address: new/address, got {found!r}")
-    return found
+        raise LabError(f"{path.name}: cannot be read ({error}); write old/address: new/address, a "
+                       "line each") from error
+    redirects = redirects or {}
+    entries = [*redirects, *redirects.values()] if isinstance(redirects, dict) else [None]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise LabError(f"{path.name}: expected one line each, old/address: new/address, got "
+                       f"{redirects!r}")
+    return redirects
 
 
 def require_sound(redirects: dict[str, str], pages: Collection[str]) -> None:
-    """Raise LabError on an old address that is a page or leaves the book, and on a new one that is
-    no page.
-    """
+    """Raise LabError on an old address that is a page or none, and a new one that is no page."""
     for old, new in redirects.items():
         target = new.partition("#")[0]
         if old in pages:
-            raise LabError(f"{FILE}: {old} is a page, so it cannot lead elsewhere; take the line out, or rename it")
-        if old.startswith(("/", ".")) or old != posixpath.normpath(old) or old.endswith((".html", ".md")):
-            raise LabError(f"{FILE}: {old!r} is no address in the book; write it as in _toc.yml, such as chapters/a/b")
+            raise LabError(f"{FILE}: {old} is a page, so it cannot lead elsewhere; take the line "
+                           "out, or rename it")
+        inside = not old.startswith(("/", ".")) and old == posixpath.normpath(old)
+        if not inside or old.endswith((".html", ".md")):
+            raise LabError(f"{FILE}: {old!r} is no address in the book; write it as in _toc.yml, "
+                           "such as chapters/a/b")
         if target in redirects:
-            raise LabError(f"{FILE}: {old} leads to {new}, which has moved itself; write {old}: {redirects[target]}")
+            raise LabError(f"{FILE}: {old} leads to {new}, which has moved itself; write {old}: "
+                           f"{redirects[target]}")
         if target not in pages:
             known = ", ".join(sorted(pages))
-            raise LabError(f"{FILE}: {old} leads to {new}, and there is no such page; known are {known}")
+            raise LabError(f"{FILE}: {old} leads to {new}, and there is no such page; known are "
+                           f"{known}")
 
 
 def html(old: str, new: str, title: str) -> str:
-    """The page at the old address: it leads on by itself, keeps the reader's #heading, and has a
-    link besides.
-    """
+    """The page at the old address: leads on by itself, keeps the #heading, and has a link."""
     target, _, anchor = new.partition("#")
     page = posixpath.relpath(f"{target}.html", posixpath.dirname(old) or ".")
     anchor = f"#{anchor}" if anchor else ""
-    said = {"page": page, "anchor": anchor, "link": page + anchor, "title": title}
-    return PAGE.format(**{name: escape(text) for name, text in said.items()})
+    values = {"page": page, "anchor": anchor, "link": page + anchor, "title": title}
+    return PAGE.format(**{name: escape(text) for name, text in values.items()})
 
 
 def check(app: Sphinx, env: BuildEnvironment) -> None:
@@ -83,7 +86,8 @@ def write(app: Sphinx, exception: Exception | None) -> None:
     for old, new in read(Path(app.srcdir, FILE)).items():
         path = Path(app.outdir, f"{old}.html")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(html(old, new, app.env.titles[new.partition("#")[0]].astext()), encoding="utf-8")
+        path.write_text(html(old, new, app.env.titles[new.partition("#")[0]].astext()),
+                        encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -1,6 +1,4 @@
-"""Tables: `{lab-status}`, machine and versions of this build; `{stored-results}`, the stored runs;
-`{lab-zoo}`, the zoo.
-"""
+"""Tables: `{lab-status}` of this build, `{stored-results}` of the runs, `{lab-zoo}` of the zoo."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ from lightvit_lab.experiments import results
 
 logger = logging.getLogger(__name__)
 
-# shown beside the packages that a page's numbers depend on
+# listed after the packages that a page's numbers depend on
 BUILDERS = ("jupyter-book", "sphinx", "myst-nb")
 SIGNS = {"\u2705": "ran", "\u274c": "failed"}     # as nb-exec-table writes them
 
@@ -44,7 +42,8 @@ class TableDirective(SphinxDirective):
         self.env.metadata[self.env.docname]["lab_status"] = True
         lines = [_row(self.header), _row(["---"] * len(self.header)), *map(_row, self.rows())]
         container = nodes.container(classes=["lab-table"])
-        self.state.nested_parse(StringList(lines, self.env.doc2path(self.env.docname)), 0, container)
+        source = StringList(lines, self.env.doc2path(self.env.docname))
+        self.state.nested_parse(source, 0, container)
         return [container]
 
 
@@ -74,23 +73,28 @@ class StoredResults(TableDirective):
             except LabError as error:
                 logger.warning("stored result: %s", error, location=self.get_location())
                 continue
-            yield (f"{{download}}`{name} </book/results/{name}.json>` <br>`{run.command}`", run.device, run.date[:10],
-                   ", ".join(map(str, run.seeds)), f"{run.seconds:.0f}", f"`{run.commit[:8]}`")
+            yield (f"{{download}}`{name} </book/results/{name}.json>` <br>`{run.command}`",
+                   run.device, run.date[:10], ", ".join(map(str, run.seeds)),
+                   f"{run.seconds:.0f}", f"`{run.commit[:8]}`")
 
 
 class Zoo(TableDirective):
     """The card of every model of the zoo, a row each."""
 
-    header = ("Model and command", "Parameters", "Test accuracy (95 % interval)", "Seed", "Seconds", "Device", "Date", "Commit")
+    header = ("Model and command", "Parameters", "Test accuracy (95 % interval)", "Seed", "Seconds",
+              "Device", "Date", "Commit")
 
     def rows(self) -> Iterable[Sequence[str]]:
         """One model a row, in alphabetical order."""
         for name in zoo.names():
             card = zoo.card(name)
-            low, high = (f"{100 * card['test'][bound]:.1f}" for bound in ("low", "high"))
-            yield (f"{{download}}`{name} </book/zoo/{name.replace('/', '-')}.json>` <br>`{card['command']}`",
-                   f"{card['params']:,}", f"{100 * card['test']['accuracy']:.1f} % ({low} to {high})", str(card["seed"]),
-                   f"{card['seconds']:.0f}", card["device"], card["date"][:10], f"`{card['commit'][:8]}`")
+            test = {key: f"{100 * card['test'][key]:.1f}" for key in ("accuracy", "low", "high")}
+            file = f"/book/zoo/{name.replace('/', '-')}.json"
+            yield (f"{{download}}`{name} <{file}>` <br>`{card['command']}`",
+                   f"{card['params']:,}",
+                   f"{test['accuracy']} % ({test['low']} to {test['high']})",
+                   str(card["seed"]), f"{card['seconds']:.0f}", card["device"],
+                   card["date"][:10], f"`{card['commit'][:8]}`")
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -100,13 +104,13 @@ def _row(cells: Sequence[str]) -> str:
 
 def always_outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str],
                     removed: set[str]) -> list[str]:
-    """The pages that tell about this build, which no earlier build can have written."""
+    """The pages with a table of this build, which no earlier build can have written."""
     return [docname for docname, metadata in env.metadata.items()
             if metadata.get("lab_status") and docname not in removed]
 
 
 def in_words(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Say in words what the table of pages says with signs that many fonts lack."""
+    """Put words in the place of signs, which many fonts lack, in the table of pages."""
     if app.env.metadata[docname].get("lab_status"):
         for text in list(doctree.findall(nodes.Text)):
             if text in SIGNS:

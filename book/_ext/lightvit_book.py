@@ -1,5 +1,4 @@
-"""The book's Sphinx extension: settings that depend on the checkout, and what the built pages need
-beyond the theme.
+"""The book's Sphinx extension: settings of the checkout, and what pages need beyond the theme.
 
 Its parts: this file sets up, `lab_execution` runs the pages, `lab_exercise` fills the exercise
 boxes, `lab_status`, `lab_points` and `lab_lessons` draw tables, `lab_pages` decides which scripts
@@ -43,27 +42,26 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", set_repository)
     app.connect("config-inited", set_scripts)
     app.connect("build-finished", forget_failed_build, priority=900)
-    for part in (lab_execution, lab_exercise, lab_lessons, lab_pages, lab_points, lab_redirects, lab_status,
-                 lab_terms):
+    for part in (lab_execution, lab_exercise, lab_lessons, lab_pages, lab_points, lab_redirects,
+                 lab_status, lab_terms):
         part.setup(app)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
 
 
-# The kernel talks to the build over loopback only, so its word about unencrypted connections is no
-# news to a reader.
+# the kernel talks to the build over loopback only: its warning about encryption is no use
 KERNEL_CONFIG = "c.IPKernelApp.log_level = 40   # errors only\n"
 
 
 def set_environment(app: Sphinx, config: Config) -> None:
-    """Tell the kernels that a book is being built, and make the data folder's path one that holds
-    in any folder.
+    """Set the environment of the kernels: a book is being built; the data folder is absolute.
 
     They get an IPython folder of their own, so that nobody's personal start-up files change what a
     page prints.
     """
     ipython = Path(app.outdir).parent / ".ipython"
-    (ipython / "profile_default").mkdir(parents=True, exist_ok=True)
-    (ipython / "profile_default" / "ipython_kernel_config.py").write_text(KERNEL_CONFIG, encoding="utf-8")
+    profile = ipython / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG, encoding="utf-8")
     # one thread a page
     os.environ.update(IPYTHONDIR=str(ipython), LIGHTVIT_BOOK="1", OMP_NUM_THREADS="1")
     if os.environ.get("LIGHTVIT_DATA"):
@@ -71,9 +69,7 @@ def set_environment(app: Sphinx, config: Config) -> None:
 
 
 def set_execution_cache(app: Sphinx, config: Config) -> None:
-    """Keep outputs in a folder named after all that they depend on; a new name makes Sphinx read
-    every page again.
-    """
+    """Store outputs in a folder named after all they depend on: a new name rereads every page."""
     caches, key = Path(app.outdir).parent / ".jupyter_cache", cache_key.cache_key(Path(app.srcdir))
     cache_key.keep_newest(caches, key)
     config.nb_execution_cache_path = str(caches / key)
@@ -81,13 +77,13 @@ def set_execution_cache(app: Sphinx, config: Config) -> None:
 
 def set_repository(app: Sphinx, config: Config) -> None:
     """Give the theme the repository's address, which stands in pyproject.toml alone."""
-    project = tomllib.loads(Path(app.srcdir, "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    config.html_theme_options["repository_url"] = project["urls"]["Repository"]
+    text = Path(app.srcdir, "pyproject.toml").read_text(encoding="utf-8")
+    urls = tomllib.loads(text)["project"]["urls"]
+    config.html_theme_options["repository_url"] = urls["Repository"]
 
 
 def set_scripts(app: Sphinx, config: Config) -> None:
-    """Load MathJax and the widget manager from the book itself where they could be fetched, else
-    from a public CDN.
+    """Load MathJax and the widget manager from the book itself, else from a public CDN.
 
     What lies in book/_static, style sheets and scripts, is loaded on every page.
     """
@@ -97,14 +93,14 @@ def set_scripts(app: Sphinx, config: Config) -> None:
               for name, package in vendor.PACKAGES.items()}
     config.mathjax_path = source["mathjax"]
     config.nb_ipywidgets_js = {source["widgets"]: {}}
-    static = Path(app.srcdir, "book", "_static")
-    config.html_css_files = [*config.html_css_files, *sorted(path.name for path in static.glob("*.css"))]
-    config.html_js_files = [*config.html_js_files, *sorted(path.name for path in static.glob("*.js"))]
+    names = sorted(path.name for path in Path(app.srcdir, "book", "_static").iterdir())
+    styles = [name for name in names if name.endswith(".css")]
+    scripts = [name for name in names if name.endswith(".js")]
+    config.html_css_files = [*config.html_css_files, *styles]
+    config.html_js_files = [*config.html_js_files, *scripts]
 
 
 def forget_failed_build(app: Sphinx, exception: Exception | None) -> None:
-    """After a warning, make the next build read every page again: Sphinx would skip the faulty page
-    and look sound.
-    """
+    """After a warning, make the next build read every page: Sphinx would skip the faulty one."""
     if exception is None and app._warncount:
         Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)

@@ -1,5 +1,4 @@
-"""Sphinx extension: `{taxonomy-map}` draws the book's pages by the branches of the survey, as
-nested lists of cards.
+"""Sphinx extension: `{taxonomy-map}`, the book's pages by the branches of the survey, as cards.
 
 A page that exists is a link with its own title; a page that does not is marked "to come" in words
 and has no link. Only standard docutils nodes are used, so builders other than HTML write the same
@@ -28,9 +27,7 @@ TO_COME = "to come"
 
 
 def leaves_of(page: str, title: str) -> list[str]:
-    """Leaves of the surveys that the page `<part>/<stem>` covers; one named like the page itself
-    would say nothing.
-    """
+    """Leaves of the surveys that the page `<part>/<stem>` covers, but none named like the page."""
     return [leaf.leaf for leaf in survey.taxonomy() if leaf.page == page and leaf.leaf != title]
 
 
@@ -38,12 +35,14 @@ class TaxonomyMap(SphinxDirective):
     """`{taxonomy-map}`, without arguments or options."""
 
     def run(self) -> list[nodes.Node]:
+        """Nested lists: parts, and in each the cards of its pages."""
         self.env.note_dependency(str(lessons.PARTS))
         self.env.note_reread()   # a page added elsewhere turns its card here into a link
         tree = nodes.bullet_list(classes=["taxonomy-map"])
         every = lessons.lessons(Path(self.env.srcdir))
         for part in lessons.parts():
-            tree += self._part(part, [lesson for lesson in every if lesson.page.startswith(f"{part['part']}/")])
+            pages = [page for page in every if page.page.startswith(f"{part['part']}/")]
+            tree += self._part(part, pages)
         return [tree]
 
     def _part(self, part: dict[str, Any], pages: list[Lesson]) -> nodes.list_item:
@@ -56,7 +55,8 @@ class TaxonomyMap(SphinxDirective):
         return item
 
     def _card(self, page: Lesson) -> nodes.list_item:
-        item = nodes.list_item(classes=["taxonomy-page"] + ([] if page.written else ["taxonomy-to-come"]))
+        style = [] if page.written else ["taxonomy-to-come"]
+        item = nodes.list_item(classes=["taxonomy-page", *style])
         title = _paragraph("", "taxonomy-title")
         title += [self._link(page.page)] if page.written else _unlinked(page.title)
         item += title
@@ -67,11 +67,10 @@ class TaxonomyMap(SphinxDirective):
         return item
 
     def _link(self, name: str) -> addnodes.pending_xref:
-        """A link to the page, resolved after all pages are read, so that its text is the page's own
-        title.
-        """
-        link = addnodes.pending_xref("", refdomain="std", reftype="doc", reftarget=f"/chapters/{name}",
-                                     refexplicit=False, refwarn=True, refdoc=self.env.docname)
+        """A link to the page, resolved after all are read, so that its text is the page's title."""
+        link = addnodes.pending_xref("", refdomain="std", reftype="doc",
+                                     reftarget=f"/chapters/{name}", refexplicit=False,
+                                     refwarn=True, refdoc=self.env.docname)
         link += nodes.inline("", name, classes=["xref", "std", "std-doc"])
         return link
 
@@ -85,5 +84,6 @@ def _unlinked(title: str) -> list[nodes.Node]:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    """Add the directive; called by Sphinx."""
     app.add_directive("taxonomy-map", TaxonomyMap)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,9 +13,7 @@ from lightvit_lab.errors import LabError
 
 
 def read_works(path: Path) -> dict[str, Entry]:
-    """The entries of a BibTeX file by key; none if there is no file. Raises LabError on one that
-    cannot be read.
-    """
+    """The entries of a BibTeX file by key; none without a file. Raises LabError if unreadable."""
     if not path.is_file():
         return {}
     try:
@@ -25,9 +23,7 @@ def read_works(path: Path) -> dict[str, Entry]:
 
 
 def citation(entry: Entry, narrative: bool = False) -> str:
-    """`[Author et al., 2021](address)`; `[Author et al. (2021)](address)` where the sentence needs
-    the name.
-    """
+    """`[Author et al., 2021](address)`; `[Author et al. (2021)](address)` if `narrative`."""
     year = entry.fields.get("year", "n.d.")
     words = f"{authors(entry)} ({year})" if narrative else f"{authors(entry)}, {year}"
     address = address_of(entry)
@@ -35,15 +31,14 @@ def citation(entry: Entry, narrative: bool = False) -> str:
 
 
 def authors(entry: Entry) -> str:
-    """Family names as a citation shows them: one, "A and B", or "A et al."; the key if nobody is
-    named.
-    """
+    """Family names as a citation shows them: "A", "A and B", "A et al."; the key without a name."""
     people = entry.persons.get("author") or entry.persons.get("editor") or []
-    names = [" ".join(str(part) for part in person.rich_prelast_names + person.rich_last_names) for person in people]
+    names = [" ".join(map(str, person.rich_prelast_names + person.rich_last_names))
+             for person in people]
     names = [name.replace("\N{NO-BREAK SPACE}", " ") for name in names]
     if len(names) > 2:
         return f"{names[0]} et al."
-    return " and ".join("others" if name == "others" else name for name in names) or plain(entry.key)
+    return " and ".join(names) or plain(entry.key)
 
 
 def address_of(entry: Entry) -> str | None:
@@ -65,4 +60,5 @@ def reference_list(entries: Iterable[Entry]) -> list[str]:
     """One Markdown list item a work, as pybtex's plain style writes it."""
     style = find_plugin("pybtex.style.formatting", "plain")()
     backend = find_plugin("pybtex.backends", "markdown")()
-    return ["- " + " ".join(work.text.render(backend).split()) for work in style.format_entries(list(entries))]
+    return ["- " + " ".join(work.text.render(backend).split())
+            for work in style.format_entries(list(entries))]

@@ -1,11 +1,10 @@
-"""What a teacher hands out and keeps, from the same pages and declarations as the book: `make
-classroom`.
+"""Material for a class, from the same pages and declarations as the book: `make classroom`.
 
     _build/classroom/student/<stem>.ipynb       stubs
     _build/classroom/instructor/<stem>.ipynb    solutions
-    _build/classroom/answer_key.md              prompt, solution, points, minutes and known mistakes of each exercise
+    _build/classroom/answer_key.md              prompt, solution, points, known mistakes of each
     _build/classroom/points.csv                 one row an exercise
-    _build/classroom/nbgrader/                  with --nbgrader: a course whose source notebooks nbgrader takes
+    _build/classroom/nbgrader/                  with --nbgrader: a course for nbgrader
 
 Raises LabError where a page checks an exercise that is not declared, or declares one that no page
 checks.
@@ -37,14 +36,17 @@ def section(exercise: Exercise | OpenExercise) -> str:
     if isinstance(exercise, OpenExercise):
         rubric = "\n".join(f"- {worth}: {text}" for worth, text in exercise.rubric)
         return f"{head}, by hand\n\n{exercise.prompt}\n\nPoints, for an answer that\n\n{rubric}"
-    mistakes = "\n".join(f"- **{each.name}**: {each.hint} *Then:* {each.stronger}" for each in exercise.mistakes)
+    mistakes = "\n".join(f"- **{each.name}**: {each.hint} *Then:* {each.stronger}"
+                         for each in exercise.mistakes)
     return (f"{head}\n\n{exercise.prompt}\n\n```python\n{exercise.code}\n```\n\n"
-            f"Known mistakes, the hint that each draws, and the stronger one at the next try:\n\n{mistakes}")
+            "Known mistakes, the hint that each draws, and the stronger one at the next try:\n\n"
+            f"{mistakes}")
 
 
 def answer_key(found: dict[str, list[Exercise]], ref: str) -> str:
-    """The whole key, page by page; what is given by hand stands last on each."""
-    parts = [f"# Answer key\n\nLightViT Lab, commit `{ref[:12]}`. For teachers: not to be handed out."]
+    """The whole key, page by page; the open questions stand last on each."""
+    parts = [f"# Answer key\n\nLightViT Lab, commit `{ref[:12]}`. "
+             "For teachers: not to be handed out."]
     for stem, page in found.items():
         by_hand = [question for question in open_exercises() if question.id.startswith(f"{stem}.")]
         parts += [f"## {stem}: {worth(page)} points", *map(section, page), *map(section, by_hand)]
@@ -62,24 +64,25 @@ def rows(found: dict[str, list[Exercise]]) -> list[tuple]:
             for stem, page in found.items() for each in page]
 
 
-def posed_on(page: Path, declared: dict[str, Exercise]) -> list[Exercise]:
+def page_exercises(page: Path, declared: dict[str, Exercise]) -> list[Exercise]:
     """The exercises of a page, in its order. Raises LabError on one that nobody declares."""
     _, solved = exercise_bundle.bundle(page)
     for name in solved:
         if name not in declared:
-            raise LabError(f"{page.stem}: a solution cell checks {name!r}; declare it in lightvit_lab/exercises")
+            raise LabError(f"{page.stem}: a solution cell checks {name!r}; declare it in "
+                           "lightvit_lab/exercises")
     return [declared[name] for name in solved]
 
 
 def write(out: Path, ref: str, with_nbgrader: bool = False,
           root: Path = notebooks.ROOT) -> dict[str, list[Exercise]]:
-    """Make the folder anew; the exercises of each page that has any."""
+    """Write the folder anew; returns the exercises of each page."""
     found, declared = {}, {exercise.id: exercise for exercise in all_exercises()}
     for name in ("student", "instructor", "nbgrader"):
         shutil.rmtree(out / name, ignore_errors=True)
     for page in in_reading_order(root):
         solved = notebooks.derive(page, ref, solutions=True)
-        found[page.stem] = posed_on(page, declared)
+        found[page.stem] = page_exercises(page, declared)
         save(out / "student" / f"{page.stem}.ipynb", notebooks.text_of(notebooks.derive(page, ref)))
         save(out / "instructor" / f"{page.stem}.ipynb", notebooks.text_of(solved))
         if with_nbgrader:
@@ -88,16 +91,21 @@ def write(out: Path, ref: str, with_nbgrader: bool = False,
             save(out / "nbgrader" / "source" / page.stem / f"{page.stem}.ipynb", course)
     if with_nbgrader:
         save(out / "nbgrader" / "nbgrader_config.py", nbgrader_course.CONFIG)
-    posed = {exercise.id for page in found.values() for exercise in page}
-    if unposed := [name for name in declared if name not in posed]:
-        raise LabError(f"declared, but on no page: {', '.join(unposed)}")
+    if missing := set(declared).difference(*map(_ids, found.values())):
+        names = [name for name in declared if name in missing]
+        raise LabError(f"declared, but on no page: {', '.join(names)}")
     save(out / "answer_key.md", answer_key(found, ref))
     with (out / "points.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows(found)])
     return found
 
 
+def _ids(exercises: list[Exercise]) -> set[str]:
+    return {exercise.id for exercise in exercises}
+
+
 def save(path: Path, text: str) -> None:
+    """Write a file, and the folder it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -105,7 +113,8 @@ def save(path: Path, text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
     parser = argparse.ArgumentParser(description="Notebooks, answer key and points for a class.")
-    parser.add_argument("--out", type=Path, default=notebooks.ROOT / "_build" / "classroom", help="folder to write")
+    parser.add_argument("--out", type=Path, default=notebooks.ROOT / "_build" / "classroom",
+                        help="folder to write")
     parser.add_argument("--nbgrader", action="store_true", help="also a course for nbgrader")
     options = parser.parse_args(arguments)
     try:

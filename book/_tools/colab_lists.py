@@ -1,5 +1,4 @@
-"""Colab's own lists of packages: those committed in tests/book/colab, and whether Google has
-published others since.
+"""Colab's lists of packages: those in tests/book/colab, and how newly published ones differ.
 
 `python book/_tools/colab_lists.py --changed` reads the published lists and exits 1 if they differ,
 naming each package that does; it writes nothing. `make test-colab` sets up its environment with
@@ -9,6 +8,7 @@ what `--constraints` and `--needed` print.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import sys
 import urllib.request
@@ -25,16 +25,15 @@ PUBLISHED = "https://raw.githubusercontent.com/googlecolab/backend-info/main"
 
 
 def versions(text: str) -> dict[str, str]:
-    """Name -> version of a list that `pip freeze` printed; an address without a version counts as
-    0.
-    """
+    """Name -> version of what `pip freeze` printed; an address without a version counts as 0."""
     found = {}
     for line in text.splitlines():
         entry = re.match(r"([\w.-]+)(?:==| @ )(\S+)", line)
         if entry:
             name, where = re.sub("[-_.]+", "-", entry[1]).lower(), unquote(entry[2])
             wheel = re.search(r"/[^/]+?-(\d[^-/]*)(?:-[^/]*\.whl|\.tar\.gz)", where)
-            found[name] = where if "==" in line else wheel[1] if wheel else "0"
+            named = wheel[1] if wheel else "0"
+            found[name] = where if "==" in line else named
     return found
 
 
@@ -44,42 +43,42 @@ def committed(name: str) -> dict[str, str]:
 
 
 def constraints() -> str:
-    """The versions of a runtime without accelerator, for pip's `-c`, without local parts such as
-    `+cpu`.
+    """The versions of a runtime without accelerator, for pip's `-c`; no local parts (`+cpu`).
 
     NVIDIA's libraries are left out: each build of torch brings those that it was made for.
     """
-    kept = {name: version.partition("+")[0] for name, version in committed(LISTS[0]).items()
-            if version != "0" and name != "google-colab" and not name.startswith("nvidia-")}
-    return "".join(f"{name}=={version}\n" for name, version in kept.items())
+    return "".join(f"{name}=={version.partition('+')[0]}\n"
+                   for name, version in committed(LISTS[0]).items()
+                   if version != "0" and name != "google-colab" and not name.startswith("nvidia-"))
 
 
-def needed() -> set[str]:
+def needed_packages() -> set[str]:
     """The packages that the first cell of a notebook looks for."""
-    calls = install_cell.commands({}, "", "")[:-1]
-    return {"torch", "torchvision", "numpy"} | {word for call in calls for word in call[1:] if not word.startswith("-")}
+    words = itertools.chain(*(call[1:] for call in install_cell.commands({}, "", "")[:-1]))
+    return {"torch", "torchvision", "numpy"} | {word for word in words if word[0] != "-"}
 
 
 def changes(old: dict[str, str], new: dict[str, str]) -> list[str]:
     """A line for each package that differs, those that the notebooks need first."""
-    differ = [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
-    return [f"{'needed ' if name in needed() else ''}{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
-            for name in sorted(differ, key=lambda name: (name not in needed(), name))]
+    needed = needed_packages()
+    names = [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
+    names.sort(key=lambda name: (name not in needed, name))
+    return [f"{'needed ' if name in needed else ''}{name}: "
+            f"{old.get(name, 'absent')} -> {new.get(name, 'absent')}" for name in names]
 
 
 def report(source: str) -> int:
-    """Print how the lists at the address `source` differ from those committed; 1 if they do, else
-    0.
-    """
+    """Print how the lists at the address `source` differ from those committed; 1 if they do."""
     differ = False
     for name in LISTS:
         with urllib.request.urlopen(f"{source}/{name}", timeout=60) as answer:
             lines = changes(committed(name), versions(answer.read().decode()))
-        print(f"{name}: " + (f"{len(lines)} packages differ" if lines else "as committed"), *lines, sep="\n  ")
+        count = f"{len(lines)} packages differ" if lines else "as committed"
+        print(f"{name}: {count}", *lines, sep="\n  ")
         differ |= bool(lines)
     if differ:
-        print(f"Put the new lists into {FOLDER.relative_to(ROOT).as_posix()}, commit and date in the first line of each, "
-              "then run make test and make test-colab.")
+        print(f"Put the new lists into {FOLDER.relative_to(ROOT).as_posix()}, commit and date in "
+              "the first line of each, then run make test and make test-colab.")
     return int(differ)
 
 
@@ -87,14 +86,19 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
     parser = argparse.ArgumentParser(description="Colab's lists of packages.")
     task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("--changed", action="store_true", help="exit 1, naming what differs, if other lists are published")
-    task.add_argument("--constraints", action="store_true", help="print the committed versions for pip's -c")
-    task.add_argument("--needed", action="store_true", help="print the packages of it that the first cell looks for")
-    parser.add_argument("--source", default=PUBLISHED, help="address of the folder with the published lists")
+    task.add_argument("--changed", action="store_true",
+                      help="exit 1, naming what differs, if other lists are published")
+    task.add_argument("--constraints", action="store_true",
+                      help="print the committed versions for pip's -c")
+    task.add_argument("--needed", action="store_true",
+                      help="print the packages of it that the first cell looks for")
+    parser.add_argument("--source", default=PUBLISHED,
+                        help="address of the folder with the published lists")
     options = parser.parse_args(arguments)
     if options.changed:
         return report(options.source)
-    print(" ".join(sorted(needed() & committed(LISTS[0]).keys())) if options.needed else constraints().rstrip())
+    listed = needed_packages() & committed(LISTS[0]).keys()
+    print(" ".join(sorted(listed)) if options.needed else constraints().rstrip())
     return 0
 
 

@@ -25,34 +25,38 @@ HEADING = re.compile(r"^### Exercise(?: \d+)?(?:: (?P<title>.*))?$", re.MULTILIN
 
 
 def bundle(page: Path, root: Path = notebooks.ROOT) -> tuple[dict, dict]:
-    """Exercise id -> what is posed, and exercise id -> what is solved, in the order of the page.
+    """By exercise id: title, prompt and stub; and by id: code and answer of the solution.
 
     Raises LabError where a solution cell checks none or several exercises, or none stands above it.
     """
-    reading = Page(page.resolve(), root, notebooks.read_project(root)["urls"]["Repository"].rstrip("/"), "main")
+    repository = notebooks.read_project(root)["urls"]["Repository"].rstrip("/")
+    reading = Page(page.resolve(), root, repository, "main")
     posed, solved, text = {}, {}, ""
     for cell in notebooks.cells_of(reading, solutions=True):
         if cell.cell_type == "markdown":
             text = cell.source
-            posed.update(opened(text, reading.text))
+            posed.update(open_questions(text, reading.text))
         elif ANSWER.search(cell.source):
             name, code, answer = solution(page, cell.source)
             headings = list(HEADING.finditer(text))
             if not headings:
                 raise LabError(f"{page.name}: no exercise box stands above the solution of {name}")
-            posed[name] = {"title": headings[-1]["title"] or name, "prompt": text[headings[-1].end():].strip(),
+            posed[name] = {"title": headings[-1]["title"] or name,
+                           "prompt": text[headings[-1].end():].strip(),
                            "stub": stub_of(cell.source)}
             solved[name] = {"code": code, "answer": answer}
     return posed, solved
 
 
-def opened(text: str, source: str) -> dict[str, dict[str, str]]:
-    """The open questions in the text of one cell of a page of this `source`: id, and what is posed."""
+def open_questions(text: str, source: str) -> dict[str, dict[str, str]]:
+    """Id -> title and prompt of the open questions in `text`, a cell of a page of this `source`."""
     found = {}
     for question in notebooks.OPEN.finditer(source):
-        first = re.search(rf"^> \*\*{TITLES['open-question']} \d+: {re.escape(question['title'])}\*\*$", text, re.MULTILINE)
+        title = rf"{TITLES['open-question']} \d+: {re.escape(question['title'])}"
+        first = re.search(rf"^> \*\*{title}\*\*$", text, re.MULTILINE)
         if first:
-            lines = itertools.takewhile(lambda line: line.startswith(">"), text[first.end() + 1:].splitlines())
+            below = text[first.end() + 1:].splitlines()
+            lines = itertools.takewhile(lambda line: line.startswith(">"), below)
             prompt = "\n".join(line.removeprefix(">").removeprefix(" ") for line in lines)
             found[question["id"]] = {"title": question["title"], "prompt": prompt.strip()}
     return found
@@ -63,7 +67,8 @@ def solution(page: Path, source: str) -> tuple[str, str, str]:
     lines = source.splitlines()
     calls = [line for line in lines if CHECK_CALL.match(line)]
     if len(calls) != 1:
-        raise LabError(f"{page.name}: a solution cell checks {CHECK_CALL.findall(source)}; give one exercise")
+        raise LabError(f"{page.name}: a solution cell checks {CHECK_CALL.findall(source)}; give "
+                       "one exercise")
     call = ast.parse(calls[0].strip()).body[0].value
     code = "\n".join(line for line in lines if line not in calls).strip()
     return call.args[0].value, code, ast.unparse(call.args[1])
@@ -74,8 +79,10 @@ def files(page: Path, root: Path = notebooks.ROOT) -> dict[Path, str]:
     part, stem = page.parent.name, page.stem
     folder = root / "lightvit_lab" / "exercises"
     posed, solved = bundle(page, root)
-    places = {folder / part / f"{stem}.json": posed, folder / "answers" / part / f"{stem}.json": solved}
-    return {path: json.dumps(each, indent=1, ensure_ascii=False) + "\n" for path, each in places.items() if each}
+    places = {folder / part / f"{stem}.json": posed,
+              folder / "answers" / part / f"{stem}.json": solved}
+    return {path: json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            for path, content in places.items() if content}
 
 
 def write(root: Path = notebooks.ROOT) -> None:
@@ -91,5 +98,6 @@ def check(root: Path = notebooks.ROOT) -> int:
     wrong = [path for page in notebooks.pages(root) for path, text in files(page, root).items()
              if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path in wrong:
-        print(f"{path.relative_to(root)} is not what its page says; run `make notebooks` and commit the result")
+        print(f"{path.relative_to(root)} is not what its page says; run `make notebooks` and "
+              "commit the result")
     return int(bool(wrong))

@@ -19,28 +19,31 @@ import sys
 
 def in_colab() -> bool:
     """Whether this kernel runs in Colab."""
+    if "COLAB_RELEASE_TAG" in os.environ:
+        return True
     try:
-        return "COLAB_RELEASE_TAG" in os.environ or importlib.util.find_spec("google.colab") is not None
+        return importlib.util.find_spec("google.colab") is not None
     except ModuleNotFoundError:      # there is not even a package `google`
         return False
 
 
 def commands(installed: dict[str, str], repository: str, ref: str,
              colab: bool = False) -> list[list[str]]:
-    """What pip is asked to add to `installed`; nothing that could bring another torch, torchvision
-    or numpy.
-    """
-    free = """plotly ipywidgets safetensors tqdm pyyaml huggingface-hub joblib threadpoolctl narwhals packaging pillow
-        cycler fonttools kiwisolver pyparsing python-dateutil""".split()
+    """What pip is to add to `installed`; nothing that brings another torch, torchvision, numpy."""
+    free = """plotly ipywidgets safetensors tqdm pyyaml huggingface-hub joblib threadpoolctl
+        narwhals packaging pillow cycler fonttools kiwisolver pyparsing python-dateutil""".split()
     # these depend on torch or numpy
     alone = "timm captum scikit-learn scipy matplotlib contourpy".split()
-    groups = [([], free), (["--no-deps"], alone)]
-    missing = [(flags, [name for name in names if name not in installed]) for flags, names in groups]
+    calls = []
+    for flags, names in (([], free), (["--no-deps"], alone)):
+        missing = [name for name in names if name not in installed]
+        if colab:                    # Colab draws no boxes of ipywidgets 8
+            missing = [name.replace("ipywidgets", "ipywidgets<8") for name in missing]
+        if missing:
+            calls.append(["install", "-q", *flags, *missing])
     if "lightvit-lab" not in installed:
-        missing.append((["--no-deps"], [f"git+{repository}@{ref}"]))
-    # Colab draws no boxes of ipywidgets 8
-    ask = {"ipywidgets": "ipywidgets<8"} if colab else {}
-    return [["install", "-q", *flags, *(ask.get(name, name) for name in names)] for flags, names in missing if names]
+        calls.append(["install", "-q", "--no-deps", f"git+{repository}@{ref}"])
+    return calls
 
 
 def too_old(installed: dict[str, str], least: dict[str, str]) -> list[str]:
@@ -48,22 +51,26 @@ def too_old(installed: dict[str, str], least: dict[str, str]) -> list[str]:
     def release(version: str) -> list[int]:
         numbers = [int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part]
         return (numbers + 4 * [0])[:4]
-    return [name for name, bound in least.items() if name in installed and release(installed[name]) < release(bound)]
+    return [name for name, bound in least.items()
+            if name in installed and release(installed[name]) < release(bound)]
 
 
 def remedy(old: list[str], installed: dict[str, str], least: dict[str, str], colab: bool) -> str:
-    """What is too old, and what mends it: a command, or in Colab, which brings torch and
-    ipywidgets, a new runtime.
-    """
-    what = "Too old for this page: " + ", ".join(f"{name} {installed[name]}, needs {least[name]}" for name in old)
-    if colab and {"torch", "ipywidgets"} & {*old}:
-        return (f"{what}. Choose Runtime > Change runtime type > Runtime version > Latest, then Runtime > Disconnect "
-                "and delete runtime, and run this cell again.")
-    alone = {"timm", "captum"} & {*old}       # these would bring a torch or a numpy of their own
-    groups = [("", [name for name in old if name not in alone]), ("--no-deps ", [name for name in old if name in alone])]
-    calls = [f"`pip install -U {flag}" + " ".join(f'"{name}>={least[name]}"' for name in names)
-             + (" torchvision`" if "torch" in names else "`") for flag, names in groups if names]
-    return f"{what}. Run {' and '.join(calls)}, restart the kernel, then run this cell again."
+    """What is too old, and what mends it: pip's commands, or in Colab a new runtime."""
+    needs = [f"{name} {installed[name]}, needs {least[name]}" for name in old]
+    text = "Too old for this page: " + ", ".join(needs)
+    if colab and {"torch", "ipywidgets"} & {*old}:       # which Colab brings
+        return (f"{text}. Choose Runtime > Change runtime type > Runtime version > Latest, then "
+                "Runtime > Disconnect and delete runtime, and run this cell again.")
+    free = [name for name in old if name not in ("timm", "captum")]
+    alone = [name for name in old if name not in free]   # would bring a torch or numpy of their own
+    calls = []
+    for flag, names in (("", free), ("--no-deps ", alone)):
+        bounds = [f'"{name}>={least[name]}"' for name in names]
+        bounds += ["torchvision"] if "torch" in names else []
+        if bounds:
+            calls.append(f"`pip install -U {flag}{' '.join(bounds)}`")
+    return f"{text}. Run {' and '.join(calls)}, restart the kernel, then run this cell again."
 
 
 def fingerprint(files: dict[str, bytes]) -> str:
@@ -74,22 +81,23 @@ def fingerprint(files: dict[str, bytes]) -> str:
 
 def library() -> dict[str, bytes]:
     """Path -> content of the code that `import lightvit_lab` runs here."""
-    found = importlib.util.find_spec("lightvit_lab")
-    root = pathlib.Path(found.origin).parent if found and found.origin else pathlib.Path("no library")
+    spec = importlib.util.find_spec("lightvit_lab")
+    root = pathlib.Path(spec.origin if spec and spec.origin else "no library/file").parent
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
 
 
 def checkout(ref: str) -> str:
-    """The commit of the checkout in which notebook and library lie; nothing unless `ref` is in its
-    past, code unchanged.
-    """
-    found = importlib.util.find_spec("lightvit_lab")
-    folder = pathlib.Path(found.origin).resolve().parent if found and found.origin else pathlib.Path("no library")
+    """The commit of this checkout; nothing unless `ref` is in its past, its code unchanged."""
+    spec = importlib.util.find_spec("lightvit_lab")
+    file = pathlib.Path(spec.origin if spec and spec.origin else "no library/file")
+    folder = file.resolve().parent
     def git(*words):
         return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
     try:
-        if (not pathlib.Path.cwd().is_relative_to(folder.parent / "chapters") or git("status", "--porcelain", ".").stdout
-                or git("merge-base", "--is-ancestor", ref, "HEAD").returncode):
+        if not pathlib.Path.cwd().is_relative_to(folder.parent / "chapters"):
+            return ""
+        changed = git("status", "--porcelain", ".").stdout
+        if changed or git("merge-base", "--is-ancestor", ref, "HEAD").returncode:
             return ""
         return git("rev-parse", "HEAD").stdout.strip()
     except OSError:
@@ -98,29 +106,38 @@ def checkout(ref: str) -> str:
 
 def install(repository: str, ref: str, least: dict[str, str], code: str = "") -> None:
     """Add what is missing to this kernel, or say in one sentence what stands in the way."""
-    installed = {re.sub("[-_.]+", "-", each.metadata["Name"] or "").lower(): each.version
-                 # of two copies the first counts
-                 for each in reversed(list(importlib.metadata.distributions()))}
+    installed = {}
+    for each in importlib.metadata.distributions():
+        name = re.sub("[-_.]+", "-", each.metadata["Name"] or "").lower()
+        installed.setdefault(name, each.version)         # of two copies the first counts
     if not {"torch", "torchvision"} <= installed.keys():
-        raise RuntimeError("Install torch and torchvision as https://pytorch.org says, then run this again.")
+        raise RuntimeError("Install torch and torchvision as https://pytorch.org says, "
+                           "then run this again.")
     if old := too_old(installed, least):
         raise RuntimeError(remedy(old, installed, least, in_colab()))
-    for call in (calls := commands(installed, repository, ref, in_colab())):
+    calls = commands(installed, repository, ref, in_colab())
+    for call in calls:
         if subprocess.run([sys.executable, "-m", "pip", *call]).returncode:
-            instead = " No other revision is run in its place." if call[-1].startswith("git+") else ""
-            raise RuntimeError(f"pip {' '.join(call)} failed; its message above says why.{instead}")
+            text = f"pip {' '.join(call)} failed; its message above says why."
+            if call[-1].startswith("git+"):
+                text += " No other revision is run in its place."
+            raise RuntimeError(text)
     importlib.invalidate_caches()
     if code and code != fingerprint(library()):
-        if not (newer := checkout(ref)):
+        newer = checkout(ref)
+        if not newer:
             raise RuntimeError(
-                f"The lightvit_lab installed here is not revision {ref[:9]}, for which this page was written. "
-                f"Run `pip install --no-deps --force-reinstall git+{repository}@{ref}`, restart the kernel, then run "
-                "this cell again. To go on with a copy that you changed yourself, skip this cell.")
-        print(f"The library of this checkout runs, commit {newer[:9]}; the page was written for {ref[:9]} in its past.")
+                f"The lightvit_lab installed here is not revision {ref[:9]}, for which this page "
+                "was written. Run `pip install --no-deps --force-reinstall "
+                f"git+{repository}@{ref}`, restart the kernel, then run this cell again. To go on "
+                "with a copy that you changed yourself, skip this cell.")
+        print(f"The library of this checkout runs, commit {newer[:9]}; the page was written for "
+              f"{ref[:9]} in its past.")
     print("Installed what was missing." if calls else "Everything this page needs is installed.")
     if in_colab():
-        print("Colab forgets with the runtime which exercises you have solved. To keep that in your Drive, run this now: "
-              "import os; from google.colab import drive; drive.mount('/content/drive'); "
+        print("Colab forgets with the runtime which exercises you have solved. "
+              "To keep that in your Drive, run this now: import os; "
+              "from google.colab import drive; drive.mount('/content/drive'); "
               "os.environ['LIGHTVIT_CACHE'] = '/content/drive/MyDrive/lightvit_lab'")
 
 
@@ -135,6 +152,8 @@ def source(repository: str, ref: str, least: dict[str, str], code: str = "") -> 
     for the right one.
     """
     functions = "\n\n".join(inspect.getsource(function).rstrip() for function in CELL)
+    last = f", {code!r}" if code else ""
     return ('# @title Set up: run this cell first { display-mode: "form" }\n'
-            "import hashlib, importlib.metadata, importlib.util, os, pathlib, re, subprocess, sys\n\n"
-            f"{functions}\n\ninstall({repository!r}, {ref!r}, {least!r}{f', {code!r}' if code else ''})")
+            "import hashlib, importlib.metadata, importlib.util, os, pathlib, re, "
+            "subprocess, sys\n\n"
+            f"{functions}\n\ninstall({repository!r}, {ref!r}, {least!r}{last})")

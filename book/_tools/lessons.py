@@ -1,8 +1,8 @@
 """What the book knows of its pages, read from the tree: title, weeks of the class plan, lectures.
 
-A page says it in its own front matter, under `lesson`; a page that is planned and not written yet,
-in book/_ext/parts.yml. The map, the plan for a class and the counts of pages are made of this, so a
-new page edits none of them.
+A page holds it in its own front matter, under `lesson`; a page that is planned and not written yet
+has it in book/_ext/parts.yml. The map, the plan for a class and the counts of pages are made of
+this, so a new page edits none of them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import all_exercises
 
 PARTS = Path(__file__).parents[1] / "_ext" / "parts.yml"
-FORM = (
-    "write\nlesson:\n  weeks:\n    8: The question of week 8?\n  lectures: |\n    * 50 minutes: ..."
-)
+FORM = ("write\nlesson:\n  weeks:\n    8: The question of week 8?\n"
+        "  lectures: |\n    * 50 minutes: ...")
 
 
 @dataclass(frozen=True)
@@ -54,43 +53,32 @@ def in_reading_order(root: Path) -> list[Path]:
 
 
 def read(page: Path) -> Lesson:
-    """What a written page says of itself.
+    """The lesson in the front matter of a written page.
 
     Raises LabError where its front matter has no `lesson` of the right form.
     """
     text = page.read_text(encoding="utf-8")
-    front, title = (
-        re.match(r"---\n(.*?)\n---\n", text, re.DOTALL),
-        re.search(r"^# (.+)$", text, re.MULTILINE),
-    )
+    front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    title = re.search(r"^# (.+)$", text, re.MULTILINE)
     try:
-        said = (yaml.safe_load(front[1]) or {}).get("lesson") if front else None
+        lesson = (yaml.safe_load(front[1]) or {}).get("lesson") if front else None
     except yaml.YAMLError as error:
         raise LabError(f"{page}: its front matter cannot be read: {error}") from error
-    weeks = said.get("weeks") if isinstance(said, dict) else None
-    if (
-        not title
-        or not isinstance(weeks, dict)
-        or not weeks
-        or not all(map(_is_week, weeks.items()))
-    ):
-        raise LabError(
-            f"{page}: a page says in its front matter in which week of a class it is read, "
-            f"and has a title; {FORM}"
-        )
+    weeks = lesson.get("weeks") if isinstance(lesson, dict) else None
+    sound = isinstance(weeks, dict) and weeks and all(map(_is_week, weeks.items()))
+    if not title or not sound:
+        raise LabError(f"{page}: a page says in its front matter in which week of a class it is "
+                       f"read, and has a title; {FORM}")
     name = "/".join(page.with_suffix("").parts[-2:])
-    return Lesson(name, title[1], weeks, str(said.get("lectures", "")).strip(), written=True)
+    return Lesson(name, title[1], weeks, str(lesson.get("lectures", "")).strip(), written=True)
 
 
 def lessons(root: Path) -> list[Lesson]:
     """The written pages, in reading order, then the planned ones that nobody has written yet."""
     written = [read(page) for page in in_reading_order(root)]
     names = {lesson.page for lesson in written}
-    planned = [
-        Lesson(f"{part['part']}/{page['stem']}", page["title"], page["weeks"], "", written=False)
-        for part in parts()
-        for page in part["planned"]
-    ]
+    planned = [Lesson(f"{part['part']}/{page['stem']}", page["title"], page["weeks"], "", False)
+               for part in parts() for page in part["planned"]]
     return written + [lesson for lesson in planned if lesson.page not in names]
 
 

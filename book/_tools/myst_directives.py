@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 
 from lightvit_lab.errors import LabError
 
-TITLES = {"open-question": "Open question", "note": "Note", "tip": "Tip", "warning": "Warning", "important": "Important", "seealso": "See also"}
+TITLES = {"open-question": "Open question", "note": "Note", "tip": "Tip", "warning": "Warning",
+          "important": "Important", "seealso": "See also"}
 # stands for the reference list until the whole page has been read
 BIBLIOGRAPHY = "\0bibliography\0"
 
 
 @dataclass
 class Directive:
-    """One directive of a page: its parts as they were written, and the converter for the Markdown
-    inside it.
-    """
+    """One directive of a page: its parts as written, and converters for the Markdown inside it."""
 
     name: str
     argument: str
@@ -39,7 +38,8 @@ def exercise(directive: Directive) -> list[str]:
 def numbered(word: str, directive: Directive) -> str:
     """The word, the number that the exercise has on its page, and its title."""
     title = directive.inline(directive.argument)
-    return word + (f" {directive.number}" if directive.number else "") + (f": {title}" if title else "")
+    number = f" {directive.number}" if directive.number else ""
+    return f"{word}{number}: {title}" if title else word + number
 
 
 def admonition(directive: Directive) -> list[str]:
@@ -53,17 +53,22 @@ def admonition(directive: Directive) -> list[str]:
     else:
         title, body = directive.inline(directive.argument), directive.inner()
     if not title:
-        raise LabError(f"{directive.place}: {{{directive.name}}} has no title; give one on its first line")
-    folded = directive.name == "dropdown" or "dropdown" in directive.options.get("class", "").split()
+        raise LabError(f"{directive.place}: {{{directive.name}}} has no title; "
+                       "give one on its first line")
+    classes = directive.options.get("class", "").split()
+    folded = directive.name == "dropdown" or "dropdown" in classes
     return fold(title, body) if folded else block_quote(title, body)
 
 
 def block_quote(title: str, body: list[str]) -> list[str]:
-    """A bold title and the body behind "> "; display math in one line, since notebooks read "> "
-    inside it as LaTeX.
+    """A bold title and the body behind "> ".
+
+    Display math goes into one line: notebooks read a "> " inside it as LaTeX.
     """
-    text = re.sub(r"\$\$.+?\$\$", lambda math: " ".join(math[0].split()), "\n".join(body).strip("\n"), flags=re.DOTALL)
-    return [("> " + line).rstrip() for line in [f"**{title.replace('**', '')}**", "", *text.split("\n")]]
+    text = re.sub(r"\$\$.+?\$\$", lambda math: " ".join(math[0].split()),
+                  "\n".join(body).strip("\n"), flags=re.DOTALL)
+    lines = [f"**{title.replace('**', '')}**", "", *text.split("\n")]
+    return [("> " + line).rstrip() for line in lines]
 
 
 def fold(title: str, body: list[str]) -> list[str]:
@@ -77,18 +82,21 @@ def math(directive: Directive) -> list[str]:
     """A display formula; a labelled one carries its number on the page."""
     body = "\n".join(filter(None, [directive.argument, *directive.body])).strip("\n")
     if re.search(r"\n[ \t]*\n", "\n".join(directive.body).strip("\n")):
-        raise LabError(f"{directive.place}: a blank line splits the formula; write two {{math}} blocks")
+        raise LabError(f"{directive.place}: a blank line splits the formula; "
+                       "write two {math} blocks")
     if r"\\" in body:                           # what Sphinx does with several lines
         body = f"\\begin{{split}}\n{body}\n\\end{{split}}"
     label = directive.options.get("label")
-    return ["$$", *body.split("\n"), *([rf"\tag{{{directive.equations[label]}}}"] if label else []), "$$"]
+    tag = [rf"\tag{{{directive.equations[label]}}}"] if label else []
+    return ["$$", *body.split("\n"), *tag, "$$"]
 
 
 def picture(directive: Directive) -> list[str]:
     """An image with its alternative text, its caption below."""
     alt = directive.options.get("alt", "").strip()
     if not alt:
-        raise LabError(f"{directive.place}: the {directive.name} has no text for who cannot see it; add `:alt: ...`")
+        raise LabError(f"{directive.place}: the {directive.name} has no text for who cannot see "
+                       "it; add `:alt: ...`")
     image = f"![{directive.inline(alt)}]({directive.raw_link(directive.argument)})"
     return [image, *(["", *directive.inner()] if any(directive.body) else [])]
 
@@ -115,20 +123,27 @@ def rows_of(directive: Directive) -> list[list[str]]:
         if item and item[1]:
             rows.append([])
         if not rows:
-            raise LabError(f"{directive.place}: a list-table's first row starts with `* - `, not {line.strip()!r}")
+            raise LabError(f"{directive.place}: a list-table's first row starts with `* - `, not "
+                           f"{line.strip()!r}")
         if item:
             rows[-1].append(item[2] or "")
         else:
             rows[-1][-1] += " " + line.strip()
-    if not rows or len({len(row) for row in rows}) > 1:
-        raise LabError(f"{directive.place}: the rows of the list-table have {[len(row) for row in rows]} cells; "
+    sizes = list(map(len, rows))
+    if len(set(sizes)) != 1:
+        raise LabError(f"{directive.place}: the rows of the list-table have {sizes} cells; "
                        "give every row the same number, at least one")
-    return [[escape_bars(directive.inline(cell.strip())) for cell in row] for row in rows]
+    for row in rows:
+        row[:] = [escape_bars(directive.inline(cell.strip())) for cell in row]
+    return rows
 
 
 def escape_bars(cell: str) -> str:
-    """A table's cell whose vertical bars do not end it; in a formula `\\|` would be another symbol."""
-    return re.sub(r"(\$[^$]+\$)|\|", lambda bar: bar[1].replace("|", r"\vert ") if bar[1] else r"\|", cell)
+    """A table's cell, its vertical bars escaped; in a formula `\\|` would be another symbol."""
+    def escaped(found: re.Match[str]) -> str:
+        return found[1].replace("|", r"\vert ") if found[1] else r"\|"
+
+    return re.sub(r"(\$[^$]+\$)|\|", escaped, cell)
 
 
 def caption(directive: Directive) -> list[str]:
@@ -142,7 +157,7 @@ def bibliography(directive: Directive) -> list[str]:
 
 
 DIRECTIVES: dict[str, Callable[[Directive], list[str]]] = {
-    "exercise": exercise, "admonition": admonition, "dropdown": admonition, **dict.fromkeys(TITLES, admonition),
-    "math": math, "figure": picture, "image": picture, "table": table, "list-table": list_table,
-    "bibliography": bibliography,
+    "exercise": exercise, "admonition": admonition, "dropdown": admonition,
+    **dict.fromkeys(TITLES, admonition), "math": math, "figure": picture, "image": picture,
+    "table": table, "list-table": list_table, "bibliography": bibliography,
 }

@@ -1,8 +1,7 @@
-"""Turn the Markdown of a page into plain Markdown that reads well in Colab, by a closed list of
-directives and roles.
+"""Turn the Markdown of a page into plain Markdown that reads well in Colab.
 
-What is not on the list raises LabError with the page and the line: a reader never meets raw markup
-of the book.
+There is a closed list of directives and roles. What is not on it raises LabError with the page and
+the line, so that a reader never meets raw markup of the book.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from myst_directives import BIBLIOGRAPHY, DIRECTIVES, Directive
 
 from lightvit_lab.errors import LabError, require_choice
 
-FENCE = re.compile(r"^(?P<indent>\s*)(?:(?P<ticks>`{3,})(?P<rest>\{.*|[^`]*)|(?P<colons>[:~]{3,})(?P<words>.*))$")
+FENCE = re.compile(r"^(?P<indent>\s*)(?:(?P<ticks>`{3,})(?P<rest>\{.*|[^`]*)"
+                   r"|(?P<colons>[:~]{3,})(?P<words>.*))$")
 DIRECTIVE = re.compile(r"^\s*\{(?P<name>[^}\s]*)\}\s*(?P<argument>.*?)\s*$")
 DROPPED = re.compile(r"^\s{0,3}(?:\([^()\s]+\)=\s*$|%)")            # (label)= and % comments
 # the option, or $$ (label)
@@ -42,9 +42,7 @@ INLINE = re.compile(rf"""
 
 @dataclass
 class Page:
-    """A page being converted: where it lies, what its links point at, and which works it has cited
-    so far.
-    """
+    """A page being converted: its place, the target of its links, the works cited so far."""
 
     path: Path                 # absolute
     root: Path                 # of the repository
@@ -54,10 +52,12 @@ class Page:
 
     @cached_property
     def text(self) -> str:
+        """The page's source."""
         return self.path.read_text(encoding="utf-8")
 
     @cached_property
     def works(self) -> dict[str, Any]:
+        """The entries of the bibliography by key."""
         return read_works(self.root / "book" / "references.bib")
 
     @cached_property
@@ -68,18 +68,20 @@ class Page:
 
     @cached_property
     def exercises(self) -> dict[str, int]:
-        """Number of each exercise and open question, counted over the page as the book counts them."""
+        """Number of each exercise and open question, counted over the page as in the book."""
         return {label: number for number, label in enumerate(EXERCISE.findall(self.text), start=1)}
 
     @property
     def name(self) -> str:
+        """The path below the root of the repository."""
         return self.path.relative_to(self.root).as_posix()
 
     def place(self, line: int) -> str:
+        """Page and line, for messages."""
         return f"{self.name}:{line}"
 
     def find(self, target: str, line: int, suffix: str = "") -> Path:
-        """The file a link points at, from the page's folder or, with a leading "/", from the root."""
+        """The file of a link, from the page's folder or, with a leading "/", from the root."""
         start = self.root if target.startswith("/") else self.path.parent
         file = (start / (target.lstrip("/") + suffix)).resolve()
         if not file.is_file() or not file.is_relative_to(self.root):
@@ -90,18 +92,18 @@ class Page:
         """Address of a file's content at the pinned commit; an address stays as it is."""
         if re.match(r"https?://|data:", target):
             return target
-        return f"{self.repository}/raw/{self.ref}/{self.find(target, line).relative_to(self.root).as_posix()}"
+        file = self.find(target, line).relative_to(self.root)
+        return f"{self.repository}/raw/{self.ref}/{file.as_posix()}"
 
     def book_link(self, file: Path) -> str:
         """Address of another page in the published book, where GitHub Pages puts it."""
         owner, name = self.repository.rstrip("/").split("/")[-2:]
-        return f"https://{owner}.github.io/{name}/{file.relative_to(self.root).with_suffix('.html').as_posix()}"
+        path = file.relative_to(self.root).with_suffix(".html").as_posix()
+        return f"https://{owner}.github.io/{name}/{path}"
 
 
 def convert(page: Page, lines: list[str], first: int = 1) -> list[str]:
-    """Lines of plain Markdown for `lines` of the page, the first of which is the page's line
-    `first`.
-    """
+    """Lines of plain Markdown for `lines` of the page, the first of which has number `first`."""
     result: list[str] = []
     position = 0
     while position < len(lines):
@@ -110,7 +112,8 @@ def convert(page: Page, lines: list[str], first: int = 1) -> list[str]:
             end = closing_fence(page, lines, position, first) + 1
             block = fenced(page, fence, lines[position:end], first + position)
         else:
-            end = next((i for i in range(position, len(lines)) if FENCE.match(lines[i])), len(lines))
+            fences = (i for i in range(position, len(lines)) if FENCE.match(lines[i]))
+            end = next(fences, len(lines))
             block = prose(page, lines[position:end], first + position)
         # one blank line between blocks is enough
         while block and not block[0] and not (result and result[-1]):
@@ -120,16 +123,15 @@ def convert(page: Page, lines: list[str], first: int = 1) -> list[str]:
 
 
 def closing_fence(page: Page, lines: list[str], opening: int, first: int) -> int:
-    """Index of the line that closes the fence at `opening`: the first run of its character that is
-    no shorter.
-    """
+    """Index of the line that closes the fence at `opening`: a run of its character as long."""
     mark = re.match(r"\s*([`:~])\1*", lines[opening])[0].strip()
     closes = re.compile(rf"\s*{mark[0]}{{{len(mark)},}}\s*$")
     for index in range(opening + 1, len(lines)):
         if closes.match(lines[index]):
             return index
-    raise LabError(f"{page.place(first + opening)}: the fence {lines[opening].strip()!r} is never closed; "
-                   f"end it with {mark}, and give an outer fence more of them than an inner one")
+    raise LabError(f"{page.place(first + opening)}: the fence {lines[opening].strip()!r} is never "
+                   f"closed; end it with {mark}, and give an outer fence more of them than an "
+                   "inner one")
 
 
 def fenced(page: Page, fence: re.Match[str], block: list[str], line: int) -> list[str]:
@@ -139,11 +141,13 @@ def fenced(page: Page, fence: re.Match[str], block: list[str], line: int) -> lis
     if opening is None and not (fence["colons"] or "").startswith(":"):
         return block
     if fence["ticks"] and "`" in rest:
-        raise LabError(f"{page.place(line)}: a ` in its first line breaks this fence; fence the directive with :::")
+        raise LabError(f"{page.place(line)}: a ` in its first line breaks this fence; fence the "
+                       "directive with :::")
     name = opening["name"] if opening else rest.strip()
     require_choice(page.place(line), "directive", name, DIRECTIVES)
     indent = fence["indent"]
-    options, body, skipped = split_options(page, [text.removeprefix(indent) for text in block[1:-1]], line)
+    inside = [text.removeprefix(indent) for text in block[1:-1]]
+    options, body, skipped = split_options(page, inside, line)
     directive = Directive(
         name, opening["argument"], options, body, page.place(line), equations=page.equations,
         number=page.exercises.get(options.get("label", "")),
@@ -156,9 +160,7 @@ def fenced(page: Page, fence: re.Match[str], block: list[str], line: int) -> lis
 
 
 def split_options(page: Page, body: list[str], line: int) -> tuple[dict[str, str], list[str], int]:
-    """Options of a directive (`:key: value` lines or a `---` block), what follows, and the number
-    of their lines.
-    """
+    """Options of a directive (`:key: value` lines or a `---` block), the rest, and their lines."""
     count = 0
     if body and body[0].strip() == "---":
         count = next((i + 1 for i in range(1, len(body)) if body[i].strip() == "---"), len(body))
@@ -166,11 +168,13 @@ def split_options(page: Page, body: list[str], line: int) -> tuple[dict[str, str
     else:
         while count < len(body) and re.match(r"\s*:[\w-]+:(\s|$)", body[count]):
             count += 1
-        written = "\n".join(re.sub(r"^\s*:([\w-]+):\s*(.*)$", quoted_option, text) for text in body[:count])
+        written = "\n".join(re.sub(r"^\s*:([\w-]+):\s*(.*)$", quoted_option, text)
+                            for text in body[:count])
     try:
         options = yaml.safe_load(written) or {}
     except yaml.YAMLError as error:
-        raise LabError(f"{page.place(line + 1)}: the options of the directive cannot be read: {error}") from error
+        raise LabError(f"{page.place(line + 1)}: the options of the directive cannot be read: "
+                       f"{error}") from error
     while count < len(body) and not body[count].strip():
         count += 1
     return {key: str(value) for key, value in options.items()}, body[count:], count
@@ -183,8 +187,8 @@ def quoted_option(option: re.Match[str]) -> str:
 
 def prose(page: Page, lines: list[str], first: int) -> list[str]:
     """Text outside fences: targets and comments dropped, roles and links converted."""
-    kept = ["" if DROPPED.match(line) else line for line in lines]
-    text = re.sub(r"\n{3,}", "\n\n", inline(page, "\n".join(kept), first))
+    lines = ["" if DROPPED.match(line) else line for line in lines]
+    text = re.sub(r"\n{3,}", "\n\n", inline(page, "\n".join(lines), first))
     return text.split("\n")
 
 
@@ -197,22 +201,25 @@ def inline(page: Page, text: str, first: int) -> str:
             return ROLES[found["role"]](page, found["content"].strip(), line)
         if found["label"]:
             gap = "\n" if "\n" in found["display"] else " "
-            return f"$${found['display'].rstrip()}{gap}" + rf"\tag{{{page.equations[found['label']]}}}" + f"{gap}$$"
+            tag = rf"\tag{{{page.equations[found['label']]}}}"
+            return f"$${found['display'].rstrip()}{gap}{tag}{gap}$$"
         if found["foreign"]:
-            raise LabError(f"{page.place(line)}: {found[0]!r}, a footnote or substitution, shows raw in a notebook; "
-                           "write it out")
+            raise LabError(f"{page.place(line)}: {found[0]!r}, a footnote or substitution, shows "
+                           "raw in a notebook; write it out")
         return link(page, found, line) if found["target"] else found[0]
     return INLINE.sub(replace, text)
 
 
 def link(page: Page, found: re.Match[str], line: int) -> str:
-    """A Markdown link or image; one to a page leads to the published book, one to a file to the
-    repository.
+    """A Markdown link or image; one to a page leads to the published book.
+
+    One to a file leads to the repository.
     """
     target, _, anchor = found["target"].partition("#")
     if found["bang"]:
         if not found["words"].strip():
-            raise LabError(f"{page.place(line)}: the image has no text for those who cannot see it; write ![text](...)")
+            raise LabError(f"{page.place(line)}: the image has no text for those who cannot see "
+                           "it; write ![text](...)")
         return f"![{found['words']}]({page.raw_link(found['target'], line)})"
     if re.match(r"[a-z]+:", target):
         return found[0]
@@ -233,6 +240,7 @@ def split_target(content: str) -> tuple[str | None, str]:
 
 
 def equation_role(page: Page, content: str, line: int) -> str:
+    """The number of a labelled formula, in brackets."""
     require_choice(page.place(line), "equation", content, page.equations)
     return f"({page.equations[content]})"
 
@@ -261,8 +269,8 @@ def cite_role(page: Page, content: str, line: int, narrative: bool = False) -> s
     for key in keys:
         require_choice(page.place(line), "citation", key, page.works)
     page.cited += [key for key in keys if key not in page.cited]
-    shown = "; ".join(citation(page.works[key], narrative) for key in keys)
-    return shown if narrative else f"({shown})"
+    works = "; ".join(citation(page.works[key], narrative) for key in keys)
+    return works if narrative else f"({works})"
 
 
 ROLES: dict[str, Callable[[Page, str, int], str]] = {
@@ -280,4 +288,5 @@ def with_bibliography(page: Page, text: str) -> str:
     """`text` with the works the page has cited in the place of its bibliography."""
     if BIBLIOGRAPHY not in text:
         return text
-    return text.replace(BIBLIOGRAPHY, "\n".join(reference_list(page.works[key] for key in page.cited)))
+    references = reference_list(page.works[key] for key in page.cited)
+    return text.replace(BIBLIOGRAPHY, "\n".join(references))

@@ -1,5 +1,4 @@
-"""Notebooks that nbgrader takes as the source of an assignment: tagged cells, hidden tests, a stub
-that stops nothing.
+"""Notebooks that nbgrader takes as the source of an assignment: tagged cells, hidden tests.
 
 An exercise's cell becomes two: the answer, which nbgrader empties between our markers (they are
 nbgrader's own), and a locked test with the points. `nbgrader generate_assignment STEM` and
@@ -20,7 +19,8 @@ from stubs import ANSWER, BEGIN, CHECK_CALL, stub_of
 
 CONFIG = '''c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "lightvit_lab"
-# Below it stands `raise NotImplementedError` in a function and `answer = ...` above it elsewhere: Run All never stops.
+# In a function `raise NotImplementedError` stands below it, elsewhere `answer = ...` above it:
+# Run All never stops.
 c.ClearSolutions.code_stub = {"python": "# Write your answer here"}
 c.Execute.timeout = 600          # seconds for a cell; the live experiments take about 15
 '''
@@ -44,15 +44,17 @@ def exercise_cells(cell: NotebookNode, points: dict[str, int]) -> list[NotebookN
     (name,), (call,) = CHECK_CALL.findall(cell.source), calls
     answer = "\n".join(line for line in lines if line != call).strip()
     grade_id = re.sub(r"\W", "-", name)
-    return [tagged(ANSWER.sub(with_stub, answer), f"{grade_id}-answer", solution=True, locked=False),
+    emptied = ANSWER.sub(with_stub, answer)
+    return [tagged(emptied, f"{grade_id}-answer", solution=True, locked=False),
             tagged(test_source(name, call), grade_id, grade=True, points=points[name])]
 
 
 def by_hand(cell: NotebookNode, points: dict[str, int]) -> NotebookNode:
     """The cell for the answer to an open question, for which nbgrader asks the teacher."""
     name = cell.metadata["lightvit_lab"]["open_question"]
-    options = {"grade": True, "solution": True, "locked": False, "task": False, "points": points[name]}
-    cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": re.sub(r"\W", "-", name), **options}
+    cell.metadata["nbgrader"] = {"schema_version": 3, "grade_id": re.sub(r"\W", "-", name),
+                                 "grade": True, "solution": True, "locked": False,
+                                 "task": False, "points": points[name]}
     return cell
 
 
@@ -65,9 +67,7 @@ def with_stub(block: re.Match[str]) -> str:
 
 
 def test_source(name: str, call: str) -> str:
-    """The check that a student sees, and the hidden cases that nbgrader cuts out of what it hands
-    out.
-    """
+    """The check that a student has, and the hidden tests, which nbgrader cuts out for students."""
     expression = ast.unparse(ast.parse(call).body[0].value.args[1])
     return (f"{call}\n### BEGIN HIDDEN TESTS\nfrom lightvit_grader.hidden import require_passed\n"
             f"require_passed({name!r}, {expression})\n### END HIDDEN TESTS")

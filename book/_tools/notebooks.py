@@ -1,9 +1,8 @@
-"""Derive the notebooks that Colab opens from the pages: plain Markdown, stubs in place of
-solutions, no outputs.
+"""Derive the notebooks that Colab opens from the pages: stubs for solutions, no outputs.
 
-`python book/_tools/notebooks.py` writes a notebook beside each page that has code cells (`make
-notebooks`); `--check` only says which are out of step. Raises LabError, with page and line, on
-markup that it does not know.
+`python book/_tools/notebooks.py` writes the notebook of each page that has code cells into the
+page's folder (`make notebooks`); `--check` only says which are out of step. Raises LabError, with
+page and line, on markup that it does not know.
 
 A notebook names the commit whose library its first cell installs. That commit has the page as it
 stands, so page and library were tested together there. A notebook keeps its commit until its page
@@ -21,6 +20,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,9 @@ INSTALLED = ["lightvit_lab", "book/results", "book/zoo", "pyproject.toml"]
 # what images point at
 PICTURES = ["book/_static", "chapters/*.png", "chapters/*.svg", "chapters/*.jpg"]
 # the tags that notebook tools act on
-KEPT_TAGS = {"skip-execution", "raises-exception"}
-OPEN = re.compile(r"^:::+\{open-question\} *(?P<title>.+?) *\n:label: *(?P<id>\S+) *$", re.MULTILINE)
+ACTIVE_TAGS = {"skip-execution", "raises-exception"}
+OPEN = re.compile(r"^:::+\{open-question\} *(?P<title>.+?) *\n:label: *(?P<id>\S+) *$",
+                  re.MULTILINE)
 HIDING_TAGS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
@@ -59,7 +60,8 @@ def derive(page: Path, ref: str, solutions: bool = False, code: str = "") -> Not
     reading = Page(page, root, project["urls"]["Repository"].rstrip("/"), ref)
     title, *body = cells_of(reading, solutions)
     code = code_at(root, ref) or code
-    setup = new_code_cell(install_cell.source(reading.repository, ref, lowest_versions(project), code))
+    least = lowest_versions(project)
+    setup = new_code_cell(install_cell.source(reading.repository, ref, least, code))
     setup.metadata = {"cellView": "form", "jupyter": {"source_hidden": True}}
     heading, rest = split_title(reading, title)
     cells = [heading, setup, *([rest] if rest else []), *body]
@@ -76,7 +78,8 @@ def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
     try:
         source = myst_to_notebook(page.text, add_source_map=True)
     except (MystMetadataParsingError, nbformat.ValidationError, yaml.YAMLError) as error:
-        raise LabError(f"{page.place(1)}: front matter or a cell's options cannot be read: {error}") from error
+        raise LabError(f"{page.place(1)}: front matter or a cell's options cannot be read: "
+                       f"{error}") from error
     lines, result = page.text.splitlines(), []
     for cell, start in zip(source.cells, source.metadata["source_map"]):
         if "book-only" in tags_of(cell):
@@ -89,12 +92,13 @@ def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
             result += [new_markdown_cell(text)] if text else []
             result += map(answer_cell, OPEN.findall(cell.source))
     if not result or result[0].cell_type != "markdown":
-        raise LabError(f"{page.place(1)}: a page begins with its title, `# Title`, before any code cell")
+        raise LabError(f"{page.place(1)}: a page begins with its title, `# Title`, "
+                       "before any code cell")
     return result
 
 
 def answer_cell(question: tuple[str, str]) -> NotebookNode:
-    """Where a reader writes what no program checks, below the question; it knows the question's id."""
+    """The cell below an open question, for the reader's answer; it stores the question's id."""
     cell = new_markdown_cell("*Your answer: double-click here, and write.*")
     cell.metadata["lightvit_lab"] = {"open_question": question[1]}
     return cell
@@ -110,37 +114,39 @@ def code_cell(page: Page, cell: NotebookNode, line: int, solutions: bool) -> Not
         except (LabError, SyntaxError) as error:
             raise LabError(f"{page.place(line)}: {error}") from error
     result = new_code_cell(source)
-    if tags & KEPT_TAGS:
-        result.metadata["tags"] = sorted(tags & KEPT_TAGS)
+    if tags & ACTIVE_TAGS:
+        result.metadata["tags"] = sorted(tags & ACTIVE_TAGS)
     if tags & HIDING_TAGS and not is_exercise:
         result.metadata["jupyter"] = {"source_hidden": True}
     return result
 
 
 def tags_of(cell: NotebookNode) -> set[str]:
+    """The tags of a cell."""
     return set(cell.metadata.get("tags", []))
 
 
 def split_title(page: Page, cell: NotebookNode) -> tuple[NotebookNode, NotebookNode | None]:
-    """The title with a line on where the notebook comes from, and what follows the title in the
-    page's first cell.
-    """
+    """The title with a line on the book, and the rest of the page's first cell."""
     title, _, rest = cell.source.partition("\n")
     if not title.startswith("# "):
         raise LabError(f"{page.place(1)}: a page begins with its title, `# Title`, not {title!r}")
-    note = (f"*This notebook goes with a [page of the book]({page.book_link(page.path)}), where its figures and "
-            "solutions are; here the code is yours to run and change. Begin with the next cell: "
-            "it installs what is missing.*")
-    return new_markdown_cell(f"{title}\n\n{note}"), new_markdown_cell(rest.strip("\n")) if rest.strip() else None
+    note = (f"*This notebook goes with a [page of the book]({page.book_link(page.path)}), where "
+            "its figures and solutions are; here the code is yours to run and change. Begin with "
+            "the next cell: it installs what is missing.*")
+    below = new_markdown_cell(rest.strip("\n")) if rest.strip() else None
+    return new_markdown_cell(f"{title}\n\n{note}"), below
 
 
 def assemble(cells: list[NotebookNode], ref: str) -> NotebookNode:
-    """A notebook whose cell ids come from the cells' text, so that an edit changes no other cell."""
-    seen: dict[str, int] = {}
-    for position, cell in enumerate(cells):
+    """A notebook whose cell ids come from the cells' text: an edit changes no other cell."""
+    counts: Counter[str] = Counter()
+    for cell in cells:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
-        seen[digest] = seen.get(digest, 0) + 1
-        cell.id = "set-up" if position == 1 else digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        counts[digest] += 1
+        cell.id = digest if counts[digest] == 1 else f"{digest}-{counts[digest]}"
+    for cell in cells[1:2]:
+        cell.id = "set-up"
     metadata = {
         "colab": {"provenance": []},
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -159,21 +165,22 @@ def read_project(root: Path) -> dict[str, Any]:
 
 def lowest_versions(project: dict[str, Any]) -> dict[str, str]:
     """Lower bound of each package the library requires."""
-    bounds = (re.match(r"([\w.-]+)\s*>=\s*([\d.]+)", requirement) for requirement in project.get("dependencies", []))
+    bounds = (re.match(r"([\w.-]+)\s*>=\s*([\d.]+)", requirement)
+              for requirement in project.get("dependencies", []))
     return {bound[1].lower(): bound[2] for bound in bounds if bound}
 
 
 def pages(root: Path = ROOT) -> list[Path]:
     """The pages of the book that have code cells."""
-    found = sorted((root / "chapters").glob("**/*.md"))
-    return [page for page in found if re.search(r"^`{3,}\{code-cell\}", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    cell = re.compile(r"^`{3,}\{code-cell\}", re.MULTILINE)
+    return [page for page in sorted((root / "chapters").glob("**/*.md"))
+            if cell.search(page.read_text(encoding="utf-8"))]
 
 
 def pinned_commit(root: Path = ROOT, page: Path | None = None) -> str:
-    """The last commit that changed what a notebook fetches, or its page; "main" where git or its
-    history is missing.
-    """
-    answer = git(root, "log", "-1", "--format=%H", "--", *INSTALLED, *PICTURES, *([str(page)] if page else []))
+    """The last commit that changed what a notebook fetches, or its page; "main" without git."""
+    paths = [*INSTALLED, *PICTURES, *([str(page)] if page else [])]
+    answer = git(root, "log", "-1", "--format=%H", "--", *paths)
     return answer.strip() or "main"
 
 
@@ -182,16 +189,14 @@ def pin_of(page: Path, root: Path = ROOT) -> tuple[str, str]:
 
     The one it names already, as long as the page stood there as it stands now; else the newest.
     """
-    ref, code = named(page)
-    if ref and (has_page(root, ref, page) or (not knows(root, ref) and in_step(page))):
+    ref, code = pin_in_notebook(page)
+    if ref and (has_page(root, ref, page) or (not has_commit(root, ref) and in_step(page))):
         return ref, code
     return pinned_commit(root, page), ""
 
 
-def named(page: Path) -> tuple[str, str]:
-    """Commit and fingerprint in the notebook beside a page; two empty words where there is none
-    that can be read.
-    """
+def pin_in_notebook(page: Path) -> tuple[str, str]:
+    """Commit and fingerprint in the notebook of a page; two empty words where none is readable."""
     try:
         pin = nbformat.read(page.with_suffix(".ipynb"), as_version=4).metadata["lightvit_lab"]
         return pin["ref"], pin.get("code", "")
@@ -206,32 +211,35 @@ def has_page(root: Path, ref: str, page: Path) -> bool:
     return in_past and there == page.read_text(encoding="utf-8")
 
 
-def knows(root: Path, ref: str) -> bool:
+def has_commit(root: Path, ref: str) -> bool:
     """Whether git has a commit; a shallow clone may not."""
     return bool(git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"))
 
 
 @cache
 def code_at(root: Path, ref: str) -> str:
-    """Fingerprint of the library's code at a commit; nothing for a branch, which moves, or where
-    git has no such commit.
+    """Fingerprint of the library's code at a commit; nothing for a branch, which moves.
+
+    Nothing either where git has no such commit.
     """
     if not re.fullmatch("[0-9a-f]{40}", ref):
         return ""
     try:
-        packed = subprocess.run(["git", "archive", "--format=zip", ref, "lightvit_lab"], cwd=root, capture_output=True,
-                                check=True).stdout
+        packed = subprocess.run(["git", "archive", "--format=zip", ref, "lightvit_lab"],
+                                cwd=root, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
-    with zipfile.ZipFile(io.BytesIO(packed)) as files:
-        return install_cell.fingerprint({name.partition("/")[2]: files.read(name) for name in files.namelist()
-                                         if name.endswith(".py")})
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        files = {name.partition("/")[2]: archive.read(name)
+                 for name in archive.namelist() if name.endswith(".py")}
+    return install_cell.fingerprint(files)
 
 
 def git(root: Path, *arguments: str) -> str:
     """What a git command prints; nothing if it fails or git is missing."""
     try:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True,
+                              text=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -242,23 +250,23 @@ def text_of(notebook: NotebookNode) -> str:
 
 
 def in_step(page: Path) -> bool:
-    """Whether the notebook beside a page is what the page derives to, whatever commit it is pinned
-    to.
-    """
-    ref, code = named(page)
-    return bool(ref) and page.with_suffix(".ipynb").read_text(encoding="utf-8") == text_of(derive(page, ref, code=code))
+    """Whether the notebook of a page is what it derives to, whatever commit it is pinned to."""
+    ref, code = pin_in_notebook(page)
+    if not ref:
+        return False
+    text = page.with_suffix(".ipynb").read_text(encoding="utf-8")
+    return text == text_of(derive(page, ref, code=code))
 
 
 def fault(page: Path, root: Path = ROOT) -> str:
-    """What is wrong with the notebook beside a page, in words; nothing if it is sound.
+    """What is wrong with the notebook of a page, in words; nothing if it is sound.
 
-    A page that is not committed yet has no commit to name: then only what the notebook says is
-    looked at.
+    A page that is not committed yet has no commit to name: then only the notebook's text counts.
     """
     if not in_step(page):
         return "its notebook is out of step"
-    ref, _ = named(page)
-    if knows(root, ref) and has_page(root, "HEAD", page) and not has_page(root, ref, page):
+    ref, _ = pin_in_notebook(page)
+    if has_commit(root, ref) and has_page(root, "HEAD", page) and not has_page(root, ref, page):
         return f"its notebook names commit {ref[:9]}, which does not have the page as it is now"
     return ""
 
@@ -274,7 +282,7 @@ def check(root: Path = ROOT) -> int:
 def write(ref: str | None, out: Path, root: Path = ROOT, solutions: bool = False) -> None:
     """Derive every page's notebook into `out`, at the page's own place below it.
 
-    With `ref` every notebook names that commit; without, each keeps its own, as `pin_of` says.
+    With `ref` every notebook names that commit; without, each the one of `pin_of`.
     """
     for page in pages(root):
         pin, code = (ref, "") if ref else pin_of(page, root)
@@ -286,15 +294,21 @@ def write(ref: str | None, out: Path, root: Path = ROOT, solutions: bool = False
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(description="Derive the notebooks that Colab opens from the book's pages.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 naming the pages out of step")
-    parser.add_argument("--ref", help="commit, tag or branch that all are to name (default: each its own)")
-    parser.add_argument("--out", type=Path, default=ROOT, help="folder to write below (default: beside the pages)")
-    parser.add_argument("--solutions", action="store_true", help="leave the solutions in, to run them; needs --out")
+    text = "Derive the notebooks that Colab opens from the book's pages."
+    parser = argparse.ArgumentParser(description=text)
+    parser.add_argument("--check", action="store_true",
+                        help="write nothing; exit 1 naming the pages out of step")
+    parser.add_argument("--ref",
+                        help="commit, tag or branch that all are to name (default: each its own)")
+    parser.add_argument("--out", type=Path, default=ROOT,
+                        help="folder to write below (default: beside the pages)")
+    parser.add_argument("--solutions", action="store_true",
+                        help="leave the solutions in, to run them; needs --out")
     options = parser.parse_args(arguments)
     if options.solutions and options.out.resolve() == ROOT:
-        parser.error("--solutions would put the answers into the notebooks that readers open; give --out FOLDER too")
-    import exercise_bundle    # which stands on this file
+        parser.error("--solutions would put the answers into the notebooks that readers open; give "
+                     "--out FOLDER too")
+    import exercise_bundle    # which imports this file
 
     try:
         if options.check:
@@ -302,9 +316,11 @@ def main(arguments: list[str] | None = None) -> int:
         write(options.ref, options.out, solutions=options.solutions)
         if options.out.resolve() == ROOT:
             exercise_bundle.write()
-        if options.ref is None and git(ROOT, "status", "--porcelain", "--", *INSTALLED, *PICTURES, "chapters/**.md"):
-            print("Note: pages or library have changes that are not committed. The notebook of a changed page names "
-                  "the last commit; run this again after you commit, and commit the notebooks.")
+        paths = [*INSTALLED, *PICTURES, "chapters/**.md"]
+        if options.ref is None and git(ROOT, "status", "--porcelain", "--", *paths):
+            print("Note: pages or library have changes that are not committed. The notebook of a "
+                  "changed page names the last commit; run this again after you commit, and "
+                  "commit the notebooks.")
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,7 +1,6 @@
-"""Print the built book to one PDF through Chromium: `make pdf`, or `python book/_tools/pdf.py`
-after `make book`.
+"""Print the built book to one PDF through Chromium: `make pdf` after `make book`.
 
-Two passes: the first one tells on which sheet each page begins, the second one has the numbers in
+Two passes: the first one finds on which sheet each page begins, the second one has the numbers in
 its contents. Needs the extra `pdf` and a Chromium or Chrome (the variable CHROMIUM names another
 one).
 """
@@ -33,22 +32,29 @@ WIDTH, HEIGHT = 672, 988            # CSS pixels of A4 within the margins of boo
 WAIT_S = 180
 
 DRAWN = """async () => {
+  const frame = () => new Promise(requestAnimationFrame);
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   await document.fonts.ready;
   const figures = [...document.querySelectorAll(".plotly-graph-div")];
-  while (!figures.every(figure => figure.querySelector(".main-svg"))) await new Promise(requestAnimationFrame);
+  while (!figures.every(figure => figure.querySelector(".main-svg"))) await frame();
   await Promise.all(figures.map(figure => Plotly.Plots.resize(figure)));
   await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
-  for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
+  for (let i = 0; i < 3; i++) await frame();
 }"""
-RAW_FORMULAS = "() => [...document.querySelectorAll('.math')].filter(f => !f.querySelector('mjx-container')).length"
+LATE = f"""new Promise((_, fail) =>
+  setTimeout(() => fail('figures or formulas are not drawn'), {1000 * WAIT_S}))"""
+RAW_FORMULAS = """() => [...document.querySelectorAll('.math')]
+  .filter(formula => !formula.querySelector('mjx-container')).length"""
 TOO_WIDE = """edge => {
   const hidden = "svg *, mjx-container *, script, style, br, .lab-sr-only, .visually-hidden";
-  const seen = element => element.checkVisibility() && element.getBoundingClientRect().width > 1;
+  const box = element => element.getBoundingClientRect();
+  const visible = element => element.checkVisibility() && box(element).width > 1;
   return [...document.querySelectorAll(".bd-article *")]
-    .filter(element => !element.matches(hidden) && seen(element) && element.getBoundingClientRect().right > edge + 1)
-    .map(element => `${element.closest("[id]").id}: ${element.tagName.toLowerCase()}.${element.className} ends at `
-                    + `${Math.round(element.getBoundingClientRect().right)} of ${edge} pixels`).slice(0, 12);
+    .filter(element => !element.matches(hidden) && visible(element))
+    .filter(element => box(element).right > edge + 1)
+    .map(element => `${element.closest("[id]").id}: ${element.tagName.toLowerCase()}`
+                    + `.${element.className} ends at ${Math.round(box(element).right)}`
+                    + ` of ${edge} pixels`).slice(0, 12);
 }"""
 
 
@@ -56,12 +62,13 @@ def chromium() -> str:
     """The browser to drive. Raises LabError where there is none."""
     found = next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", ""), *BROWSERS])), None)
     if found is None:
-        raise LabError(f"pdf: no browser found (tried CHROMIUM, {', '.join(BROWSERS)}); apt-get install chromium")
+        raise LabError(f"pdf: no browser found (tried CHROMIUM, {', '.join(BROWSERS)}); apt-get "
+                       "install chromium")
     return found
 
 
 @contextmanager
-def launched() -> Iterator[object]:
+def running_browser() -> Iterator[object]:
     """A browser. Raises LabError if there is none, or if it does not start."""
     from playwright.sync_api import Error, sync_playwright
 
@@ -69,34 +76,36 @@ def launched() -> Iterator[object]:
         try:
             browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         except Error as error:
-            raise LabError(f"pdf: {chromium()} does not start: {str(error).splitlines()[0]}") from error
+            text = f"pdf: {chromium()} does not start: {str(error).splitlines()[0]}"
+            raise LabError(text) from error
         yield browser
         browser.close()
 
 
 @contextmanager
-def opened(browser: object, html: Path, page: str) -> Iterator[object]:
-    """A tab that shows `page` (HTML, below the root of the built book at `html`) as it will be on
-    paper, all drawn.
+def printing_tab(browser: object, html: Path, page: str) -> Iterator[object]:
+    """A tab that shows `page` as it will be on paper, all drawn.
 
-    Raises LabError if a formula or a figure cannot be drawn.
+    `page` is HTML, below the root of the built book at `html`. Raises LabError if a formula or a
+    figure cannot be drawn.
     """
     from playwright.sync_api import Error
 
-    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, reduced_motion="reduce")
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT},
+                                  reduced_motion="reduce")
     context.route(f"{ORIGIN}/**", answer(html, page))
     tab = context.new_page()
     tab.set_default_timeout(1000 * WAIT_S)
     tab.emulate_media(media="print", color_scheme="light")
     try:
         tab.goto(f"{ORIGIN}/", wait_until="load")
-        late = f"new Promise((_, fail) => setTimeout(() => fail('figures or formulas are not drawn'), {1000 * WAIT_S}))"
-        tab.evaluate(f"() => Promise.race([({DRAWN})(), {late}])")
+        tab.evaluate(f"() => Promise.race([({DRAWN})(), {LATE}])")
         require_formulas(tab)
         yield tab
     except Error as error:
-        said = str(error).splitlines()[0]
-        raise LabError(f"pdf: the browser gave up ({said}); run make book, then try again") from error
+        reason = str(error).splitlines()[0]
+        raise LabError(f"pdf: the browser gave up ({reason}); run make book, then try "
+                       "again") from error
     finally:
         context.close()
 
@@ -109,7 +118,8 @@ def answer(html: Path, page: str) -> Callable:
         if not path:
             route.fulfill(body=page, content_type="text/html; charset=utf-8")
         elif file.is_file() and file.is_relative_to(html.resolve()):
-            route.fulfill(path=file, content_type=mimetypes.guess_type(file.name)[0] or "application/octet-stream")
+            kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+            route.fulfill(path=file, content_type=kind)
         else:
             route.fulfill(status=404)
     return handle
@@ -119,8 +129,9 @@ def require_formulas(tab: object) -> None:
     """Raise LabError if a formula stands there as it was typed."""
     raw = tab.evaluate(RAW_FORMULAS)
     if raw:
-        raise LabError(f"pdf: {raw} formulas are not typeset, so MathJax could not be loaded; build the book with npm "
-                       "at hand (it then brings its own), or print where there is a network")
+        raise LabError(f"pdf: {raw} formulas are not typeset, so MathJax could not be loaded; "
+                       "build the book with npm at hand (it then brings its own), or print where "
+                       "there is a network")
 
 
 def too_wide(tab: object) -> list[str]:
@@ -137,40 +148,39 @@ def to_pdf(tab: object, path: Path) -> None:
     tab.pdf(path=path, prefer_css_page_size=True, print_background=True, tagged=True, outline=True)
 
 
-def once(title: str) -> str:
-    """A bookmark's title; some versions of Chromium write that of a heading twice, end to end."""
+def single_title(title: str) -> str:
+    """A bookmark's title, which some versions of Chromium write twice, end to end."""
     half = len(title) // 2
     return title[:half] if title[:half] == title[half:] else title
 
 
 def first_sheets(path: Path, titles: dict[str, str]) -> dict[str, int]:
-    """By slug, the number of the sheet (from 1) to which the bookmark with the page's title leads."""
+    """By slug, the number of the sheet (from 1) to which the bookmark of the page leads."""
     import pypdfium2
 
     with pypdfium2.PdfDocument(path) as document:
-        marks = {once(" ".join(mark.get_title().split())): mark.get_dest().get_index() + 1
-                 # parts and pages, no sections
-                 for mark in document.get_toc() if mark.level <= 1}
-        return {slug: marks[title] for slug, title in titles.items() if title in marks}
+        sheets = {single_title(" ".join(mark.get_title().split())): mark.get_dest().get_index() + 1
+                  for mark in document.get_toc() if mark.level <= 1}    # parts and pages alone
+        return {slug: sheets[title] for slug, title in titles.items() if title in sheets}
 
 
 def project(root: Path) -> dict[str, str]:
-    """What the title page says, from pyproject.toml."""
-    said = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {"title": "LightViT Lab", "description": said["description"], "author": said["authors"][0]["name"],
-            "version": said["version"], "repository": said["urls"]["Repository"], "date": f"{date.today():%d %B %Y}"}
+    """The texts of the title page, from pyproject.toml."""
+    table = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {"title": "LightViT Lab", "description": table["description"],
+            "author": table["authors"][0]["name"], "version": table["version"],
+            "repository": table["urls"]["Repository"], "date": f"{date.today():%d %B %Y}"}
 
 
 def make(browser: object, html: Path, toc: Path, path: Path, solutions: bool = False) -> list[str]:
-    """Print the built book at `html` to `path`; gives what is too wide for the paper, an empty list
-    if nothing is.
-    """
+    """Print the built book at `html` to `path`; returns what is too wide for the paper."""
     numbers: dict[str, int] = {}
     for _ in range(2):
         page = print_page.whole_book(html, toc, project(ROOT), numbers)
         if solutions:
-            page = page.replace('<body class="lab-book"', '<body class="lab-book lab-with-solutions"')
-        with opened(browser, html, page) as tab:
+            page = page.replace('<body class="lab-book"',
+                                '<body class="lab-book lab-with-solutions"')
+        with printing_tab(browser, html, page) as tab:
             cut = too_wide(tab)
             to_pdf(tab, path)
         numbers = first_sheets(path, titles(page))
@@ -190,9 +200,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Print the built book to one PDF.")
     parser.add_argument("--solutions", action="store_true", help="open the solutions, for teachers")
     chosen = parser.parse_args(arguments)
-    path = ROOT / "_build" / "pdf" / ("lightvit-lab-solutions.pdf" if chosen.solutions else "lightvit-lab.pdf")
+    name = "lightvit-lab-solutions.pdf" if chosen.solutions else "lightvit-lab.pdf"
+    path = ROOT / "_build" / "pdf" / name
     try:
-        with launched() as browser:
+        with running_browser() as browser:
             cut = make(browser, ROOT / "_build" / "html", ROOT / "_toc.yml", path, chosen.solutions)
     except LabError as error:
         print(error, file=sys.stderr)

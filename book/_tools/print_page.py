@@ -1,5 +1,4 @@
-"""The whole book as one HTML page for printing: the built pages in the order of `_toc.yml`, their
-links made internal.
+"""The whole book as one HTML page for printing: the built pages, their links made internal.
 
 `pdf.py` prints it. One document, rather than one PDF a page and a merge: so links lead from page to
 page, headings become bookmarks, and the tags that screen readers need stay in the file.
@@ -25,14 +24,12 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from lightvit_lab.errors import LabError
 
 # of all that a page loads
-KEPT_SCRIPTS = re.compile(r"MathJax|plotly|_static/print\.js", re.IGNORECASE)
+PRINT_SCRIPTS = re.compile(r"MathJax|plotly|_static/print\.js", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One page of the book: its address below the built book, the title of its part ("" in front),
-    what it says.
-    """
+    """One page: address below the built book, title of its part ("" in front), its article."""
 
     address: str
     part: str
@@ -47,7 +44,8 @@ class Chapter:
     def title(self) -> str:
         """The page's own title, with its number."""
         heading = self.article.select_one("h1, h2")
-        return " ".join("".join(text for text in heading.strings if text.parent.name != "a").split())
+        texts = [text for text in heading.strings if text.parent.name != "a"]
+        return " ".join("".join(texts).split())
 
 
 def slug(address: str) -> str:
@@ -63,46 +61,44 @@ def addresses(toc: Path) -> list[tuple[str, str]]:
 
 
 def whole_book(html: Path, toc: Path, project: dict[str, str], numbers: dict[str, int]) -> str:
-    """The HTML of the whole book; `numbers` says by slug on which sheet a page begins, as far as
-    that is known.
+    """The HTML of the whole book; `numbers` holds by slug the sheet of a page, where known.
 
-    `project` holds what the title page says (`pdf.project`). Raises LabError where a page of the
+    `project` holds the texts of the title page (`pdf.project`). Raises LabError where a page of the
     table of contents has not been built.
     """
     chapters, scripts = [], {}
     for part, address in addresses(toc):
         if not (html / address).is_file():
-            raise LabError(f"pdf: {html / address} is not there; build the whole book first (make book)")
+            raise LabError(f"pdf: {html / address} is not there; build the whole book first "
+                           "(make book)")
         page = BeautifulSoup((html / address).read_text(encoding="utf-8"), "html.parser")
-        scripts |= dict.fromkeys(needed(page.head, address))
+        scripts |= dict.fromkeys(styles_and_scripts(page.head, address))
         chapters.append(Chapter(address, part, page.find("article", class_="bd-article")))
     for chapter in chapters:
         make_internal(chapter, {other.address for other in chapters})
         append_answers(chapter)
-    body = title_page(project) + contents(chapters, numbers) + "".join(printed(chapters))
-    return (f'<!doctype html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
-            f'<title>{escape(project["title"])}</title>{"".join(scripts)}</head><body class="lab-book">'
+    body = title_page(project) + contents(chapters, numbers) + "".join(printed_pages(chapters))
+    return ('<!doctype html><html lang="en" data-theme="light" data-mode="light">'
+            f'<head><meta charset="utf-8"><title>{escape(project["title"])}</title>'
+            f'{"".join(scripts)}</head><body class="lab-book">'
             '<main class="bd-main"><div class="bd-content"><div class="bd-article-container">'
             f'<article class="bd-article">{body}</article></div></div></main></body></html>')
 
 
-def needed(head: Tag, address: str) -> list[str]:
-    """Style sheets, and the scripts that draw formulas and figures, with addresses below the book's
-    root.
-    """
-    kept = head.find_all("link", rel="stylesheet")
-    kept += [script for script in head.find_all("script") if KEPT_SCRIPTS.search(script.get("src") or script.text)]
-    for element in kept:
+def styles_and_scripts(head: Tag, address: str) -> list[str]:
+    """Style sheets, and the scripts that draw formulas and figures, addressed from the root."""
+    scripts = [script for script in head.find_all("script")
+               if PRINT_SCRIPTS.search(script.get("src") or script.text)]
+    elements = [*head.find_all("link", rel="stylesheet"), *scripts]
+    for element in elements:
         for name in ("href", "src"):
             if element.get(name):
                 element[name] = below_root(element[name], address)
-    return [str(element) for element in kept]
+    return [str(element) for element in elements]
 
 
 def below_root(link: str, address: str) -> str:
-    """A link as it stands on the page at `address`, as one from the book's root; links to elsewhere
-    as they are.
-    """
+    """A link of the page at `address`, as one from the book's root; other links as they are."""
     parts = urlsplit(link)
     if parts.scheme or parts.netloc or not parts.path:
         return link
@@ -111,7 +107,7 @@ def below_root(link: str, address: str) -> str:
 
 
 def make_internal(chapter: Chapter, known: set[str]) -> None:
-    """Give a page's anchors names of its own, and let its links lead to anchors of the whole book.
+    """Give a page's anchors names of its own, and let its links lead to those of the whole book.
 
     Links to files of the built book that are no pages, such as downloads, become plain text: a
     reader of the PDF has none of them.
@@ -134,45 +130,46 @@ def make_internal(chapter: Chapter, known: set[str]) -> None:
 
 
 def append_answers(chapter: Chapter) -> None:
-    """Number a page's predictions, and put their answers at its end: on paper no button reveals
-    them.
-    """
-    asked = chapter.article.select(".lab-predict")
-    if not asked:
+    """Number a page's predictions, and put their answers at its end: paper has no buttons."""
+    questions = chapter.article.select(".lab-predict")
+    if not questions:
         return
     answers = []
-    for number, question in enumerate(asked, start=1):
+    for number, question in enumerate(questions, start=1):
         question.find("strong").string = f"Predict first ({number})."
-        explanation = question.get("data-explain", "")
-        answers.append(f"<li>{escape(question['data-shown'])}. {escape(explanation)}</li>".replace(". </li>", ".</li>"))
+        explanation = escape(question.get("data-explain", ""))
+        answer = f"<li>{escape(question['data-shown'])}. {explanation}</li>"
+        answers.append(answer.replace(". </li>", ".</li>"))
     text = f'<h2>Answers to “predict first”</h2><ol class="lab-answers">{"".join(answers)}</ol>'
     chapter.article.append(BeautifulSoup(text, "html.parser"))
 
 
 def title_page(project: dict[str, str]) -> str:
     """The first sheet."""
-    said = {name: escape(text) for name, text in project.items()}
-    return (f'<div class="lab-title-page"><img src="_static/logo.svg" alt=""><p class="lab-book-title">{said["title"]}'
-            f'</p><p>{said["description"]}</p><p>{said["author"]}</p><small>Version {said["version"]}, printed on '
-            f'{said["date"]}<br>Code: MIT licence. Text and figures: CC BY 4.0<br>'
-            f'<a href="{said["repository"]}">{said["repository"]}</a></small></div>')
+    texts = {name: escape(text) for name, text in project.items()}
+    return ('<div class="lab-title-page"><img src="_static/logo.svg" alt="">'
+            f'<p class="lab-book-title">{texts["title"]}</p>'
+            f'<p>{texts["description"]}</p><p>{texts["author"]}</p>'
+            f'<small>Version {texts["version"]}, printed on {texts["date"]}<br>'
+            'Code: MIT licence. Text and figures: CC BY 4.0<br>'
+            f'<a href="{texts["repository"]}">{texts["repository"]}</a></small></div>')
 
 
 def contents(chapters: list[Chapter], numbers: dict[str, int]) -> str:
     """The table of contents, with links and page numbers."""
     parts: dict[str, list[str]] = {}
     for chapter in chapters:
+        number = numbers.get(chapter.slug, "000")
         entry = (f'<li><a href="#{chapter.slug}">{escape(chapter.title)}'
-                 f'<span class="lab-page-number">{numbers.get(chapter.slug, "000")}</span></a></li>')
+                 f'<span class="lab-page-number">{number}</span></a></li>')
         parts.setdefault(chapter.part, []).append(entry)
-    listed = "".join(f"<li>{escape(part)}<ol>{''.join(entries)}</ol></li>" for part, entries in parts.items())
-    return f'<nav class="lab-contents"><h1>Contents</h1><ol>{listed}</ol></nav>'
+    items = "".join(f"<li>{escape(part)}<ol>{''.join(entries)}</ol></li>"
+                    for part, entries in parts.items())
+    return f'<nav class="lab-contents"><h1>Contents</h1><ol>{items}</ol></nav>'
 
 
-def printed(chapters: list[Chapter]) -> list[str]:
-    """Each page from a new sheet on, a part's title above its first; headings go down a level,
-    below the parts.
-    """
+def printed_pages(chapters: list[Chapter]) -> list[str]:
+    """Each page from a new sheet on, a part's title above its first; headings go down a level."""
     pages, part = [], ""
     for chapter in chapters:
         title = f'<h1 class="lab-part">{escape(chapter.part)}</h1>' if chapter.part != part else ""
@@ -180,5 +177,6 @@ def printed(chapters: list[Chapter]) -> list[str]:
         for heading in chapter.article.find_all(re.compile(r"^h[1-5]$")) if part else ():
             heading.name = f"h{int(heading.name[1]) + 1}"
         kind = "lab-chapter" if part else "lab-chapter lab-front"
-        pages.append(f'<div class="{kind}" id="{chapter.slug}">{title}{chapter.article.decode_contents()}</div>')
+        pages.append(f'<div class="{kind}" id="{chapter.slug}">{title}'
+                     f'{chapter.article.decode_contents()}</div>')
     return pages

@@ -1,5 +1,4 @@
-"""Exercise stubs, derived from the solutions: the box on the page and the derived notebook both
-take them from here.
+"""Exercise stubs, derived from the solutions, for the page and for the derived notebook.
 
 A solution cell holds its answer between two marker lines. The stub is the same cell with the answer
 taken out:
@@ -18,6 +17,7 @@ becomes `...`.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -26,7 +26,8 @@ import jupytext
 from lightvit_lab.errors import LabError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-ANSWER = re.compile(rf"^(?P<indent> *){BEGIN} *\n(?P<answer>.*?)^(?P=indent){END} *$", re.DOTALL | re.MULTILINE)
+ANSWER = re.compile(rf"^(?P<indent> *){BEGIN} *\n(?P<answer>.*?)^(?P=indent){END} *$",
+                    re.DOTALL | re.MULTILINE)
 CHECK_CALL = re.compile(r"""^[^#\n]*\bcheck\(\s*["']([^"']+)["']""", re.MULTILINE)
 
 
@@ -38,17 +39,16 @@ def stub_of(source: str) -> str:
     """
     stub, count = ANSWER.subn(_blank, source)
     if BEGIN in stub or END in stub:
-        raise LabError(f"the markers of the solution cell do not pair up; write {BEGIN!r} before the answer and "
-                       f"{END!r} after it, each on its own line, equally indented")
+        raise LabError(f"the markers of the solution cell do not pair up; write {BEGIN!r} before "
+                       f"the answer and {END!r} after it, each on its own line, equally indented")
     if not count:
-        raise LabError(f"the solution cell has no markers; put the answer between {BEGIN!r} and {END!r}")
+        raise LabError(f"the solution cell has no markers; put the answer between {BEGIN!r} and "
+                       f"{END!r}")
     return stub
 
 
 def solution_cells(page_text: str) -> dict[str, str]:
-    """Exercise label -> source of the first code cell of the MyST page that calls `check("<label>",
-    ...)`.
-    """
+    """Exercise label -> source of the first code cell of the MyST page that checks it."""
     found: dict[str, str] = {}
     for cell in jupytext.reads(page_text, fmt="md:myst").cells:
         if cell.cell_type == "code":
@@ -63,15 +63,13 @@ def labels_checked(source: str) -> list[str]:
 
 
 def _blank(block: re.Match[str]) -> str:
-    """What stands in a stub instead of an answer: a raise inside a function, names bound to `...`
-    at the top level.
-    """
+    """What replaces an answer: a raise in a function, names bound to `...` at the top level."""
     if block["indent"]:
         return block["indent"] + "raise NotImplementedError"
     names = list(dict.fromkeys(_names_bound(block["answer"])))
     if not names:
-        raise LabError("the answer at the top level of the solution cell binds no name, so nothing is left to fill in; "
-                       "write it as an assignment such as answer = 196")
+        raise LabError("the answer at the top level of the solution cell binds no name, so nothing "
+                       "is left to fill in; write it as an assignment such as answer = 196")
     return "\n".join(f"{name} = ..." for name in names)
 
 
@@ -81,6 +79,7 @@ def _names_bound(source: str) -> Iterator[str]:
         if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
             yield statement.name
         elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            stored = (node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
-            yield from (node.id for node in stored if isinstance(node.ctx, ast.Store))
+            targets = getattr(statement, "targets", None) or [statement.target]
+            for node in itertools.chain(*map(ast.walk, targets)):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    yield node.id

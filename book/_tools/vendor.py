@@ -28,14 +28,12 @@ NPM_SECONDS = 120
 
 @dataclass(frozen=True)
 class Package:
-    """One npm package: which files of it we keep, where its script lies, and where a CDN serves the
-    same file.
-    """
+    """One npm package: which of its files are copied, and where a CDN serves its script."""
 
     npm: str
     version: str
     sha512: str        # of the packed file, base64, as the npm registry publishes it
-    strip: str         # leading folders left out of the kept files' paths
+    strip: str         # leading folders left out of the copied files' paths
     keep: str          # pattern of the paths to keep, after stripping
     script: str        # the file a page loads, relative to the package's folder
 
@@ -47,15 +45,13 @@ class Package:
 
 
 PACKAGES = {
-    # The TeX extensions are loaded one by one when a formula needs them: \boldsymbol, \cancel,
-    # \color and others.
+    # a formula loads the TeX extensions that it needs: \boldsymbol, \cancel, \color and others
     "mathjax": Package(
         "mathjax", "3.2.2",
         "Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw==",
         "package/es5/", r"tex-mml-chtml\.js|output/chtml/fonts/woff-v2/.*|input/tex/extensions/.*",
         "tex-mml-chtml.js"),
-    # embed.js, not embed-amd.js: it needs no require.js, beside which plotly.js would not define
-    # window.Plotly.
+    # embed.js, not embed-amd.js, which needs require.js: with it plotly.js defines no window.Plotly
     "widgets": Package(
         "@jupyter-widgets/html-manager", "1.0.15",
         "5thBIV6ymNgmPVOHvzx+gGy8ZSKmSazhtGw4/c4xJDVzRhG9PTeQsRjF3FUTopvFi//SABeNz1yp47bCrJ3CQA==",
@@ -68,20 +64,20 @@ def vendor(folder: Path = FOLDER) -> dict[str, str]:
     """Fill `folder` with what is missing; give back name -> version of what lies there complete."""
     folder.mkdir(parents=True, exist_ok=True)
     _copy_plotly(folder)
-    absent = [name for name, package in PACKAGES.items() if present(folder).get(name) != package.version]
+    absent = [name for name, package in PACKAGES.items()
+              if present(folder).get(name) != package.version]
     if absent:
         try:
             _fetch(absent, folder)
         except (OSError, subprocess.SubprocessError, ValueError, tarfile.TarError) as error:
-            print(f"vendor: npm did not bring {' and '.join(PACKAGES[name].npm for name in absent)} "
-                  f"({_reason(error)}); the pages will load them from cdn.jsdelivr.net")
+            print("vendor: npm did not bring "
+                  f"{' and '.join(PACKAGES[name].npm for name in absent)} ({_reason(error)}); the "
+                  "pages will load them from cdn.jsdelivr.net")
     return present(folder)
 
 
 def present(folder: Path = FOLDER) -> dict[str, str]:
-    """Name -> version of what lies complete in `folder`: noted in its stamp once unpacked, and
-    still there.
-    """
+    """Name -> version of what lies complete in `folder`: unpacked by its stamp, still there."""
     stamp = folder / STAMP
     noted = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
     return {name: version for name, version in noted.items() if (folder / script(name)).exists()}
@@ -93,9 +89,7 @@ def script(name: str) -> str:
 
 
 def _copy_plotly(folder: Path) -> None:
-    """Copy plotly.js out of the installed plotly package, so that page and library are of one
-    version.
-    """
+    """Copy plotly.js out of the installed plotly package, so that page and library agree."""
     version = importlib.metadata.version("plotly")
     if present(folder).get("plotly") != version:
         package = Path(importlib.util.find_spec("plotly").origin).parent
@@ -110,7 +104,8 @@ def _fetch(names: list[str], folder: Path) -> None:
         raise FileNotFoundError("npm is not installed")
     specs = [f"{PACKAGES[name].npm}@{PACKAGES[name].version}" for name in names]
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        subprocess.run([npm, "pack", "--silent", "--fetch-retries=0", "--fetch-timeout=30000", *specs],
+        subprocess.run([npm, "pack", "--silent", "--fetch-retries=0", "--fetch-timeout=30000",
+                        *specs],
                        cwd=scratch, check=True, capture_output=True, text=True, timeout=NPM_SECONDS)
         for name in names:
             _install(name, Path(scratch), folder)
@@ -127,9 +122,7 @@ def _install(name: str, scratch: Path, folder: Path) -> None:
 
 
 def _unpack(packed: Path, package: Package, target: Path) -> None:
-    """Write the kept files of a packed package below `target`; raises ValueError on a wrong
-    checksum.
-    """
+    """Write the wanted files of a package to `target`. Raises ValueError on a wrong checksum."""
     digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
     if digest != package.sha512:
         raise ValueError(f"{packed.name} has an unexpected checksum")

@@ -1,4 +1,4 @@
-"""Compare an answer with the expected one and say in words where they part."""
+"""Compare an answer with the expected one, and say in words where they differ."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ SMALL = 16   # outputs of up to so many numbers are shown whole
 
 @dataclass(frozen=True)
 class Difference:
-    """The first thing that sets two values apart. `discreet`: the text gives no expected number
-    away.
+    """The first way in which two values differ, in words.
+
+    `discreet`: the text does not give the expected number away.
     """
 
     text: str
@@ -25,8 +26,9 @@ class Difference:
 
 def difference(given: Any, expected: Any, tolerance: float,
                name: str = "the output") -> Difference | None:
-    """What sets `given` apart from `expected`, None where they agree within `tolerance` (relative
-    and absolute).
+    """How `given` differs from `expected`; None where they agree within `tolerance`.
+
+    The tolerance is both relative and absolute.
 
     Knows tensors (any device), numbers, bools, strings, None, and tuples, lists and dicts of them.
     NaN agrees with NaN.
@@ -40,16 +42,14 @@ def difference(given: Any, expected: Any, tolerance: float,
     return _scalar_difference(item(given), expected, tolerance, name)
 
 
-def beside(given: Any, expected: Any) -> str:
+def both_values(given: Any, expected: Any) -> str:
     """Expected over given, two aligned lines, where both are small; else an empty string."""
-    shown = [_small(expected), _small(given)]
-    return "" if None in shown else f"expected  {shown[0]}\ngiven     {shown[1]}"
+    texts = [_small(expected), _small(given)]
+    return "" if None in texts else f"expected  {texts[0]}\ngiven     {texts[1]}"
 
 
 def describe(value: Any) -> str:
-    """A value in a few words: a tensor by its shape, a module by its class, anything else as Python
-    writes it.
-    """
+    """A value in a few words: a tensor by its shape, a module by its class, else its `repr`."""
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)}"
     if isinstance(value, nn.Module):
@@ -60,8 +60,9 @@ def describe(value: Any) -> str:
 
 def item(value: Any) -> Any:
     """The number inside a tensor or array of one element; anything else as it is."""
+    device = getattr(getattr(value, "device", None), "type", "")
     single = hasattr(value, "item") and math.prod(getattr(value, "shape", (0,))) == 1
-    return value.item() if single and getattr(getattr(value, "device", None), "type", "") != "meta" else value
+    return value.item() if single and device != "meta" else value
 
 
 def _tensor_difference(given: Any, expected: Tensor, tolerance: float,
@@ -69,14 +70,19 @@ def _tensor_difference(given: Any, expected: Tensor, tolerance: float,
     if expected.dim() == 0 and isinstance(given, (int, float)):
         given = torch.tensor(given, dtype=expected.dtype)
     if not isinstance(given, Tensor):
-        return Difference(f"{name} is {_kind(given)}; expected a tensor of shape {tuple(expected.shape)}", True)
+        return Difference(f"{name} is {_kind(given)}; expected a tensor of shape "
+                          f"{tuple(expected.shape)}", True)
     if given.device.type == "meta":
-        return Difference(f"{name} is on the device meta, where tensors hold no numbers; make it on the cpu", True)
+        return Difference(f"{name} is on the device meta, where tensors hold no numbers; make it "
+                          "on the cpu", True)
     if given.shape != expected.shape:
-        also = f", and is {given.dtype}, expected {expected.dtype}" if given.dtype != expected.dtype else ""
-        return Difference(f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}{also}", True)
+        text = f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
+        if given.dtype != expected.dtype:
+            text += f", and is {given.dtype}, expected {expected.dtype}"
+        return Difference(text, True)
     if given.dtype != expected.dtype:
-        return Difference(f"{name} is {given.dtype}, expected {expected.dtype}; its shape is right", True)
+        text = f"{name} is {given.dtype}, expected {expected.dtype}; its shape is right"
+        return Difference(text, True)
     return _value_difference(plain(given), plain(expected), tolerance, name)
 
 
@@ -90,20 +96,29 @@ def plain(tensor: Tensor) -> Tensor:
 def _value_difference(given: Tensor, expected: Tensor, tolerance: float,
                       name: str) -> Difference | None:
     inexact = given.is_floating_point() or given.is_complex()
-    close = torch.isclose(given, expected, tolerance, tolerance, equal_nan=True) if inexact else given == expected
+    close = given == expected
+    if inexact:
+        close = torch.isclose(given, expected, tolerance, tolerance, equal_nan=True)
     if close.all():
         return None
     strange = given.isnan() & ~expected.isnan()
     if strange.any():
-        return Difference(f"{name} has NaN (not a number) in {int(strange.sum())} of {given.numel()} places, the first "
-                          f"{_place(strange)}; 0 / 0, inf - inf and the root of a negative number make NaN", True)
-    gap = (given.to(torch.complex128) - expected.to(torch.complex128)).abs().nan_to_num(math.inf, math.inf)
-    gap = gap.where(~close, 0.0)
-    here, there, apart = (_digits(part.flatten()[gap.argmax()].item()) for part in (given, expected, gap))
-    beyond = f" by more than the tolerance, {tolerance:g}" if inexact and tolerance else ""
-    return Difference(f"the shape {tuple(given.shape)} and the dtype are right, but {int((~close).sum())} of "
-                      f"{given.numel()} values of {name} differ{beyond}, most {_place(gap == gap.max())}: "
-                      f"expected {there}, given {here}, a difference of {apart}")
+        return Difference(f"{name} has NaN (not a number) in {int(strange.sum())} of "
+                          f"{given.numel()} places, the first {_place(strange)}; 0 / 0, inf - inf "
+                          "and the root of a negative number make NaN", True)
+    gap = (given.to(torch.complex128) - expected.to(torch.complex128)).abs()
+    gap = gap.nan_to_num(math.inf, math.inf).where(~close, 0.0)
+    one, other, distance = (_digits(part.flatten()[gap.argmax()].item())
+                            for part in (given, expected, gap))
+    count = f"{int((~close).sum())} of {given.numel()} values of {name}"
+    beyond = _beyond(tolerance) if inexact else ""
+    return Difference(f"the shape {tuple(given.shape)} and the dtype are right, but {count} "
+                      f"differ{beyond}, most {_place(gap == gap.max())}: expected {other}, "
+                      f"given {one}, a difference of {distance}")
+
+
+def _beyond(tolerance: float) -> str:
+    return f" by more than the tolerance, {tolerance:g}" if tolerance else ""
 
 
 def _place(mask: Tensor) -> str:
@@ -116,31 +131,37 @@ def _mapping_difference(given: Any, expected: Mapping, tolerance: float,
     if not isinstance(given, Mapping):
         return Difference(f"{name} is {_kind(given)}; expected a dict", True)
     if set(given) != set(expected):
-        return Difference(f"{name} has the keys {sorted(map(str, given))}, expected {sorted(map(str, expected))}", True)
-    parts = (difference(given[key], expected[key], tolerance, f"{name}[{key!r}]") for key in expected)
+        keys = [sorted(map(str, part)) for part in (given, expected)]
+        return Difference(f"{name} has the keys {keys[0]}, expected {keys[1]}", True)
+    parts = (difference(given[key], expected[key], tolerance, f"{name}[{key!r}]")
+             for key in expected)
     return next((part for part in parts if part), None)
 
 
 def _sequence_difference(given: Any, expected: tuple | list, tolerance: float,
                          name: str) -> Difference | None:
     if not isinstance(given, (tuple, list)):
-        return Difference(f"{name} is {_kind(given)}; expected a {type(expected).__name__} of {len(expected)}", True)
+        return Difference(f"{name} is {_kind(given)}; expected a {type(expected).__name__} of "
+                          f"{len(expected)}", True)
     if len(given) != len(expected):
         return Difference(f"{name} has {len(given)} parts, expected {len(expected)}", True)
-    parts = (difference(given[i], expected[i], tolerance, f"{name}[{i}]") for i in range(len(expected)))
+    parts = (difference(given[i], expected[i], tolerance, f"{name}[{i}]")
+             for i in range(len(expected)))
     return next((part for part in parts if part), None)
 
 
 def _scalar_difference(given: Any, expected: Any, tolerance: float, name: str) -> Difference | None:
     number = _is_number(expected)
     if not (_is_number(given) if number else isinstance(given, type(expected))):
-        return Difference(f"{name} is {_kind(given)}; expected {'a number' if number else _kind(expected)}", True)
+        return Difference(f"{name} is {_kind(given)}; expected "
+                          f"{'a number' if number else _kind(expected)}", True)
     if number and _numbers_agree(given, expected, tolerance) or not number and given == expected:
         return None
     if number and math.isnan(given):
         return Difference(f"{name} is NaN (not a number); 0 / 0 and inf - inf make NaN", True)
-    beyond = f" by more than the tolerance, {tolerance:g}" if isinstance(expected, float) and tolerance else ""
-    return Difference(f"{name} differs{beyond}: expected {_digits(expected)}, given {_digits(given)}")
+    beyond = _beyond(tolerance) if isinstance(expected, float) else ""
+    return Difference(f"{name} differs{beyond}: "
+                      f"expected {_digits(expected)}, given {_digits(given)}")
 
 
 def _is_number(value: Any) -> bool:
@@ -168,20 +189,16 @@ def _digits(value: Any) -> str:
 
 
 def _small(value: Any) -> str | None:
-    """The whole value as text where it is a tensor or a few values of at most SMALL numbers, else
-    None.
-    """
+    """A value as text; None where it is no tensor or list of at most SMALL numbers."""
     if isinstance(value, Tensor):
-        shown = value.numel() <= SMALL and value.device.type != "meta"
-        return _nested(value.detach().cpu().tolist()) if shown else None
+        small = value.numel() <= SMALL and value.device.type != "meta"
+        return _nested(value.detach().cpu().tolist()) if small else None
     text = _nested(value)
     return text if text is not None and len(text) <= 200 else None
 
 
 def _nested(value: Any) -> str | None:
-    """Lists, tuples and numbers with 4 significant digits; None where there is anything larger
-    inside.
-    """
+    """Lists, tuples and numbers with 4 significant digits; None where there is anything else."""
     if isinstance(value, (list, tuple)):
         parts = [_small(part) if isinstance(part, Tensor) else _nested(part) for part in value]
         left, right = "[]" if isinstance(value, list) else "()"

@@ -1,5 +1,6 @@
-"""What an exercise is. Its page says the most: title, prompt and the code to start from; the file of
-the page beside this one adds what is drawn to try an answer on, points and minutes.
+"""What an exercise is: the points, the minutes and the cases that its file declares.
+
+Title, prompt and the code to start from stand on its page.
 
 What the page says lies in `<part>/<stem>.json`, written by `make notebooks`. Solutions and known
 wrong answers lie in `answers/` and are read when somebody asks for them, so that a notebook can be
@@ -32,8 +33,9 @@ class Posed(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A known wrong answer: a short name, the answer (a callable of the solution's signature, or a
-    value), the hint it draws, and the one it draws the next time.
+    """A known wrong answer: name, answer, the hint it gets, and the hint of the next time.
+
+    `answer` is a callable of the solution's signature, or a value.
     """
 
     name: str
@@ -77,9 +79,7 @@ class Exercise:
     answers: Answers | None = None
 
     def __post_init__(self) -> None:
-        caller = require_id(self.id)
-        require_range(caller, "points", self.points, 1)
-        require_range(caller, "minutes", self.minutes, 1)
+        caller = _require_worth(self)
         require_range(caller, "tolerance", self.tolerance, 0)
         require_range(caller, "seconds", self.seconds, 0.1)
         if self.answers is not None:
@@ -122,9 +122,10 @@ class Exercise:
 @plain_numbers
 @dataclass(frozen=True)
 class OpenExercise:
-    """A question that no program judges: a box without check. A teacher gives up to `points` by
-    hand, by the rubric that stands in `answers/`; no total counts them. Raises LabError on an id of
-    another form.
+    """A question that no program judges: a box without check.
+
+    A teacher gives up to `points` by hand, by the rubric that stands in `answers/`; no total
+    counts them. Raises LabError on an id of another form.
     """
 
     id: str
@@ -133,9 +134,7 @@ class OpenExercise:
     posed: Posed | None = None
 
     def __post_init__(self) -> None:
-        caller = require_id(self.id)
-        require_range(caller, "points", self.points, 1)
-        require_range(caller, "minutes", self.minutes, 1)
+        _require_worth(self)
 
     title, prompt = Exercise.title, Exercise.prompt
 
@@ -145,11 +144,13 @@ class OpenExercise:
         return importlib.import_module(f"{__package__}.answers").rubric_of(self.id)
 
 
-def require_id(exercise_id: str) -> str:
-    """The caller's name for messages. Raises LabError where an id is not "<stem>.<name>"."""
-    caller = f"Exercise {exercise_id!r}"
-    if exercise_id.count(".") != 1:
+def _require_worth(exercise: Exercise | OpenExercise) -> str:
+    """Check id, points and minutes; returns the name of the exercise for messages."""
+    caller = f"Exercise {exercise.id!r}"
+    if exercise.id.count(".") != 1:
         raise LabError(f'{caller}: give an id of the form "<stem of the page>.<name>"')
+    require_range(caller, "points", exercise.points, 1)
+    require_range(caller, "minutes", exercise.minutes, 1)
     return caller
 
 
@@ -157,23 +158,21 @@ def require_fitting(exercise: Exercise, answers: Answers) -> None:
     """Raises LabError where solution, cases and mistakes are not of one kind."""
     function = callable(answers.solution)
     if function and exercise.cases is None and exercise.prepare is None:
-        raise LabError(f"Exercise {exercise.id!r}: its solution is a function, so give cases(generator) that draws its "
-                       "inputs")
+        raise LabError(f"Exercise {exercise.id!r}: its solution is a function, so give "
+                       "cases(generator) that draws its inputs")
     for mistake in answers.mistakes:
         if callable(mistake.answer) != function:
-            raise LabError(f"Exercise {exercise.id!r}: mistake {mistake.name!r} is not of the solution's kind (function "
-                           "or value)")
+            raise LabError(f"Exercise {exercise.id!r}: mistake {mistake.name!r} is not of the "
+                           "solution's kind (function or value)")
 
 
 def posed_by_page(exercise_id: str) -> Posed:
-    """What the page says of an exercise. Raises LabError where it says nothing, or nobody wrote it
-    down.
-    """
+    """Title, prompt and stub of an exercise, from its page. Raises LabError where it has none."""
     stem = exercise_id.partition(".")[0]
     found = _of_page(stem).get(exercise_id)
     if found is None:
-        raise LabError(f"Exercise {exercise_id!r}: its page poses none of this id, or has changed since `make "
-                       "notebooks`; run it")
+        raise LabError(f"Exercise {exercise_id!r}: its page poses none of this id, or has changed "
+                       "since `make notebooks`; run it")
     return Posed(**found)
 
 

@@ -25,19 +25,18 @@ from .declaration import Answers, Exercise, Known, OpenExercise, Posed
 from .result import CheckResult
 from .running import Outcome, draw, outcomes
 
-__all__ = ["Answers", "CheckResult", "Exercise", "Known", "OpenExercise", "Posed", "all_exercises", "check", "examine",
-           "find", "open_exercises", "page_of", "reset"]
+__all__ = ["Answers", "CheckResult", "Exercise", "Known", "OpenExercise", "Posed",
+           "all_exercises", "check", "examine", "find", "open_exercises", "page_of", "reset"]
 
 _PACKAGE = __name__.rpartition(".")[0]
 _FOLDER = Path(__file__).parent
-# per session: how often each known mistake was seen
+# per session: how often each known mistake was made
 _attempts: Counter[tuple[str, str]] = Counter()
 _seeds = itertools.count(1)
 
 
 def check(exercise_id: str, answer: Any) -> CheckResult:
-    """Try an answer (function, module or value) on the exercise of this id; `progress()` remembers
-    how it went.
+    """Try an answer (function, module or value) on an exercise; `progress()` remembers it.
 
     Raises LabError only on an unknown id.
     """
@@ -48,9 +47,7 @@ def check(exercise_id: str, answer: Any) -> CheckResult:
 
 @plain_numbers
 def examine(exercise: Exercise, answer: Any, seed: int | None = None) -> CheckResult:
-    """Try an answer on an exercise, and leave no trace; a new `seed` is taken at each call unless
-    one is given.
-    """
+    """Try an answer without remembering it; each call takes a new `seed` unless one is given."""
     if _unfinished(answer):
         return messages.not_started(exercise)
     refusal = _wrong_kind(exercise, answer)
@@ -63,21 +60,21 @@ def examine(exercise: Exercise, answer: Any, seed: int | None = None) -> CheckRe
         return messages.not_started(exercise)
     expected = outcomes(exercise, exercise.solution, cases, seed)
     _require_reference(exercise, expected)
-    failing = next((i for i, pair in enumerate(zip(given, expected)) if not _same(*pair, exercise.tolerance)), None)
+    failing = next((i for i, pair in enumerate(zip(given, expected))
+                    if not _same(*pair, exercise.tolerance)), None)
     if failing is None:
         return messages.passed(exercise, given, expected, seed)
     mistake = _recognise(exercise, given, cases, seed)
     if mistake:
         _attempts[exercise.id, mistake.name] += 1
         first = _attempts[exercise.id, mistake.name] == 1
-        return messages.known(exercise, mistake, mistake.hint if first else mistake.stronger, given[failing], seed)
+        return messages.known(exercise, mistake, mistake.hint if first else mistake.stronger,
+                              given[failing], seed)
     return messages.unknown(exercise, failing, cases, given[failing], expected[failing], seed)
 
 
 def reset() -> None:
-    """Forget this session's attempts and start the seeds anew; what `progress()` keeps is not
-    touched.
-    """
+    """Forget this session's attempts and start the seeds anew; `progress()` is not touched."""
     global _seeds
     _attempts.clear()
     _seeds = itertools.count(1)
@@ -86,19 +83,21 @@ def reset() -> None:
 # --- finding exercises
 
 def find(exercise_id: str) -> Exercise:
-    """The exercise of this id; only the file of its stem is imported. Raises LabError with the
-    closest id.
+    """The exercise of this id; only the file of its stem is imported.
+
+    Raises LabError with the closest id.
     """
     module = _modules().get(str(exercise_id).partition(".")[0])
     for exercise in _declared(module) if module else ():
         if exercise.id == exercise_id:
             return exercise
     if module and any(question.id == exercise_id for question in _open(module)):
-        raise LabError(f"check: {exercise_id!r} is an open question: no program judges it. Compare your answer with "
-                       "somebody else's, or hand it in")
+        raise LabError(f"check: {exercise_id!r} is an open question: no program judges it. Compare "
+                       "your answer with somebody else's, or hand it in")
     known = [exercise.id for exercise in all_exercises()]
     require_choice("check", "exercise_id", exercise_id, known)
-    raise LabError(f"check: {exercise_id!r} is declared in another file than that of its stem; move it there")
+    raise LabError(f"check: {exercise_id!r} is declared in another file than that of its stem; "
+                   "move it there")
 
 
 def all_exercises() -> Iterator[Exercise]:
@@ -120,7 +119,8 @@ def page_of(exercise: Exercise | OpenExercise) -> str:
 
 def _modules() -> dict[str, str]:
     """Stem -> module name, for each file in the parts of this package; nothing is imported."""
-    parts = [part.name for part in pkgutil.iter_modules([str(_FOLDER)]) if part.ispkg and part.name != "answers"]
+    parts = [part.name for part in pkgutil.iter_modules([str(_FOLDER)])
+             if part.ispkg and part.name != "answers"]
     return {file.name: f"{_PACKAGE}.{part}.{file.name}"
             for part in parts for file in pkgutil.iter_modules([str(_FOLDER / part)])}
 
@@ -160,35 +160,38 @@ def _unfinished(value: Any) -> bool:
 
 
 def _is_stub(outcome: Outcome) -> bool:
-    """Whether a call met `raise NotImplementedError` or gave `...`; torch's own NotImplementedError
-    is a real error.
+    """Whether a call met `raise NotImplementedError` or gave `...`.
+
+    A NotImplementedError of torch's own is a real error.
     """
     if not isinstance(outcome.error, NotImplementedError):
         return _unfinished(outcome.value)
     frame, line = list(traceback.walk_tb(outcome.error.__traceback__))[-1]
-    return not str(outcome.error) or "raise NotImplementedError" in linecache.getline(frame.f_code.co_filename, line)
+    source = linecache.getline(frame.f_code.co_filename, line)
+    return not str(outcome.error) or "raise NotImplementedError" in source
 
 
 def _wrong_kind(exercise: Exercise, answer: Any) -> str:
     """Why an answer is not even of the kind asked for; empty where it is."""
-    wants_function = callable(exercise.solution)
-    if wants_function and not callable(answer):
-        return (f"Expected a function, got {describe(answer)}. Give the function itself, without calling it: "
-                f'`check("{exercise.id}", my_function)`.')
-    if not wants_function and callable(answer):
+    solution, is_class = exercise.solution, inspect.isclass(answer)
+    if callable(solution) and not callable(answer):
+        return (f"Expected a function, got {describe(answer)}. Give the function itself, without "
+                f'calling it: `check("{exercise.id}", my_function)`.')
+    if not callable(solution) and callable(answer):
         return f"Expected a value, got {_name(answer)}. Call it, and give what it returns."
-    if inspect.isclass(answer) and not inspect.isclass(exercise.solution) and exercise.prepare is None:
+    if is_class and not inspect.isclass(solution) and exercise.prepare is None:
         return f"Expected a function, got {_name(answer)}. Give an instance of it, or a function."
-    if inspect.isclass(exercise.solution) and not inspect.isclass(answer):
+    if inspect.isclass(solution) and not is_class:
         return f"Expected a class, got {_name(answer)}. Give the class itself, without calling it."
     return ""
 
 
 def _require_reference(exercise: Exercise, expected: list[Outcome]) -> None:
-    """A reference that raises is the book's fault, not the reader's: let it be seen."""
+    """Raise LabError where the solution itself raises: that is the book's fault."""
     for outcome in expected:
         if outcome.error:
-            raise LabError(f"Exercise {exercise.id!r}: its reference raises {outcome.error!r}") from outcome.error
+            text = f"Exercise {exercise.id!r}: its reference raises {outcome.error!r}"
+            raise LabError(text) from outcome.error
 
 
 def _name(answer: Any) -> str:

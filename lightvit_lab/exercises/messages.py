@@ -1,6 +1,4 @@
-"""What a check says, in words: what passed, which mistake was seen, or where an answer and the
-expected one part.
-"""
+"""What a check says: what passed, which mistake was made, or where the answer differs."""
 
 from __future__ import annotations
 
@@ -12,21 +10,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from .comparison import beside, describe, difference, item
+from .comparison import both_values, describe, difference, item
 from .declaration import Exercise, Known
-from .drawing import drawn_beside
+from .drawing import comparison_drawing
 from .limits import TimeUp, seconds_allowed
 from .result import CheckResult
 from .running import Outcome
 
-_LIBRARIES = tuple(folder + os.sep for folder in (   # frames from here are never the reader's line
-    str(Path(__file__).parents[1]),
-    *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib"))))
+# frames from these folders are never the reader's line
+_PATHS = [sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+_LIBRARIES = tuple(folder + os.sep for folder in (str(Path(__file__).parents[1]), *_PATHS))
 
 
 def not_started(exercise: Exercise) -> CheckResult:
-    """A stub is no mistake."""
-    return CheckResult("not started", exercise.id, "Put your answer where `raise NotImplementedError` or `...` stands, "
+    """The result for a stub, which is no mistake."""
+    return CheckResult("not started", exercise.id,
+                       "Put your answer where `raise NotImplementedError` or `...` stands, "
                        "then run the cell again.")
 
 
@@ -36,23 +35,27 @@ def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome],
     points = f"{exercise.points} point{'s' if exercise.points != 1 else ''}"
     if exercise.cases is None:
         return CheckResult("passed", exercise.id, f"Right ({points}).", seed=seed)
-    cases = f"All {len(given)} freshly drawn cases agree" if len(given) > 1 else "The freshly drawn case agrees"
+    cases = "The freshly drawn case agrees"
+    if len(given) > 1:
+        cases = f"All {len(given)} freshly drawn cases agree"
     extra = [one for one, other in zip(given, expected) if set(one.changed) - set(other.changed)]
-    text = f"{cases} within {exercise.tolerance:g} ({points}).{_warning(extra[0]) if extra else ''}"
+    warning = _warning(extra[0]) if extra else ""
+    text = f"{cases} within {exercise.tolerance:g} ({points}).{warning}"
     if given[0].was_training:
-        text += (" Your module is in train mode, in which its dropout or batch norm gives other outputs: it was tried "
-                 "as in `.eval()`.")
+        text += (" Your module is in train mode, in which its dropout or batch norm gives other "
+                 "outputs: it was tried as in `.eval()`.")
     return CheckResult("passed", exercise.id, text, seed=seed, printed=given[0].printed)
 
 
 def known(exercise: Exercise, mistake: Known, hint: str, outcome: Outcome,
           seed: int) -> CheckResult:
-    """A known mistake draws its hint; where it raises, the reader's line stands before it."""
+    """The result for a known mistake: its hint; the reader's line before it where it raises."""
     status, text = "wrong", hint
     if outcome.error:
-        blame = _blame(outcome.error, exercise)
-        status, text = "error", f"{blame[0].upper()}{blame[1:]} {hint}"
-    return CheckResult(status, exercise.id, text, mistake=mistake.name, seed=seed, printed=outcome.printed)
+        problem = _error_text(outcome.error, exercise)
+        status, text = "error", f"{problem[0].upper()}{problem[1:]} {hint}"
+    return CheckResult(status, exercise.id, text, mistake=mistake.name, seed=seed,
+                       printed=outcome.printed)
 
 
 def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, expected: Outcome,
@@ -62,15 +65,15 @@ def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, 
     called = ", ".join(map(describe, cases[index]))
     where = "" if single else f"Case {index + 1} of {len(cases)}, called with {called}: "
     if given.error:
-        text = where + _blame(given.error, exercise)
+        text = where + _error_text(given.error, exercise)
         return CheckResult("error", exercise.id, text, seed=seed, printed=given.printed)
     if single:   # its reference is the answer itself, so nothing of it is shown
         text = _value_verdict(given.value, expected.value, exercise.tolerance)
         return CheckResult("wrong", exercise.id, text, seed=seed)
     found = difference(given.value, expected.value, exercise.tolerance)
     return CheckResult("wrong", exercise.id, f"{where}{found.text}.{_warning(given)}",
-                       beside(given.value, expected.value), seed=seed, printed=given.printed,
-                       drawing=drawn_beside(given.value, expected.value))
+                       both_values(given.value, expected.value), seed=seed, printed=given.printed,
+                       drawing=comparison_drawing(given.value, expected.value))
 
 
 def _warning(outcome: Outcome) -> str:
@@ -78,14 +81,12 @@ def _warning(outcome: Outcome) -> str:
     if not outcome.changed:
         return ""
     numbers = ", ".join(str(index + 1) for index in outcome.changed)
-    return (f" Mind that your function changes its input in place (argument {numbers}): whoever called it loses the "
-            "original. Work on a new tensor, or on `.clone()`.")
+    return (f" Mind that your function changes its input in place (argument {numbers}): whoever "
+            "called it loses the original. Work on a new tensor, or on `.clone()`.")
 
 
 def _value_verdict(given: Any, expected: Any, tolerance: float) -> str:
-    """What is wrong with a value, without giving the expected one away: its kind, its direction, no
-    more.
-    """
+    """What is wrong with a value, without giving the expected one away: its kind, its direction."""
     found = difference(given, expected, tolerance, "Your answer")
     if found.discreet:
         return f"{found.text}."
@@ -94,14 +95,15 @@ def _value_verdict(given: Any, expected: Any, tolerance: float) -> str:
     return "That is not it, though its type and size are right."
 
 
-def _blame(error: BaseException, exercise: Exercise) -> str:
+def _error_text(error: BaseException, exercise: Exercise) -> str:
     """The reader's own line that raised, and the message; library frames are passed over."""
-    own = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _is_readers(frame)]
+    own = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)
+           if _is_readers(frame)]
     at = _line(*own[-1]) if own else ""
     if isinstance(error, TimeUp):
-        there = f" at {at.removesuffix(',')}" if at else ""
-        return (f"it did not end within {seconds_allowed(exercise.seconds):g} s and was stopped{there}. Is there "
-                "a loop whose end is never reached?")
+        place = f" at {at.removesuffix(',')}" if at else ""
+        return (f"it did not end within {seconds_allowed(exercise.seconds):g} s and was "
+                f"stopped{place}. Is there a loop whose end is never reached?")
     if isinstance(error, SystemExit):
         return f"{at or 'the call'} asks Python to exit. Give the result with `return` instead."
     message = str(error).strip().rstrip(".")[:400]
@@ -124,5 +126,6 @@ def _device_advice(message: str) -> str:
     """What mends torch's complaint about tensors on two devices; empty for any other message."""
     if "same device" not in message and "expected device" not in message:
         return ""
-    return (" A function is checked with inputs on the cpu: make your own tensors where the input is, "
-            "`torch.zeros(n, device=x.device)`. A module gets its inputs where its weights are.")
+    return (" A function is checked with inputs on the cpu: make your own tensors where the "
+            "input is, `torch.zeros(n, device=x.device)`. A module gets its inputs where its "
+            "weights are.")

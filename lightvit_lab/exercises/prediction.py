@@ -22,15 +22,13 @@ from ..errors import number as as_number
 from .boxes import box_style, inline
 
 DISTANCES = ("factor", "points")
-_CONTROL = ("font:inherit;color:inherit;background:transparent;border:1px solid currentColor;border-radius:3px;"
-            "padding:.2em .6em")
+_CONTROL = ("font:inherit;color:inherit;background:transparent;border:1px solid "
+            "currentColor;border-radius:3px;padding:.2em .6em")
 
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """One question with its answer; made by `predict`. HTML in notebooks, the bare question in
-    terminals.
-    """
+    """One question with its answer; HTML in notebooks, the bare question in terminals."""
 
     question: str
     answer: float | str
@@ -49,20 +47,18 @@ class Prediction:
     @property
     def shown_answer(self) -> str:
         """The answer as it is shown, with its unit."""
-        return str(self.answer) if self.choices else _with_unit(_shown(self.answer), self.unit)
+        return str(self.answer) if self.choices else _with_unit(_digits(self.answer), self.unit)
 
     def reveal(self, guess: float | str) -> str:
-        """Commit to a guess and read the answer. Raises LabError on a guess that is no number, or
-        no choice.
-        """
+        """Commit to a guess and read the answer. Raises LabError on no number or no choice."""
         if self.choices:
             require_choice("reveal", "guess", guess, self.choices)
             verdict = "right" if guess == self.answer else f"it is {self.answer}"
             text = f"You said {guess}: {verdict}."
         else:
             number = _number("reveal", "guess", guess)
-            said = _with_unit(_shown(number), self.unit)
-            text = f"You said {said}, it is {self.shown_answer}: {self._verdict(number)}."
+            text = _with_unit(_digits(number), self.unit)
+            text = f"You said {text}, it is {self.shown_answer}: {self._verdict(number)}."
         return f"{text} {self.explain}".strip()
 
     def _verdict(self, guess: float) -> str:
@@ -81,41 +77,54 @@ class Prediction:
         return f"{factor:,.{2 if factor < 2 else 1 if factor < 100 else 0}f} times too {way}"
 
     def __repr__(self) -> str:
-        asked = f" Choices: {', '.join(self.choices)}." if self.choices else f" (in {self.unit})" if self.unit else ""
-        guess = repr(self.choices[0]) if self.choices else "10"
-        return (f"Predict first: {self.question}{asked}\n"
-                f"    Commit to a guess to see the answer: print(_.reveal({guess})), with your own guess.")
+        form, guess = f" (in {self.unit})" if self.unit else "", "10"
+        if self.choices:
+            form, guess = f" Choices: {', '.join(self.choices)}.", repr(self.choices[0])
+        return (f"Predict first: {self.question}{form}\n"
+                f"    Commit to a guess to see the answer: print(_.reveal({guess})), with your own "
+                "guess.")
 
     def _repr_html_(self) -> str:
         script = _script().replace("LAB_PREDICT_ID", self.id)
-        return (f'<div class="lab-predict" id="{self.id}" role="group" aria-labelledby="{self.id}-question" '
-                f'data-lm-suppress-shortcuts="true" {self._data()} '
-                f'style="{box_style("predict")}">{self._form()}'
-                f'<div role="status" aria-live="polite" class="lab-predict-reveal"></div>'
-                f'<button type="button" class="lab-predict-again" hidden style="{_CONTROL}">Guess again</button>'
-                f'<details class="lab-predict-fold"><summary>The answer</summary>{inline(self.shown_answer)}. '
-                f"{inline(self.explain)}</details></div><script>{script}</script>")
+        return (f'<div class="lab-predict" id="{self.id}" role="group" '
+                f'aria-labelledby="{self.id}-question" data-lm-suppress-shortcuts="true" '
+                f'{self._data()} style="{box_style("predict")}">{self._form()}'
+                '<div role="status" aria-live="polite" class="lab-predict-reveal"></div>'
+                '<button type="button" class="lab-predict-again" hidden '
+                f'style="{_CONTROL}">Guess again</button>'
+                '<details class="lab-predict-fold"><summary>The answer</summary>'
+                f"{inline(self.shown_answer)}. {inline(self.explain)}</details></div>"
+                f"<script>{script}</script>")
 
     def _data(self) -> str:
         """What the script reads, as data attributes."""
-        kept = {"key": self.id.replace("lab-predict-", "lightvit-lab:predict:"), "answer": self.answer,
-                "shown": self.shown_answer, "unit": self.unit, "tolerance": self.tolerance, "explain": self.explain,
-                "kind": "choice" if self.choices else "number", "question": self.question,
-                "options": len(self.choices or ()), "distance": self.distance, "hides": self.hides}
-        return " ".join(f'data-{name}="{escape(str(value))}"' for name, value in kept.items())
+        values = {"key": self.id.replace("lab-predict-", "lightvit-lab:predict:"),
+                  "answer": self.answer, "shown": self.shown_answer, "unit": self.unit,
+                  "tolerance": self.tolerance, "explain": self.explain,
+                  "kind": "choice" if self.choices else "number", "question": self.question,
+                  "options": len(self.choices or ()), "distance": self.distance,
+                  "hides": self.hides}
+        return " ".join(f'data-{name}="{escape(str(value))}"' for name, value in values.items())
 
     def _form(self) -> str:
-        question = f'<div id="{self.id}-question"><strong>Predict first.</strong> {inline(self.question)}</div>'
-        commit = f'<button type="button" class="lab-predict-commit" style="{_CONTROL}">Commit</button>'
-        if not self.choices:
-            field = (f'<label>Your guess <input type="number" step="any" inputmode="decimal" class="lab-predict-guess" '
-                     f'style="{_CONTROL};width:9em"></label> {escape(self.unit)} ')
-            return f'{question}<form hidden style="margin:.3em 0 0">{field}{commit}</form>'
-        radios = "".join(f'<label style="display:block"><input type="radio" name="{self.id}" value="{escape(choice)}"> '
+        question = (f'<div id="{self.id}-question"><strong>Predict first.</strong> '
+                    f"{inline(self.question)}</div>")
+        field = self._radios() if self.choices else self._number_field()
+        return (f'{question}<form hidden style="margin:.3em 0 0">{field}'
+                f'<button type="button" class="lab-predict-commit" style="{_CONTROL}">Commit'
+                "</button></form>")
+
+    def _number_field(self) -> str:
+        return ('<label>Your guess <input type="number" step="any" inputmode="decimal" '
+                f'class="lab-predict-guess" style="{_CONTROL};width:9em"></label> '
+                f"{escape(self.unit)} ")
+
+    def _radios(self) -> str:
+        radios = "".join('<label style="display:block">'
+                         f'<input type="radio" name="{self.id}" value="{escape(choice)}"> '
                          f"{inline(choice)}</label>" for choice in self.choices)
-        legend = '<legend style="font:inherit;padding:0">Your guess</legend>'
-        fieldset = f'<fieldset style="border:0;margin:0;padding:0">{legend}{radios}</fieldset>'
-        return f'{question}<form hidden style="margin:.3em 0 0">{fieldset}{commit}</form>'
+        return ('<fieldset style="border:0;margin:0;padding:0">'
+                f'<legend style="font:inherit;padding:0">Your guess</legend>{radios}</fieldset>')
 
 
 @plain_numbers
@@ -124,10 +133,10 @@ def predict(question: str, answer: float | str, *, unit: str = "", choices: list
             hides: int = 1) -> Prediction:
     """Ask for a guess before the answer is seen.
 
-    `answer` is a finite number in `unit`, or one of `choices`. `distance` says how a miss is told:
-    by a "factor", as costs are, or in "points", as accuracies in percent are. `tolerance` is the
-    error that still counts as right, relative or in points (None: none for a whole number that is
-    told by a factor, which is a count, else 0.01 or 1 point). `explain` follows the answer. The
+    `answer` is a finite number in `unit`, or one of `choices`. `distance` is the unit of an error:
+    a "factor", as costs are, or "points", as accuracies in percent are. `tolerance` is the
+    error that still counts as right, relative or in points (None: 1 point; by factor
+    0.01, and none for a whole number, which is a count). `explain` follows the answer. The
     outputs of the next `hides` cells of the page that have one stay covered until a guess is made.
     The guess is kept by the question's text. Raises LabError on an empty question, no finite
     answer, or an answer that is no choice.
@@ -141,7 +150,8 @@ def predict(question: str, answer: float | str, *, unit: str = "", choices: list
     if choices is None:
         number = _number("predict", "answer", answer)
         if tolerance is None:
-            tolerance = 1.0 if distance == "points" else 0.0 if float(number).is_integer() else 0.01
+            by_factor = 0.0 if float(number).is_integer() else 0.01
+            tolerance = 1.0 if distance == "points" else by_factor
         return Prediction(question, number, unit, None, tolerance, explain, distance, hides)
     choices = tuple(str(choice) for choice in choices)
     if len(choices) < 2 or len(set(choices)) < len(choices):
@@ -160,7 +170,7 @@ def _number(caller: str, argument: str, value: Any) -> int | float:
     return found
 
 
-def _shown(number: float) -> str:
+def _digits(number: float) -> str:
     """Whole numbers in full with thousands marked, others with 4 significant digits."""
     if float(number).is_integer() and abs(number) < 1e15:
         return f"{int(number):,}"

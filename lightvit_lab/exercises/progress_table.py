@@ -1,6 +1,4 @@
-"""The table of a chapter's exercises, or of all: what passed, for how many points, after how many
-attempts.
-"""
+"""The table of a chapter's exercises, or of all: what passed, points, attempts."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ _HEADER = ("exercise", "status", "points", "attempts")
 
 @dataclass(frozen=True)
 class Row:
-    """One exercise: its id, its title on the page, how it went; `points` of `possible` are earned by
-    passing.
-    """
+    """One exercise and how it went; `points` of `possible` are earned by passing."""
 
     exercise_id: str
     title: str
@@ -32,17 +28,19 @@ class Row:
     @property
     def cells(self) -> tuple[str, str, str, str]:
         """What the table shows of it."""
-        return self.exercise_id, self.status, f"{self.points} of {self.possible}", str(self.attempts)
+        points = f"{self.points} of {self.possible}"
+        return self.exercise_id, self.status, points, str(self.attempts)
 
 
 @dataclass(frozen=True, repr=False)
 class Progress:
-    """A table of exercises; text in terminals, a box in notebooks. `kept` says where it is kept, or
-    why it is not.
+    """A table of exercises; text in terminals, a box in notebooks.
+
+    `storage_note` says in which file the progress is stored, or why it is not.
     """
 
     rows: tuple[Row, ...]
-    kept: str
+    storage_note: str
 
     @property
     def points(self) -> int:
@@ -62,38 +60,42 @@ class Progress:
     @property
     def total(self) -> tuple[str, str, str, str]:
         """The last line of the table."""
-        return ("all", f"{self.passed} of {len(self.rows)} passed", f"{self.points} of {self.possible}",
-                str(sum(row.attempts for row in self.rows)))
+        attempts = sum(row.attempts for row in self.rows)
+        return ("all", f"{self.passed} of {len(self.rows)} passed",
+                f"{self.points} of {self.possible}", str(attempts))
 
     def __repr__(self) -> str:
         lines = [_HEADER, *(row.cells for row in self.rows), self.total]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
-        return "\n".join([_aligned(line, widths) for line in lines] + [self.kept])
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        return "\n".join([_aligned(line, widths) for line in lines] + [self.storage_note])
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col" style="{_cell(column)}">{name}</th>' for column, name in enumerate(_HEADER))
+        head = "".join(f'<th scope="col" style="{_cell(column)}">{name}</th>'
+                       for column, name in enumerate(_HEADER))
         body = "".join(_html_row(_html_id(row), row.cells, SIGNS[row.status]) for row in self.rows)
-        return (f'<div class="lab-progress" style="{box_style("progress")};overflow-x:auto" tabindex="0" role="region" '
-                f'aria-label="Your progress"><table style="border-collapse:collapse;color:inherit;background:none">'
+        return (f'<div class="lab-progress" style="{box_style("progress")};overflow-x:auto" '
+                'tabindex="0" role="region" aria-label="Your progress">'
+                '<table style="border-collapse:collapse;color:inherit;background:none">'
                 f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
                 f"<tfoot>{_html_row('all', self.total)}</tfoot></table>"
-                f'<div style="font-size:.9em">{inline(self.kept)}</div></div>')
+                f'<div style="font-size:.9em">{inline(self.storage_note)}</div></div>')
 
 
 def progress(chapter: str | None = None) -> Progress:
-    """How the exercises of a chapter went, `progress("vision_transformer")`, or those of all
-    chapters.
+    """How the exercises of a chapter went, `progress("vision_transformer")`, or those of all.
 
-    Passed stays passed. It is kept in `progress.json` in the cache folder (LIGHTVIT_CACHE);
+    Passed stays passed. It is stored in `progress.json` in the cache folder (LIGHTVIT_CACHE);
     LIGHTVIT_PROGRESS=0 switches that off. Raises LabError on an unknown chapter.
     """
     exercises = list(engine.all_exercises())
     if chapter is not None:
         chapter = str(chapter).rstrip("/").rpartition("/")[2]
-        require_choice("progress", "chapter", chapter, dict.fromkeys(_stem(exercise) for exercise in exercises))
+        require_choice("progress", "chapter", chapter,
+                       dict.fromkeys(_stem(exercise) for exercise in exercises))
         exercises = [exercise for exercise in exercises if _stem(exercise) == chapter]
     known = record.entries()
-    return Progress(tuple(_row(exercise, known.get(exercise.id, record.Entry())) for exercise in exercises), _kept())
+    rows = [_row(exercise, known.get(exercise.id, record.Entry())) for exercise in exercises]
+    return Progress(tuple(rows), _storage_note())
 
 
 def forget_progress() -> None:
@@ -110,13 +112,14 @@ def _stem(exercise: Exercise) -> str:
     return exercise.id.partition(".")[0]
 
 
-def _kept() -> str:
-    """Where the progress is kept; or that it lasts for this session only, and why."""
-    why = record.why_not_kept()
+def _storage_note() -> str:
+    """Where the progress is stored; or that it lasts for this session only, and why."""
+    why = record.reason_not_stored()
     if why:
         return f"This session only: {why}."
-    if record.unwritten:
-        return f"This session only: {record.path()} cannot be written. LIGHTVIT_CACHE names another folder."
+    if record.write_failed:
+        return (f"This session only: {record.path()} cannot be written. "
+                "LIGHTVIT_CACHE names another folder.")
     return f"Kept in {record.path()}; LIGHTVIT_PROGRESS=0 switches that off."
 
 
@@ -129,14 +132,16 @@ def _html_id(row: Row) -> str:
 
 
 def _html_row(first: str, cells: Sequence[str], sign: str = "") -> str:
-    """A row of the table; `first` is HTML, the sign stands before the status and is not read aloud."""
+    """A row of the table; `first` is HTML; `sign` stands before the status, unread by voices."""
     mark = f'<span aria-hidden="true">{sign}</span> ' if sign else ""
     rest = "".join(f'<td style="{_cell(column)}">{mark if column == 1 else ""}{escape(cell)}</td>'
                    for column, cell in enumerate(cells) if column)
-    return f'<tr style="background:none"><th scope="row" style="{_cell(0)};font-weight:inherit">{first}</th>{rest}</tr>'
+    return ('<tr style="background:none">'
+            f'<th scope="row" style="{_cell(0)};font-weight:inherit">{first}</th>{rest}</tr>')
 
 
 def _cell(column: int) -> str:
     # on a phone the box scrolls sideways
     width = "white-space:nowrap" if column else "min-width:11em"
-    return f"padding:.2em .8em .2em 0;text-align:{'left' if column < 2 else 'right'};{width};vertical-align:top"
+    align = "left" if column < 2 else "right"
+    return f"padding:.2em .8em .2em 0;text-align:{align};{width};vertical-align:top"

@@ -1,4 +1,4 @@
-"""How a reader's exercises went: one small file in the cache, so that it is still known tomorrow.
+"""How a reader's exercises went: one small file in the cache that outlives the session.
 
 Nothing here ever fails a check. LIGHTVIT_PROGRESS=0, a build of the book and CI keep everything in
 memory alone.
@@ -21,13 +21,14 @@ from ..runtime import cache
 STATUSES = ("passed", "not started", "wrong", "error")
 _VERSION = 1
 _session: dict[str, "Entry"] = {}   # what the file does not take, this session still knows
-unwritten = False                   # whether the last attempt to write the file failed
+write_failed = False                # whether the last attempt to write the file failed
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How one exercise went: `status` as the last check left it, though "passed" stays; tries until
-    it passed.
+    """How one exercise went: its status and the number of tries until it passed.
+
+    `status` is that of the last check, but "passed" stays.
     """
 
     status: str = "not started"
@@ -45,8 +46,8 @@ def path() -> Path:
     return cache() / "progress.json"
 
 
-def why_not_kept() -> str:
-    """What keeps the file from being used, in words; empty where it is used."""
+def reason_not_stored() -> str:
+    """Why the file is not used, in words; empty where it is used."""
     if os.environ.get("LIGHTVIT_PROGRESS", "").strip().lower() in ("0", "off", "no", "false"):
         return f"LIGHTVIT_PROGRESS={os.environ['LIGHTVIT_PROGRESS']}"
     if os.environ.get("LIGHTVIT_BOOK"):
@@ -61,45 +62,45 @@ def why_not_kept() -> str:
 
 
 def note(exercise_id: str, status: str) -> None:
-    """Remember one check; a file that cannot be written only leaves `unwritten` true."""
-    global unwritten
+    """Remember one check; a file that cannot be written only sets `write_failed`."""
+    global write_failed
     _session[exercise_id] = entries().get(exercise_id, Entry()).after(status)
-    if why_not_kept() or status == "not started":
+    if reason_not_stored() or status == "not started":
         return
     try:
         path().parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path()}.lock", timeout=1):
-            kept = _read()
-            _write(kept | {exercise_id: kept.get(exercise_id, Entry()).after(status)})
-        unwritten = False
+            stored = _read()
+            _write(stored | {exercise_id: stored.get(exercise_id, Entry()).after(status)})
+        write_failed = False
     except (LabError, OSError, Timeout, NotImplementedError):
-        unwritten = True
+        write_failed = True
 
 
 def entries() -> dict[str, Entry]:
-    """What is known: of the file's entry and this session's, the one that is further on."""
-    kept = {} if why_not_kept() else _read()
-    return kept | {name: max(entry, kept.get(name, Entry()), key=_how_far) for name, entry in _session.items()}
+    """Of each exercise the entry that is further on, that of the file or this session's."""
+    stored = {} if reason_not_stored() else _read()
+    return stored | {name: max(entry, stored.get(name, Entry()), key=_rank)
+                     for name, entry in _session.items()}
 
 
-def _how_far(entry: Entry) -> tuple[bool, int]:
+def _rank(entry: Entry) -> tuple[bool, int]:
     return entry.status == "passed", entry.attempts
 
 
 def forget() -> None:
-    """Forget everything, in this session and in the file; raises OSError where the file cannot be
-    removed.
-    """
+    """Forget everything, here and in the file. Raises OSError where that cannot be removed."""
     _session.clear()
-    if not why_not_kept():
+    if not reason_not_stored():
         path().unlink(missing_ok=True)
 
 
 def _read() -> dict[str, Entry]:
-    """The file's entries; those that cannot be read, or a file that cannot, count as none."""
+    """The file's entries; one that cannot be read is left out."""
     try:
-        kept = storage.read_json("exercises", path(), "the next check writes it anew")["exercises"]
-        return {name: entry for name, given in kept.items() if (entry := _entry(given))}
+        stored = storage.read_json("exercises", path(), "the next check writes it anew")
+        return {name: entry for name, given in stored["exercises"].items()
+                if (entry := _entry(given))}
     except (LabError, KeyError, AttributeError):
         return {}
 
@@ -113,6 +114,6 @@ def _entry(given: Any) -> Entry | None:
     return None
 
 
-def _write(kept: dict[str, Entry]) -> None:
-    exercises = {name: asdict(entry) for name, entry in kept.items()}
+def _write(stored: dict[str, Entry]) -> None:
+    exercises = {name: asdict(entry) for name, entry in stored.items()}
     storage.write_json("exercises", path(), {"version": _VERSION, "exercises": exercises})

@@ -9,10 +9,10 @@ from .boxes import check_box
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found. `status` is "passed", "not started", "wrong" or "error"; `mistake` names
-    the known one seen.
+    """What a check found.
 
-    `beside` holds expected and given where both are small; `drawing` shows them as HTML where they
+    `status` is "passed", "not started", "wrong" or "error"; `mistake` names the known one made.
+    `values` holds expected and given where both are small; `drawing` shows them as HTML where they
     are maps or pictures; `printed` is what the answer printed, cut; `seed` is the one that the
     inputs were drawn with.
     """
@@ -20,15 +20,18 @@ class CheckResult:
     status: str
     exercise_id: str
     message: str
-    beside: str = ""
+    values: str = ""
     mistake: str | None = None
     seed: int | None = None
     drawing: str = ""
     printed: str = ""
 
     def __repr__(self) -> str:
-        lines = self.beside.splitlines() + (["it printed:", *self.printed.splitlines()] if self.printed else [])
-        return f"[{self.status}] {self.exercise_id}: {self.message}" + "".join(f"\n    {line}" for line in lines)
+        lines = [f"[{self.status}] {self.exercise_id}: {self.message}", *self.values.splitlines()]
+        if self.printed:
+            lines += ["it printed:", *self.printed.splitlines()]
+        return "\n    ".join(lines)
 
     def _repr_html_(self) -> str:
-        return check_box(self.status, self.exercise_id, self.message, self.beside, self.drawing, self.printed)
+        return check_box(self.status, self.exercise_id, self.message, self.values, self.drawing,
+                         self.printed)

@@ -1,6 +1,4 @@
-"""Run an answer on the drawn inputs: on copies, within limits, with random numbers of its own,
-whatever it raises.
-"""
+"""Run an answer on the drawn inputs: on copies, within limits, whatever it raises."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from .comparison import difference
 from .declaration import Exercise
 from .limits import TimeUp, captured, seconds_allowed, time_limit
 
-# told to the reader; KeyboardInterrupt is the reader's own wish
+# reported to the reader; KeyboardInterrupt is the reader's own wish
 _SURVIVED = (Exception, TimeUp, SystemExit)
 
 
@@ -45,7 +43,8 @@ def draw(exercise: Exercise, seed: int) -> list[tuple]:
         return [()]
     cases = list(exercise.cases(torch.Generator().manual_seed(seed)))
     if not cases or not all(isinstance(case, tuple) for case in cases):
-        raise LabError(f"Exercise {exercise.id!r}: cases(generator) must give a list of tuples of arguments")
+        raise LabError(f"Exercise {exercise.id!r}: cases(generator) must give a list of tuples of "
+                       "arguments")
     return cases
 
 
@@ -56,11 +55,12 @@ def outcomes(exercise: Exercise, answer: Any, cases: list[tuple], seed: int) -> 
     """
     seconds = seconds_allowed(exercise.seconds)
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        made = _attempt(exercise.prepare, (answer,), seed, seconds) if exercise.prepare else Outcome(answer)
-        if made.error or not callable(made.value):
-            return [made] * len(cases)
-        with _in_eval_mode(made.value) as was_training:
-            return _calls(made.value, cases, seed, seconds, was_training)
+        prepared = _attempt(exercise.prepare, (answer,), seed,
+                        seconds) if exercise.prepare else Outcome(answer)
+        if prepared.error or not callable(prepared.value):
+            return [prepared] * len(cases)
+        with _in_eval_mode(prepared.value) as was_training:
+            return _calls(prepared.value, cases, seed, seconds, was_training)
 
 
 def _calls(function: Callable, cases: list[tuple], seed: int, seconds: float,
@@ -78,7 +78,7 @@ def _calls(function: Callable, cases: list[tuple], seed: int, seconds: float,
 
 
 def _attempt(function: Callable, arguments: tuple, seed: int, seconds: float) -> Outcome:
-    """One call; what it raises and what it prints is told, not passed on."""
+    """One call; what it raises and prints is part of the outcome."""
     torch.default_generator.manual_seed(seed)
     with captured() as printed:
         try:
@@ -109,14 +109,13 @@ def _in_eval_mode(function: Any) -> Iterator[bool]:
 
 
 def _depends_on_mode(part: nn.Module) -> bool:
-    drops = "drop" in type(part).__name__.lower() and (getattr(part, "p", None) or getattr(part, "drop_prob", None))
+    drops = "drop" in type(part).__name__.lower() and (getattr(part, "p", None)
+                                                       or getattr(part, "drop_prob", None))
     return bool(drops) or isinstance(part, nn.modules.batchnorm._NormBase)
 
 
 def _clone(value: Any, device: torch.device | None) -> Any:
-    """A copy of a case, its tensors on `device`, so that what is written into it is seen and harms
-    no other call.
-    """
+    """A copy of a case, its tensors on `device`, so that writing into it harms no other call."""
     if isinstance(value, Tensor):
         return value.detach().clone().to(device or value.device).requires_grad_(value.requires_grad)
     if type(value) in (tuple, list):
@@ -127,7 +126,8 @@ def _clone(value: Any, device: torch.device | None) -> Any:
 
 
 def _written_into(after: Any, before: Any) -> bool:
-    """Whether a tensor, or a list, tuple or dict of tensors and numbers, is no longer what it was."""
+    """Whether a tensor, or a list, tuple or dict of tensors and numbers, has changed."""
     if isinstance(after, Tensor) and after.device.type == "meta":
         return False   # holds no numbers that could be told apart
-    return isinstance(before, (Tensor, list, tuple, Mapping)) and difference(after, before, 0.0) is not None
+    return isinstance(before, (Tensor, list, tuple, Mapping)) and difference(after, before,
+                                                                             0.0) is not None

@@ -358,13 +358,13 @@ def repository(write_page, tmp_path):
 
 def test_a_notebook_changes_only_when_its_page_does(repository):
     written = repository.notebook.read_bytes()
-    assert notebooks.named(repository.page)[0] == repository.first
+    assert notebooks.pin_in_notebook(repository.page)[0] == repository.first
     repository(library="two\n")
     notebooks.write(None, repository.root, root=repository.root)
     assert repository.notebook.read_bytes() == written and notebooks.check(repository.root) == 0
     changed = repository(page=repository.page.read_text().replace("Words.", "New words."))
     notebooks.write(None, repository.root, root=repository.root)
-    ref, code = notebooks.named(repository.page)
+    ref, code = notebooks.pin_in_notebook(repository.page)
     assert (ref, code) == (changed, hashlib.sha256(b"a.py\0two\n").hexdigest()[:16])
 
 
@@ -374,7 +374,7 @@ def test_a_notebook_of_another_form_still_names_its_own_commit(repository):
     assert notebooks.check(repository.root) == 1
     notebooks.write(None, repository.root, root=repository.root)
     assert repository.notebook.read_text() == written.replace("'torch': '2.4'", "'torch': '2.5'") != written
-    assert notebooks.named(repository.page)[0] == repository.first and notebooks.check(repository.root) == 0
+    assert notebooks.pin_in_notebook(repository.page)[0] == repository.first and notebooks.check(repository.root) == 0
 
 
 def test_a_notebook_derived_before_its_page_and_library_were_committed_is_found_and_mended(repository, capsys):
@@ -386,7 +386,7 @@ def test_a_notebook_derived_before_its_page_and_library_were_committed_is_found_
     assert notebooks.check(repository.root) == 1
     assert f"names commit {repository.first[:9]}, which does not have the page as it is now" in capsys.readouterr().out
     notebooks.write(None, repository.root, root=repository.root)
-    assert notebooks.named(repository.page)[0] == both and notebooks.check(repository.root) == 0
+    assert notebooks.pin_in_notebook(repository.page)[0] == both and notebooks.check(repository.root) == 0
 
 
 def test_a_commit_that_a_rebase_left_behind_is_named_no_longer(repository):
@@ -394,9 +394,9 @@ def test_a_commit_that_a_rebase_left_behind_is_named_no_longer(repository):
     notebooks.git(repository.root, "add", "-A")
     notebooks.git(repository.root, "update-ref", "-d", "HEAD")
     anew = repository()
-    assert notebooks.knows(repository.root, repository.first) and notebooks.check(repository.root) == 1
+    assert notebooks.has_commit(repository.root, repository.first) and notebooks.check(repository.root) == 1
     notebooks.write(None, repository.root, root=repository.root)
-    assert notebooks.named(repository.page)[0] == anew != repository.first
+    assert notebooks.pin_in_notebook(repository.page)[0] == anew != repository.first
 
 
 def test_in_a_copy_without_history_notebooks_stay_as_they_are(repository):

@@ -142,13 +142,13 @@ def test_a_page_that_was_not_built_is_named(tmp_path):
 
 def test_what_is_too_wide_would_be_seen(chromium):
     page = '<main class="bd-article" id="page"><div id="wide" style="width:900px">wide</div></main>'
-    with pdf.opened(chromium, browser.HTML, page) as tab:
+    with pdf.printing_tab(chromium, browser.HTML, page) as tab:
         assert [found.split(":")[0] for found in pdf.too_wide(tab)] == ["wide"]
 
 
 def test_a_formula_that_is_not_typeset_is_refused(chromium):
     with pytest.raises(LabError, match="1 formulas are not typeset"):
-        with pdf.opened(chromium, browser.HTML, '<main class="bd-article"><p class="math">x</p></main>'):
+        with pdf.printing_tab(chromium, browser.HTML, '<main class="bd-article"><p class="math">x</p></main>'):
             pass
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lightvit_lab.exercises import examine
 from samples import exercise as made
-from lightvit_lab.exercises.drawing import LONG, drawn_beside
+from lightvit_lab.exercises.drawing import LONG, comparison_drawing
 
 
 def pictures(html):
@@ -24,7 +24,7 @@ def test_a_map_is_drawn_cell_by_cell_on_the_scale_of_both_and_the_texts_say_wher
     expected = torch.zeros(4, 6)
     given = expected.clone()
     given[2, 5] = 8.0
-    shown = pictures(drawn_beside(given, expected))
+    shown = pictures(comparison_drawing(given, expected))
     assert list(shown) == ["expected: values from 0 to 0", "given: values from 0 to 8",
                            "difference: largest 8 at row 2, column 5; 4% of the places differ"]
     assert [pixels.shape for pixels in shown.values()] == [(4, 6, 3)] * 3
@@ -39,7 +39,7 @@ def test_of_a_stack_the_map_with_the_largest_difference_is_drawn_and_named():
     expected = torch.rand(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
     given = expected.clone()
     given[1, 3, 0, 0] += 7
-    html = drawn_beside(given, expected)
+    html = comparison_drawing(given, expected)
     assert "output[1, 3]" in html and "largest 7 at row 0, column 0" in html and len(pictures(html)) == 3
 
 
@@ -47,7 +47,7 @@ def test_three_channels_are_a_picture_in_its_own_colours():
     expected = torch.zeros(2, 3, 8, 8)
     given = expected.clone()
     given[1, 0] = 1.0
-    shown = list(pictures(drawn_beside(given, expected)).values())
+    shown = list(pictures(comparison_drawing(given, expected)).values())
     assert (shown[1] == (255, 0, 0)).all() and (shown[0] == 0).all()
 
 
@@ -57,18 +57,18 @@ def test_three_channels_are_a_picture_in_its_own_colours():
     (torch.rand(4, 4, dtype=torch.complex64), torch.rand(4, 4, dtype=torch.complex64)), (3.0, torch.rand(4, 4)),
     ((torch.rand(4, 4),), (torch.rand(4, 4),)), (torch.rand(600, 4), torch.rand(600, 4))])
 def test_what_is_no_map_or_not_of_one_kind_is_not_drawn(given, expected):
-    assert drawn_beside(given, expected) == ""
+    assert comparison_drawing(given, expected) == ""
 
 
 @pytest.mark.parametrize("make", [lambda: torch.rand(4, 4) > 0.5, lambda: torch.randint(9, (4, 4)),
                                   lambda: torch.rand(4, 4).to_sparse(),
                                   lambda: torch.full((4, 4), float("nan")), lambda: torch.full((4, 4), float("inf"))])
 def test_masks_counts_and_strange_numbers_can_be_drawn(make):
-    assert len(pictures(drawn_beside(make(), make()))) == 3
+    assert len(pictures(comparison_drawing(make(), make()))) == 3
 
 
 def test_a_long_thin_map_keeps_to_the_page():
-    sizes = re.findall(r'width="(\d+)" height="(\d+)"', drawn_beside(torch.rand(3, 500), torch.rand(3, 500)))
+    sizes = re.findall(r'width="(\d+)" height="(\d+)"', comparison_drawing(torch.rand(3, 500), torch.rand(3, 500)))
     assert sizes and all(int(width) <= LONG and int(height) >= 24 for width, height in sizes)
 
 

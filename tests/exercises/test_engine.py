@@ -182,7 +182,7 @@ def test_an_unknown_wrong_answer_gets_case_largest_difference_and_both_outputs()
     result = check("sample.row_means", off_at_two)
     assert result.status == "wrong" and result.mistake is None
     assert "2 of 3 values" in result.message and "most at [2]" in result.message and "difference of 1" in result.message
-    expected, given = result.beside.splitlines()
+    expected, given = result.values.splitlines()
     assert expected.startswith("expected  [0.") and given.startswith("given     [0.")
 
 
@@ -255,7 +255,7 @@ def test_a_function_where_a_value_is_asked_for_is_refused_in_words():
 def test_a_wrong_value_is_not_told_the_right_one(answer):
     result = check("sample.tokens", answer)
     assert result.status == "wrong"
-    assert "196" not in (result.message + result.beside)
+    assert "196" not in (result.message + result.values)
 
 
 def test_a_wrong_number_is_told_its_direction():

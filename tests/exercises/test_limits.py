@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lightvit_lab.errors import LabError
-from lightvit_lab.exercises.limits import KEPT_CHARACTERS, KEPT_LINES, TimeUp, captured, seconds_allowed, time_limit
+from lightvit_lab.exercises.limits import MAX_CHARACTERS, MAX_LINES, TimeUp, captured, seconds_allowed, time_limit
 
 needs_signals = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs the signals of Linux or macOS")
 
@@ -142,10 +142,10 @@ def test_a_flood_is_cut_with_a_note_and_not_kept_in_memory(line):
             print(line)
     body, note = printed.text.rsplit("\n... (", 1) if line else ("", printed.text)
     assert "characters are not shown)" in note
-    assert len(body) <= KEPT_CHARACTERS and len(body.splitlines()) <= KEPT_LINES
+    assert len(body) <= MAX_CHARACTERS and len(body.splitlines()) <= MAX_LINES
     if line:
         assert len(body) + int(note.split()[0].replace(",", "")) == 20_000 * (len(line) + 1)
-    assert len(printed._kept) <= KEPT_CHARACTERS
+    assert len(printed._text) <= MAX_CHARACTERS
 
 
 def test_a_little_output_is_kept_whole_and_none_is_empty():

@@ -14,7 +14,7 @@ def own_cache(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LIGHTVIT_CACHE", str(tmp_path))
     monkeypatch.setattr(record, "_session", {})
-    monkeypatch.setattr(record, "unwritten", False)
+    monkeypatch.setattr(record, "write_failed", False)
 
 
 def rows(table):
@@ -69,14 +69,14 @@ def test_the_html_is_a_table_with_headers_titles_and_words_for_states():
 @pytest.mark.parametrize("setting, expected", [("0", "LIGHTVIT_PROGRESS=0"), ("", "Kept in")])
 def test_the_table_says_whether_it_is_kept(monkeypatch, setting, expected):
     monkeypatch.setenv("LIGHTVIT_PROGRESS", setting)
-    assert expected in progress(CHAPTER).kept
+    assert expected in progress(CHAPTER).storage_note
 
 
 def test_a_file_that_cannot_be_written_is_named_with_the_way_out(monkeypatch, tmp_path):
     (tmp_path / "taken").write_text("")
     monkeypatch.setenv("LIGHTVIT_CACHE", str(tmp_path / "taken"))
     check(f"{CHAPTER}.count", 577)
-    assert "cannot be written" in progress(CHAPTER).kept and "LIGHTVIT_CACHE" in progress(CHAPTER).kept
+    assert "cannot be written" in progress(CHAPTER).storage_note and "LIGHTVIT_CACHE" in progress(CHAPTER).storage_note
     assert progress(CHAPTER).passed == 1
 
 

@@ -21,7 +21,7 @@ def kept(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LIGHTVIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(record, "_session", {})
-    monkeypatch.setattr(record, "unwritten", False)
+    monkeypatch.setattr(record, "write_failed", False)
     return tmp_path / "cache" / "progress.json"
 
 
@@ -80,7 +80,7 @@ def test_what_a_later_version_added_to_an_entry_does_no_harm(kept):
 def test_a_folder_that_cannot_be_written_fails_no_check_and_the_session_still_knows(kept):
     kept.parent.write_text("a file where the folder should be")
     assert check(COUNT, 577).status == "passed"
-    assert record.unwritten and record.entries() == {COUNT: Entry("passed", 1)}
+    assert record.write_failed and record.entries() == {COUNT: Entry("passed", 1)}
 
 
 def test_a_write_that_fails_half_way_leaves_the_old_file_whole(kept, monkeypatch):
@@ -103,7 +103,7 @@ def test_it_is_switched_off_by_the_reader_in_builds_and_in_ci(kept, monkeypatch,
     check("vision_transformer.budget", 528)
     new_session()
     monkeypatch.setenv(name, value)
-    assert record.why_not_kept()
+    assert record.reason_not_stored()
     check(COUNT, 577)
     assert record.entries() == {COUNT: Entry("passed", 1)}, "what was kept before must not reach a page"
     assert COUNT not in kept.read_text()
@@ -112,8 +112,8 @@ def test_it_is_switched_off_by_the_reader_in_builds_and_in_ci(kept, monkeypatch,
 def test_without_a_home_folder_checks_still_work(kept, monkeypatch):
     monkeypatch.delenv("LIGHTVIT_CACHE")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert check(COUNT, 577).status == "passed" and "LIGHTVIT_CACHE" in record.why_not_kept()
+    assert check(COUNT, 577).status == "passed" and "LIGHTVIT_CACHE" in record.reason_not_stored()
 
 
 def test_these_tests_are_run_without_touching_anybodys_progress():
-    assert record.why_not_kept()
+    assert record.reason_not_stored()

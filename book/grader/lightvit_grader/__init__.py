@@ -1,5 +1,4 @@
-"""The class: notebooks that were handed in are run and graded (`lightvit-lab grade`), on cases that
-nobody has seen.
+"""Run and grade the notebooks of a class on cases that nobody has seen (`lightvit-lab grade`).
 
 `submissions` reads the files, `session` runs each in a process of its own, `worker` is what runs in
 that process behind the walls of `lockdown`, and `grading` judges in the process of the command,

@@ -18,15 +18,14 @@ def fresh_seed() -> int:
 
 
 def hidden_seeds(seed: int, exercise_id: str, draws: int = DRAWS) -> list[int]:
-    """The seeds of the hidden cases of one exercise, the same for everybody who is graded with this
-    `seed`.
-    """
+    """The seeds of the hidden cases of one exercise, the same for everybody with this `seed`."""
     return random.Random(f"{seed} {exercise_id}").sample(range(10**6, 2**31), draws)
 
 
 def examine_hidden(exercise: Exercise, answer: Any, seeds: list[int]) -> CheckResult:
-    """The first of the draws that the answer does not pass, or the last; the hint is always the
-    first, gentle one.
+    """The result of the first draw that the answer does not pass, or of the last.
+
+    The hint is always the first, gentle one.
     """
     for seed in seeds[:1] if exercise.cases is None and exercise.prepare is None else seeds:
         reset()
@@ -37,12 +36,12 @@ def examine_hidden(exercise: Exercise, answer: Any, seeds: list[int]) -> CheckRe
 
 
 def require_passed(exercise_id: str, answer: Any, draws: int = DRAWS) -> None:
-    """For a test cell of nbgrader: raises LabError, which says what is wrong, unless the answer
-    passes everything.
+    """For a test cell of nbgrader: raises LabError, which says why, unless the answer passes.
 
-    It runs beside the learner's code, which could change it: `lightvit-lab grade` is the one that
-    judges from outside.
+    It runs in the process of the learner's code, which could change it: `lightvit-lab grade` is the
+    one that judges from outside.
     """
-    result = examine_hidden(find(exercise_id), answer, hidden_seeds(fresh_seed(), exercise_id, draws))
+    result = examine_hidden(find(exercise_id), answer,
+                            hidden_seeds(fresh_seed(), exercise_id, draws))
     if result.status != "passed":
         raise LabError(f"{exercise_id} is {result.status}: {result.message}")

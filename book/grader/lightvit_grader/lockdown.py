@@ -1,7 +1,6 @@
-"""What a notebook under examination may touch: its scratch folder, no network, and no more time and
-memory than given.
+"""Walls around a notebook under examination: files, network, time and memory.
 
-Three walls, each used where the machine has it, and `walls()` says which those are.
+Three walls, each used where the machine has it; `walls()` says what they do not protect against.
 
 * **Landlock**, a part of Linux since 5.13 that needs no rights: files can be written in the scratch
   folder alone, and read only where Python and its packages lie, without the answers of the
@@ -33,10 +32,11 @@ import lightvit_lab
 
 PACKAGE = Path(lightvit_lab.__file__).resolve().parent
 GRADER = Path(__file__).resolve().parent
-SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/opt", "/proc", "/sys", "/dev", "/etc/ld.so.cache", "/etc/localtime",
-          "/etc/nsswitch.conf", "/etc/passwd", "/etc/fonts", "/etc/mime.types", "/etc/alternatives")
-NAMESPACES = ("unshare", "--user", "--map-current-user", "--net", "--ipc", "--mount-proc", "--pid", "--fork",
-              "--kill-child")
+SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/opt", "/proc", "/sys", "/dev", "/etc/ld.so.cache",
+          "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/fonts", "/etc/mime.types",
+          "/etc/alternatives")
+NAMESPACES = ("unshare", "--user", "--map-current-user", "--net", "--ipc", "--mount-proc",
+              "--pid", "--fork", "--kill-child")
 FILE_MIB, PROCESSES = 256, 4096
 # system calls of Landlock, the same numbers on every processor
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
@@ -55,9 +55,7 @@ class _Beneath(ctypes.Structure):
 
 @functools.cache
 def namespaces() -> tuple[str, ...]:
-    """The command that a worker is started through, empty where the system does not let us make
-    namespaces.
-    """
+    """The command that a worker is started through; empty where namespaces are not allowed."""
     if not shutil.which(NAMESPACES[0]):
         return ()
     tried = subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False)
@@ -75,16 +73,19 @@ def walls() -> list[str]:
     """What this machine does not protect against, in words; empty where all walls stand."""
     version, missing = landlock_version(), []
     if not version:
-        missing.append("notebooks can read and delete every file that you can (no Landlock in this kernel)")
+        missing.append("notebooks can read and delete every file that you can "
+                       "(no Landlock in this kernel)")
     if not namespaces():
-        missing.append("only Python's own sockets are closed" if version < 4 else "UDP stays open to native code")
+        missing.append("only Python's own sockets are closed" if version < 4
+                       else "UDP stays open to native code")
         missing.append("processes that a notebook detaches outlive it")
     return missing
 
 
 def confine_files(scratch: Path) -> bool:
-    """Shut this process off from files outside; False where the kernel cannot. Call it before any
-    thread is started.
+    """Shut this process off from files outside; False where the kernel cannot.
+
+    Call it before any thread is started.
     """
     version = landlock_version()
     if not version:
@@ -119,22 +120,18 @@ def _allowed(scratch: Path, handled: int) -> Iterator[tuple[Path, int]]:
 
 
 def _roots() -> Iterator[str]:
-    """Where Python, its packages and the data lie; of a checkout only the library and the stored
-    results.
-    """
+    """Where Python, its packages and the data lie; of a checkout only library and results."""
     yield from SYSTEM
-    for entry in (sys.prefix, sys.base_prefix, *sys.path):
-        entry = os.path.realpath(entry)
-        if os.path.isdir(entry) and not (Path(entry) == PACKAGE.parent and (PACKAGE.parent / "chapters").is_dir()):
+    checkout = PACKAGE.parent if (PACKAGE.parent / "chapters").is_dir() else None
+    for entry in map(os.path.realpath, (sys.prefix, sys.base_prefix, *sys.path)):
+        if os.path.isdir(entry) and Path(entry) != checkout:
             yield entry
     yield from (str(PACKAGE), str(GRADER), str(PACKAGE.parent / "book" / "results"))
     yield from filter(None, [os.environ.get("LIGHTVIT_DATA")])
 
 
 def _around(root: Path, hidden: list[Path], rights: int) -> Iterator[tuple[Path, int]]:
-    """The paths that together hold everything below `root` but what is hidden; names can be listed
-    all the same.
-    """
+    """The paths that hold everything below `root` but what is hidden; names can be listed."""
     if root in hidden:
         return
     if not any(root in path.parents for path in hidden):
@@ -168,9 +165,7 @@ def _done(result: int) -> int:
 
 
 def limit_resources(memory_mib: int, seconds: int) -> None:
-    """Bound what this process may still take: memory beyond what it has now, processor seconds,
-    files, processes.
-    """
+    """Bound what this process may still take: memory, processor seconds, files, processes."""
     import resource
 
     status = Path("/proc/self/status")
@@ -199,7 +194,7 @@ def _lower(kind: int, value: int) -> None:
 
 
 def close_sockets() -> None:
-    """Make Python's sockets refuse with a sentence; what native code may reach is up to the walls."""
+    """Make Python's sockets refuse with a sentence; native code is up to the walls."""
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise OSError("there is no network while a notebook is graded")
 

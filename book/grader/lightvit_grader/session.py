@@ -1,6 +1,4 @@
-"""One handed-in notebook in a process of its own, seen from the grader's side: start it, listen,
-call, end it.
-"""
+"""One notebook in a process of its own, from the grader's side: start, listen, call, end."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ CALL_SECONDS = 10.0   # of one call of an answer, on one hidden case
 
 @dataclass(frozen=True)
 class Limits:
-    """What one notebook may take: seconds in all, memory in MiB beyond that of the imported
-    libraries.
-    """
+    """What one notebook may take: seconds in all, and MiB beyond the imported libraries."""
 
     seconds: float = 300.0
     memory_mib: int = 2048
@@ -39,9 +35,7 @@ class Limits:
 
 @dataclass
 class Ending:
-    """How a notebook ended: "finished", "timeout" or "ended"; in which cell; the error of each cell
-    that failed.
-    """
+    """How a notebook ended: "finished", "timeout" or "ended"; in which cell; errors by cell."""
 
     how: str = "finished"
     cell: int = -1
@@ -61,9 +55,7 @@ class RemoteAnswer:
         return self._ask({"do": "call", "inputs": inputs, "prepare": False})
 
     def prepared(self, prepare: Callable[[Any], Any]) -> Any:
-        """What the exercise's `prepare` makes of the answer, over there: a value, or this object to
-        be called.
-        """
+        """What the exercise's `prepare` makes of the answer over there: a value, or a callable."""
         answer = self._ask({"do": "prepare", "inputs": (), "prepare": True}, whole=True)
         if "callable" not in answer:
             return answer.get("value")
@@ -84,8 +76,7 @@ class RemoteAnswer:
 
 
 def run(cells: list[str], limits: Limits, judge: Callable[[str, Any], None]) -> Ending:
-    """Run a notebook's cells; `judge(exercise_id, answer)` is called at each check, while the
-    notebook waits.
+    """Run a notebook's cells; it waits while `judge(exercise_id, answer)` runs at each check.
 
     Whatever the notebook does, this returns, soon after `limits.seconds` at the latest.
     """
@@ -97,7 +88,8 @@ def run(cells: list[str], limits: Limits, judge: Callable[[str, Any], None]) -> 
                           "memory_mib": limits.memory_mib})
             _listen(channel, ending, judge)
         except Late:
-            ending.how, ending.text = "timeout", f"the notebook was stopped after {limits.seconds:g} s"
+            ending.how = "timeout"
+            ending.text = f"the notebook was stopped after {limits.seconds:g} s"
         except Closed as closed:
             ending.how, ending.text = "ended", _cause(process, closed)
     return ending
@@ -110,7 +102,8 @@ def _listen(channel: Channel, ending: Ending, judge: Callable[[str, Any], None])
         if "finished" in message:
             return
         if "failed" in message and isinstance(message["failed"], int):
-            ending.errors[message["failed"]] = f"{_text(message.get('error'))}: {_text(message.get('text'))}"
+            error, text = _text(message.get("error")), _text(message.get("text"))
+            ending.errors[message["failed"]] = f"{error}: {text}"
         elif "cell" in message and isinstance(message["cell"], int):
             ending.cell = message["cell"]
         elif "check" in message:
@@ -121,9 +114,7 @@ def _listen(channel: Channel, ending: Ending, judge: Callable[[str, Any], None])
 
 
 def _answer(channel: Channel, message: dict[str, Any]) -> Any:
-    """The learner's answer as the grader can use it: a value, or a function to be called over
-    there.
-    """
+    """The learner's answer as the grader can use it: a value, or a function called over there."""
     if message.get("kind") == "value":
         return message.get("value")
     answer = RemoteAnswer(channel, _text(message.get("name")))
@@ -134,16 +125,15 @@ def _answer(channel: Channel, message: dict[str, Any]) -> Any:
 
 @contextmanager
 def _process(limits: Limits) -> Iterator[tuple[subprocess.Popen, Channel]]:
-    """A worker in a new folder and a session of its own; killed with all it started, its folder
-    deleted.
-    """
+    """A worker in a new folder and session; killed with all it started, its folder deleted."""
     ours, theirs = socket.socketpair()
     scratch = Path(tempfile.mkdtemp(prefix="lightvit_grade_"))
     code = "from lightvit_grader.worker import main; main()"
-    command = [*lockdown.namespaces(), sys.executable, "-c", code, str(theirs.fileno()), str(scratch)]
-    process = subprocess.Popen(command, cwd=scratch, env=_environment(scratch), pass_fds=[theirs.fileno()],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               start_new_session=True)
+    command = [*lockdown.namespaces(), sys.executable, "-c", code, str(theirs.fileno()),
+               str(scratch)]
+    silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=scratch, env=_environment(scratch),
+                               pass_fds=[theirs.fileno()], start_new_session=True, **silent)
     theirs.close()
     try:
         yield process, Channel(ours, time.monotonic() + limits.seconds)
@@ -163,16 +153,18 @@ def _kill(process: subprocess.Popen) -> None:
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    """What a notebook sees of this shell: next to nothing."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LIGHTVIT_DATASET") if name in os.environ}
+    """The variables of this shell that a notebook gets: next to none."""
+    variables = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LIGHTVIT_DATASET")
+                 if name in os.environ}
     if os.environ.get("LIGHTVIT_DATA"):
-        kept["LIGHTVIT_DATA"] = str(Path(os.environ["LIGHTVIT_DATA"]).resolve())
+        variables["LIGHTVIT_DATA"] = str(Path(os.environ["LIGHTVIT_DATA"]).resolve())
     ours = dict.fromkeys([str(lockdown.PACKAGE.parent), str(lockdown.GRADER.parent)])
     path = os.pathsep.join([*ours, *filter(None, [os.environ.get("PYTHONPATH")])])
     folders = ("HOME", "TMPDIR", "LIGHTVIT_CACHE", "IPYTHONDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME")
-    return {**kept, **dict.fromkeys(folders, str(scratch)), "PYTHONPATH": path, "OMP_NUM_THREADS": "1",
-            "LIGHTVIT_DEVICE": "cpu", "LIGHTVIT_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
-            "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**variables, **dict.fromkeys(folders, str(scratch)), "PYTHONPATH": path,
+            "OMP_NUM_THREADS": "1", "LIGHTVIT_DEVICE": "cpu", "LIGHTVIT_OFFLINE": "1",
+            "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg",
+            "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _cause(process: subprocess.Popen, closed: Closed) -> str:
@@ -189,7 +181,7 @@ def _cause(process: subprocess.Popen, closed: Closed) -> str:
 
 
 def _exception(name: str, text: str) -> Exception:
-    """An exception like the one raised over there; where it cannot be made, one of the same name."""
+    """An exception like the one raised over there, or one of the same name."""
     known = getattr(builtins, name, None)
     try:
         if isinstance(known, type) and issubclass(known, Exception):

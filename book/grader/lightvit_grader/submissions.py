@@ -1,6 +1,4 @@
-"""Handed-in notebooks as they come: a folder for each student, or a file; broken, empty, without
-metadata, renamed.
-"""
+"""Notebooks as students hand them in: in folders or single; broken, empty, renamed."""
 
 from __future__ import annotations
 
@@ -29,46 +27,46 @@ class Submission:
     @property
     def checked(self) -> dict[str, int]:
         """Exercise id -> the last cell that hands it to `check`."""
-        return {name: number for number, cell in enumerate(self.cells) for name in _CHECKED.findall(cell)}
+        return {name: number for number, cell in enumerate(self.cells)
+                for name in _CHECKED.findall(cell)}
 
 
 def find_submissions(folder: Path, stems: list[str]) -> list[Submission]:
-    """Every notebook of the class, sorted by student: `folder/<student>/*.ipynb` and
-    `folder/<student>.ipynb`.
+    """Every notebook below `folder`, by student: `<student>/*.ipynb` and `<student>.ipynb`.
 
     `stems` are those of the book's pages: `ana_lightvit.ipynb` is Ana's. A student's folder without
     notebooks counts, too. Raises LabError where there is no folder, or nothing in it.
     """
     if not folder.is_dir():
-        raise LabError(f"grade: {folder.resolve()} is no folder; give one with a folder for each student, or a file")
+        raise LabError(f"grade: {folder.resolve()} is no folder; give one with a folder for each "
+                       "student, or a file")
     found = []
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith((".", "__")):
             continue
         if entry.is_dir():
-            files = sorted(path for path in entry.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+            files = sorted(path for path in entry.rglob("*.ipynb")
+                           if ".ipynb_checkpoints" not in path.parts)
             found += [read(entry.name, path) for path in files] or [Submission(entry.name, entry)]
         elif entry.suffix == ".ipynb":
             found.append(read(student_of(entry.stem, stems), entry))
     if not found:
-        raise LabError(f"grade: {folder.resolve()} holds no notebook; give submissions/<student>/*.ipynb or "
-                       "submissions/<student>.ipynb")
+        raise LabError(f"grade: {folder.resolve()} holds no notebook; give "
+                       "submissions/<student>/*.ipynb or submissions/<student>.ipynb")
     return sorted(found, key=lambda submission: (submission.student, str(submission.path)))
 
 
 def student_of(name: str, stems: list[str]) -> str:
-    """The student that a file's name tells: what is left of it without the page's stem, if
-    anything.
-    """
+    """The student that a file's name names: what remains of it without the page's stem."""
     for stem in sorted(stems, key=len, reverse=True):
-        left = re.sub(rf"(^|[-_. ]+){stem}([-_. ]+|$)", "", name)
-        if left and left != name:
-            return left
+        student = re.sub(rf"(^|[-_. ]+){stem}([-_. ]+|$)", "", name)
+        if student and student != name:
+            return student
     return name
 
 
 def read(student: str, path: Path) -> Submission:
-    """A notebook's code cells. What cannot be read is no exception but a submission with a problem."""
+    """A notebook's code cells; one that cannot be read is a submission with a problem."""
     try:
         if path.stat().st_size > LARGEST_MIB * 2**20:
             return Submission(student, path, problem=f"the file is larger than {LARGEST_MIB} MiB")
@@ -77,20 +75,20 @@ def read(student: str, path: Path) -> Submission:
             return Submission(student, path, problem="the file is empty")
         cells = tuple(filter(None, map(_source, _cells(json.loads(text)))))
     except (OSError, UnicodeDecodeError) as error:
-        return Submission(student, path, problem=f"the file cannot be read ({type(error).__name__})")
+        text = f"the file cannot be read ({type(error).__name__})"
+        return Submission(student, path, problem=text)
     except (ValueError, RecursionError) as error:
         return Submission(student, path, problem=f"the file is no notebook: {str(error)[:200]}")
     return Submission(student, path, cells, "" if cells else "the notebook has no code")
 
 
 def _cells(notebook: object) -> list:
-    """The list of cells, of today's format or the one before. Raises ValueError where there is
-    none.
-    """
+    """The list of cells, of today's format or the one before. Raises ValueError without one."""
     if isinstance(notebook, dict):
         sheets = notebook.get("worksheets")
-        first = sheets[0] if isinstance(sheets, list) and sheets and isinstance(sheets[0], dict) else {}
-        cells = notebook.get("cells", first.get("cells"))
+        first = sheets[0] if isinstance(sheets, list) and sheets else {}
+        older = first.get("cells") if isinstance(first, dict) else None
+        cells = notebook.get("cells", older)
         if isinstance(cells, list):
             return cells
     raise ValueError("it has no list of cells")

@@ -1,5 +1,6 @@
-"""What passes between grader and notebook: JSON and safetensors, never a pickle, since one end
-cannot be trusted.
+"""Messages between grader and notebook: JSON and safetensors, never a pickle.
+
+One end cannot be trusted, and a pickle can run code.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 class Closed(BaseException):
-    """The other end is gone, or says what cannot be understood. Passes any `except Exception` that
-    stands between.
+    """The other end is gone, or its message is unintelligible.
+
+    No Exception, so that it passes any `except Exception` between.
     """
 
 
@@ -35,9 +37,7 @@ class Late(BaseException):
 
 
 class Channel:
-    """Messages over a socket; `deadline` is the time.monotonic() at which sending and receiving
-    give up.
-    """
+    """Messages over a socket; sending and receiving give up at `deadline` (time.monotonic())."""
 
     def __init__(self, connection: socket.socket, deadline: float | None = None) -> None:
         self.connection, self.deadline = connection, deadline
@@ -48,7 +48,8 @@ class Channel:
         text = json.dumps(encode(message, tensors)).encode()
         body = safetensors.torch.save(tensors) if tensors else b""
         if max(len(text), len(body)) > LIMIT:
-            raise LabError(f"a message of {(len(text) + len(body)) >> 20} MiB; at most {LIMIT >> 20} are passed on")
+            size = len(text) + len(body)
+            raise LabError(f"a message of {size >> 20} MiB; at most {LIMIT >> 20} are passed on")
         self._wait()
         try:
             self.connection.sendall(_HEAD.pack(len(text), len(body)) + text + body)
@@ -58,9 +59,7 @@ class Channel:
             raise Closed("nobody listens") from error
 
     def receive(self) -> dict[str, Any]:
-        """The next message. Raises Late at the deadline, and Closed at the end or on anything
-        unintelligible.
-        """
+        """The next message. Raises Late at the deadline, Closed at the end or if unintelligible."""
         sizes = _HEAD.unpack(self._read(_HEAD.size))
         if max(sizes) > LIMIT:
             raise Closed("a message larger than allowed")
@@ -68,7 +67,8 @@ class Channel:
         try:
             tensors = safetensors.torch.load(body) if body else {}
             message = decode(json.loads(text), tensors)
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError, safetensors.SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError,
+                safetensors.SafetensorError) as error:
             raise Closed(f"an unintelligible message ({type(error).__name__})") from error
         if not isinstance(message, dict):
             raise Closed("an unintelligible message")
@@ -93,36 +93,34 @@ class Channel:
     def _wait(self) -> None:
         """Let the next call of the socket wait no longer than to the deadline."""
         if self.deadline is not None:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
+            seconds = self.deadline - time.monotonic()
+            if seconds <= 0:
                 raise Late
-            self.connection.settimeout(left)
+            self.connection.settimeout(seconds)
 
 
 def encode(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
-    """A value as JSON; tensors go into `tensors` under a number. What is neither is named by its
-    type, no more.
-    """
+    """A value as JSON, its tensors put into `tensors`; of any other object only its type."""
     if isinstance(value, Tensor) and value.layout == torch.strided and value.device.type != "meta":
         tensors[str(len(tensors))] = value.detach().cpu().resolve_conj().clone().contiguous()
         return {"tensor": str(len(tensors) - 1)}
     if value is ...:
         return {"ellipsis": True}
-    value = item(value) if not isinstance(value, (*_PLAIN, Tensor)) and hasattr(value, "shape") else value
+    if hasattr(value, "shape") and not isinstance(value, (*_PLAIN, Tensor)):
+        value = item(value)
     if type(value) in _PLAIN:
         return value
     if isinstance(value, (list, tuple)) and depth < DEPTH:
         parts = [encode(part, tensors, depth + 1) for part in value]
         return {"tuple": parts} if isinstance(value, tuple) else parts
     if isinstance(value, dict) and depth < DEPTH:
-        return {"dict": [[encode(part, tensors, depth + 1) for part in pair] for pair in value.items()]}
+        return {"dict": [[encode(key, tensors, depth + 1), encode(part, tensors, depth + 1)]
+                         for key, part in value.items()]}
     return {"other": type(value).__name__}
 
 
 def decode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """What `encode` was given; an object of another type comes back as an empty one of a class of
-    the same name.
-    """
+    """What `encode` was given; of another object, an empty one of a class of the same name."""
     if isinstance(value, list):
         return [decode(part, tensors) for part in value]
     if not isinstance(value, dict):

@@ -1,5 +1,4 @@
-"""The process in which one handed-in notebook runs: `python -c "...worker.main()" FD SCRATCH`,
-started by `session`.
+"""The process in which one notebook runs, as `session` starts it: `worker.main()` with FD, SCRATCH.
 
 Nothing here is trusted afterwards. The process holds no expected value and no known mistake:
 `check` sends the answer, or, for a function, lets the grader call it from outside, and what the
@@ -39,18 +38,18 @@ class Recorder:
         if not self.busy:
             self.busy = True
             # the cell's clock must not break into a message
-            left = signal.setitimer(signal.ITIMER_REAL, 0)[0]
-            self.channel.send({"check": str(exercise_id), **described(answer)})
+            seconds = signal.setitimer(signal.ITIMER_REAL, 0)[0]
+            self.channel.send({"check": str(exercise_id), **answer_message(answer)})
             while (request := self.channel.receive())["do"] != "go on":
                 with AtMost(self.call_seconds):
                     reply = self.attempt(str(exercise_id), answer, request)
                 self.channel.send(reply)
             self.busy = False
-            signal.setitimer(signal.ITIMER_REAL, left)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
         return f"[handed in] {exercise_id}"
 
     def attempt(self, exercise_id: str, answer: Any, request: dict[str, Any]) -> dict[str, Any]:
-        """One call: {"value": ...}, {"error": name, "text": ..., "where": ...} or {"late": True}."""
+        """One call: {"value": ...}, {"error": ..., "text": ..., "where": ...} or {"late": True}."""
         import torch
 
         torch.manual_seed(request["seed"])
@@ -61,17 +60,17 @@ class Recorder:
                 answer = find(exercise_id).prepare(answer)
                 if not callable(answer):
                     return {"value": answer}
-            return {"value": answer(*request["inputs"])} if request["do"] == "call" else {"callable": True}
+            if request["do"] == "call":
+                return {"value": answer(*request["inputs"])}
+            return {"callable": True}
         except OutOfTime:
             return {"late": True}
-        except Exception as error:   # noqa: BLE001  whatever it is, it is the learner's and is told
-            return blamed(error)
+        except Exception as error:   # noqa: BLE001  whatever it is, it is the learner's
+            return error_message(error)
 
 
 class AtMost:
-    """A limit in seconds for the code in the block; what does not listen to signals is stopped by
-    the grader later.
-    """
+    """A limit in seconds for the block; the grader stops what does not listen to signals."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -89,29 +88,32 @@ def stop(number: int, frame: FrameType | None) -> None:
     raise OutOfTime("it took longer than a cell may")
 
 
-def described(answer: Any) -> dict[str, Any]:
-    """What the grader is told of an answer: its kind, and the value where it is one."""
+def answer_message(answer: Any) -> dict[str, Any]:
+    """What the grader gets of an answer: its kind, and the value where it is one."""
     kind = "class" if isinstance(answer, type) else "function" if callable(answer) else "value"
     name = str(getattr(answer, "__name__", type(answer).__name__))
     return {"kind": kind, "name": name[:60], "value": answer if kind == "value" else None}
 
 
-def blamed(error: Exception) -> dict[str, Any]:
-    """An exception of the learner's code, with the learner's own line; that of a stub has no text."""
+def error_message(error: Exception) -> dict[str, Any]:
+    """An exception of the learner's code, with the learner's line; that of a stub has no text."""
     own = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)
            if frame.f_code.co_filename.startswith(("<ipython-input", os.getcwd()))]
     where = ""
     if own:
         frame, line = own[-1]
         code = linecache.getline(frame.f_code.co_filename, line).strip()
-        where = f"line {line - frame.f_code.co_firstlineno + 1} of `{frame.f_code.co_name}`: `{code}`"
+        number = line - frame.f_code.co_firstlineno + 1
+        where = f"line {number} of `{frame.f_code.co_name}`: `{code}`"
     stub = isinstance(error, NotImplementedError) and "raise NotImplementedError" in where
-    return {"error": type(error).__name__, "text": "" if stub else str(error)[:TEXT], "where": where[:TEXT]}
+    return {"error": type(error).__name__, "text": "" if stub else str(error)[:TEXT],
+            "where": where[:TEXT]}
 
 
 def hide_answers(recorder: Recorder) -> None:
-    """Put the recorder in the place of `check`, and a module that refuses in the place of the
-    answers, whose files the walls hide.
+    """Put the recorder in the place of `check`, and a module that refuses in that of the answers.
+
+    The walls hide the files of the answers.
     """
     from lightvit_lab import exercises
     from lightvit_lab.errors import LabError
@@ -126,13 +128,12 @@ def hide_answers(recorder: Recorder) -> None:
 
 
 def run_cells(channel: Any, cells: list[str], cell_seconds: float) -> None:
-    """Run the cells in order, in one IPython shell as a notebook does; a cell that fails stops only
-    itself.
-    """
+    """Run the cells in order, in one IPython shell; a cell that fails stops only itself."""
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
-    quiet = Config({"HistoryManager": {"enabled": False}, "InteractiveShell": {"cache_size": 0, "colors": "NoColor"}})
+    quiet = Config({"HistoryManager": {"enabled": False},
+                    "InteractiveShell": {"cache_size": 0, "colors": "NoColor"}})
     shell = InteractiveShell.instance(config=quiet)
     for number, source in enumerate(cells):
         channel.send({"cell": number})
@@ -143,7 +144,8 @@ def run_cells(channel: Any, cells: list[str], cell_seconds: float) -> None:
         except OutOfTime as late:
             error = late
         if error is not None:
-            channel.send({"failed": number, "error": type(error).__name__, "text": str(error)[:TEXT]})
+            channel.send({"failed": number, "error": type(error).__name__,
+                          "text": str(error)[:TEXT]})
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ is rewritten. The file `<part>/<stem>.py` declares them:
     MISTAKES = {"token_merging.match": (
         Mistake("by product", "You compared by dot products ...", "Normalise first.",
                 swap={"F.normalize(metric, dim=-1)": "metric"}),)}
-    RUBRICS = {"token_merging.why": ((2, "says that ..."), (1, "knows when ..."))}     # open exercises
+    RUBRICS = {"token_merging.why": ((2, "says that ..."), (1, "knows when ..."))}   # if open
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from ...errors import LabError
 from ..declaration import FOLDER, Answers, Exercise, Known, require_fitting
 
 NAMES = {"torch": torch, "nn": nn, "F": F, "Tensor": Tensor, "copy": copy, "math": math}
-BODY = re.compile(r"^(?P<indent> *)### BEGIN SOLUTION *\n.*?^(?P=indent)### END SOLUTION *$", re.DOTALL | re.MULTILINE)
+BODY = re.compile(r"^(?P<indent> *)### BEGIN SOLUTION *\n.*?^(?P=indent)### END SOLUTION *$",
+                  re.DOTALL | re.MULTILINE)
 _GIVEN = object()
-_made: dict[str, tuple[Exercise, Answers]] = {}
+_cache: dict[str, tuple[Exercise, Answers]] = {}
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,19 @@ class Mistake:
     def of(self, exercise: Exercise, code: str, answer: str) -> Known:
         """The wrong answer itself. Raises LabError where it cannot be made of the solution."""
         if (self.swap is not None) + bool(self.body) + (self.answer is not _GIVEN) != 1:
-            raise LabError(f"Exercise {exercise.id!r}: mistake {self.name!r} is made in one way: swap=, body= or answer=")
-        made = self.answer
-        if made is _GIVEN:
-            edited = self._swapped(exercise.id, code) if self.swap is not None else self._with_body(code)
-            made = run(exercise, edited, answer, self.name)
-        return Known(self.name, made, self.hint, self.stronger)
+            raise LabError(f"Exercise {exercise.id!r}: mistake {self.name!r} is made in one way: "
+                           "swap=, body= or answer=")
+        wrong = self.answer
+        if wrong is _GIVEN:
+            edited = self._with_body(code) if self.body else self._swapped(exercise.id, code)
+            wrong = run(exercise, edited, answer, self.name)
+        return Known(self.name, wrong, self.hint, self.stronger)
 
     def _swapped(self, exercise_id: str, code: str) -> str:
         for old, new in self.swap.items():
             if old not in code:
-                raise LabError(f"Exercise {exercise_id!r}: mistake {self.name!r} swaps {old!r}, which is not in the "
-                               f"solution:\n{code}")
+                raise LabError(f"Exercise {exercise_id!r}: mistake {self.name!r} swaps {old!r}, "
+                               f"which is not in the solution:\n{code}")
             code = code.replace(old, new)
         return code
 
@@ -81,10 +83,10 @@ def of(exercise: Exercise) -> Answers:
 
     Raises LabError where its page has no solution, or a mistake cannot be made of it.
     """
-    made_for, answers = _made.get(exercise.id, (None, None))
-    if made_for is None or made_for.names != exercise.names:
+    owner, answers = _cache.get(exercise.id, (None, None))
+    if owner is None or owner.names != exercise.names:
         answers = _answers(exercise)
-        _made[exercise.id] = exercise, answers
+        _cache[exercise.id] = exercise, answers
     return answers
 
 
@@ -101,8 +103,8 @@ def rubric_of(exercise_id: str) -> tuple[tuple[int, str], ...]:
     """The rubric of an open exercise. Raises LabError where there is none."""
     rubric = getattr(_declared(exercise_id), "RUBRICS", {}).get(exercise_id)
     if not rubric:
-        raise LabError(f"Exercise {exercise_id!r}: it is open, so give it a rubric in RUBRICS, in its page's file of "
-                       "exercises/answers")
+        raise LabError(f"Exercise {exercise_id!r}: it is open, so give it a rubric in RUBRICS, in "
+                       "its page's file of exercises/answers")
     return rubric
 
 
@@ -117,19 +119,21 @@ def run(exercise: Exercise, code: str, answer: str, name: str = "solution") -> A
 
 def plain(code: str) -> str:
     """Code without the markers of the solution."""
-    return "\n".join(line for line in code.splitlines() if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION"))
+    return "\n".join(line for line in code.splitlines()
+                     if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION"))
 
 
 def _declared(exercise_id: str) -> Any:
-    return importlib.import_module(f"{__package__}.{_file(exercise_id).parent.name}.{exercise_id.partition('.')[0]}")
+    file = _file(exercise_id)
+    return importlib.import_module(f"{__package__}.{file.parent.name}.{file.stem}")
 
 
 def _solved(exercise_id: str) -> tuple[str, str]:
     """The code of the solution on the page, and the expression that is its answer."""
     found = _of_page(_file(exercise_id)).get(exercise_id)
     if found is None:
-        raise LabError(f"Exercise {exercise_id!r}: its page has no solution of it, or has changed since `make "
-                       "notebooks`; run it")
+        raise LabError(f"Exercise {exercise_id!r}: its page has no solution of it, or has changed "
+                       "since `make notebooks`; run it")
     return found["code"], found["answer"]
 
 

@@ -10,30 +10,33 @@ from ..declaration import Exercise
 
 
 def maps(generator: Generator) -> list[tuple]:
-    """Maps (batch, height, width, dim) and the side of a window."""
+    """Maps (batch, height, width, dim), and the side of a window."""
     return [(2 * torch.randn(shape, generator=generator), size)
             for shape, size in (((2, 4, 6, 8), 2), ((1, 6, 9, 4), 3))]
 
 
 def heads(generator: Generator) -> list[tuple]:
-    """Global queries; queries, keys and values of the tokens; two matrices; and `local`."""
-    def draw(*shape: int) -> torch.Tensor:
-        return 2 * torch.randn(shape, generator=generator)
+    """Global queries; queries, keys, values (batch, heads, N, d); projections; local output."""
+    def case(batch: int, count: int, few: int, many: int, dim: int, scale: float) -> tuple:
+        def normal(*shape: int) -> torch.Tensor:
+            return 2 * torch.randn(shape, generator=generator)
 
-    return [(draw(*both, few, dim), *(draw(*both, many, dim) for _ in range(3)),
-             scale * draw(dim, dim), scale * draw(dim, dim), draw(*both, many, dim))
-            for both, few, many, dim, scale in (((2, 2), 3, 10, 8, 0.3), ((1, 4), 2, 6, 4, 0.5))]
+        wide = batch, count, many, dim
+        return (normal(batch, count, few, dim), normal(*wide), normal(*wide), normal(*wide),
+                scale * normal(dim, dim), scale * normal(dim, dim), normal(*wide))
+
+    return [case(2, 2, 3, 10, 8, 0.3), case(1, 4, 2, 6, 4, 0.5)]
 
 
 def gates(generator: Generator) -> list[tuple]:
-    """Tokens, what a narrow layer made of them, and the weights of both gates."""
+    """Output (batch, N, d), tokens (batch, N, few), and the weights to channels and places."""
     draw = partial(torch.randn, generator=generator)
     return [(draw(batch, tokens, dim), draw(batch, tokens, few), draw(few, dim), draw(2 * few, 1))
             for batch, tokens, dim, few in ((2, 7, 8, 4), (3, 5, 6, 2))]
 
 
 def stages(generator: Generator) -> list[tuple]:
-    """Tokens, global tokens, width, and tokens in a window."""
+    """Numbers of tokens and of global tokens, width, and tokens in a window."""
     draw = partial(torch.randint, size=(), generator=generator)
     return [(area * int(draw(4, 17)), int(draw(4, 25)), 32 * int(draw(2, 9)), area)
             for area in (49, 16, 49)]

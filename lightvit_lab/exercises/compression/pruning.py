@@ -15,7 +15,7 @@ def two_layers(generator: Generator) -> list[tuple]:
 
 
 def weights(generator: Generator) -> list[tuple]:
-    """Weights (outputs, inputs)."""
+    """A weight whose rows divide into groups of four."""
     return [(torch.randn(shape, generator=generator),) for shape in ((8, 8), (4, 16))]
 
 

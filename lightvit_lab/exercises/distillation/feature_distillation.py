@@ -1,6 +1,7 @@
 """What the exercises of `chapters/distillation/feature_distillation` are tried on."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -10,21 +11,23 @@ from ..declaration import Exercise
 
 
 def maps(generator: Generator) -> list[tuple]:
-    """Maps (batch, channels, height, width)."""
+    """Feature maps (batch, channels, height, width)."""
     return [(torch.randn(shape, generator=generator) + 0.3,)
             for shape in ((3, 5, 4, 4), (2, 8, 3, 3), (4, 2, 5, 5))]
 
 
 def batches(generator: Generator) -> list[tuple]:
     """Maps of student and teacher with as many channels, so that comparing these raises nothing."""
-    return [tuple(torch.randn(size, 6, side, side, generator=generator) + 0.2 for side in (4, 3))
-            for size in (5, 4, 7)]
+    def maps_of(size: int, side: int) -> Tensor:
+        return torch.randn(size, 6, side, side, generator=generator) + 0.2
+
+    return [(maps_of(size, 4), maps_of(size, 3)) for size in (5, 4, 7)]
 
 
 def tokens(generator: Generator) -> list[tuple]:
-    """Tokens of student and teacher, of different widths."""
-    return [tuple(torch.randn(size, 7, dim, generator=generator) for dim in (4, 9))
-            for size in (3, 2, 4)]
+    """Tokens (batch, n, dim) of student and teacher, of different widths."""
+    draw = partial(torch.randn, generator=generator)
+    return [(draw(size, 7, 4), draw(size, 7, 9)) for size in (3, 2, 4)]
 
 
 def with_gradients(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
@@ -39,11 +42,11 @@ def with_gradients(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, .
 
 
 def hints(generator: Generator) -> list[tuple]:
-    """Student, teacher (as wide, so that not to project raises nothing) and projector, all with
-    gradients.
-    """
-    return [tuple(torch.randn(shape, generator=generator).requires_grad_()
-                  for shape in ((3, 4, 5), (3, 4, 5), (5, 5))) for _ in range(3)]
+    """Student, teacher and projector with gradients; as wide, so that not to project is legal."""
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).requires_grad_()
+
+    return [(normal(3, 4, 5), normal(3, 4, 5), normal(5, 5)) for _ in range(3)]
 
 
 def features(generator: Generator) -> list[tuple]:

@@ -3,7 +3,7 @@
 from functools import partial
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from ..declaration import Exercise
 
@@ -24,7 +24,10 @@ def two_layers(generator: Generator) -> list[tuple]:
 
 def answers(generator: Generator) -> list[tuple]:
     """Logits of both heads and of a teacher that is wrong now and then, and labels."""
-    return [(*(2 * torch.randn(rows, 5, generator=generator) for _ in range(3)),
+    def logits_of(rows: int) -> Tensor:
+        return 2 * torch.randn(rows, 5, generator=generator)
+
+    return [(logits_of(rows), logits_of(rows), logits_of(rows),
              torch.randint(5, (rows,), generator=generator)) for rows in (7, 12)]
 
 

@@ -21,7 +21,8 @@ def rounds(generator: Generator, count: int) -> tuple:
     drift = torch.linspace(0, 2, count).exp()
     noise = (0.2 * torch.randn(2, count, generator=generator)).exp() * torch.tensor([[1.7], [1.0]])
     stumbles = 1 + 8 * (torch.rand(2, count, generator=generator) < 0.15)
-    return tuple([round(value, 4) for value in row] for row in (drift * noise * stumbles).tolist())
+    one, two = (drift * noise * stumbles).tolist()
+    return [round(value, 4) for value in one], [round(value, 4) for value in two]
 
 
 def layers(generator: Generator) -> list[tuple]:

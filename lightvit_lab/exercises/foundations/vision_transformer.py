@@ -1,7 +1,7 @@
 """What the exercises of `chapters/foundations/vision_transformer` are tried on."""
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from ..declaration import Exercise, OpenExercise
 
@@ -14,8 +14,11 @@ def pictures(generator: Generator) -> list[tuple]:
 
 def heads(generator: Generator) -> list[tuple]:
     """Queries, keys and values (batch, heads, tokens, dim); once more keys than queries."""
-    return [tuple(2 * torch.randn(shape, generator=generator) for shape in shapes)
-            for shapes in (3 * [(2, 3, 5, 8)], [(1, 2, 4, 16), (1, 2, 7, 16), (1, 2, 7, 16)])]
+    def normal(*shape: int) -> Tensor:
+        return 2 * torch.randn(shape, generator=generator)
+
+    return [(normal(2, 3, 5, 8), normal(2, 3, 5, 8), normal(2, 3, 5, 8)),
+            (normal(1, 2, 4, 16), normal(1, 2, 7, 16), normal(1, 2, 7, 16))]
 
 
 def block(generator: Generator) -> tuple:

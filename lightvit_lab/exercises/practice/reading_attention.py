@@ -14,6 +14,11 @@ def thinned(generator: Generator) -> Tensor:
     return weights * (torch.rand(2, 5, 5, generator=generator) > 0.3)
 
 
+def blocks(generator: Generator) -> tuple:
+    """Thinned attention of three blocks, in a list."""
+    return ([thinned(generator) for _ in range(3)],)
+
+
 def flow(generator: Generator, tokens: int) -> Tensor:
     """Rows of a rollout, (tokens, tokens), the class token's the first."""
     return (2 * torch.randn(tokens, tokens, generator=generator)).softmax(dim=-1)
@@ -40,7 +45,7 @@ def map_and_mask(generator: Generator, left: int, top: int) -> tuple:
 EXERCISES = (
     Exercise("reading_attention.residual", points=1, minutes=5, tolerance=2e-3),
     Exercise("reading_attention.rollout", points=3, minutes=15,
-             cases=lambda g: [([thinned(g) for _ in range(3)],) for _ in range(3)]),
+             cases=lambda g: [blocks(g) for _ in range(3)]),
     Exercise("reading_attention.patches", points=1, minutes=6,
              cases=lambda g: [(flow(g, 10),), (flow(g, 17),)]),
     Exercise("reading_attention.relevance", points=2, minutes=10,

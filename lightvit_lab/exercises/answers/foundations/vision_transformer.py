@@ -92,11 +92,11 @@ MISTAKES = {
 
 RUBRICS = {
     "vision_transformer.why_positions": (
-        (1, "says that a ViT without positions gives the same logits: attention and MLP treat tokens "
-            "alike whatever their order, and the class token reads a set"),
+        (1, "says that a ViT without positions gives the same logits: attention and MLP treat "
+            "tokens alike whatever their order, and the class token reads a set"),
         (1, "says that a convolution notices, since each of its weights belongs to one neighbour"),
-        (1, "names the position embedding, added before the first block, as the only part of the ViT "
-            "that tells places apart"),
-        (1, "gives another way: fixed sines, a bias of attention by distance, rotations of queries and "
-            "keys, or a convolution before or between the blocks")),
+        (1, "names the position embedding, added before the first block, as the only part of the "
+            "ViT that tells places apart"),
+        (1, "gives another way: fixed sines, a bias of attention by distance, rotations of queries "
+            "and keys, or a convolution before or between the blocks")),
 }
