@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "lightvit_lab"
-CAP = 12000           # code lines of the library, without exercises/ and figures/
+# code lines of the library without exercises/ and figures/, and what a further page may add
+CAP, PAGES, A_PAGE = 11450, 11, 300
 COLUMNS, LINES = 100, 60
 LOWER_FLOORS = ("runtime", "errors", "storage", "components", "profiling", "data", "survey",
                 "models", "training", "dynamic", "distillation", "compression", "explain")
@@ -120,7 +121,7 @@ def public(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, DOCUMENTED):
             yield from public(child)            # the branches of an `if` or `try`
-        elif not child.name.startswith("_"):
+        elif not child.name.startswith("_") and child.name != "forward":   # its class says it
             yield child
             if isinstance(child, ast.ClassDef):
                 yield from public(child)
@@ -165,7 +166,8 @@ def test_methods_import_nothing_that_draws(path):
 def test_the_library_stays_below_its_cap_of_code_lines():
     counted = [path for path in LIBRARY.rglob("*.py")
                if path.relative_to(LIBRARY).parts[0] not in ("exercises", "figures")]
-    assert sum(code_lines(source_of(path)) for path in counted) <= CAP
+    pages = len(list((ROOT / "chapters").glob("*/*.md")))
+    assert sum(code_lines(source_of(path)) for path in counted) <= CAP + A_PAGE * (pages - PAGES)
 
 
 # --- the rules notice what breaks them
@@ -216,7 +218,8 @@ def test_a_function_of_61_lines_is_noticed_its_docstring_left_out(kind):
     ("if x:\n    def f():\n        pass\n", ["line 2: f"]),
     ("def _f():\n    pass\n", []), ("class _A:\n    def m(self):\n        pass\n", []),
     ('def f():\n    """F."""\n    def inner():\n        pass\n', []),
-    ('class A:\n    """A."""\n    def __call__(self):\n        pass\n', [])])
+    ('class A:\n    """A."""\n    def __call__(self):\n        pass\n', []),
+    ('class A:\n    """A."""\n    def forward(self):\n        pass\n', [])])
 def test_public_names_without_a_docstring_are_noticed(source, missing):
     assert undocumented(source) == missing
 

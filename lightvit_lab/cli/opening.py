@@ -27,7 +27,8 @@ def main(stem: str) -> int:
         print(f"Only the library is installed here; the notebook opens in Colab: {colab}")
         return 0
     if find_spec("jupyterlab") is None:
-        raise LabError(f"open: JupyterLab is not installed; pip install jupyterlab, or open it in Colab: {colab}")
+        raise LabError("open: JupyterLab is not installed; pip install jupyterlab, or open the "
+                       f"notebook in Colab: {colab}")
     return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook)])
 
 
@@ -35,5 +36,5 @@ def address(page: str) -> str:
     """Where Colab opens the notebook of a page, "<part>/<stem>"."""
     links = metadata.metadata("lightvit-lab").get_all("Project-URL") or []
     repository = dict(link.split(", ", 1) for link in links)["Repository"]
-    owner_and_name = repository.rstrip("/").removeprefix("https://github.com/")
-    return f"https://colab.research.google.com/github/{owner_and_name}/blob/main/chapters/{page}.ipynb"
+    project = repository.rstrip("/").removeprefix("https://github.com/")
+    return f"https://colab.research.google.com/github/{project}/blob/main/chapters/{page}.ipynb"

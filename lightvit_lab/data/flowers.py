@@ -58,7 +58,10 @@ def _read_copy(files: tuple[Path, ...]) -> Parts:
 def _read_archive(file: Path) -> Parts:
     verify(file, ARCHIVE)
     paths, pixels = _unpack(file)
-    classes = {name: [path for path in paths if path.parent.name == name] for name in CLASS_NAMES}
+    classes = {name: [] for name in CLASS_NAMES}
+    for path in paths:
+        if path.parent.name in classes:
+            classes[path.parent.name].append(path)
     parts = []
     for part in folder.carve(classes):
         parts += _select(paths, pixels, sum(part.values(), []))

@@ -8,7 +8,7 @@ from torch import nn
 
 
 def pretrained(name: str, download: bool = False, **kwargs: Any) -> nn.Module:
-    """A timm model in eval mode, with its trained weights if `download` is True and they can be had.
+    """A timm model in eval mode, with trained weights if `download` is True and they can be had.
 
     Otherwise it has fresh weights, and one printed sentence says so: what follows runs all the
     same, and its times are true, but its answers mean nothing. `kwargs` go to `create_model`.
@@ -18,12 +18,13 @@ def pretrained(name: str, download: bool = False, **kwargs: Any) -> nn.Module:
 
     model = create_model(name, **kwargs).eval()
     if not download:
-        print(f"{name} has fresh weights, so its answers mean nothing: set DOWNLOAD = True to fetch trained ones.")
+        print(f"{name} has fresh weights, so its answers mean nothing: set DOWNLOAD = True to "
+              "fetch trained ones.")
         return model
     try:
         return create_model(name, pretrained=True, **kwargs).eval()
-    except Exception as error:   # whatever the network, the host or the disk say: the reader's cells go on
+    except Exception as error:   # of network, host or disk: the reader's cells go on
         reason = (str(error).strip().splitlines() or [""])[0]
-        print(f"{name} has fresh weights, so its answers mean nothing: trained ones could not be fetched "
-              f"({type(error).__name__}: {reason[:200]}).")
+        print(f"{name} has fresh weights, so its answers mean nothing: trained ones could not be "
+              f"fetched ({type(error).__name__}: {reason[:200]}).")
         return model

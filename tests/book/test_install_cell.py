@@ -289,4 +289,4 @@ def test_too_old_package_stops_before_anything_is_downloaded(monkeypatch):
 def test_cell_is_short_and_has_a_title():
     source = install_cell.source(REPOSITORY, REF, {"torch": "2.4"})
     ast.parse(source)
-    assert source.startswith("# @title ") and len(source.splitlines()) <= 95
+    assert source.startswith("# @title ") and len(source) <= 7000

@@ -45,7 +45,7 @@ def test_what_cannot_cross_arrives_as_an_empty_thing_of_its_name(value, name):
 
 
 def test_numbers_of_numpy_cross_as_numbers():
-    assert there_and_back(numpy.float32(2.5)) == 2.5 and there_and_back(numpy.array([4])) == 4
+    assert there_and_back(numpy.float32(2.5)) == 2.5 == there_and_back(numpy.float64(2.5)) and there_and_back(numpy.array([4])) == 4
 
 
 def test_a_list_in_itself_is_cut_off_instead_of_followed_for_ever():

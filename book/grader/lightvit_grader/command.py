@@ -10,20 +10,25 @@ from . import grading, lockdown, session
 
 
 def main(arguments: list[str]) -> int:
-    """Grade a class; says first what this machine does not protect against. LabError on bad input."""
+    """Grade a class; says first what this machine does not protect against.
+
+    Raises LabError on bad input.
+    """
     chosen = _parser().parse_args(arguments)
     for gap in lockdown.walls():
         print(f"Not protected on this machine: {gap}", file=sys.stderr)
     limits = session.Limits(chosen.seconds, chosen.memory_mib)
-    grading.grade(chosen.submissions, chosen.csv, limits, chosen.seed, chosen.pages, chosen.jobs, print)
+    grading.grade(chosen.submissions, chosen.csv, limits, chosen.seed, chosen.pages,
+                  chosen.jobs, print)
     print(f"{chosen.csv} is written")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lightvit-lab grade",
-                                     description="Run and grade the notebooks that a class has handed in.")
-    parser.add_argument("submissions", type=Path, help="folder with <student>/*.ipynb or <student>.ipynb")
+                                     description="Run and grade the notebooks of a class.")
+    parser.add_argument("submissions", type=Path,
+                        help="folder: <student>/*.ipynb or <student>.ipynb")
     parser.add_argument("--csv", type=Path, required=True,
                         help="the table to write: one row for a student and exercise")
     parser.add_argument("--seconds", type=float, default=300, help="for one notebook (300)")

@@ -106,7 +106,7 @@ def encode(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
         return {"tensor": str(len(tensors) - 1)}
     if value is ...:
         return {"ellipsis": True}
-    if hasattr(value, "shape") and not isinstance(value, (*_PLAIN, Tensor)):
+    if hasattr(value, "shape") and not isinstance(value, Tensor):   # numpy.float64 is a float, too
         value = item(value)
     if type(value) in _PLAIN:
         return value

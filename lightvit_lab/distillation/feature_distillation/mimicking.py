@@ -79,7 +79,7 @@ class _Mimicking(Pairs):
 
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair,
                 projector: nn.Module | None, _generator: None) -> Tensor:
-        """The loss of one pair of layers: the student's tokens, projected, against the teacher's."""
+        """The loss of one pair of layers: the student's projected tokens against the teacher's."""
         tokens, target = joined_tokens(student, teacher, pair, self.with_prefix)
         tokens = tokens if projector is None else projector(tokens)
         return hint_loss(tokens, whiten(target) if self.whitened else target)

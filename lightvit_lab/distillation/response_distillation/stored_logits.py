@@ -124,7 +124,8 @@ def _run_teacher(live: LiveTeacher, data: Pictures, made_for: dict[str, Any], pr
         for step in range(1, steps + 1):
             packed.append(_pack(live.outputs(batches(step)).logits, top_k, step))
             bar.update(size)
-    return {name: torch.cat([one[name] for one in packed]) for name in packed[0]}, logits.shape[1]
+    views = zip(*(one.values() for one in packed))
+    return dict(zip(packed[0], map(torch.cat, views))), logits.shape[1]
 
 
 def _pack(logits: Tensor, top_k: int | None, step: int) -> dict[str, Tensor]:
