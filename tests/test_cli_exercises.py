@@ -36,12 +36,12 @@ def test_the_sums_of_a_page_and_of_all_add_up(capsys):
 
 def test_an_exercise_that_knows_one_mistake_fails_and_is_named(monkeypatch, capsys):
     first, *others = exercises.all_exercises()
-    poor = dataclasses.replace(first, mistakes=first.mistakes[:1])
+    poor = dataclasses.replace(first, answers=exercises.Answers(first.solution, first.mistakes[:1]))
     monkeypatch.setattr(exercises, "all_exercises", lambda: iter([poor, *others]))
     assert main(["exercises"]) == 1
     printed = capsys.readouterr().out
     assert f"{poor.id} knows 1 wrong answer; declare at least 2" in printed
-    assert f"lightvit_lab/exercises/{exercises.page_of(poor)}.py" in printed
+    assert f"lightvit_lab/exercises/answers/{exercises.page_of(poor)}.py" in printed
 
 
 def test_a_book_without_exercises_fails(monkeypatch):

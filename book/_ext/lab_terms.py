@@ -41,7 +41,7 @@ def plain(text: str) -> str:
 
 def tell(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Give each link to an entry what the entry says."""
-    if docname == GLOSSARY:
+    if docname == GLOSSARY or GLOSSARY not in app.env.found_docs:
         return
     said = entries(Path(app.env.doc2path(GLOSSARY)))
     for link in doctree.findall(nodes.reference):

@@ -93,11 +93,10 @@ def set_scripts(app: Sphinx, config: Config) -> None:
               for name, package in vendor.PACKAGES.items()}
     config.mathjax_path = source["mathjax"]
     config.nb_ipywidgets_js = {source["widgets"]: {}}
-    names = sorted(path.name for path in Path(app.srcdir, "book", "_static").iterdir())
-    styles = [name for name in names if name.endswith(".css")]
-    scripts = [name for name in names if name.endswith(".js")]
-    config.html_css_files = [*config.html_css_files, *styles]
-    config.html_js_files = [*config.html_js_files, *scripts]
+    static = Path(app.srcdir, "book", "_static")
+    for name, kind in (("html_css_files", "*.css"), ("html_js_files", "*.js")):
+        files = sorted(path.name for path in static.glob(kind))
+        setattr(config, name, [*getattr(config, name), *files])
 
 
 def forget_failed_build(app: Sphinx, exception: Exception | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -65,17 +64,8 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
 
 
 def _classes(name: str, weights: dict[str, Tensor]) -> dict[str, int]:
-    """The number of classes that the last layer of `weights` has, as an argument.
-
-    Empty where there is no such layer. timm knows what its models call it; the lab's is `head`.
-    """
-    from timm.models import get_pretrained_cfg
-
-    about = None
-    with suppress(Exception):           # a wrong name, which create_model refuses in words
-        about = get_pretrained_cfg(name)
-    heads = getattr(about, "classifier", None) or "head"
-    for head in (heads,) if isinstance(heads, str) else heads:
+    """The number of classes of the last layer of `weights`, as an argument; empty without one."""
+    for head in models.timm_parts.head_names(name):
         weight = weights.get(f"{head}.weight")
         if weight is not None and weight.ndim:
             return {"num_classes": weight.shape[0]}

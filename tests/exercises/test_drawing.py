@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lightvit_lab.exercises import examine
-from samples import exercise as made
+from made_exercises import exercise as made
 from lightvit_lab.exercises.drawing import LONG, comparison_drawing
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import Known, OpenExercise, Posed, all_exercises, open_exercises, check, engine, examine, find, reset
-from samples import exercise as made
+from made_exercises import exercise as made
 
 
 def row_means(table, keep):

@@ -12,7 +12,7 @@ import torch
 
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import examine, predict
-from samples import exercise as made
+from made_exercises import exercise as made
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TOKENS = predict("How many tokens at 112 px?", answer=49, explain="`7 x 7`, one for each patch.")

@@ -14,6 +14,6 @@ from .forward import (blocks, both_heads, embed, embed_patches, feature_maps, fi
                       masked_block, plain_blocks, require_plain_blocks, require_plain_vit)
 from .prunable import (attentions, block_names, head_shape, mlps, normalises_heads, set_heads,
                        set_width, stream)
-from .tokens import (grid, grids, has_class_token, head_tokens, in_reading_order, layout,
-                     num_prefix_tokens, read_by_head, reads_class_token, reads_class_token_alone,
-                     takes_any_size, token_counts)
+from .tokens import (grid, grids, has_class_token, head_names, head_tokens, in_reading_order,
+                     layout, num_prefix_tokens, read_by_head, reads_class_token,
+                     reads_class_token_alone, takes_any_size, token_counts)

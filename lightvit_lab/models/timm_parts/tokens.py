@@ -7,8 +7,10 @@ any other. Of timm's models the patch embedding knows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from ...errors import LabError, both_sides
@@ -161,3 +163,11 @@ def takes_any_size(model: nn.Module) -> bool:
     padded = getattr(embedding, "dynamic_img_pad", False)
     return (padded or getattr(model, "dynamic_img_size", False)
             or not getattr(embedding, "strict_img_size", True))
+
+
+def head_names(name: str) -> tuple[str, ...]:
+    """What the last layers of a model of this name are called: timm knows its own; else `head`."""
+    with suppress(Exception):           # a wrong name, which create_model refuses in words
+        heads = get_pretrained_cfg(name).classifier or "head"
+        return (heads,) if isinstance(heads, str) else tuple(heads)
+    return ("head",)
