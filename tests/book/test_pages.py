@@ -69,3 +69,16 @@ def test_no_cell_downloads_or_compiles_unless_a_switch_in_it_says_so():
                 assert ("DOWNLOAD" in cell.source) == ("models.pretrained(" in cell.source), page
                 if "compile(" in cell.source:
                     assert "COMPILE = False" in cell.source, (page, cell.source)
+
+
+@each_page
+def test_every_page_ends_with_three_questions_whose_answers_are_folded(page):
+    text = page.read_text(encoding="utf-8")
+    section = text.partition("\n## What do you remember?\n")[2].partition("\n## ")[0]
+    questions = re.findall(r"^:::\{dropdown\} (.+)\n(.+)\n:::$", section, re.MULTILINE)
+    assert len(questions) >= 3 and all(question.endswith("?") for question, _ in questions)
+    for _, answer in questions:
+        sections = re.findall(r"\(section(?:s)? ([^)]+)\)", answer)
+        named = [name for each in sections for name in re.findall(r"\*([^*]+)\*", each)]
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        assert named and set(named) <= set(headings), answer
