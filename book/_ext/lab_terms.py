@@ -39,19 +39,19 @@ def plain(text: str) -> str:
     return " ".join(words.split())
 
 
-def tell(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+def add_titles(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Give each link to an entry what the entry says."""
     if docname == GLOSSARY or GLOSSARY not in app.env.found_docs:
         return
-    said = entries(Path(app.env.doc2path(GLOSSARY)))
+    meanings = entries(Path(app.env.doc2path(GLOSSARY)))
     for link in doctree.findall(nodes.reference):
         _, _, target = link.get("refuri", "").partition("#")
-        if target.lower() in said:
-            link["reftitle"] = said[target.lower()]
+        if target.lower() in meanings:
+            link["reftitle"] = meanings[target.lower()]
             link["classes"].append("lab-term")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect; called by `lightvit_book`."""
-    app.connect("doctree-resolved", tell, priority=900)
+    app.connect("doctree-resolved", add_titles, priority=900)
     return {}

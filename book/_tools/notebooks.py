@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -88,19 +89,33 @@ def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
             result.append(code_cell(page, cell, start, solutions))
         elif cell.cell_type == "markdown":
             first = next(i for i in range(start, len(lines)) if lines[i].strip())
-            text = "\n".join(convert(page, cell.source.split("\n"), first + 1)).strip("\n")
-            result += [new_markdown_cell(text)] if text else []
-            result += map(answer_cell, OPEN.findall(cell.source))
+            result += text_cells(page, cell.source.split("\n"), first + 1)
     if not result or result[0].cell_type != "markdown":
         raise LabError(f"{page.place(1)}: a page begins with its title, `# Title`, "
                        "before any code cell")
     return result
 
 
-def answer_cell(question: tuple[str, str]) -> NotebookNode:
+def text_cells(page: Page, lines: list[str], first: int) -> Iterator[NotebookNode]:
+    """A text of the page from line `first` on; behind each open question, a cell for its answer."""
+    begin, fence, question = 0, "", None
+    for number, line in enumerate([*lines, ""], 1):
+        opening = OPEN.match("\n".join(lines[number - 1:number + 1]))
+        if opening:
+            question, fence = opening["id"], line.partition("{")[0]
+        elif number > len(lines) or question and line.strip() == fence:
+            text = "\n".join(convert(page, lines[begin:number], first + begin)).strip("\n")
+            if text:
+                yield new_markdown_cell(text)
+            if question:
+                yield answer_cell(question)
+            begin, question = number, None
+
+
+def answer_cell(question: str) -> NotebookNode:
     """The cell below an open question, for the reader's answer; it stores the question's id."""
     cell = new_markdown_cell("*Your answer: double-click here, and write.*")
-    cell.metadata["lightvit_lab"] = {"open_question": question[1]}
+    cell.metadata["lightvit_lab"] = {"open_question": question}
     return cell
 
 

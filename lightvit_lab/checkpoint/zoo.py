@@ -67,5 +67,5 @@ def _mend(name: str) -> str:
     return f"fetch both anew ({fetch}), or train it: python -m lightvit_lab.experiments.zoo {name}"
 
 
-if __name__ == "__main__":      # the command that stood on cards before
+if __name__ == "__main__":      # the command on older cards
     runpy.run_module("lightvit_lab.experiments.zoo", run_name="__main__")

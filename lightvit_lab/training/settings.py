@@ -60,7 +60,7 @@ def require_pictures(data: Pictures) -> None:
     bytes_of_images = pixels.dtype == torch.uint8 and pixels.ndim == 4 and pixels.shape[1] in (1, 3)
     if not bytes_of_images or 0 in pixels.shape:
         raise LabError(f"fit: pixels are {pixels.dtype} of shape {tuple(pixels.shape)}; give bytes "
-                       "(uint8); give (pictures, 1 or 3, height, width), with mean and std")
+                       "(uint8) of shape (pictures, 1 or 3, height, width)")
     if len(labels) != len(pixels) or labels.dtype != torch.long:
         raise LabError(f"fit: {len(pixels)} pictures have {len(labels)} labels of {labels.dtype}; "
                        "give one torch.long label for each")
