@@ -1,9 +1,8 @@
 """Run pages two at a time before Sphinx reads them; every solution must pass its check.
 
-A cell that measures time runs alone.
-
-myst-nb then finds their outputs in the execution cache. A page that fails is not stored there, so
-that myst-nb runs it again and reports it as it always does.
+A cell that measures time runs alone. myst-nb then finds the pages' outputs in the execution cache.
+A page that fails is not stored there, so that myst-nb runs it again and reports it as it always
+does.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ FENCE = re.compile(r"^(?P<indent>\s*)(?:(?P<ticks>`{3,})(?P<rest>\{.*|[^`]*)"
                    r"|(?P<colons>[:~]{3,})(?P<words>.*))$")
 DIRECTIVE = re.compile(r"^\s*\{(?P<name>[^}\s]*)\}\s*(?P<argument>.*?)\s*$")
 DROPPED = re.compile(r"^\s{0,3}(?:\([^()\s]+\)=\s*$|%)")            # (label)= and % comments
-# the option, or $$ (label)
 EXERCISE = re.compile(r"\{(?:exercise|open-question)\}[^\n]*\n(?:---\n|:)label: *(\S+)")
+# the option, or $$ (label)
 EQUATION = re.compile(r"\{math\}[^\n]*\n(?:[ \t]*:[\w-]+:.*\n)*?[ \t]*:label:[ \t]*(\S+)"
                       r"|^.*\$\$[ \t]*\((\S+)\)[ \t]*$", re.MULTILINE)
 # any character, but never over a blank line

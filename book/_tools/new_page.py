@@ -1,9 +1,9 @@
 """Lay the skeleton of a new page: `make page STEM=dynamic/my_method TITLE="My method"`.
 
 It writes page, method, exercises, their wrong answers and test (book/_tools/skeleton/), what
-`make notebooks` copies of the page, and the page's line in _toc.yml.
-All of it builds, derives and passes its tests as it is; its author then writes the real method in
-its place, and runs `make notebooks`.
+`make notebooks` copies of the page, and the page's line in _toc.yml. All of it builds, derives and
+passes its tests as it is; its author then writes the real method in its place, and runs
+`make notebooks`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ for _package in (compression, dynamic):      # whose files register what a plan 
 # beginnings of arguments by which timm fetches, reads files, or leaves meta
 OPEN_FILES = ("pretrained", "checkpoint", "cache_dir", "device", "dtype", "model_cfg", "model_cls",
               "feature_cfg", "kwargs_filter")
-# of any number; of an argument that is a size in pixels or tokens
+# limits: a number of any kind; an argument that is a size in pixels or tokens
 LARGEST_NUMBER, LARGEST_SIZE = 2**16, 2**10
 MOST_ENTRIES, DEEPEST, LONGEST_TEXT = 2**16, 10, 200
 PARTS = {"name": (str, LONGEST_TEXT), "arguments": (dict, 64), "plans": (list, 64)}    # the longest

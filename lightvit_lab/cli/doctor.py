@@ -114,8 +114,8 @@ def machine() -> Iterator[Line]:
                    "torchvision stay unknown", _pip("--force-reinstall", "torch"), core=True)
     else:
         yield _device()
-        yield Line("ok", f"threads: torch uses {torch.get_num_threads()} of {os.cpu_count()} "
-                         "logical cores (OMP_NUM_THREADS sets it)")
+        yield Line("ok", f"threads: torch uses {torch.get_num_threads()} of "
+                         f"{os.cpu_count()} logical cores (OMP_NUM_THREADS sets it)")
         yield _torchvision()
     yield _instruction_sets()
 

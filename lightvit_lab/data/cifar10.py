@@ -40,8 +40,7 @@ ARCHIVE = Remote(
      "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/cifar-10-binary.tar.gz"),
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", size=170_052_171,
     room=60_000 * 3 * 32**2)
-# bytes of one array or pickle, unpacked; the whole training part as pixels has 2**27.2
-LARGEST = 2**28
+LARGEST = 2**28    # bytes of one array or pickle, unpacked; all training pixels are 2**27.2
 _PLACES = ("cifar-10-batches-py", "cifar10/cifar-10-batches-py", "cifar10/cifar-10-binary.tar.gz",
            "cifar-10-binary.tar.gz", "cifar10_jpeg")
 _BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")

@@ -131,8 +131,8 @@ def _draw(dice: _Dice, level: Level, size: int) -> tuple[NDArray[numpy.uint8], I
         outline, radius = dice.throw(0, 4), dice.throw(520, 820)
         _paint(canvas, _things(dice, level, outline, texture, centre, radius))
     centre, radius = dice.throw(2560, _FRAME - 2560, 2), dice.throw(*level.radius)
-    # 98 steps: 0.6 rad
-    visible = _paint(canvas, _things(dice, level, labels // 2, labels % 2, centre, radius, 98))
+    visible = _paint(canvas, _things(dice, level, labels // 2, labels % 2, centre, radius,
+                                     98))    # 98 steps: 0.6 rad
     plain = numpy.full(dice.count, _PLAIN, dtype=numpy.int32)
     for _ in range(level.occluders):
         spot = centre + dice.throw(-1536, 1536, 2)
@@ -157,10 +157,9 @@ def _clouds(dice: _Dice, size: int, nodes: int = 4) -> Ints:
     """Smooth colours: a grid of random ones, interpolated; (pictures, 3, size, size), 0..255."""
     # floats are exact here: all sums are integers below 2**24
     grid = dice.throw(40, 215, 3, nodes, nodes).astype(numpy.float32)
-    # 64 steps a cell
-    place = (2 * numpy.arange(size) + 1) * 64 * (nodes - 1) // (2 * size)
-    # (size, nodes)
-    weights = (64 - abs(place[:, None] - 64 * numpy.arange(nodes))).clip(0).astype(numpy.float32)
+    place = (2 * numpy.arange(size) + 1) * 64 * (nodes - 1) // (2 * size)    # 64 steps a cell
+    weights = (64 - abs(place[:, None] - 64 * numpy.arange(nodes))    # (size, nodes)
+               ).clip(0).astype(numpy.float32)
     return (weights @ grid @ weights.T).astype(numpy.int32) >> 12
 
 
@@ -249,21 +248,17 @@ def _ring(across: Ints, down: Ints, radius: Ints) -> Ints:
 
 
 def _square(across: Ints, down: Ints, radius: Ints) -> Ints:
-    # sqrt(pi) / 2
-    return numpy.maximum(abs(across), abs(down)) - (radius * 227 >> 8)
+    return numpy.maximum(abs(across), abs(down)) - (radius * 227 >> 8)    # sqrt(pi) / 2
 
 
 def _triangle(across: Ints, down: Ints, radius: Ints) -> Ints:
-    # sqrt(3) / 2 and 1 / 2
-    sides = (abs(across) * 14189 >> 14) - (down >> 1)
-    # sqrt(pi / (3 sqrt 3))
-    return numpy.maximum(sides, down) - (radius * 199 >> 8)
+    sides = (abs(across) * 14189 >> 14) - (down >> 1)    # sqrt(3) / 2 and 1 / 2
+    return numpy.maximum(sides, down) - (radius * 199 >> 8)    # sqrt(pi / (3 sqrt 3))
 
 
 def _cross(across: Ints, down: Ints, radius: Ints) -> Ints:
     longer, shorter = numpy.maximum(abs(across), abs(down)), numpy.minimum(abs(across), abs(down))
-    # sqrt(9 pi / 20)
-    arm = radius * 304 >> 8
+    arm = radius * 304 >> 8    # sqrt(9 pi / 20)
     return numpy.maximum(longer - arm, shorter - arm // 3)
 
 

@@ -28,10 +28,8 @@ def difference(given: Any, expected: Any, tolerance: float,
                name: str = "the output") -> Difference | None:
     """How `given` differs from `expected`; None where they agree within `tolerance`.
 
-    The tolerance is both relative and absolute.
-
-    Knows tensors (any device), numbers, bools, strings, None, and tuples, lists and dicts of them.
-    NaN agrees with NaN.
+    The tolerance is both relative and absolute. Knows tensors (any device), numbers, bools,
+    strings, None, and tuples, lists and dicts of them. NaN agrees with NaN.
     """
     if isinstance(expected, Tensor):
         return _tensor_difference(given, expected, tolerance, name)

@@ -1,10 +1,9 @@
 """What an exercise is: the points, the minutes and the cases that its file declares.
 
-Title, prompt and the code to start from stand on its page.
-
-What the page says lies in `<part>/<stem>.json`, written by `make notebooks`. Solutions and known
-wrong answers lie in `answers/` and are read when somebody asks for them, so that a notebook can be
-graded where they are not at hand.
+Title, prompt and the code to start from stand on its page. What the page says lies in
+`<part>/<stem>.json`, written by `make notebooks`. Solutions and known wrong answers lie in
+`answers/` and are read when somebody asks for them, so that a notebook can be graded where they
+are not at hand.
 """
 
 from __future__ import annotations

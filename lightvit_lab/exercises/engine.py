@@ -30,7 +30,7 @@ __all__ = ["Answers", "CheckResult", "Exercise", "Known", "OpenExercise", "Posed
 
 _PACKAGE = __name__.rpartition(".")[0]
 _FOLDER = Path(__file__).parent
-# per session: how often each known mistake was made
+# how often each known mistake was made in this session
 _attempts: Counter[tuple[str, str]] = Counter()
 _seeds = itertools.count(1)
 

@@ -27,7 +27,7 @@ COMPENSATED = (pruning.prune_mlp, pruning.prune_heads, pruning.prune_head_width)
 def movement_pruned(model: nn.Module, ratio: float, calibration: Any = None) -> nn.Module:
     """Movement pruning on the training pictures, for as many steps as the others are fine-tuned."""
     return pruning.movement_prune(model, data.load(base.DATASET), ratio, progress=False,
-                                   **base.FINE_TUNING)
+                                  **base.FINE_TUNING)
 
 
 PRUNING_ROWS = read_rows("pruning_cifar10", {**vars(pruning), "movement_pruned": movement_pruned})
@@ -108,7 +108,7 @@ def key(row: Row, stage: str, seed: int) -> list[Any]:
             row.recipe, "compensated" in row.stages, stage, seed]
 
 
-STUDIES = (Study("pruning_cifar10", partial(
-               result, mlp=pruning.prune_mlp, heads=pruning.prune_heads),
-               PRUNING_ROWS, run, key, "compression"),
+STUDIES = (Study("pruning_cifar10",
+                 partial(result, mlp=pruning.prune_mlp, heads=pruning.prune_heads),
+                 PRUNING_ROWS, run, key, "compression"),
            Study("low_rank_cifar10", result, LOW_RANK_ROWS, run, key, "compression"))

@@ -88,8 +88,8 @@ class ShufflePatches(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         size = images.shape[-1]
-        # (B, C * P * P, N)
-        patches = nn.functional.unfold(images, self.patch_size, stride=self.patch_size)
+        patches = nn.functional.unfold(images, self.patch_size,
+                                       stride=self.patch_size)    # (B, C * P * P, N)
         seeded = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(patches.shape[-1], generator=seeded)
         patches = patches.index_select(2, order.to(patches.device))

@@ -52,8 +52,7 @@ def image_part(model: nn.Module, inputs: Tensor, token_map: Tensor) -> Tensor:
     """Maps (batch, rows, columns) of patches: what `token_map` has for the tokens the head reads.
 
     Of `token_map` (batch, N, N) the mean of their rows, without the columns of tokens that are no
-    patches.
-    Raises LabError if the patches form no grid.
+    patches. Raises LabError if the patches form no grid.
     """
     prefix, rows, columns = timm_parts.layout(model, inputs, token_map.shape[-1])
     return timm_parts.read_by_head(model, token_map)[:, prefix:].unflatten(1, (rows, columns))

@@ -16,7 +16,7 @@ from ..errors import LabError, require_images, require_logits
 from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import unwrapped
 
-# in one pass, so that memory stays small: 64 pictures of 32 px, 5 of 224
+# at most so much in one pass, so that memory stays small: 64 pictures of 32 px, 5 of 224
 PIXELS_AT_ONCE, MOST_AT_ONCE = 2**18, 64
 Target = Tensor | Sequence[int] | int | None
 

@@ -59,11 +59,9 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
     """What the class token attends to, by block (rows) and head (columns), in fair shares.
 
     The scale ends where 1 % of the values lie above, so that one sharp head does not hide all
-    others.
-
-    `image` is (3, H, W) in [0, 1]; `block_maps` holds (heads, N, N) per block, at most 12 heads and
-    24 blocks; `prefix` and `grid` as in `rollout_by_depth`. Raises LabError on maps that are none,
-    of several sizes, or of another grid.
+    others. `image` is (3, H, W) in [0, 1]; `block_maps` holds (heads, N, N) per block, at most 12
+    heads and 24 blocks; `prefix` and `grid` as in `rollout_by_depth`. Raises LabError on maps that
+    are none, of several sizes, or of another grid.
     """
     _require("head_gallery", image, block_maps, 3, "(heads, N, N)")
     require_range("head_gallery", "number of blocks", len(block_maps), 1, 24)
@@ -105,10 +103,9 @@ def _sheet(found: Sequence[Sequence[Tensor]]) -> go.Heatmap:
                 numpy.broadcast_arrays(block, head, *numpy.indices(part.shape)), axis=-1)
     cells = numpy.where(numpy.isnan(values), None, values.round(3)).tolist()
     return go.Heatmap(z=cells, customdata=names.tolist(), coloraxis="coloraxis", hoverongaps=False,
-                      hovertemplate=(
-        "block %{customdata[0]}, head %{customdata[1]}<br>row %{customdata[2]}, column "
-        "%{customdata[3]}"
-        f"<br>%{{z:.2f}} {_UNIT}<extra></extra>"))
+                      hovertemplate="block %{customdata[0]}, head %{customdata[1]}<br>"
+                                    "row %{customdata[2]}, column %{customdata[3]}<br>"
+                                    f"%{{z:.2f}} {_UNIT}<extra></extra>")
 
 
 def _middles(count: int, size: int) -> dict:
@@ -155,7 +152,7 @@ def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor,
     require_images("global_tokens", images, channels=3)
     pictures = len(images)
     for name, part, expected in (("aggregation", aggregation, "T, N"),
-                              ("broadcast", broadcast, "N, T")):
+                                 ("broadcast", broadcast, "N, T")):
         fits = isinstance(part, Tensor) and part.ndim == 4 and len(part) == pictures
         if not fits or not part.isfinite().all():
             raise LabError(f"global_tokens: {name}={_shape(part)}; give finite ({pictures}, heads, "
@@ -168,8 +165,8 @@ def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor,
     grid = require_grid("global_tokens", patches, 0, grid)
     taken = aggregation.float().mean(dim=1) * patches                             # (B, T, N)
     handed = broadcast.float().mean(dim=1).transpose(1, 2) * tokens
-    # (2B, T, rows, columns)
-    both = torch.stack([taken, handed], dim=1).flatten(0, 1).cpu().unflatten(-1, grid)
+    both = (torch.stack([taken, handed], dim=1).flatten(0, 1).cpu()
+            .unflatten(-1, grid))                                    # (2B, T, rows, columns)
     titles = [f"token {token}" for token in range(tokens)]
     figure = pictures_and_maps(images.repeat_interleave(2, dim=0), both.unbind(dim=1), titles,
                                _UNIT)

@@ -72,8 +72,8 @@ def y_ticks(axis: Axis, labels: Sequence[tuple[float, str]], title: str) -> str:
 
 def line(xs: Sequence[float], ys: Sequence[float], x: Axis, y: Axis) -> str:
     """The `d` of a path through points."""
-    return "M" + "L".join(f"{x.at(one):.1f} {y.at(two):.1f}"
-                          for one, two in zip(xs, ys)) if len(xs) else ""
+    return ("M" + "L".join(f"{x.at(one):.1f} {y.at(two):.1f}" for one, two in zip(xs, ys))
+            if len(xs) else "")
 
 
 def chart(label: str, ticks: str, inside: str) -> str:
@@ -99,8 +99,8 @@ def legend(labels: Sequence[str], glyphs: bool = False) -> str:
 
 def decades(axis: Axis, unit: str = "") -> list[tuple[float, str]]:
     """A tick at each power of ten, in short: 1 k, 1 M, 1 G, 1 T, 1 P."""
-    powers = range(math.ceil(math.log10(axis.low) - 1e-9), math.floor(math.log10(axis.high) + 1e-9)
-                   + 1)
+    powers = range(math.ceil(math.log10(axis.low) - 1e-9),
+                   math.floor(math.log10(axis.high) + 1e-9) + 1)
     return [(10.0**power, short(10.0**power) + unit) for power in powers]
 
 

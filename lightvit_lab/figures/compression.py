@@ -21,7 +21,7 @@ from .parts import LINE, error_bars, folded, legend_below
 __all__ = ["four_columns", "stages", "trade_off"]
 
 Row = Mapping[str, Any]
-# stage -> place in `style`
+# each stage's place in `style`
 STAGES = {"off the shelf": 0, "one-shot": 0, "compensated": 1, "fine-tuned": 2}
 COSTS = {"macs": ("million MACs for one picture", 1e6),
          "latency_ms": ("milliseconds, measured", 1.0),
@@ -142,7 +142,7 @@ def _hover_text(row: Row) -> str:
     middle, low, high = score(row)
     return "<br>".join([*textwrap.wrap(f"{row['label']}, {row['stage']}", 38),
                         *textwrap.wrap(row["recipe"], 38),
-                         f"{middle:.1f} % ({low:.1f} to {high:.1f})"])
+                        f"{middle:.1f} % ({low:.1f} to {high:.1f})"])
 
 
 def _button(cost: str, points: Sequence[Row], groups: Sequence[Sequence[Row]]) -> dict[str, Any]:
@@ -175,8 +175,8 @@ def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
     figure.update_xaxes(title="test accuracy (%)", nticks=5, tickangle=0)
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names,
                         tickvals=names, ticktext=labels, tickfont_size=12)
-    plot = (1 + max(label.count("<br>")
-                    for label in labels)) * LINE * len(names) + 14 * len(names) + 30
+    plot = ((1 + max(label.count("<br>") for label in labels)) * LINE * len(names)
+            + 14 * len(names) + 30)
     return figure.update_layout(height=plot + 190, margin=dict(t=20, b=170),
                                 legend=legend_below(plot))
 

@@ -13,7 +13,6 @@ from .parts import PATTERNS, logarithmic
 __all__ = ["errors_by_counter", "macs_and_time", "roofline", "times_by_model"]
 
 
-
 class HasLatency(Protocol):
     """What a timing needs to be drawn: milliseconds, and the two ends of their interval."""
 
@@ -49,8 +48,7 @@ def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
             marker=dict(color=style(index)["marker"]["color"],
                         pattern=dict(shape=PATTERNS[index % len(PATTERNS)]))))
     percents = [100 * value for by_model in errors.values() for value in by_model.values()]
-    # for the numbers beside the bars
-    room = 0.15 * (max([0, *percents]) - min([0, *percents]) or 1)
+    room = 0.15 * (max([0, *percents]) - min([0, *percents]) or 1)    # for numbers beside bars
     figure.update_xaxes(title="error of the count (%)",
                         range=[min([0, *percents]) - room, max([0, *percents]) + room])
     figure.update_yaxes(autorange="reversed")

@@ -100,9 +100,9 @@ def _data(maps: Atlas) -> dict:
     pictures = [{"caption": caption, "src": picture_uri(image)}
                 for caption, image in zip(maps.captions, maps.images)]
     return {"pictures": pictures, "rows": maps.grid[0], "columns": maps.grid[1],
-            "prefix": maps.prefix,
-            "height": maps.images.shape[-2], "width": maps.images.shape[-1], "block": start.block,
-            "query": start.query, "scale": SCALE, "opacity": OPACITY, "methods": methods,
+            "prefix": maps.prefix, "height": maps.images.shape[-2],
+            "width": maps.images.shape[-1], "block": start.block, "query": start.query,
+            "scale": SCALE, "opacity": OPACITY, "methods": methods,
             "bytes": _base64(torch.cat([steps.flatten() for steps, _ in packed])),
             "floats": _base64(torch.cat([scales.flatten() for _, scales in packed]))}
 
@@ -110,9 +110,8 @@ def _data(maps: Atlas) -> dict:
 def _layout(name: str, maps: Maps, tokens: int) -> dict:
     _, blocks, heads, queries, height, width = maps.values.shape
     return {"name": name, "kind": maps.kind, "blocks": blocks, "heads": heads, "queries": queries,
-            "height": height,
-            "width": width, "front": maps.prefix.shape[-1], "low": _low(maps), "share": maps.share,
-            "fair": 1 / tokens}
+            "height": height, "width": width, "front": maps.prefix.shape[-1],
+            "low": _low(maps), "share": maps.share, "fair": 1 / tokens}
 
 
 def _low(maps: Maps) -> float:

@@ -92,10 +92,9 @@ def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
         figure.add_trace(go.Box(
             x=values.detach().float().cpu().round(decimals=3).tolist(),
             name=label.replace(", ", ",<br>"),
-            orientation="h", boxpoints="outliers", boxmean=True, marker=series["marker"]
-            | {"size": 5},
-            line_color=series["marker"]["color"], hovertemplate="%{x:.2f}<extra></extra>",
-            showlegend=False))
+            orientation="h", boxpoints="outliers", boxmean=True,
+            marker=series["marker"] | {"size": 5}, line_color=series["marker"]["color"],
+            hovertemplate="%{x:.2f}<extra></extra>", showlegend=False))
     figure.update_xaxes(title="rank correlation with teacher", range=[-1, 1])
     figure.update_yaxes(autorange="reversed")
     return figure.update_layout(height=130 + 60 * len(correlations))
@@ -124,8 +123,8 @@ def _require_matrices(matrices: Mapping[str, Tensor], count: int) -> None:
 
 
 def _require_falling(label: str, values: Tensor) -> None:
-    fits = isinstance(values,
-                      Tensor) and values.ndim == 1 and len(values) and bool((values >= 0).all())
+    fits = (isinstance(values, Tensor) and values.ndim == 1 and len(values)
+            and bool((values >= 0).all()))
     if not fits or bool((values.diff() > 0).any()) or values.sum() <= 0:
         raise LabError(f"energy_beyond_width: {label!r} is {_shape(values)}; give squared singular "
                        "values (D,), the largest first, as torch.linalg.svdvals(features).pow(2)")

@@ -26,8 +26,8 @@ def atlas(images: Tensor, captions: Sequence[str], attention: Sequence[Tensor] =
         grid = require_grid(caller, tokens, prefix, grid)
     elif grid is None:
         grid = _grid_of(images, next(iter(grids.values())))
-    found = {"attention": _from_tokens("heads", torch.stack(attention, dim=1), prefix,
-                                       grid)} if attention else {}
+    found = ({"attention": _from_tokens("heads", torch.stack(attention, dim=1), prefix, grid)}
+             if attention else {})
     found |= {name: _from_tokens("flow", flow[:, None, None], prefix, grid)
               for name, flow in flows.items()}
     found |= {name: _from_grid(caller, name, values, images, grid)
@@ -47,8 +47,8 @@ def _require_names(caller: str, attention: Sequence[Any], flows: Mapping[str, An
     """Raise LabError unless there is a map at all, and no name is given twice."""
     if not (attention or flows or grids):
         raise LabError(f"{caller}: no maps; give attention=maps of record_attention, "
-                       f"flows={{'rollout': "
-                       "rollout(maps)}, or grids={'name': explainer(model, inputs, target)}")
+                       "flows={'rollout': rollout(maps)}, or "
+                       "grids={'name': explainer(model, inputs, target)}")
     twice = (flows.keys() & grids.keys()) | ({"attention"} & (flows.keys() | grids.keys()))
     if twice:
         raise LabError(f"{caller}: the name {', '.join(sorted(twice))} is taken; give flows and "

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from .pictures import to_bytes
 
-# low to high, RGB
-SCALE = [list(bytes.fromhex(colour[1:])) for colour in sequential.Cividis]
-# of the map above the picture, which is turned grey so that all colour is the map's
+SCALE = [list(bytes.fromhex(colour[1:])) for colour in sequential.Cividis]    # low to high, RGB
+# opacity of the map above the picture, which is turned grey so that all colour is the map's
 OPACITY = 0.7
 QUERY = "#D55E00"               # frames the patch that looks
 _GREY = (0.299, 0.587, 0.114)   # brightness of red, green and blue (ITU-R BT.601)
@@ -76,7 +75,7 @@ def gradient() -> str:
 
 
 def side_by_side(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None = None,
-           height: int = 256) -> str:
+                 height: int = 256) -> str:
     """Picture (3, H, W), and the map over it at its right, as a PNG in a data URI.
 
     It is about `height` pixels high. `frame` is the looking patch's left, top, right and bottom in

@@ -16,7 +16,6 @@ from .parts import BARE
 __all__ = ["gallery", "patch_sequence", "pictures_and_maps"]
 
 
-
 @plain_numbers
 def to_bytes(image: Tensor, scale: int = 1) -> numpy.ndarray:
     """(3, H, W) in [0, 1] -> bytes (H * scale, W * scale, 3): pixels of scale x scale."""
@@ -77,8 +76,8 @@ def gallery(images: Tensor, captions: Sequence[str], columns: int = 4) -> go.Fig
                            subplot_titles=[caption.replace(" ", "<br>") for caption in captions],
                            horizontal_spacing=0.01, vertical_spacing=(0.2 + 0.08 * more) / rows)
     for index, image in enumerate(images):
-        figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"), index // columns
-                         + 1, index % columns + 1)
+        figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"),
+                         index // columns + 1, index % columns + 1)
     figure.update_xaxes(**BARE).update_yaxes(**BARE).update_annotations(font_size=12)
     return figure.update_layout(height=(150 + 15 * more) * rows,
                                 margin=dict(l=5, r=5, t=25 + 15 * more, b=5))

@@ -74,6 +74,7 @@ def pruned_heads(image: Tensor, block_maps: Sequence[Tensor], pruned: Sequence[t
             raise LabError(f"pruned_heads: there is no head {head} in block {block}; blocks are 0 "
                            f"to {len(block_maps) - 1}, heads 0 to {heads - 1}")
         top, left = block * (rows + 1), head * (columns + 1)
-        figure.add_shape(type="rect", x0=left - 0.9, x1=left + columns - 0.1, y0=top - 0.9, y1=top
-                         + rows - 0.1, row=1, col=2, line=dict(color=COLOURS[1], width=3))
+        figure.add_shape(type="rect", x0=left - 0.9, x1=left + columns - 0.1,
+                         y0=top - 0.9, y1=top + rows - 0.1, row=1, col=2,
+                         line=dict(color=COLOURS[1], width=3))
     return figure

@@ -63,7 +63,7 @@ def training_explorer(losses: Mapping[str, Sequence[float]],
 
 
 def pool_runs(losses: Mapping[str, Sequence[float]], scores: Mapping[str, Points], stretch: int = 1,
-           steps: int = 0) -> Runs:
+              steps: int = 0) -> Runs:
     """Runs ready to be drawn over `steps` steps, 0 for the longest; LabError without any."""
     require_range("training_explorer", "stretch", stretch, 1)
     if not losses or not all(len(loss) for loss in losses.values()):

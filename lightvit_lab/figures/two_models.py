@@ -85,7 +85,7 @@ def top1(name: str, image_size: int) -> float | None:
 
 
 def comparison_table(first: str, one: Compared, second: str, two: Compared,
-           paired: Mapping[str, float | None] | None = None) -> str:
+                     paired: Mapping[str, float | None] | None = None) -> str:
     """Both models' numbers in a table, with the ratio second / first and a bar for each row.
 
     Bars are logarithmic. `paired` holds ratios that are known better than by dividing; None where

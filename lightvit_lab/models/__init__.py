@@ -46,13 +46,13 @@ _BUILDERS: dict[str, partial] = {
     "lightvit_base": partial(LightViT, embed_dims=(128, 256, 512), num_layers=(3, 8, 6),
                              num_heads=(4, 8, 16), num_tokens=24),
 }
-# with the weights' names and shapes of their authors
+# models whose weights have the names and shapes of their authors'
 PUBLISHED = ("lightvit_tiny", "lightvit_small", "lightvit_base")
 _TIMM_ONLY = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 _WHOLE = set("image_size img_size patch_size in_channels in_chans num_classes dim embed_dim depth "
              "depths num_heads stem stem_depth stem_stride widths blocks embed_dims num_layers "
              "num_tokens window_size neck_dim reg_tokens".split())
-# say where weights come from, not what a model is
+# arguments that say where weights come from, not what a model is
 _WEIGHTS_ONLY = ("pretrained", "checkpoint_path", "cache_dir")
 
 

@@ -49,7 +49,7 @@ def transformed(model: nn.Module, plan: Plan, apply: Apply) -> nn.Module:
     require_unwrapped(plan["transform"], model)
     if plan["transform"] in REWRITING:
         require_own_weights(plan["transform"], model)
-    # of what is cut by a choice for each layer, or replaced
+    # a plan that chooses for each layer, or replaces, needs layers of its own
     if plan["transform"] == "factorize" or plan.get("part") in ("mlp", "heads", "head_width"):
         require_own_layers(plan["transform"], model)
     changed = apply(copy.deepcopy(model), copy.deepcopy(plan)).eval()

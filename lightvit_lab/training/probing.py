@@ -26,7 +26,7 @@ from .randomness import same_states_afterwards
 PRECISIONS, ATTENTIONS = ("auto", "float32", "bfloat16"), ("auto", "fused", "written")
 PROBE_SECONDS = 1.3      # for all trials of steps together; a step under way is not cut off
 PASS_SECONDS = 0.3       # before them, for what threads are worth at all
-# the sub-batch is cut so that one trial step takes about so long; threads pay on larger ones
+# the sub-batch is cut so that one trial step takes about this long; threads pay on larger ones
 STEP_SECONDS = 0.06
 GAIN = 1.1               # what a choice must gain to be preferred to the plain one
 

@@ -68,8 +68,7 @@ class _Loss(nn.Module):
     def __init__(self, model: nn.Module, objective: Objective):
         super().__init__()
         self.model = model
-        # in a tuple: a teacher inside it is no part of this module
-        self._objective = (objective,)
+        self._objective = (objective,)    # in a tuple: a teacher inside is no part of this module
 
     def forward(self, batch: Batch) -> LossParts:
         parts = self._objective[0](self.model, batch)

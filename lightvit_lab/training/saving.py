@@ -21,7 +21,7 @@ from ..errors import LabError
 from ..runtime import file_path
 
 FORMAT = "lightvit_lab training checkpoint 1"
-# of the run's time that saves may take; with the last one, which is always made, still under 2 %
+# share of the run's time that saves may take; with the last, which is always made, still under 2 %
 SHARE = 0.015
 LEAST_SECONDS = 1.0    # between two saves
 

@@ -44,8 +44,8 @@ class AttentionExplorer(PictureBox):
         self.method = dropdown("method", album.methods)
         self.block = dropdown("block", range(blocks))
         self.block.value = blocks - 1 if blocks else None
-        self.head = dropdown("head", [("mean of "
-                                       "heads", -1), *((str(head), head) for head in heads)])
+        self.head = dropdown("head", [("mean of heads", -1),
+                                      *((str(head), head) for head in heads)])
         self.class_token = ipywidgets.Checkbox(
             has_class_token, description="from the class token", indent=False,
             disabled=not has_class_token, layout={"width": "auto"})

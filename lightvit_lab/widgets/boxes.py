@@ -38,9 +38,7 @@ class Box(ipywidgets.VBox):
         raise LabError(f"{type(self).__name__} has no static twin")
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The box, and its twin as HTML: a front end without a widget manager shows that, and a
-        notebook that is opened without its kernel.
-        """
+        """The box, and its twin as HTML for where no widget manager is."""
         bundle = super()._repr_mimebundle_(**options)
         try:
             bundle["text/html"] = self.static(STILL)._repr_html_()

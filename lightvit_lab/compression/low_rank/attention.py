@@ -18,7 +18,7 @@ from ...errors import LabError, plain_numbers, require_choice
 from ...models.timm_parts import AttentionParts, attention_modules, plain_attention, token_counts
 from ...models.transforming import Plan, transform, transformed
 
-# of the pseudo-inverse; 6 as published. With more, what float32 rounds away begins to grow
+# steps of the pseudo-inverse; 6 as published. With more, what float32 rounds away begins to grow
 ITERATIONS = 14
 
 

@@ -14,7 +14,7 @@ from ...runtime.running import double
 from ..calibrating import Moments
 from ..linear_layers import break_even
 
-# share of the mean variance added to all: directions that no input took count a little
+# added to all variances, a share of their mean: directions that no input took count a little
 RIDGE = 1e-6
 
 

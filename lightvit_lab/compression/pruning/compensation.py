@@ -19,7 +19,8 @@ from ...runtime.hooks import Hook, hooked
 from ...runtime.running import as_input, cast, double, on_device
 from .activations import record_activations
 
-# of the inputs' mean square: neurons that never fire, or fire alike, leave a singular matrix
+# added to the diagonal, a share of the inputs' mean square: neurons that never fire, or fire alike,
+# leave a singular matrix
 LEAST = 1e-12
 
 

@@ -43,8 +43,7 @@ def scores(model: nn.Module, part: str, importance: str, inputs: Tensor | None =
     elif importance in NEED_LABELS:
         values = _effects(model, part, inputs, labels)
         for name, one in values.items():
-            values[name] = (one.mean(0).abs() if importance == "taylor"
-                           else one.square().mean(0))
+            values[name] = one.mean(0).abs() if importance == "taylor" else one.square().mean(0)
     return {name: one.detach().float().cpu() for name, one in values.items()}
 
 

@@ -36,7 +36,7 @@ class Moving(nn.Module):
         super().__init__()
         self.scores = nn.Parameter(torch.zeros_like(weight).flatten())
         self.register_buffer("mask", torch.ones_like(self.scores))
-        # in the state: a run can be resumed
+        # a buffer, so that it is in the state and a run can be resumed
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from .structure import apply_pruning
 
 BUDGETS = ("layer", "global")
 RIDGE = 1e-3
-# whose inputs go, so that it can make up for them
+# part -> the layer whose inputs go, so that it can make up for them
 _READERS = {"mlp": "fc2", "heads": "proj", "head_width": "proj"}
 _LAYERS = {"mlp": mlps, "heads": attentions, "head_width": attentions, "blocks": block_names}
 

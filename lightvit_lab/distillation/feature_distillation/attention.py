@@ -65,10 +65,9 @@ def image_attention(weights: Tensor, prefix: int, size: tuple[int, int],
     """
     heads, inner = weights.shape[:2], weights[..., prefix:, prefix:]
     grid = require_grid("image_attention", weights.shape[-1], prefix, grid)
-    # (B * heads, N, n)
-    rows = align(inner.flatten(0, 1).unflatten(2, grid), size).flatten(2)
-    # (B * heads, n, n)
-    both = align(rows.transpose(1, 2).unflatten(2, grid), size).flatten(2).transpose(1, 2)
+    rows = align(inner.flatten(0, 1).unflatten(2, grid), size).flatten(2)    # (B * heads, N, n)
+    both = (align(rows.transpose(1, 2).unflatten(2, grid), size)
+            .flatten(2).transpose(1, 2))                                     # (B * heads, n, n)
     total = both.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(both.dtype).tiny)
     return (both / total).unflatten(0, heads)
 

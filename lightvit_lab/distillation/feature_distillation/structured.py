@@ -44,10 +44,8 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float = 1.0,
     """
     require_batch("relational_loss", student, teacher, 3)
     student, teacher = student.flatten(1), teacher.detach().flatten(1)
-    # i is not j
-    other = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
-    # of i, j, k no two are one
-    triples = other[:, :, None] & other[None] & other[:, None]
+    other = ~torch.eye(len(student), dtype=torch.bool, device=student.device)    # i is not j
+    triples = other[:, :, None] & other[None] & other[:, None]    # of i, j, k no two are one
     loss = distance * F.smooth_l1_loss(_distances(student, other), _distances(teacher, other))
     return loss + angle * F.smooth_l1_loss(_cosines(student)[triples], _cosines(teacher)[triples])
 
@@ -60,8 +58,7 @@ def _distances(features: Tensor, other: Tensor) -> Tensor:
 
 def _cosines(features: Tensor) -> Tensor:
     """Cosine of the angle at j between the ways to i and to k, at [i, j, k]."""
-    # (B, B, D): from j to i
-    ways = F.normalize(features[:, None] - features[None], dim=-1)
+    ways = F.normalize(features[:, None] - features[None], dim=-1)    # (B, B, D): from j to i
     return torch.einsum("ijd,kjd->ijk", ways, ways)
 
 

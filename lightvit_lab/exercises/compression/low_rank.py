@@ -10,9 +10,7 @@ from ..declaration import Exercise
 
 
 def as_one_layer(answer: Callable[..., tuple]) -> Callable[..., tuple[int, Tensor, Tensor]]:
-    """The rank, the product and the bias of the two thin layers: what does not hang on how the
-    answer splits them.
-    """
+    """The thin layers' rank, product and bias: what does not hang on how the answer splits."""
     def used(weight: Tensor, bias: Tensor, rank: int) -> tuple[int, Tensor, Tensor]:
         first, second, kept = answer(weight, bias, rank)
         return len(first), second @ first, kept
@@ -47,9 +45,7 @@ def inputs(generator: Generator) -> list[tuple]:
 
 
 def keys(generator: Generator) -> list[tuple]:
-    """Keys (B, heads, tokens, head_dim) of rank ** 2 tokens: all but the first divide by rank - 1,
-    and all by rank.
-    """
+    """Keys (B, heads, rank ** 2, d): all tokens but the first divide by rank - 1, all by rank."""
     return [(torch.randn(batch, 2, rank**2, 3, generator=generator), rank)
             for batch, rank in ((2, 3), (1, 4), (2, 5))]
 

@@ -20,9 +20,7 @@ def weights(generator: Generator) -> list[tuple]:
 
 
 def layers(generator: Generator) -> list[tuple]:
-    """Inputs that go together, (tokens, n), a weight (outputs, n), which columns stay, and a ridge
-    that is felt.
-    """
+    """Inputs (tokens, n) that go together, weight (outputs, n), columns that stay, a felt ridge."""
     def layer(columns: int, keep: int) -> tuple:
         mixing = draw(columns, columns)
         inputs = draw(40, columns) @ mixing / columns**0.5

@@ -50,9 +50,7 @@ def hints(generator: Generator) -> list[tuple]:
 
 
 def features(generator: Generator) -> list[tuple]:
-    """Features of 40 tokens and 8 channels: energy falls from direction to direction, and the mean
-    is not zero.
-    """
+    """Features of 40 tokens, 8 channels: energy falls by direction, and the mean is not zero."""
     def draw() -> Tensor:
         mixed = torch.randn(40, 8, generator=generator) * 0.7 ** torch.arange(8)
         return mixed @ torch.randn(8, 8, generator=generator) + 0.5

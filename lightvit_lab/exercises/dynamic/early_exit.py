@@ -12,9 +12,7 @@ def uniform(generator: Generator, count: int) -> Tensor:
 
 
 def leavings(generator: Generator, pictures: int, ends: int) -> tuple:
-    """Exits that pictures took, (N,), the end among them, and MACs of leaving at each exit, rising
-    unevenly.
-    """
+    """Exits that pictures took, (N,), the end among them, and their MACs, rising unevenly."""
     macs = (10**6 * (1 + torch.rand(ends, generator=generator))).long().cumsum(0)
     exits = torch.randint(ends, (pictures,), generator=generator)
     exits[0], exits[1] = ends - 1, 0
@@ -22,17 +20,13 @@ def leavings(generator: Generator, pictures: int, ends: int) -> tuple:
 
 
 def named(generator: Generator) -> list[tuple]:
-    """Classes that exits name, (exits, N), few enough that runs occur and break; and how many must
-    agree.
-    """
+    """Classes that exits name, (exits, N), in runs that break; and how many must agree."""
     return [(torch.randint(classes, (exits, 40), generator=generator), agree)
             for classes, exits, agree in ((3, 5, 2), (2, 7, 3), (3, 6, 2))]
 
 
 def validation(generator: Generator) -> tuple:
-    """Confidences at an exit, whether exit and end are right, an accuracy that can be reached,
-    thresholds that rise.
-    """
+    """Confidences, whether exit and end are right, a reachable accuracy, rising thresholds."""
     sure = 0.2 + 0.8 * uniform(generator, 400)
     early = uniform(generator, 400) < 0.25 + 0.75 * sure**2
     end = uniform(generator, 400) < 0.93
@@ -41,9 +35,7 @@ def validation(generator: Generator) -> tuple:
 
 
 def confidences(generator: Generator, bins: int) -> tuple:
-    """Confidences (N,) off the edges of bins, and whether they were right: some bins too sure, some
-    not enough.
-    """
+    """Confidences (N,) off bins' edges, and whether right: some bins too sure, some too little."""
     place = torch.randint(bins, (300,), generator=generator)
     sure = (place + 0.1 + 0.8 * uniform(generator, 300)) / bins
     return sure, uniform(generator, 300) < 0.3 + 0.4 * sure, bins

@@ -32,9 +32,7 @@ def one_head(generator: Generator, count: int, dim: int) -> tuple:
 
 
 def two_merges(generator: Generator, many: int, some: int, few: int) -> tuple:
-    """Tokens (L, d) that are left, and the places of two merges, (N,) numbers below M and (M,)
-    numbers below L.
-    """
+    """Tokens (L, d) that are left, and places of two merges: (N,) below M and (M,) below L."""
     first, second = places(generator, many, some), places(generator, some, few)
     left = torch.randn(few, 3, generator=generator)
     return left, first[torch.randperm(many, generator=generator)], second.flip(0)

@@ -9,9 +9,7 @@ from ..declaration import Exercise
 
 
 def tokens_and_scores(generator: Generator, count: int, kept: int) -> tuple:
-    """Image tokens (batch, n, dim), the class token's attention to them, in sum below 1, and how
-    many stay.
-    """
+    """Image tokens (batch, n, dim), the class token's attention, in sum below 1; how many stay."""
     tokens = torch.randn(2, count, 4, generator=generator)
     return tokens, torch.rand(2, count, generator=generator).add(0.05).mul(0.8 / count), kept
 
@@ -24,9 +22,7 @@ def attention_and_mask(generator: Generator, count: int) -> tuple:
 
 
 def with_slope(answer: Callable) -> Callable:
-    """Decides, and lets a gradient of 1, 2, 3, ... at the decisions flow back to the logits; 0
-    where none arrives.
-    """
+    """Decides, and sends a gradient of 1, 2, 3, ... back to the logits; 0 where none arrives."""
     def both(logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             logits = logits.detach().clone().requires_grad_()
@@ -38,9 +34,7 @@ def with_slope(answer: Callable) -> Callable:
 
 
 def logits_and_noise(generator: Generator, count: int) -> tuple:
-    """Logits of keep and drop (batch, n, 2), and Gumbel noise for them that turns some decisions
-    round.
-    """
+    """Logits of keep and drop (batch, n, 2), and Gumbel noise that turns some decisions round."""
     logits = torch.randn(2, count, 2, generator=generator)
     noise = -(-torch.rand(2, count, 2, generator=generator).clamp(1e-6, 1 - 1e-6).log()).log()
     logits[0, :2], noise[0, :2] = torch.eye(2), torch.tensor([[0.0, 2.0], [2.5, 0.0]])
@@ -48,9 +42,7 @@ def logits_and_noise(generator: Generator, count: int) -> tuple:
 
 
 def scores(generator: Generator, count: int, draws: int) -> tuple:
-    """Scores (n,), which sum to more than 1, one of them so large that it is drawn more than once;
-    how many draws.
-    """
+    """Scores (n,), in sum above 1, one so large that it is drawn more than once; how many draws."""
     found = torch.rand(count, generator=generator) + 0.2
     found[4] = 6.0
     return found, draws

@@ -7,9 +7,7 @@ from ..declaration import Exercise
 
 
 def thinned(generator: Generator) -> Tensor:
-    """Attention of a block, two heads, five tokens, of which some entries were discarded: rows do
-    not sum to 1.
-    """
+    """Attention of two heads, five tokens, some entries discarded: rows do not sum to 1."""
     weights = (2 * torch.randn(2, 5, 5, generator=generator)).softmax(dim=-1)
     return weights * (torch.rand(2, 5, 5, generator=generator) > 0.3)
 
@@ -32,9 +30,7 @@ def step(generator: Generator) -> tuple:
 
 
 def map_and_mask(generator: Generator, left: int, top: int) -> tuple:
-    """A map of 4 x 4 patches with a peak and some negative entries, and a mask of 16 x 16 pixels
-    that cuts through patches.
-    """
+    """A map of 4 x 4 patches, a peak, some below 0; a mask of 16 x 16 pixels that cuts patches."""
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[top:top + 6, left:left + 7] = True
     patch_map = torch.rand(4, 4, generator=generator) - 0.1
