@@ -35,7 +35,7 @@ def _require_refused(words: str, pictures: data.Pictures | None = None, model: n
     (dict(pixels=torch.zeros(0, 1, 8, 8, dtype=torch.uint8), labels=torch.zeros(0, dtype=torch.long)), "of 0 pictures"),
     (dict(pixels=torch.zeros(64, 1, 0, 0, dtype=torch.uint8)), r"shape \(64, 1, 0, 0\)"),
     (dict(pixels=torch.rand(64, 3, 8, 8)), "pixels are torch.float32.*give bytes"),
-    (dict(pixels=torch.zeros(64, 8, 8, 3, dtype=torch.uint8)), r"give \(pictures, 1 or 3, height, width\)"),
+    (dict(pixels=torch.zeros(64, 8, 8, 3, dtype=torch.uint8)), r"of shape \(pictures, 1 or 3, height, width\)"),
     (dict(labels=torch.zeros(64, dtype=torch.long)), "all 64 pictures are of class 0"),
     (dict(labels=torch.arange(60) % 2), "64 pictures have 60 labels"),
     (dict(labels=torch.arange(64) % 3), "labels run from 0 to 2, and _Untouched makes 2 logits.*num_classes=3"),
