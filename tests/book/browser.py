@@ -107,8 +107,11 @@ class Tab:
 
 
 @contextmanager
-def open_tab(browser: object, origin: str, address: str, view: str = "wide") -> Iterator[Tab]:
-    """Open one page of the book in a fresh profile and wait until its formulas and figures had their turn."""
+def open_tab(browser: object, origin: str, address: str, view: str = "wide", covered: bool = False) -> Iterator[Tab]:
+    """Open one page of the book in a fresh profile and wait until its formulas and figures had their turn.
+
+    What answers a prediction is shown as to a reader who asks to see it, unless it is to stay `covered`.
+    """
     context = browser.new_context(**VIEWS[view], reduced_motion="reduce", color_scheme="light")
     context.add_init_script(path=Path(__file__).with_suffix(".js"))
     tab = Tab(context.new_page(), address, view)
@@ -116,6 +119,9 @@ def open_tab(browser: object, origin: str, address: str, view: str = "wide") -> 
     try:
         tab.page.goto(f"{origin}/{address}", wait_until="load")
         tab.page.evaluate("() => looks.settle()")
+        if not covered:
+            tab.page.evaluate("document.querySelectorAll('.lab-predict-cover button').forEach(button => button.click())")
+            tab.page.evaluate("() => looks.settle()")
         yield tab
     finally:
         context.close()

@@ -295,3 +295,16 @@ def test_nothing_is_said_about_a_sound_page(chromium, tmp_path):
 def test_each_fault_that_is_looked_for_would_be_seen(chromium, tmp_path, aspect, markup):
     with _shown(chromium, tmp_path, markup) as tab:
         assert LOOKS[aspect](tab)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("chapters/")])
+def test_what_answers_a_prediction_is_covered_until_it_is_asked_for(page, chromium, origin):
+    with browser.open_tab(chromium, origin, page, covered=True) as opened:
+        hides = opened.page.locator(".lab-predict").evaluate_all("boxes => boxes.map(box => Number(box.dataset.hides))")
+        covers = opened.page.locator(".lab-predict-cover")
+        assert 0 < covers.count() <= sum(hides)
+        for output in opened.page.locator(".lab-predict-covered").all():
+            assert output.evaluate("box => box.getBoundingClientRect().height") < 200
+        while covers.count():
+            covers.first.get_by_role("button").click()
+        assert opened.page.locator(".lab-predict-covered").count() == 0 and opened.errors == []
