@@ -11,7 +11,7 @@ import notebooks
 import pytest
 
 from lightvit_grader.command import _parser
-from lightvit_grader.grading import ANSWERS, STATUSES
+from lightvit_grader.grading import ANSWERS, BY_HAND, STATUSES
 from lightvit_grader.hidden import DRAWS
 from lightvit_grader.session import CALL_SECONDS, Limits
 from lightvit_lab.errors import LabError
@@ -93,7 +93,7 @@ def test_the_table_of_points_adds_up_and_leaves_no_exercise_out():
 
 def test_statuses_limits_and_options_are_those_of_the_command():
     table = TEXT.partition("| status |")[2].partition("\n\n")[0]
-    assert sorted(re.findall(r"^\| ([a-z ]+?) \|", table, re.MULTILINE)) == sorted(STATUSES)
+    assert sorted(re.findall(r"^\| ([a-z ]+?) \|", table, re.MULTILINE)) == sorted([*STATUSES, BY_HAND])
     limits = Limits()
     assert f"--seconds {limits.seconds:g}" in TEXT and f"--memory-mib {limits.memory_mib}" in TEXT
     assert f"{CALL_SECONDS:g} seconds" in TEXT and (DRAWS, ANSWERS) == (5, 20) and "on five draws" in TEXT

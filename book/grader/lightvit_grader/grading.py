@@ -22,6 +22,7 @@ from .session import Ending, Limits, RemoteAnswer, run
 from .submissions import Submission, find_submissions
 
 STATUSES = ("passed", "wrong", "error", "timeout", "not started", "missing")   # the best first
+BY_HAND = "by hand"      # of an open question
 ANSWERS = 20   # of one exercise in one notebook; further ones are not tried
 A_DAY = 86400.0   # in seconds
 
@@ -30,7 +31,7 @@ A_DAY = 86400.0   # in seconds
 class Row:
     """One line of the table; its fields are the columns.
 
-    `exercise` is "total" in a student's last line; `status` is "by hand" for an open question.
+    `exercise` is "total" in a student's last line; `status` is BY_HAND for an open question.
     """
 
     student: str
@@ -156,7 +157,7 @@ def student_rows(student: str, files: list[dict[str, Row]], wanted: dict[str, Ex
     points, out_of = sum(row.points for row in rows), sum(row.out_of for row in rows)
     text = ("an open question: give points by the rubric of the answer key; "
             "the total leaves them out")
-    questions = [Row(student, each.id, "by hand", 0, each.points, message=text)
+    questions = [Row(student, each.id, BY_HAND, 0, each.points, message=text)
                  for each in by_hand]
     return [*rows, *questions,
             Row(student, "total", f"{passed} of {len(rows)} passed", points, out_of)]
