@@ -79,6 +79,17 @@ def test_a_version_out_of_bounds_is_unfit(without, name, version):
     assert [line.status for line in found] == ["unfit"] and name in found[0].mend
 
 
+def test_jupyterlab_npm_and_a_browser_are_looked_for_under_all_their_names(monkeypatch):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    lab, npm, browser = doctor.programs()
+    assert {line.status for line in (lab, npm, browser)} == {"optional"} and not any(line.core for line in (lab, npm, browser))
+    assert "jupyterlab" in lab.mend and "CDN" in npm.text and "make pdf" in browser.text
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/bin/{name}" if name == "google-chrome" else None)
+    assert [line.status for line in doctor.programs()] == ["optional", "optional", "ok"]
+    assert "/bin/google-chrome" in list(doctor.programs())[-1].text
+
+
 def test_every_requirement_of_the_library_but_itself_is_looked_at():
     wanted = {re.match(r"[\w.-]+", text)[0] for text in metadata.requires("lightvit-lab")} - {"lightvit-lab"}
     seen = {line.text.split()[0] for core in (True, False) for line in doctor.packages(core)}

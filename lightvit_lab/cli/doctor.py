@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,13 @@ DATA_FOLDERS = {
     "cifar10": ("cifar10_jpeg", "cifar10", "cifar-10-batches-py", "cifar-10-binary.tar.gz"),
     "flowers": ("flower_photos_128", "flowers", "flower_photos", "flower_photos.tgz"),
 }
+# other programs by any of their names, what is done without them, and how to get them
+PROGRAMS = (
+    (("npm",), "a book built here takes formulas and widgets from public CDNs",
+     "install Node.js, https://nodejs.org"),
+    (("chromium", "chromium-browser", "google-chrome"),
+     "`make pdf` and `make test-browser` need a browser", "apt-get install chromium"),
+)
 ENOUGH_GIB = 2.0   # a page with its data sets and the execution cache stay well below
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?P<bound>[^;]*?)\s*"
                           r"(?:;.*extra == ['\"](?P<extra>[\w-]+)['\"].*)?")
@@ -49,7 +57,8 @@ def main() -> int:
     failing = 0
     for title, lines in (("Packages", packages(core=True)),
                          ("Packages of the extras", packages(core=False)),
-                         ("Machine", machine()), ("Data and disk", data_and_disk())):
+                         ("Programs", programs()), ("Machine", machine()),
+                         ("Data and disk", data_and_disk())):
         print(f"\n{title}", flush=True)
         for line in lines:
             print(line, flush=True)
@@ -101,6 +110,21 @@ def _within(version: str, bound: str) -> bool:
 
 def _pip(*arguments: str) -> str:
     return shlex.join([sys.executable, "-m", "pip", "install", *arguments])
+
+
+# --- programs
+
+def programs() -> Iterator[Line]:
+    """What opens notebooks, and what the book is built, printed and seen with; all optional."""
+    if find_spec("jupyterlab"):
+        yield Line("ok", f"JupyterLab {metadata.version('jupyterlab')}")
+    else:
+        yield Line("optional", "JupyterLab, which `lightvit-lab open` uses, is not installed",
+                   _pip("jupyterlab"))
+    for names, use, mend in PROGRAMS:
+        found = next(filter(None, map(shutil.which, names)), None)
+        yield (Line("ok", f"{names[0]}: {found}") if found
+               else Line("optional", f"{names[0]} is not here: {use}", mend))
 
 
 # --- machine
