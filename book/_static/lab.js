@@ -21,7 +21,7 @@
   }));
   addEventListener("keydown", (event) => {
     const figure = event.target.closest(".js-plotly-plot");
-    if (!(event.key in goals) || !slider(figure)) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || !(event.key in goals) || !slider(figure)) return;
     event.preventDefault();
     const { steps, active } = slider(figure), last = steps.length - 1;
     const to = Math.max(0, Math.min(last, goals[event.key](active, last)));
@@ -64,6 +64,7 @@
       link.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") close(); });
       link.addEventListener("focus", () => { if (!byTouch) open(link); });
       link.addEventListener("blur", close);
+      link.addEventListener("pointercancel", () => { byTouch = false; });
     });
   });
   addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });

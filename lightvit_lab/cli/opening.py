@@ -21,14 +21,15 @@ def main(stem: str) -> int:
     """
     pages = {file.stem: file.parent.name for file in (LIBRARY / "exercises").glob("*/*.json")}
     require_choice("open", "stem", stem, pages)
-    colab = address(f"{pages[stem]}/{stem}")
+    page = f"{pages[stem]}/{stem}"
     notebook = LIBRARY.parent / "chapters" / pages[stem] / f"{stem}.ipynb"
     if not notebook.is_file():
-        print(f"Only the library is installed here; the notebook opens in Colab: {colab}")
+        print("Only the library is installed here; the notebook opens in Colab: "
+              f"{address(page)}")
         return 0
     if find_spec("jupyterlab") is None:
         raise LabError("open: JupyterLab is not installed; pip install jupyterlab, or open the "
-                       f"notebook in Colab: {colab}")
+                       f"notebook in Colab: {address(page)}")
     return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook)])
 
 

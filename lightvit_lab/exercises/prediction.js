@@ -54,7 +54,8 @@
     var outputs = Array.from(document.querySelectorAll("div.cell > .cell_output"));
     outputs.forEach(function (output) {
       var after = cell && cell.compareDocumentPosition(output) & Node.DOCUMENT_POSITION_FOLLOWING;
-      if (after && !cell.contains(output) && found.length < Number(root.dataset.hides)) { found.push(output); }
+      var asks = output.querySelector(".lab-predict") !== null;      // a question of its own answers nothing
+      if (after && !asks && !cell.contains(output) && found.length < Number(root.dataset.hides)) { found.push(output); }
     });
     return found;
   }

@@ -52,6 +52,7 @@ class Prediction:
     def reveal(self, guess: float | str) -> str:
         """Commit to a guess and read the answer. Raises LabError on no number or no choice."""
         if self.choices:
+            guess = str(guess)
             require_choice("reveal", "guess", guess, self.choices)
             verdict = "right" if guess == self.answer else f"it is {self.answer}"
             text = f"You said {guess}: {verdict}."

@@ -52,6 +52,7 @@ def test_a_given_answer_is_taken_as_it_is_also_none():
 @pytest.mark.parametrize("how, said", [
     (dict(), "made in one way"), (dict(swap={"*": "+"}, body="return 1"), "made in one way"),
     (dict(answer=3, body="return 1"), "made in one way"),
+    (dict(swap={}), "changes nothing"), (dict(swap={"*": "*"}), "changes nothing"),
     (dict(swap={"height - width": "0"}), "swaps 'height - width', which is not in the solution")])
 def test_a_mistake_that_cannot_be_made_says_why(how, said):
     with pytest.raises(LabError, match=said):

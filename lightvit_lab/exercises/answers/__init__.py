@@ -62,6 +62,9 @@ class Mistake:
         wrong = self.answer
         if wrong is _GIVEN:
             edited = self._with_body(code) if self.body else self._swapped(exercise.id, code)
+            if edited == code:
+                raise LabError(f"Exercise {exercise.id!r}: mistake {self.name!r} changes nothing "
+                               "in the solution")
             wrong = run(exercise, edited, answer, self.name)
         return Known(self.name, wrong, self.hint, self.stronger)
 
