@@ -65,7 +65,7 @@ class Recorder:
             return {"callable": True}
         except OutOfTime:
             return {"late": True}
-        except (Exception, SystemExit) as error:   # noqa: BLE001  whatever it is, it is the learner's
+        except (Exception, SystemExit) as error:   # noqa: BLE001  the learner's, and told
             return error_message(error)
 
 
