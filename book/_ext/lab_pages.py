@@ -46,9 +46,12 @@ def pages_to_reread(app: Sphinx, env: BuildEnvironment, added: set[str], changed
 
 def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
                    doctree: nodes.document | None) -> None:
-    """Load plotly.js (5 MB) on pages with a figure only, and never Thebe, which is not used."""
-    if "Plotly.newPlot" in context.get("body", ""):
-        app.add_js_file("../vendor/plotly.min.js", priority=100)
+    """Load plotly.js (5 MB) on pages with a figure only, and never Thebe, which is not used.
+
+    Deferred: the page is read before it has arrived.
+    """
+    if 'class="lab-plot"' in context.get("body", ""):
+        app.add_js_file("../vendor/plotly.min.js", priority=100, loading_method="defer")
     context["script_files"][:] = [script for script in context["script_files"]
                                   if "thebe" not in str(script).lower()]
 

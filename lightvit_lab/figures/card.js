@@ -14,7 +14,11 @@ function grouped(number) { return number.toLocaleString("en-US"); }      // 1,23
 
 function makeCard(root) {
   function all(selector) { return Array.from(root.querySelectorAll(selector)); }
+  var touched = false;
+  root.addEventListener("input", function () { touched = true; });
+  root.addEventListener("pointerdown", function () { touched = true; });
   var card = {
+    touched: function () { return touched; },      // whether the reader has begun to use it
     data: JSON.parse(root.querySelector("script[type='application/json']").textContent),
     all: all,
     choice: function (name) { return root.querySelector("[data-choice='" + name + "']"); },

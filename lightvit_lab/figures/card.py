@@ -15,9 +15,12 @@ from importlib.resources import files
 from typing import Any
 
 from ..errors import LabError
-from .display import HasOrigin
+from .display import DARK, HasOrigin
 
 __all__ = ["Card"]
+
+# dark themes of the book, of JupyterLab and of Colab
+DARK_THEMES = ('html[data-theme="dark"]', 'body[data-jp-theme-light="false"]', 'html[theme="dark"]')
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,11 +57,17 @@ def card(kind: str, name: str, *, controls: str, drawing: str, summary: str, fin
     html = (f'<div class="lab-card" data-kind="{kind}" role="group" aria-label="{escape(name)}" '
             f'data-lm-suppress-shortcuts="true">{style()}<div class="lab-card-controls" '
             f'hidden>{controls}</div><div class="lab-card-drawing">{drawing}</div>'
-            f'<p class="lab-card-said" role="status" aria-live="polite">{escape(summary)}</p>'
+            f"{_summary_html(summary)}"
             f'<p class="lab-card-finding">{escape(finding)}</p>{fold}{origin}'
             f'<script type="application/json">{packed}</script></div>'
             f"<script>{_script(kind)}</script>")
     return Card(name, summary, finding, html)
+
+
+def _summary_html(summary: str) -> str:
+    """The sentence that follows the controls; a film's captions stand in its states."""
+    return (f'<p class="lab-card-said" role="status" aria-live="polite">{escape(summary)}</p>'
+            if summary else "")
 
 
 def require_finding(caller: str, finding: Any) -> None:
@@ -72,9 +81,13 @@ def live(drawing: str) -> str:
     return f'<div class="lab-card">{style()}<div class="lab-card-drawing">{drawing}</div></div>'
 
 
+@cache
 def style() -> str:
-    """The style sheet of all cards."""
-    return f"<style>{_read('card.css')}</style>"
+    """The style sheet of all cards, with the twin of each line's colour in dark themes."""
+    dark = "".join(f'{theme} .lab-card [stroke="{light}"]{{stroke:{twin}}}'
+                   f'{theme} .lab-card [style*="fill:{light}"]{{fill:{twin} !important}}'
+                   for light, twin in DARK.items() for theme in DARK_THEMES)
+    return f"<style>{_read('card.css')}{dark}</style>"
 
 
 def chooser(name: str, labels: Sequence[str], chosen: str) -> str:

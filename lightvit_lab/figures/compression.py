@@ -15,8 +15,8 @@ import plotly.graph_objects as go
 
 from ..errors import LabError, require_choice
 from ..training import mean_interval
-from .display import style
-from .parts import LINE, error_bars, folded, legend_below
+from .display import described, style
+from .parts import LINE, error_bars, folded, listed
 
 __all__ = ["four_columns", "stages", "trade_off"]
 
@@ -94,11 +94,21 @@ def trade_off(rows: Sequence[Row], dense: Row,
     figure = go.Figure([_front(points, costs[0]), *(_points(group, costs[0]) for group in groups)])
     figure.update_xaxes(title=COSTS[costs[0]][0]).update_yaxes(title="test accuracy (%)")
     buttons = [_button(cost, points, groups) for cost in costs] if len(costs) > 1 else []
-    menu = dict(type="buttons", direction="right", buttons=buttons, x=0, xanchor="left", y=1.02,
-                yanchor="bottom", showactive=True)
-    below = 24 * (1 + len(stages))
-    return figure.update_layout(height=430 + below, margin=dict(t=60, b=90 + below),
-                                legend=legend_below(280), updatemenus=[menu] if buttons else [])
+    menu = dict(type="buttons", direction="right", buttons=buttons, showactive=True)
+    figure.update_layout(updatemenus=[menu] if buttons else [])
+    columns = {key: [point[key] for point in points] for key in ("label", "stage", "test", *costs)}
+    return described(figure, "Test accuracy over cost, a point for each recipe and stage, with a "
+                             "line through those that no other beats; buttons choose among "
+                             f"{listed(map(_BUTTONS.get, costs))}.",
+                     _cheapest(points, costs[0]), columns)
+
+
+def _cheapest(points: Sequence[Row], cost: str) -> str:
+    """What the front begins with, beside the whole model, which comes first."""
+    whole, first = points[0], points[pareto_front([(row[cost], row["test"])
+                                                   for row in points])[0]]
+    return (f"The front begins at {first[cost] / whole[cost]:.0%} of the whole model's "
+            f"{_BUTTONS[cost]} with {first['test']:.1%}; the whole model has {whole['test']:.1%}.")
 
 
 def _of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
@@ -177,8 +187,30 @@ def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
                         tickvals=names, ticktext=labels, tickfont_size=12)
     plot = ((1 + max(label.count("<br>") for label in labels)) * LINE * len(names)
             + 14 * len(names) + 30)
-    return figure.update_layout(height=plot + 190, margin=dict(t=20, b=170),
-                                legend=legend_below(plot))
+    figure.update_layout(height=plot + 80, margin=dict(t=20, b=60))
+    columns = {key: [row[key] for row in found] for key in ("label", "stage", "test")}
+    return described(figure, f"Test accuracy of each recipe, {listed(_present(found))}, with "
+                             "intervals; a line and a band mark the whole model.",
+                     _changes(found, dense), columns)
+
+
+def _present(rows: Sequence[Row]) -> list[str]:
+    return [stage for stage in STAGES if _of_stage(rows, stage)]
+
+
+def _changes(rows: Sequence[Row], dense: Row) -> str:
+    """What the last stage changes from the first, at the least and at the most."""
+    first, *_, last = [*_present(rows), ""] if len(_present(rows)) == 1 else _present(rows)
+    before, after = ({row["label"]: score(row)[0] for row in _of_stage(rows, stage)}
+                     for stage in (first, last))
+    changes = sorted((after[label] - before[label], label) for label in after if label in before)
+    if not changes:
+        best, label = max((score(row)[0], row["label"]) for row in rows)
+        return f"{label} keeps most: {best:.1f} % of {score(dense)[0]:.1f} %."
+    if len(changes) == 1:
+        return f"From {first} to {last}, {changes[0][1]} changes by {changes[0][0]:+.1f} points."
+    return (f"From {first} to {last}, accuracy changes by {changes[0][0]:+.1f} points "
+            f"({changes[0][1]}) to {changes[-1][0]:+.1f} ({changes[-1][1]}).")
 
 
 def _stage(rows: Sequence[Row], stage: str) -> go.Scatter:
@@ -212,4 +244,11 @@ def four_columns(models: Mapping[str, Row]) -> go.Figure:
                         tickfont_size=11)
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", fixedrange=True,
                         tickfont_size=11)
-    return figure.update_layout(height=70 + 46 * len(rows), margin=dict(l=10, r=10, t=55, b=10))
+    figure.update_layout(height=70 + 46 * len(rows), margin=dict(l=10, r=10, t=55, b=10))
+    columns = {"model": list(models)} | {
+        head.replace("<br>", " "): list(column) for head, column in zip(heads, zip(*texts))}
+    least = min(range(len(rows)), key=lambda place: cells[place][2])
+    return described(figure, "A table of cells: zeros, bytes on disk, MACs and time of "
+                             f"{listed(models)}; the darker, the less is left.",
+                     f"{list(models)[least]} has the fewest MACs, {cells[least][2]:.0%} of the "
+                     f"whole model's; its time is {cells[least][3]:.0%}.", columns)

@@ -11,7 +11,7 @@ from ..profiling.estimates import Estimate, estimate_vit
 from .axes import (Axis, across, chart, decades, legend, line, short, stroke, upward, x_ticks,
                    y_ticks)
 from .card import Card, card, chooser, require_finding, slider
-from .display import html_table
+from .tables import html_table
 
 __all__ = ["cost_explorer"]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from statistics import mean
 
 import plotly.graph_objects as go
 
 from ..errors import plain_numbers
-from .display import style
+from .display import described, style
+from .parts import listed
 
 __all__ = ["cost_over_tokens", "loss_curves", "scores_by_model", "training_curves"]
 
@@ -22,7 +24,11 @@ def loss_curves(losses: Mapping[str, Sequence[float]], smooth: int = 9) -> go.Fi
         figure.add_trace(go.Scatter(y=[round(value, 4) for value in means], name=label,
                                     mode="lines", **style(index)))
     figure.update_xaxes(title="step").update_yaxes(title="training loss (nats)", rangemode="tozero")
-    return figure
+    ends = {label: running_mean(loss, smooth)[-1] for label, loss in losses.items()}
+    lowest = min(ends, key=ends.get)
+    return described(figure, f"Training loss over steps, a line each: {listed(losses)}.",
+                     f"At the end the loss of {lowest} is {ends[lowest]:.2f}"
+                     + (", the lowest." if len(ends) > 1 else "."))
 
 
 def running_mean(values: Sequence[float], smooth: int) -> list[float]:
@@ -46,7 +52,12 @@ def training_curves(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -
                                         showlegend=number == 0, mode="lines+markers",
                                         **style(index)))
     figure.update_xaxes(title="step").update_yaxes(title="validation accuracy (%)")
-    return figure
+    ends = {label: mean(points[-1][1] for points in seeds) for label, seeds in runs.items()}
+    best = max(ends, key=ends.get)
+    return described(figure, f"Validation accuracy over training steps, a line a seed: "
+                             f"{listed(runs)}.",
+                     f"At the end {best} reaches {ends[best]:.1%}, mean of its seeds"
+                     + (", the highest." if len(ends) > 1 else "."))
 
 
 def scores_by_model(scores: Mapping[str, tuple[float, float, float]],
@@ -67,7 +78,24 @@ def scores_by_model(scores: Mapping[str, tuple[float, float, float]],
             marker=series["marker"] | {"symbol": f"{series['marker']['symbol']}-open", "size": 8},
             hovertemplate="one seed: %{x:.2f} %<extra></extra>"))
     figure.update_xaxes(title="test accuracy (%)").update_yaxes(autorange="reversed")
-    return figure.update_layout(height=130 + 60 * len(scores))
+    figure.update_layout(height=110 + 50 * len(scores))
+    columns = {"model": list(scores)} | {
+        name: [f"{score[place]:.1%}" for score in scores.values()]
+        for place, name in enumerate(("test accuracy", "low", "high"))}
+    return described(figure, f"Test accuracy with its interval: {listed(scores)}.",
+                     ranking({label: score for label, score in scores.items()}), columns)
+
+
+def ranking(scores: Mapping[str, tuple[float, float, float]]) -> str:
+    """Which of several is best, in a sentence; the interval says whether that is settled."""
+    first, *others = sorted(scores, key=lambda label: -scores[label][0])
+    best = f"{first} has the highest accuracy, {scores[first][0]:.1%}"
+    if not others:
+        return f"{first} has an accuracy of {scores[first][0]:.1%}."
+    last = scores[others[-1]]
+    unsettled = scores[others[0]][2] >= scores[first][1]
+    return (f"{best}, {others[-1]} the lowest, {last[0]:.1%}"
+            + ("; the best intervals overlap." if unsettled else "."))
 
 
 def cost_over_tokens(tokens: Sequence[int], lines: Mapping[str, Sequence[float]],
@@ -86,4 +114,11 @@ def cost_over_tokens(tokens: Sequence[int], lines: Mapping[str, Sequence[float]]
     figure.update_xaxes(title="tokens", type="log", tickvals=list(tokens),
                         ticktext=[str(count) for count in tokens])
     figure.update_yaxes(title=unit, type="log", dtick=1)
-    return figure
+    every = {**lines, **points}
+    growth = {label: values[-1] / values[0] for label, values in every.items()}
+    most, least = (end(growth, key=growth.get) for end in (max, min))
+    return described(figure, f"{unit} over the number of tokens, both axes logarithmic: "
+                             f"{listed(every)}.",
+                     f"From {tokens[0]:,} to {tokens[-1]:,} tokens, {most} grows "
+                     f"{growth[most]:,.0f}-fold"
+                     + (f", {least} {growth[least]:,.0f}-fold." if most != least else "."))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import LabError, require_choice, require_range
 from ..training import mean_interval
-from .display import COLOURS, style
-from .parts import BARE, LINE, folded, legend_below
+from .display import COLOURS, described, style
+from .parts import BARE, LINE, folded, listed
 from .pictures import to_bytes
 
 __all__ = ["directions", "gains", "soft_labels"]
@@ -85,9 +85,7 @@ def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
                                     **style(index)))
     figure.update_xaxes(title="class", dtick=2)
     figure.update_yaxes(title="probability (%)", rangemode="tozero")
-    below = 24 * len(curves)
-    return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below),
-                                legend=legend_below(270))
+    return described(figure, f"Probabilities over the classes, a line each: {listed(curves)}.")
 
 
 def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone") -> go.Figure:
@@ -114,9 +112,18 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=list(rows),
                         tickvals=list(rows), ticktext=names)
     plot = (1 + max(name.count("<br>") for name in names)) * LINE * len(rows) + 10 * len(rows) + 20
-    below = 2 * LINE * len(leaves)
-    return figure.update_layout(height=plot + below + 110, margin=dict(t=20, b=90 + below),
-                                legend=legend_below(plot))
+    figure.update_layout(height=plot + 80, margin=dict(t=20, b=60))
+    means = {label: mean_interval(values) for label, values in scores.items()}
+    columns = {"objective": list(rows), "leaf": [row["leaf"] for row in rows.values()]} | {
+        name: [mean[place] for mean in means.values()]
+        for place, name in enumerate(("test accuracy (%)", "low", "high"))}
+    best = max(means, key=lambda label: means[label][0])
+    said = (f"{best} is best: {means[best][0] - middle:+.1f} points from {baseline}, which has "
+            f"{middle:.1f} %" + ("." if means[best][1] > high else "; the intervals overlap."))
+    if best == baseline:
+        said = f"Nothing is above {baseline}, {middle:.1f} %."
+    return described(figure, f"Test accuracy of {len(rows)} objectives with intervals, each seed "
+                             f"as an open marker; a line and a band mark {baseline}.", said, columns)
 
 
 def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]],

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from ..dynamic.early_exit.report import Reliability
 from ..errors import LabError
-from .display import style
-from .parts import LINE, PATTERNS, error_bars, folded, legend_below, percents
+from .display import described, style
+from .parts import LINE, PATTERNS, error_bars, folded, listed, percents
 
 __all__ = ["exit_frontier", "reliability_diagram", "shares_leaving"]
 
@@ -48,9 +48,20 @@ def exit_frontier(lines: Mapping[str, Sequence[tuple[float, float]]],
     figure.add_trace(go.Scatter(x=[dense[0] / 1e6], y=[100 * dense[1]], mode="markers",
                                 name="without exits", marker=style(-1)["marker"] | {"size": 12}))
     figure.update_xaxes(title="million MACs a picture").update_yaxes(title="test accuracy (%)")
-    below = 20 * len(figure.data)
-    return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below),
-                                legend=legend_below(270))
+    return described(figure, "Test accuracy over the mean MACs of a picture: "
+                             f"{listed([*lines, *exits])}; one point is the model without exits.",
+                     _savings(lines, dense))
+
+
+def _savings(lines: Mapping[str, Sequence[tuple[float, float]]], dense: tuple[float, float]) -> str:
+    """With how many MACs a rule stays within a point of the model without exits."""
+    near = [(macs, label) for label, points in lines.items() for macs, accuracy in points
+            if accuracy >= dense[1] - 0.01]
+    if not near:
+        return f"No rule comes within a point of the {dense[1]:.1%} that the model has without exits."
+    macs, label = min(near)
+    return (f"Within a point of the model without exits, {label} needs {macs / dense[0]:.0%} of "
+            "its MACs.")
 
 
 def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -> go.Figure:
@@ -73,12 +84,18 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
                                      fgcolor="#000000" if place < len(ends) / 2 else "#FFFFFF")),
             hovertemplate=f"%{{y}}: %{{x:.1f}} % {end}<extra></extra>"))
     plot = 30 + 14 * len(names) + LINE * sum(1 + name.count("<br>") for name in names)
-    below = 20 * len(ends)
     figure.update_xaxes(title="share of pictures (%)", range=[0, 100])
     figure.update_yaxes(autorange="reversed")
-    return figure.update_layout(barmode="stack", height=plot + below + 120,
-                                margin=dict(t=20, b=100 + below),
-                                legend=legend_below(plot) | {"traceorder": "normal"})
+    figure.update_layout(barmode="stack", height=plot + 80, margin=dict(t=20, b=60),
+                         legend_traceorder="normal")
+    columns = {"group": list(shares)} | {
+        end: [f"{row[place]:.1%}" for row in shares.values()] for place, end in enumerate(ends)}
+    first = {label: row[0] for label, row in shares.items()}
+    most, least = (end(first, key=first.get) for end in (max, min))
+    return described(figure, f"Bars of 100 %, one for each of {listed(shares)}: the share that "
+                             f"leaves at {listed(ends)}.",
+                     f"At {ends[0]} leave {first[most]:.0%} of {most}"
+                     + (f", {first[least]:.0%} of {least}." if most != least else "."), columns)
 
 
 def reliability_diagram(found: Mapping[str, Reliability]) -> go.Figure:
@@ -105,9 +122,12 @@ def reliability_diagram(found: Mapping[str, Reliability]) -> go.Figure:
                           "pictures<extra></extra>"))
     figure.update_xaxes(title="confidence (%)", range=[0, 103])
     figure.update_yaxes(title="right (%)", range=[0, 103])
-    below = 20 * len(figure.data)
-    return figure.update_layout(height=380 + below, margin=dict(t=20, b=90 + below),
-                                legend=legend_below(270))
+    errors = {label: 100 * one.error for label, one in found.items()}
+    most, least = (end(errors, key=errors.get) for end in (max, min))
+    return described(figure, f"Share right over mean confidence, a point a bin: {listed(found)}; "
+                             "a grey line is the ideal.",
+                     f"The calibration error of {most} is {errors[most]:.1f} points"
+                     + (f", of {least} {errors[least]:.1f}." if most != least else "."))
 
 
 def _require_shares(accuracies: Sequence[float]) -> None:

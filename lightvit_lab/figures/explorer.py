@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import LabError, plain_numbers
 from .atlas import Atlas, Maps, Place
-from .display import html_table
+from .tables import html_table
 from .gather import atlas
 from .overlay import (OPACITY, QUERY, SCALE, format_value, gradient, limits, picture_uri,
                       side_by_side)

@@ -11,8 +11,8 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_range
-from .display import style
-from .parts import LEGEND_LINE, error_bars, legend_above, logarithmic, percents
+from .display import described, style
+from .parts import error_bars, listed, logarithmic, percents
 
 __all__ = ["accuracy_over", "errors_over_rank", "spectra", "time_over_rank"]
 
@@ -50,9 +50,7 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]],
                              **where)
     figure.update_yaxes(range=[0, 102]).update_yaxes(title="energy kept (%)", col=1)
     figure.update_xaxes(nticks=4, tickangle=0).update_xaxes(title="rank", row=rows)
-    top = 45 + LEGEND_LINE * len(energies)
-    legend = legend_above(30 / (230 * rows)) | {"tracegroupgap": 0}
-    return figure.update_layout(height=230 * rows + 60 + top, margin=dict(t=top), legend=legend)
+    return figure.update_layout(height=230 * rows + 105, margin=dict(t=45))
 
 
 @plain_numbers
@@ -79,15 +77,15 @@ def errors_over_rank(ranks: Sequence[int],
     logarithmic(figure, list(ranks), every)
     figure.update_xaxes(title="rank", tickvals=list(ranks), ticktext=[str(rank) for rank in ranks])
     figure.update_yaxes(title="output error (%)")
-    return figure.update_layout(legend=legend_above(),
-                                margin=dict(t=20 + LEGEND_LINE * len(errors)))
+    return figure
 
 
 def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
-                  whole: tuple[float, float, float] | None = None, log: bool = False) -> go.Figure:
+                  whole: tuple[float, float, float] | None = None, log: bool = False,
+                  scored: str = "test accuracy (%)") -> go.Figure:
     """Test accuracy over what is `turned` (that axis' title): (value, accuracy, low, high).
 
-    Accuracies are shares. `whole` is (accuracy, low, high) of the model before, a line across with
+    Accuracies are shares, or shares of something else that `scored` names. `whole` is (accuracy, low, high) of the model before, a line across with
     a band. Raises LabError on shares outside [0, 1].
     """
     values = sorted({point[0] for points in lines.values() for point in points})
@@ -107,9 +105,29 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
             error_y=error_bars(*map(percents, scores))))
     figure.update_xaxes(title=turned, tickvals=values, ticktext=[f"{value:g}" for value in values],
                         type="log" if log else "linear", tickangle=0)
-    figure.update_yaxes(title="test accuracy (%)")
-    return figure.update_layout(height=380 + LEGEND_LINE * len(lines), legend=legend_above(),
-                                margin=dict(t=20 + LEGEND_LINE * len(lines)))
+    figure.update_yaxes(title=scored)
+    across = f"; a line across marks {whole[0]:.1%}" if whole is not None else ""
+    return described(figure, f"{scored.partition(' (')[0]} over {turned}, with intervals: "
+                             f"{listed(lines)}{across}.", _gap(lines, turned))
+
+
+def _gap(lines: Mapping[str, Sequence[Scored]], turned: str) -> str:
+    """Where lines are farthest apart, or from where to where a single one goes."""
+    name = turned.partition(" (")[0]
+    by_value: dict[float, dict[str, float]] = {}
+    for label, points in lines.items():
+        for value, accuracy, *_ in points:
+            by_value.setdefault(value, {})[label] = accuracy
+    values = sorted(by_value)
+    if len(lines) == 1:
+        first, last = ([*by_value[end].values()][0] for end in (values[0], values[-1]))
+        return (f"From {values[0]:g} to {values[-1]:g} ({name}) it goes from {first:.1%} to "
+                f"{last:.1%}.")
+    here = max(values, key=lambda value: max(by_value[value].values())
+               - min(by_value[value].values()))
+    best, worst = (end(by_value[here], key=by_value[here].get) for end in (max, min))
+    return (f"They are farthest apart at {here:g} ({name}): {best} {by_value[here][best]:.1%}, "
+            f"{worst} {by_value[here][worst]:.1%}.")
 
 
 @plain_numbers

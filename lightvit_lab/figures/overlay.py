@@ -92,15 +92,16 @@ def side_by_side(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] 
             ImageDraw.Draw(panel).rectangle([left, top, right - 1, bottom - 1], outline=QUERY,
                                             width=3)
         sheet.paste(panel, (index * (width + gap), 0))
-    return _data_uri(sheet)
+    return data_uri(sheet)
 
 
 def picture_uri(image: Tensor) -> str:
     """A picture (3, H, W) in [0, 1] as a PNG in a data URI, pixel for pixel."""
-    return _data_uri(Image.fromarray(to_bytes(image)))
+    return data_uri(Image.fromarray(to_bytes(image)))
 
 
-def _data_uri(picture: Image.Image) -> str:
+def data_uri(picture: Image.Image) -> str:
+    """A picture as a PNG in a data URI."""
     file = io.BytesIO()
     picture.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

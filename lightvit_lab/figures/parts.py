@@ -1,4 +1,4 @@
-"""What several Plotly figures share: legends, names in lines, error bars, axes, frames."""
+"""What several Plotly figures share: names in lines, error bars, axes, words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import plotly.graph_objects as go
 BARE = dict(showticklabels=False, ticks="", showgrid=False, showline=False)    # axes of a picture
 PATTERNS = ("", "/", "x", ".", "-")
 LINE = 19               # pixels of a line of a name
-LEGEND_LINE = 26        # pixels that a line of a legend above the plot takes
 
 
 def folded(name: str, letters: int = 15) -> str:
@@ -20,14 +19,10 @@ def folded(name: str, letters: int = 15) -> str:
     return "<br>".join(textwrap.wrap(name, letters))
 
 
-def legend_below(plot: int) -> dict[str, Any]:
-    """One name below the other, under the axis title of a plot of `plot` pixels in height."""
-    return dict(orientation="v", x=0, xanchor="left", y=-75 / plot, yanchor="top")
-
-
-def legend_above(gap: float = 0.02) -> dict[str, Any]:
-    """A legend above the plot, one name below the other: names side by side do not fit a phone."""
-    return dict(orientation="v", x=0, xanchor="left", y=1 + gap, yanchor="bottom")
+def listed(names: Iterable[str]) -> str:
+    """Names as a sentence has them: a, b and c."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def error_bars(middle: Sequence[float], low: Sequence[float],

@@ -11,7 +11,8 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import plain_numbers, require_multiple, require_range
-from .parts import BARE
+from .display import described
+from .parts import BARE, listed
 
 __all__ = ["gallery", "patch_sequence", "pictures_and_maps"]
 
@@ -41,7 +42,11 @@ def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
         if len(patches) <= 64:
             figure.add_trace(_numbers(places), 1, position)
     figure.update_xaxes(**BARE).update_yaxes(**BARE)
-    return figure.update_layout(height=330, margin=dict(l=10, r=10, t=40, b=10), showlegend=False)
+    figure.update_layout(height=330, margin=dict(l=10, r=10, t=40, b=10), showlegend=False)
+    return described(figure, f"A picture cut into {rows} by {columns} patches, and the same "
+                             f"{rows * columns} patches in reading order, numbered from 0.",
+                     "What lies beside a patch is the next token; what lies below it comes "
+                     f"{columns} tokens later.")
 
 
 def _tile(patches: Sequence[Tensor], size: int,
@@ -79,8 +84,9 @@ def gallery(images: Tensor, captions: Sequence[str], columns: int = 4) -> go.Fig
         figure.add_trace(go.Image(z=to_bytes(image, scale=2), hoverinfo="skip"),
                          index // columns + 1, index % columns + 1)
     figure.update_xaxes(**BARE).update_yaxes(**BARE).update_annotations(font_size=12)
-    return figure.update_layout(height=(150 + 15 * more) * rows,
-                                margin=dict(l=5, r=5, t=25 + 15 * more, b=5))
+    figure.update_layout(height=(150 + 15 * more) * rows,
+                         margin=dict(l=5, r=5, t=25 + 15 * more, b=5))
+    return described(figure, f"{len(images)} pictures side by side: {listed(captions)}.")
 
 
 def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[str],
@@ -107,7 +113,10 @@ def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[s
     greatest = max(values.max().item() for values in maps)
     bar = dict(title=dict(text=unit, side="top"), orientation="h", len=0.6, thickness=10, y=0,
                yanchor="top")
-    return figure.update_layout(height=120 * len(images) + 110 + 14 * lines,
-                                margin=dict(l=5, r=5, t=40 + 14 * lines, b=70),
-                                coloraxis=dict(colorscale="Cividis", cmin=0, cmax=greatest,
-                                               colorbar=bar))
+    figure.update_layout(height=120 * len(images) + 110 + 14 * lines,
+                         margin=dict(l=5, r=5, t=40 + 14 * lines, b=70),
+                         coloraxis=dict(colorscale="Cividis", cmin=0, cmax=greatest, colorbar=bar))
+    columns = {"map": list(titles), f"highest {unit}": [values.max().item() for values in maps],
+               f"mean {unit}": [values.float().mean().item() for values in maps]}
+    return described(figure, f"{len(images)} pictures in rows, and beside each a map of {unit} "
+                             f"for {listed(titles)}.", "", columns)

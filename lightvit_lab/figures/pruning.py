@@ -11,8 +11,8 @@ from torch import Tensor
 from ..errors import LabError, plain_numbers
 from .attention import head_gallery
 from .compression import Row, score
-from .display import COLOURS, style
-from .parts import error_bars
+from .display import COLOURS, described, style
+from .parts import error_bars, listed
 
 __all__ = ["pruned_heads", "sensitivity_curves"]
 
@@ -42,9 +42,14 @@ def sensitivity_curves(rows: Sequence[Row], dense: float) -> go.Figure:
     ends = [value for row in rows for value in score(row)[1:]] + [100 * dense]
     figure.update_yaxes(title="accuracy (%)", range=[min(ends) - 3, max(ends) + 3])
     figure.update_xaxes(title="block", row=len(parts), col=1)
-    plot = 210 * len(parts)
-    legend = dict(title="removed", orientation="h", x=0, y=-75 / plot, yanchor="top")
-    return figure.update_layout(height=plot + 160, margin=dict(t=30, b=130), legend=legend)
+    figure.update_layout(height=210 * len(parts) + 90, margin=dict(t=30, b=60))
+    worst = min(rows, key=lambda row: score(row)[0])
+    columns = {"block": [row["layer"] for row in rows], "removed": [row["ratio"] for row in rows],
+               "accuracy (%)": [score(row)[0] for row in rows]}
+    return described(figure, "Accuracy after pruning one layer alone, by its place: a line for "
+                             f"each of {listed(f'{ratio:.0%} removed' for ratio in ratios)}.",
+                     f"{worst['layer']} bears it worst: with {worst['ratio']:.0%} removed "
+                     f"{score(worst)[0]:.1f} % of {100 * dense:.1f} % are left.", columns)
 
 
 def _sensitivity(rows: Sequence[Row], layers: Sequence[str], index: int, ratio: float,
@@ -52,7 +57,7 @@ def _sensitivity(rows: Sequence[Row], layers: Sequence[str], index: int, ratio: 
     middle, low, high = zip(*map(score, rows))
     return go.Scatter(x=[layers.index(row["layer"]) for row in rows], y=middle,
                       mode="lines+markers", **style(index),
-                      name=f"{ratio:.0%}", legendgroup=f"{ratio}", showlegend=named,
+                      name=f"{ratio:.0%} removed", legendgroup=f"{ratio}", showlegend=named,
                       text=[row["layer"] for row in rows], error_y=error_bars(middle, low, high),
                       hovertemplate=f"%{{text}}, {ratio:.0%} removed: %{{y:.1f}} %<extra></extra>")
 

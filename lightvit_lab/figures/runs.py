@@ -12,7 +12,8 @@ from .axes import (BOTTOM, GLYPHS, TOP, Axis, across, chart, even, legend, line,
                    x_ticks, y_ticks)
 from .card import Card, card, require_finding, slider
 from .curves import running_mean
-from .display import COLOURS, HasOrigin, html_table
+from .display import COLOURS, HasOrigin
+from .tables import html_table
 
 __all__ = ["training_explorer"]
 

@@ -12,8 +12,8 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_grid, require_images
-from .display import style
-from .parts import BARE, LEGEND_LINE, error_bars, legend_above
+from .display import described, style
+from .parts import BARE, error_bars, listed
 from .pictures import to_bytes
 
 __all__ = ["by_block", "merged_regions"]
@@ -130,5 +130,9 @@ def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figur
                                     hovertemplate=f"{label}<br>after %{{x}} blocks: "
                                                   f"%{{y:.3g}}<extra></extra>"))
     figure.update_xaxes(title="blocks passed", dtick=1).update_yaxes(title=unit, rangemode="tozero")
-    top = 20 + LEGEND_LINE * len(lines)
-    return figure.update_layout(height=330 + top, margin=dict(t=top), legend=legend_above())
+    ends = {label: one.y[-1] for label, one in zip(lines, figure.data)}
+    most, least = (end(ends, key=ends.get) for end in (max, min))
+    said = (f"After the last block {most} is at {ends[most]:.3g}"
+            + (f", {least} at {ends[least]:.3g}." if most != least else "."))
+    figure.update_layout(height=350)
+    return described(figure, f"{unit} after each block: {listed(lines)}.", said)

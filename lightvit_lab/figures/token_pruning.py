@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers
-from .display import style
-from .overlay import _data_uri
-from .parts import BARE, PATTERNS, error_bars, folded, legend_below
+from ..profiling import realisation
+from .display import described, style
+from .overlay import data_uri
+from .parts import BARE, PATTERNS, error_bars, folded, listed
 from .pictures import to_bytes
 
 __all__ = ["gains_over_size", "kept_by_block", "kept_counts", "promised_and_arrived"]
@@ -69,7 +70,7 @@ def _sheet(images: Tensor, kept: Tensor | None, patch_size: int) -> go.Image:
     for index, picture in enumerate(pictures):
         top, left = index // _ACROSS * (height + gap), index % _ACROSS * (width + gap)
         sheet[top:top + height, left:left + width] = picture
-    return go.Image(source=_data_uri(Image.fromarray(sheet)), hoverinfo="skip")
+    return go.Image(source=data_uri(Image.fromarray(sheet)), hoverinfo="skip")
 
 
 def _greyed(image: Tensor, kept: Tensor | None, patch_size: int) -> numpy.ndarray:
@@ -112,9 +113,15 @@ def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figu
     figure.update_xaxes(title="gain (times)", tickangle=0)
     figure.update_yaxes(autorange="reversed", tickvals=names,
                         ticktext=[folded(name) for name in names], tickfont_size=12)
-    plot = 46 * len(names) + 30
-    return figure.update_layout(height=plot + 150, margin=dict(t=15, b=135),
-                                legend=legend_below(plot))
+    figure.update_layout(height=46 * len(names) + 100, margin=dict(t=15))
+    shares = {name: realisation(time[0], gain) for name, gain, time in zip(names, macs, times)}
+    least, most = (end(shares, key=shares.get) for end in (min, max))
+    said = (f"Of the promised gain, {shares[least]:.0%} arrives with {least}"
+            + (f" and {shares[most]:.0%} with {most}." if most != least else "."))
+    columns = {"model": names, "times fewer MACs": list(macs), "times as fast": list(middle),
+               "low": list(low), "high": list(high), "share that arrives": [*shares.values()]}
+    return described(figure, f"Gain in MACs and gain in time, with intervals: {listed(names)}; a "
+                             "line at 1 is the whole model.", said, columns)
 
 
 def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -144,9 +151,14 @@ def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
                                     hovertemplate=hover + "times fewer MACs<extra></extra>"))
     figure.update_xaxes(title="side of the picture (pixels)", tickvals=sizes, tickangle=0)
     figure.update_yaxes(title="gain (times)")
-    below = 24 * 2 * len(labels)
-    return figure.update_layout(height=400 + below, margin=dict(t=20, b=90 + below),
-                                legend=legend_below(290))
+    ends = {size: max(row["speedup"][0] for row in rows if row["image_size"] == size)
+            for size in (min(sizes), max(sizes))}
+    said = ", ".join(f"at {size} px up to {gain:.2f} times as fast" for size, gain in ends.items())
+    columns = {key: [row[key] for row in rows] for key in ("image_size", "label", "macs_gain")}
+    columns["times as fast"] = [row["speedup"][0] for row in rows]
+    return described(figure, "Gain in time over the side of the picture, with intervals, and the "
+                             f"gain in MACs as dotted lines: {listed(labels)}.",
+                     said[0].upper() + said[1:] + ".", columns)
 
 
 def kept_counts(counts: Mapping[str, Sequence[int]], whole: int) -> go.Figure:

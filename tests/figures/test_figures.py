@@ -1,3 +1,7 @@
+import json
+import re
+from pathlib import Path
+
 import plotly.graph_objects as go
 import pytest
 import torch
@@ -5,6 +9,7 @@ import torch
 from lightvit_lab import figures
 from lightvit_lab.errors import LabError
 from lightvit_lab.experiments.results import StoredResult
+from lightvit_lab.figures import display
 from lightvit_lab.figures.pictures import to_bytes
 
 ALT = "One line that rises from left to right."
@@ -23,7 +28,8 @@ def test_page_figure_has_its_alt_text_no_copy_of_plotly_and_a_line_about_its_ori
     figures.show(go.Figure(go.Scatter(y=[1, 2])), alt=ALT + ' "quoted"', result=RESULT)
     html = shown[0].data
     assert f'aria-label="{ALT} &quot;quoted&quot;"' in html and "a &lt;device&gt;" in html and "2026-01-02" in html
-    assert "Plotly.newPlot" in html and "cdn.plot.ly" not in html and len(html) < 50_000
+    packed = json.loads(re.search(r'<script type="application/json">(.*?)</script>', html)[1])
+    assert packed["data"][0]["y"] == [1, 2] and "cdn.plot.ly" not in html and len(html) < 10_000
 
 
 def test_notebook_figure_is_plotlys_own_and_the_alt_text_follows(monkeypatch, shown):
@@ -39,6 +45,61 @@ def test_finding_and_folded_table_stand_below_the_figure(monkeypatch, shown, in_
     html = shown[-1].data
     assert "<p>Heads differ &amp; so do blocks.</p>" in html and "<summary>Data table</summary>" in html
     assert html.count("<tr>") == 3 and '<th scope="row">&lt;1&gt;</th><td>2</td>' in html and "<td>1.23</td>" in html
+
+
+def test_a_figure_brings_its_words_and_its_table_which_what_is_given_replaces(monkeypatch, shown):
+    monkeypatch.setenv("LIGHTVIT_BOOK", "1")
+    line = go.Figure(go.Scatter(x=[4, 8], y=[1.0, 2.5], name="a<br>b", error_y=dict(array=[0.5, 1], arrayminus=[0.25, 1])))
+    line.update_xaxes(title="rank").update_yaxes(title="error (%)")
+    figures.show(figures.described(line, ALT, "It rises to 2.5."))
+    html = shown[0].data
+    assert f'aria-label="{ALT}"' in html and "<p>It rises to 2.5.</p>" in html
+    heads = re.findall('<th scope="col">(.*?)</th>', html)
+    cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", html.split("<tbody>")[1])
+    assert heads == ["series", "rank", "error (%)", "low", "high"]
+    assert cells == ["a b", "4", "1", "0.75", "1.5", "a b", "8", "2.5", "1.5", "3.5"]
+    figures.show(figures.described(line, ALT, "It rises to 2.5."), finding="Another.", table={"n": [7]})
+    assert "<p>Another.</p>" in shown[1].data and "It rises" not in shown[1].data and ">7</th>" in shown[1].data
+
+
+def test_a_legend_stands_above_the_plot_which_keeps_its_height_and_one_line_needs_none():
+    plain, named = (display.arranged(go.Figure([go.Scatter(y=[1, 2], name=name) for name in names])) for names in ("a", "abc"))
+    assert not plain.layout.showlegend and plain.layout.height == 380
+    assert named.layout.showlegend and named.layout.legend.y > 1
+    heights = [one.layout.height - one.layout.margin.t - 55 for one in (plain, named)]
+    assert heights[0] == heights[1] and named.layout.margin.t == plain.layout.margin.t + 3 * display.LEGEND_LINE
+
+
+def test_colours_of_the_dark_theme_are_legible_there_and_the_script_has_the_same():
+    script = (Path(__file__).parents[2] / "book" / "_static" / "plots.js").read_text(encoding="utf-8")
+    assert dict(re.findall(r'"(#\w{6}|white)": "([^"]+)"', script)) == display.DARK
+    def light(colour):
+        parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear))
+    for colour in (*display.COLOURS, "#222222"):
+        assert (light(display.DARK[colour]) + 0.05) / (light("#121212") + 0.05) > 4.5, colour
+
+
+def test_a_table_is_html_in_notebooks_and_text_in_terminals(shown):
+    figures.table([{"model": "a<b", "accuracy": 0.51234}, {"model": "c", "accuracy": 2}], caption="Scores")
+    html = shown[0]._repr_html_()
+    assert "<caption>Scores</caption>" in html and '<th scope="row">a&lt;b</th><td>0.512</td>' in html
+    assert repr(shown[0]).split("\n") == ["Scores", "model  accuracy", "a<b    0.512", "c      2"]
+    assert "data-head" not in html and "lab-table-wide" not in html
+
+
+def test_rows_of_many_columns_say_their_heads_for_phones(shown):
+    figures.table({name: [1] for name in "abcde"})
+    html = shown[0]._repr_html_()
+    assert "lab-table-wide" in html and re.findall('data-head="(.)"', html) == list("bcde")
+
+
+@pytest.mark.parametrize("rows, said", [([], "nothing to show"), ({}, "nothing to show"),
+                                        ([{"a": 1}, {"b": 2}], r"row 1 has \['b'\]"), ({"a": [1], "b": []}, "differ in length")])
+def test_a_table_of_nothing_or_with_holes_is_refused(rows, said):
+    with pytest.raises(LabError, match=said):
+        figures.table(rows)
 
 
 def test_a_table_with_a_hole_is_refused():

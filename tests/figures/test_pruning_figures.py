@@ -28,7 +28,7 @@ def scanned(layer, ratio, accuracy, **more):
 def test_sensitivity_has_a_line_for_each_share_removed_over_blocks_in_order_with_intervals():
     figure = figures.sensitivity_curves([scanned(f"blocks.{block}.mlp", ratio, 0.9 - ratio / 2 + block / 100)
                                          for block in range(3) for ratio in (0.25, 0.5)], dense=0.95)
-    assert [trace.name for trace in figure.data] == ["25%", "50%"]
+    assert [trace.name for trace in figure.data] == ["25% removed", "50% removed"]
     half = figure.data[1]
     assert list(half.x) == [0, 1, 2] and list(half.y) == pytest.approx([65, 66, 67])
     assert half.error_y.arrayminus[0] == pytest.approx(10) and half.error_y.array[0] == pytest.approx(5)

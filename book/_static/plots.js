@@ -1,0 +1,51 @@
+// Draws the page's Plotly figures once their script is there: what is on the screen first, the others when there is
+// time, all before the page goes to paper. The colours follow the theme: those of display.py have twins for the dark.
+(() => {
+  const DARK = {
+    "#0072B2": "#5AAEF0", "#D55E00": "#F0803C", "#009E73": "#2FC79B", "#CC79A7": "#E093C0",
+    "#882255": "#E07AA3", "#332288": "#A297F5", "#000000": "#F2F2F2", "#222222": "#E4E6EA",
+    "#555555": "#A5ADB8", "#777777": "#A5ADB8", "#DDDDDD": "#3D434B", "white": "rgba(0,0,0,0)",
+  };
+  const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false };
+  const waiting = new Map(), drawn = new Map();        // element -> its figure, as text
+
+  const isDark = () => document.documentElement.dataset.theme === "dark";
+  const twin = (colour) => DARK[colour] || DARK[colour.toUpperCase()] || colour;
+  function figureOf(text) {                            // with the colours of the theme and the type of the page
+    const whole = isDark() ? text.replace(/"(#[0-9A-Fa-f]{6}|white)"/g, (_, colour) => `"${twin(colour)}"`) : text;
+    const { data, layout } = JSON.parse(whole);
+    layout.font = { ...(layout.font || {}), family: getComputedStyle(document.body).fontFamily };
+    return [data, layout];
+  }
+  function draw(plot) {
+    const text = waiting.get(plot);
+    if (text === undefined) return;
+    waiting.delete(plot);
+    drawn.set(plot, text);
+    plot.replaceChildren();
+    Plotly.newPlot(plot, ...figureOf(text), CONFIG);
+  }
+  function drawAll() { [...waiting.keys()].forEach(draw); }
+  function drawNext() {
+    const next = waiting.keys().next();
+    if (next.done) return;
+    draw(next.value);
+    setTimeout(drawNext, 30);                          // the reader can scroll in between
+  }
+  function recolour() { drawn.forEach((text, plot) => Plotly.react(plot, ...figureOf(text), CONFIG)); }
+
+  addEventListener("DOMContentLoaded", () => {
+    if (!window.Plotly) return;
+    document.querySelectorAll(".lab-figure > .lab-plot").forEach((plot) => {
+      waiting.set(plot, plot.parentNode.querySelector("script[type='application/json']").textContent);
+    });
+    const watch = new IntersectionObserver((seen) => seen.forEach((one) => {
+      if (one.isIntersecting) { watch.unobserve(one.target); draw(one.target); }
+    }), { rootMargin: "300px" });
+    [...waiting.keys()].forEach((plot) => watch.observe(plot));
+    addEventListener("load", () => setTimeout(drawNext, 200));
+    new MutationObserver(recolour).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  });
+  addEventListener("beforeprint", drawAll);
+  window.labDrawPlots = drawAll;
+})();

@@ -1,0 +1,65 @@
+"""Figures that move: states of a drawing, each with a caption, one shown at a time.
+
+One HTML output, as all cards: it opens at the state that shows the effect, plays once when it is
+scrolled to, prints its last state, and is a picture without JavaScript.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..errors import LabError, require_whole
+from .card import Card, card, require_finding, slider
+from .display import HasOrigin
+from .overlay import picture_uri
+from .tables import Columns, by_column, cell, html_table
+
+MILLISECONDS = 900         # for which a state is shown while the film plays
+
+
+class State(NamedTuple):
+    """One state: its name on the slider, its drawing as HTML, a sentence on what it shows."""
+
+    label: str
+    drawing: str
+    caption: str
+
+
+def film(states: Sequence[State], name: str, control: str, finding: str, start: int, *,
+         table: Columns | None = None, result: HasOrigin | None = None) -> Card:
+    """States shown one at a time, opening at `start`; `name` says what there is to see.
+
+    `control` is the slider's name, `finding` one sentence for all readers, `table` holds columns by
+    name. Raises LabError without two states, and on a start that is none of them.
+    """
+    if len(states) < 2:
+        raise LabError(f"film: {len(states)} states; give at least two, or draw a picture")
+    start = require_whole("film", "start", start, 0, len(states) - 1)
+    require_finding("film", finding)
+    columns = by_column(table) if table else {}
+    rows = [tuple(map(cell, row)) for row in zip(*columns.values())]
+    controls = (slider(control, "state", 0, len(states) - 1, start, states[start].label)
+                + '<button type="button">play</button>')
+    drawing = "".join(_state(state, index == start) for index, state in enumerate(states))
+    return card("film", name, controls=controls, drawing=drawing, summary="", finding=finding,
+                data={"labels": [state.label for state in states], "milliseconds": MILLISECONDS},
+                table=html_table("Data table", tuple(columns), rows) if rows else "", result=result)
+
+
+def _state(state: State, now: bool) -> str:
+    shown = " lab-film-now" if now else ""
+    return (f'<div class="lab-film-state{shown}">{state.drawing}'
+            f'<p class="lab-film-caption">{escape(state.caption)}</p></div>')
+
+
+def pictures(images: Sequence[Tensor], captions: Sequence[str], alts: Sequence[str] = ()) -> str:
+    """Pictures (3, H, W) in [0, 1] side by side as HTML, pixels enlarged, a caption under each."""
+    alts = alts or captions
+    return '<div class="lab-film-pictures">' + "".join(
+        f'<figure><img src="{picture_uri(image)}" alt="{escape(alt)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for image, caption, alt in zip(images, captions, alts)) + "</div>"

@@ -1,0 +1,156 @@
+"""Results as HTML tables, for the built page, Jupyter and Colab; and the table of a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from ..errors import LabError
+
+__all__ = ["table"]
+
+Columns = Mapping[str, Sequence[Any]]
+NARROW = 4              # columns that fit a phone side by side; a row of more becomes a list there
+MOST = 60               # points of one line that its data table holds in full
+
+
+def table(rows: Sequence[Mapping[str, Any]] | Columns, caption: str = "") -> None:
+    """Show results as a table: a list of rows, or columns by name; the first column names rows.
+
+    Values are shown as they are, floats with three digits. Outside notebooks the table is text.
+    Raises LabError where there is nothing to show, on rows with other names than the first, and on
+    columns that differ in length.
+    """
+    found = Results(by_column(rows), caption)
+    try:
+        from IPython.display import display
+    except ImportError:
+        return print(found)
+    display(found)
+
+
+class Results(NamedTuple):
+    """Columns by name and a caption: HTML in notebooks, aligned text in terminals."""
+
+    columns: Columns
+    caption: str
+
+    def __repr__(self) -> str:
+        return as_text(self.columns, self.caption)
+
+    def _repr_html_(self) -> str:
+        texts = [tuple(map(cell, row)) for row in zip(*self.columns.values())]
+        return html_table(self.caption or "Results", tuple(self.columns), texts, self.caption,
+                          lists=True)
+
+
+def by_column(rows: Sequence[Mapping[str, Any]] | Columns) -> dict[str, list[Any]]:
+    """Rows as columns by name. Raises LabError as `table` does."""
+    if not isinstance(rows, Mapping):
+        rows = list(rows)
+        names = list(rows[0]) if rows else []
+        for number, row in enumerate(rows):
+            if list(row) != names:
+                raise LabError(f"table: row {number} has {list(row)}, the first {names}; give the "
+                               "same names in each")
+        rows = {name: [row[name] for row in rows] for name in names}
+    if not rows:
+        raise LabError("table: there is nothing to show; give rows, or columns by name")
+    lengths = {name: len(column) for name, column in rows.items()}
+    if len({*lengths.values()}) != 1:
+        differ = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise LabError(f"table: columns of the table differ in length ({differ}); give as many "
+                       "values in each")
+    return {str(name): list(column) for name, column in rows.items()}
+
+
+def as_text(columns: Columns, caption: str = "") -> str:
+    """A table in aligned letters, for terminals."""
+    lines = [list(columns), *([*map(cell, row)] for row in zip(*columns.values()))]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    rows = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    return "\n".join([*([caption] if caption else []), *rows])
+
+
+def html_table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]],
+               caption: str = "", lists: bool = False) -> str:
+    """Text in an HTML table; the first cell of each row names it.
+
+    With `lists`, the book's style sheet turns rows of more than `NARROW` columns into lists on a
+    phone: each cell then says its head.
+    """
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    wide = lists and len(heads) > NARROW
+    body = ""
+    for first, *rest in rows:
+        cells = "".join(f"<td{_head(title) if wide else ''}>{escape(text)}</td>"
+                        for title, text in zip(heads[1:], rest))
+        body += f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
+    return (f'<div class="lab-results{" lab-table-wide" if wide else ""}" tabindex="0" '
+            f'role="region" aria-label="{escape(name)}" style="overflow-x:auto"><table>{above}'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
+
+
+def _head(title: str) -> str:
+    return f' data-head="{escape(title)}"'
+
+
+def cell(value: Any) -> str:
+    """A value as a reader sees it: floats with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def table_of(figure: go.Figure) -> dict[str, list[Any]]:
+    """The numbers that a figure draws, a row for each point or bar; {} where it draws none.
+
+    Of lines with more than `MOST` points, eleven from the first to the last. Intervals are there
+    where the figure has them.
+    """
+    rows = [row for trace in figure.data for row in _points(figure, trace)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name, "") for row in rows] for name in names}
+    return {name: column for name, column in columns.items() if any(one != "" for one in column)}
+
+
+def _points(figure: go.Figure, trace: Any) -> list[dict[str, Any]]:
+    if trace.type not in ("scatter", "bar") or trace.y is None or trace.hoverinfo == "skip":
+        return []
+    ys = list(trace.y)
+    xs = list(trace.x) if trace.x is not None else list(range(len(ys)))
+    across, upward = (_title(figure, trace, letter) for letter in "xy")
+    rows = []
+    for place in _places(len(ys)):
+        row = {"series": _plain(trace.name or ""), across or "x": xs[place]}
+        row[upward or "y"] = ys[place]
+        rows.append(row | _interval(trace, place, xs, ys))
+    return rows
+
+
+def _places(count: int) -> Sequence[int]:
+    return range(count) if count <= MOST else [step * (count - 1) // 10 for step in range(11)]
+
+
+def _interval(trace: Any, place: int, xs: Sequence[Any], ys: Sequence[Any]) -> dict[str, Any]:
+    """The ends of a point's error bar."""
+    for bar, values in ((trace.error_x, xs), (trace.error_y, ys)):
+        if bar.array is not None:
+            below = bar.array if bar.arrayminus is None else bar.arrayminus
+            return {"low": values[place] - below[place], "high": values[place] + bar.array[place]}
+    return {}
+
+
+def _title(figure: go.Figure, trace: Any, letter: str) -> str:
+    """The title of a trace's axis; of panels that share one, that of the first that has it."""
+    own = getattr(trace, f"{letter}axis", None) or letter
+    axes = [figure.layout[own.replace(letter, f"{letter}axis")],
+            *(figure.layout[name] for name in figure.layout
+              if str(name).startswith(f"{letter}axis"))]
+    return next((_plain(axis.title.text) for axis in axes if axis.title.text), "")
+
+
+def _plain(text: str) -> str:
+    return text.replace("<br>", " ")
