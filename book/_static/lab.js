@@ -28,7 +28,11 @@
 // The strip of a page's figures: the first of each section, small, as a link to it. What a prediction covers is left out.
 (() => {
   const FIGURES = ".lab-figure, .lab-card, .lab-explorer";
-  const picture = (figure) => figure.querySelector(".lab-still, .lab-film-now svg, .lab-film-now img, .lab-card-chart, .lab-explorer-still");
+  const picture = (figure) => {
+    const plot = figure.querySelector(".lab-plot[data-still]");
+    if (!plot) return figure.querySelector(".lab-film-now svg, .lab-film-now img, .lab-card-chart, .lab-explorer-still");
+    return Object.assign(new Image(), { src: plot.dataset.still, loading: "lazy" });
+  };
   function thumbnail(figure, number) {
     const drawn = picture(figure), heading = titleOf(figure);
     if (!drawn || !heading || figure.closest(".lab-predict-covered")) return null;

@@ -52,6 +52,8 @@ TEMPLATE = go.layout.Template(layout=dict(
 _HIDDEN = ("position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);"
            "white-space:nowrap")
 
+_NO_SCRIPT = "<noscript><p>Drawn by JavaScript; its numbers are in the table.</p></noscript>"
+
 
 def style(index: int) -> dict:
     """Colour, marker and dash of the `index`-th series, as arguments of a Plotly scatter trace."""
@@ -154,6 +156,6 @@ def _page_html(figure: go.Figure, alt: str, below: str) -> str:
     text = json.dumps({name: packed[name] for name in ("data", "layout")},
                       separators=(",", ":")).replace("<", "\\u003c")
     return (f'<figure class="lab-figure" role="group" aria-label="{escape(alt, quote=True)}">'
-            f'<div class="lab-plot" style="height:{figure.layout.height}px"></div>'
+            f'<div class="lab-plot" style="height:{figure.layout.height}px">{_NO_SCRIPT}</div>'
             f'<script type="application/json">{text}</script>'
             f"{f'<figcaption>{below}</figcaption>' if below else ''}</figure>")

@@ -10,11 +10,14 @@ from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
+import lab_stills
 import lightvit_book
 import nbformat
 import pytest
 import vendor
 import yaml
+
+from lightvit_lab.cli import doctor
 
 ROOT = Path(__file__).parents[2]
 
@@ -233,6 +236,26 @@ def test_a_chapter_has_a_strip_for_its_figures_below_its_first_paragraph(book, p
     assert page.count('class="lab-strip"') == 1
     assert page.index("The <a") < page.index('class="lab-strip"') < page.index("lab-plot")
     assert "lab-strip" not in (book.html / "book/intro.html").read_text(encoding="utf-8")
+
+
+def test_a_figure_has_a_static_picture_where_a_browser_is_and_a_sentence_where_none_is(book, page):
+    inside = re.search(r'<div class="lab-plot"[^>]*>(<noscript>.*?</noscript>)</div>', page)[1]
+    if doctor.browser() is None:
+        assert "its numbers are in the table" in inside
+        return
+    source = re.search(r'src="([^"]+)"', inside)[1]
+    svg = (book.html / "chapters/part" / source).read_text(encoding="utf-8")
+    assert svg.startswith("<svg") and 'class="xtick"' in svg and f'data-still="{source}"' in page
+    corners = re.findall(r'class="js-line" d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"|class="js-line" d="(.+?)"', svg)
+    assert corners, "the line is not drawn"
+
+
+def test_stills_that_no_figure_has_are_removed_and_those_there_are_not_drawn_again(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(lab_stills, "draw", lambda packed, program: drawn.append([*packed]) or dict.fromkeys(packed, "<svg/>"))
+    for figures in ({"a.svg": "1", "b.svg": "2"}, {"b.svg": "2", "c.svg": "3"}, {"c.svg": "3"}):
+        lab_stills.draw_missing(figures, tmp_path, "browser")
+    assert drawn == [["a.svg", "b.svg"], ["c.svg"]] and [path.name for path in tmp_path.iterdir()] == ["c.svg"]
 
 
 def test_every_local_script_style_and_icon_of_a_page_exists(book, page):
