@@ -43,8 +43,8 @@ _cache: dict[str, tuple[Exercise, Answers]] = {}
 class Mistake:
     """A known wrong answer, a hint, and the stronger one of the next try.
 
-    Made in one of three ways: `swap` replaces pieces of the solution's code, wherever they stand;
-    `body` replaces all that stands between its markers; `answer` is a callable or a value.
+    Made in one of three ways: `swap` replaces pieces of the solution's code, wherever they stand,
+    all at once, so they may not overlap; `body` replaces all that stands between its markers; `answer` is a callable or a value.
     """
 
     name: str
@@ -69,12 +69,19 @@ class Mistake:
         return Known(self.name, wrong, self.hint, self.stronger)
 
     def _swapped(self, exercise_id: str, code: str) -> str:
+        """The code with all pieces replaced at once: no swap edits what another one wrote."""
+        caller, found = f"Exercise {exercise_id!r}: mistake {self.name!r} swaps", []
         for old, new in self.swap.items():
-            if old not in code:
-                raise LabError(f"Exercise {exercise_id!r}: mistake {self.name!r} swaps {old!r}, "
-                               f"which is not in the solution:\n{code}")
-            code = code.replace(old, new)
-        return code
+            if not old or old not in code:
+                raise LabError(f"{caller} {old!r}, which is not in the solution:\n{code}")
+            found += [(*match.span(), new) for match in re.finditer(re.escape(old), code)]
+        edited, end = "", 0
+        for start, stop, new in sorted(found):
+            if start < end:
+                raise LabError(f"{caller} pieces that overlap at {code[start:end]!r}; make them "
+                               "one, or longer")
+            edited, end = edited + code[end:start] + new, stop
+        return edited + code[end:]
 
     def _with_body(self, code: str) -> str:
         body = textwrap.dedent(self.body).strip("\n")
@@ -87,7 +94,7 @@ def of(exercise: Exercise) -> Answers:
     Raises LabError where its page has no solution, or a mistake cannot be made of it.
     """
     owner, answers = _cache.get(exercise.id, (None, None))
-    if owner is None or owner.names != exercise.names:
+    if owner is None or owner.names is not exercise.names:
         answers = _answers(exercise)
         _cache[exercise.id] = exercise, answers
     return answers
