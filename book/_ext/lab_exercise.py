@@ -13,6 +13,7 @@ from sphinx_exercise.directive import ExerciseDirective
 
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import open_exercises
+from lightvit_lab.markers import BEGIN, without_markers
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +77,8 @@ class OpenQuestion(ExerciseDirective):
 def hide_markers(app: Sphinx, doctree: nodes.document) -> None:
     """Take the marker lines out of the solutions on the page; the source keeps them for stubs."""
     for block in doctree.findall(nodes.literal_block):
-        if stubs.BEGIN in block.rawsource:
-            lines = [line for line in block.rawsource.splitlines()
-                     if line.strip() not in (stubs.BEGIN, stubs.END)]
-            block.rawsource = "\n".join(lines)
+        if BEGIN in block.rawsource:
+            block.rawsource = without_markers(block.rawsource)
             block[:] = [nodes.Text(block.rawsource)]
 
 

@@ -33,9 +33,10 @@ from jupytext.myst import MystMetadataParsingError, myst_to_notebook
 from myst_markdown import Page, convert, with_bibliography
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from stubs import BEGIN, stub_of
+from stubs import stub_of
 
 from lightvit_lab.errors import LabError
+from lightvit_lab.markers import BEGIN
 
 ROOT = Path(__file__).resolve().parents[2]
 # what the install cell fetches
@@ -97,12 +98,18 @@ def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
 
 
 def text_cells(page: Page, lines: list[str], first: int) -> Iterator[NotebookNode]:
-    """A text of the page from line `first` on; behind each open question, a cell for its answer."""
+    """A text of the page from line `first` on; behind each open question, a cell for its answer.
+
+    Raises LabError on one without title or label, which would have none.
+    """
     begin, fence, question = 0, "", None
     for number, line in enumerate([*lines, ""], 1):
         opening = OPEN.match("\n".join(lines[number - 1:number + 1]))
         if opening:
             question, fence = opening["id"], line.partition("{")[0]
+        elif re.match(r" *[:`]{3,}\{open-question\}", line):
+            raise LabError(f"{page.place(first + number - 1)}: write an open question as "
+                           "`:::{open-question} Title`, with `:label: <id>` on the next line")
         elif number > len(lines) or question and line.strip() == fence:
             text = "\n".join(convert(page, lines[begin:number], first + begin)).strip("\n")
             if text:

@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import shutil
 import threading
 from pathlib import Path
 
@@ -10,11 +9,12 @@ import numpy
 import pytest
 import torch
 
+from lightvit_lab.cli.doctor import browser as browser_here
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import examine, predict
 from made_exercises import exercise as made
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = browser_here()
 TOKENS = predict("How many tokens at 112 px?", answer=49, explain="`7 x 7`, one for each patch.")
 TIME = predict("How long does one picture take?", answer=2.5, unit="ms")
 SCORE = predict("How accurate?", answer=99.6, unit="%", distance="points")

@@ -30,11 +30,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import LabError
+from ...markers import ANSWER, without_markers
 from ..declaration import FOLDER, Answers, Exercise, Known, require_fitting
 
 NAMES = {"torch": torch, "nn": nn, "F": F, "Tensor": Tensor, "copy": copy, "math": math}
-BODY = re.compile(r"^(?P<indent> *)### BEGIN SOLUTION *\n.*?^(?P=indent)### END SOLUTION *$",
-                  re.DOTALL | re.MULTILINE)
 _GIVEN = object()
 _cache: dict[str, tuple[Exercise, Answers]] = {}
 
@@ -44,7 +43,8 @@ class Mistake:
     """A known wrong answer, a hint, and the stronger one of the next try.
 
     Made in one of three ways: `swap` replaces pieces of the solution's code, wherever they stand,
-    all at once, so they may not overlap; `body` replaces all that stands between its markers; `answer` is a callable or a value.
+    all at once, so they may not overlap; `body` replaces all that stands between its markers;
+    `answer` is a callable or a value.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Mistake:
 
     def _with_body(self, code: str) -> str:
         body = textwrap.dedent(self.body).strip("\n")
-        return BODY.sub(lambda block: textwrap.indent(body, block["indent"]), code)
+        return ANSWER.sub(lambda block: textwrap.indent(body, block["indent"]), code)
 
 
 def of(exercise: Exercise) -> Answers:
@@ -104,7 +104,7 @@ def _answers(exercise: Exercise) -> Answers:
     code, answer = _solved(exercise.id)
     declared = getattr(_declared(exercise.id), "MISTAKES", {}).get(exercise.id, ())
     mistakes = tuple(mistake.of(exercise, code, answer) for mistake in declared)
-    found = Answers(run(exercise, code, answer), mistakes, plain(code))
+    found = Answers(run(exercise, code, answer), mistakes, without_markers(code))
     require_fitting(exercise, found)
     return found
 
@@ -125,12 +125,6 @@ def run(exercise: Exercise, code: str, answer: str, name: str = "solution") -> A
     scope = {**NAMES, **exercise.names}
     exec(compile(code, file, "exec"), scope)
     return eval(answer, scope)
-
-
-def plain(code: str) -> str:
-    """Code without the markers of the solution."""
-    return "\n".join(line for line in code.splitlines()
-                     if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION"))
 
 
 def _declared(exercise_id: str) -> Any:
