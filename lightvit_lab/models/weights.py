@@ -20,8 +20,6 @@ def pretrained(name: str, download: bool = False, **kwargs: Any) -> nn.Module:
     if download:
         try:
             return create_model(name, pretrained=True, **kwargs).eval()
-        except LabError:         # an unknown name or a wrong argument, which fresh weights have too
-            raise
         except Exception as error:   # of network, host or disk: the reader's cells go on
             reason = (str(error).strip().splitlines() or [""])[0]
             why = f"trained ones could not be fetched ({type(error).__name__}: {reason[:200]})"
