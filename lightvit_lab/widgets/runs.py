@@ -1,4 +1,4 @@
-"""Training curves that grow while `training.fit` runs: `fit(..., watch=box.follow("my run"))`."""
+"""Training curves that grow during `training.fit`: `fit(..., callback=box.follow("my run"))`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def training_curves(smooth: int = 9) -> TrainingCurves:
 
         box = training_curves()
         display(box)
-        history = training.fit(model, train, validation=val, checks=5, watch=box.follow("patch"))
+        history = training.fit(model, train, validation=val, checks=5, callback=box.follow("patch"))
 
     The loss is a running mean over `smooth` steps. While a cell runs, Jupyter holds back what the
     sliders say until it has ended. `.static(finding)` is the twin for a page without a kernel.
@@ -43,16 +43,16 @@ class TrainingCurves(Box):
         super().__init__(self.smooth, self.step)
 
     def follow(self, label: str) -> Callable[[History, int], None]:
-        """What `training.fit` takes as `watch`: draws the run as `label`, replacing an older."""
+        """What `training.fit` takes as `callback`: draws the run as `label`, replacing an older."""
         self.histories.pop(label, None)
 
-        def watch(history: History, steps: int) -> None:
+        def callback(history: History, steps: int) -> None:
             self.histories[label] = history
             self.steps = max(self.steps, steps)
             if len(history.loss) >= steps or time.monotonic() - self._drawn > EVERY_S:
                 self._drawn = time.monotonic()
                 self._grow()
-        return watch
+        return callback
 
     def static(self, finding: str) -> Card:
         """The twin for a page, of the runs so far; `finding` says in one sentence what to find."""
@@ -80,7 +80,7 @@ class TrainingCurves(Box):
         """Draw the runs so far."""
         if not self.histories:
             self.summary.value = status("No run yet: training.fit(model, data, "
-                                        'watch=box.follow("my run")) draws one.')
+                                        'callback=box.follow("my run")) draws one.')
             return
         runs = pool_runs(*self._curves(), steps=self.steps)
         place = (self.step.value - 1) // runs.stretch

@@ -18,11 +18,11 @@ def text(part):
     return re.sub(r"<[^>]+>", "", part.value)
 
 
-def fit(watch=None, steps=6, **settings):
+def fit(callback=None, steps=6, **settings):
     torch.manual_seed(0)
     model = models.create_model("lab_vit_student", depth=1)
     return training.fit(model, TRAIN, steps=steps, batch_size=8, threads=1, progress=False, precision="float32",
-                        attention="fused", watch=watch, **settings)
+                        attention="fused", callback=callback, **settings)
 
 
 def history(count):
@@ -30,7 +30,7 @@ def history(count):
 
 
 def test_a_box_before_its_run_says_how_to_start_one():
-    assert 'watch=box.follow("my run")' in text(training_curves().summary).replace("&quot;", '"')
+    assert 'callback=box.follow("my run")' in text(training_curves().summary).replace("&quot;", '"')
 
 
 def test_the_box_grows_while_a_run_is_under_way_and_ends_with_all_of_it(monkeypatch):
