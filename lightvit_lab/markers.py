@@ -1,6 +1,7 @@
 """The two lines between which a solution cell holds its answer.
 
-Stubs and known mistakes are made there. Imports no torch, so that notebooks can be derived where there is no torch.
+Stubs and known mistakes are made there. Imports no torch, so that notebooks can be derived where
+there is none.
 """
 
 from __future__ import annotations
