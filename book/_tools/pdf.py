@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import mimetypes
-import os
-import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -23,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import print_page
 
+from lightvit_lab.cli.doctor import BROWSERS, browser
 from lightvit_lab.errors import LabError
 
 ROOT = Path(__file__).resolve().parents[2]
 ORIGIN = "http://book.invalid"      # answered from the built book's own files; no server, no port
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 672, 988            # CSS pixels of A4 within the margins of book/_static/print.css
 WAIT_S = 180
 
@@ -61,7 +59,7 @@ TOO_WIDE = """edge => {
 
 def chromium() -> str:
     """The browser to drive. Raises LabError where there is none."""
-    found = next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", ""), *BROWSERS])), None)
+    found = browser()
     if found is None:
         raise LabError(f"pdf: no browser found (tried CHROMIUM, {', '.join(BROWSERS)}); apt-get "
                        "install chromium")

@@ -1,4 +1,4 @@
-"""Training curves that grow while `training.fit` runs: `fit(..., watch=box.follow("my run"))`."""
+"""Training curves that grow while `training.fit` runs: `fit(..., callback=box.follow("my run"))`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def training_curves(smooth: int = 9) -> TrainingCurves:
 
         box = training_curves()
         display(box)
-        history = training.fit(model, train, validation=val, checks=5, watch=box.follow("patch"))
+        history = training.fit(model, train, validation=val, checks=5, callback=box.follow("patch"))
 
     It is the page's card, `figures.training_explorer`, drawn anew as the run grows; its sliders
     need no kernel, so they answer while a cell runs. The loss is a running mean over `smooth`
@@ -40,16 +40,16 @@ class TrainingCurves:
         self.steps, self._drawn, self._display = 0, 0.0, None
 
     def follow(self, label: str) -> Callable[[History, int], None]:
-        """What `training.fit` takes as `watch`: draws the run as `label`, replacing an older."""
+        """What `training.fit` takes as `callback`: draws the run as `label`, replacing an older."""
         self.histories.pop(label, None)
 
-        def watch(history: History, steps: int) -> None:
+        def callback(history: History, steps: int) -> None:
             self.histories[label] = history
             self.steps = max(self.steps, steps)
             if len(history.loss) >= steps or time.monotonic() - self._drawn > EVERY_S:
                 self._drawn = time.monotonic()
                 self._draw()
-        return watch
+        return callback
 
     def card(self, finding: str = FINDING) -> Card:
         """The runs so far, as a card. Raises LabError before there is one."""
@@ -64,7 +64,7 @@ class TrainingCurves:
         """The card; or how to start a run, or why one cannot be drawn."""
         if not self.histories:
             return HTML(status("No run yet: training.fit(model, data, "
-                               'watch=box.follow("my run")) draws one.'))
+                               'callback=box.follow("my run")) draws one.'))
         try:
             return self.card()
         except LabError as error:        # the run goes on all the same

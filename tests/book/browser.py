@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from lightvit_lab.cli.doctor import BROWSERS, browser as chromium
+
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 VIEWS = {
     "wide": {"viewport": {"width": 1400, "height": 900}},
     "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
@@ -29,15 +29,10 @@ VIEWS = {
 NO_PAGES = re.compile(r"(_static|_sources|_downloads|vendor|reports)/.*|(genindex|search|index|.*-modindex)\.html")
 
 
-def chromium() -> str | None:
-    """The browser to drive: the program `CHROMIUM` names, else an installed Chromium or Chrome."""
-    return next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", ""), *NAMES])), None)
-
-
 def missing(html: Path = HTML) -> str | None:
     """What is not there and how to get it; None where the tests can run."""
     if chromium() is None:
-        return f"no browser found (tried CHROMIUM, {', '.join(NAMES)}); `apt-get install chromium` brings one"
+        return f"no browser found (tried CHROMIUM, {', '.join(BROWSERS)}); `apt-get install chromium` brings one"
     if not pages(html):
         return f"no built book in {html}; `make book` builds it"
     return None

@@ -18,11 +18,11 @@ def text(part):
     return re.sub(r"<[^>]+>", "", part.value)
 
 
-def fit(watch=None, steps=6, **settings):
+def fit(callback=None, steps=6, **settings):
     torch.manual_seed(0)
     model = models.create_model("lab_vit_student", depth=1)
     return training.fit(model, TRAIN, steps=steps, batch_size=8, threads=1, progress=False, precision="float32",
-                        attention="fused", watch=watch, **settings)
+                        attention="fused", callback=callback, **settings)
 
 
 def history(count):
@@ -44,7 +44,7 @@ def drawn(monkeypatch):
 
 def test_a_box_before_its_run_says_how_to_start_one(drawn):
     training_curves()._ipython_display_()
-    assert 'watch=box.follow(&quot;my run&quot;)' in drawn[0].data
+    assert 'callback=box.follow(&quot;my run&quot;)' in drawn[0].data
 
 
 def test_the_box_grows_while_a_run_is_under_way_and_ends_with_all_of_it(monkeypatch, drawn):
