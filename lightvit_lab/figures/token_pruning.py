@@ -174,7 +174,7 @@ def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Measured speedup of recipes over the side of the picture; thin lines: gain in MACs.
 
     `rows` are the "sizes" of a stored result: "image_size", "label", "macs_gain" and "speedup"
-    (ratio, low, high). Raises LabError without rows.
+    (ratio, low, high); the table has their "tokens", where given. Raises LabError without rows.
     """
     if not rows:
         raise LabError("gains_over_size: no rows; give "
@@ -200,8 +200,10 @@ def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     ends = {size: max(row["speedup"][0] for row in rows if row["image_size"] == size)
             for size in (min(sizes), max(sizes))}
     said = ", ".join(f"at {size} px up to {gain:.2f} times as fast" for size, gain in ends.items())
-    columns = {key: [row[key] for row in rows] for key in ("image_size", "label", "macs_gain")}
-    columns["times as fast"] = [row["speedup"][0] for row in rows]
+    columns = {key: [row[key] for row in rows]
+               for key in ("label", "image_size", "tokens", "macs_gain") if key in rows[0]}
+    for place, name in enumerate(("times as fast", "low", "high")):
+        columns[name] = [row["speedup"][place] for row in rows]
     return described(figure, "Gain in time over the side of the picture, with intervals, and the "
                              f"gain in MACs as dotted lines: {listed(labels)}.",
                      said[0].upper() + said[1:] + ".", columns)

@@ -97,7 +97,7 @@ def test_a_promise_and_what_arrived_of_it_stand_on_one_line_with_different_marke
 
 
 def test_gains_over_size_draw_time_with_intervals_and_macs_apart_for_each_recipe():
-    rows = [{"image_size": size, "label": label, "macs_gain": 1.6, "speedup": (gain, gain - 0.1, gain + 0.2)}
+    rows = [{"image_size": size, "tokens": size // 16, "label": label, "macs_gain": 1.6, "speedup": (gain, gain - 0.1, gain + 0.2)}
             for size, gain in ((64, 0.9), (224, 1.4)) for label in ("evit 0.7", "evit 0.5")]
     figure = figures.gains_over_size(rows)
     assert [trace.name for trace in figure.data] == ["evit 0.7: time", "evit 0.7: MACs", "evit 0.5: time",
@@ -107,7 +107,8 @@ def test_gains_over_size_draw_time_with_intervals_and_macs_apart_for_each_recipe
     assert list(figure.data[1].y) == [1.6, 1.6] and figure.layout.shapes[0].y0 == 1
     words = figure.layout.meta
     assert words["finding"] == "At 64 px up to 0.90 times as fast, at 224 px up to 1.40 times as fast."
-    assert words["table"]["times as fast"] == [0.9, 0.9, 1.4, 1.4] and "evit 0.7 and evit 0.5" in words["alt"]
+    assert words["table"]["times as fast"] == [0.9, 0.9, 1.4, 1.4] and words["table"]["tokens"] == [4, 4, 14, 14]
+    assert words["table"]["high"] == pytest.approx([1.1, 1.1, 1.6, 1.6]) and "evit 0.7 and evit 0.5" in words["alt"]
     with pytest.raises(LabError, match="no rows"):
         figures.gains_over_size([])
 
