@@ -38,7 +38,7 @@ def merged_regions(images: Tensor, places: Sequence[Tensor],
     _require_places(images, places)
     patches = places[0].shape[1]
     grid = require_grid("merged_regions", patches, 0, grid)
-    counts = [span(len(one.unique()) for one in now) for now in places]
+    counts = [*map(_tokens, places)]
     largest = [torch.bincount(now[0].flatten()).max().item() for now in places]
     states = [State(str(block), _drawing(images, now, grid), _caption(block, count, most, patches))
               for block, (now, count, most) in enumerate(zip(places, counts, largest))]
@@ -60,6 +60,11 @@ def _require_places(images: Tensor, places: Sequence[Tensor]) -> None:
             raise LabError(f"merged_regions: places of shape {tuple(now.shape)} for {len(images)} "
                            f"pictures of {places[0].shape[1]} patches; give source_map(model)[:, "
                            "1:] of these pictures each time")
+
+
+def _tokens(places: Tensor) -> str:
+    """How many tokens are left in pictures."""
+    return span(len(one.unique()) for one in places)
 
 
 def _patches(count: int) -> str:
@@ -122,7 +127,7 @@ def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figur
     figure.update_xaxes(title="blocks passed", dtick=1).update_yaxes(title=unit, rangemode="tozero")
     ends = {label: one.y[-1] for label, one in zip(lines, figure.data)}
     most, least = (end(ends, key=ends.get) for end in (max, min))
-    said = (f"After the last block {most} is at {ends[most]:.3g}"
-            + (f", {least} at {ends[least]:.3g}." if most != least else "."))
+    said = (f"After the last block, {unit}: {ends[least]:.3g} ({least})"
+            + (f" to {ends[most]:.3g} ({most})." if most != least else "."))
     figure.update_layout(height=350)
     return described(figure, f"{unit} after each block: {listed(lines)}.", said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy
@@ -197,16 +198,18 @@ def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
                                     hovertemplate=hover + "times fewer MACs<extra></extra>"))
     figure.update_xaxes(title="side of the picture (pixels)", tickvals=sizes, tickangle=0)
     figure.update_yaxes(title="gain (times)")
-    ends = {size: max(row["speedup"][0] for row in rows if row["image_size"] == size)
-            for size in (min(sizes), max(sizes))}
-    said = ", ".join(f"at {size} px up to {gain:.2f} times as fast" for size, gain in ends.items())
-    columns = {key: [row[key] for row in rows]
-               for key in ("label", "image_size", "tokens", "macs_gain") if key in rows[0]}
-    for place, name in enumerate(("times as fast", "low", "high")):
-        columns[name] = [row["speedup"][place] for row in rows]
+    ends = [_fastest(rows, size) for size in dict.fromkeys((min(sizes), max(sizes)))]
+    keys = [key for key in ("label", "image_size", "tokens", "macs_gain") if key in rows[0]]
+    columns = dict(zip(keys, zip(*map(itemgetter(*keys), rows))))
+    columns |= zip(("times as fast", "low", "high"), zip(*map(itemgetter("speedup"), rows)))
     return described(figure, "Gain in time over the side of the picture, with intervals, and the "
                              f"gain in MACs as dotted lines: {listed(labels)}.",
-                     said[0].upper() + said[1:] + ".", columns)
+                     f"{', '.join(ends).capitalize()}.", columns)
+
+
+def _fastest(rows: Sequence[Mapping[str, Any]], size: int) -> str:
+    gain = max(row["speedup"][0] for row in rows if row["image_size"] == size)
+    return f"at {size} px up to {gain:.2f} times as fast"
 
 
 def kept_counts(counts: Mapping[str, Sequence[int]], whole: int) -> go.Figure:
@@ -226,9 +229,9 @@ def kept_counts(counts: Mapping[str, Sequence[int]], whole: int) -> go.Figure:
     figure.update_xaxes(title="patches kept", range=[0, whole + 1]).update_yaxes(title="pictures")
     figure.update_layout(barmode="overlay", height=340)
     places = range(max(map(max, counts.values())) + 1)
-    columns = {"patches kept": list(places)} | {
-        label: [list(numbers).count(place) for place in places]
-        for label, numbers in counts.items()}
+    columns = {"patches kept": list(places)}
+    for label, numbers in counts.items():
+        columns[label] = [list(numbers).count(place) for place in places]
     first = next(iter(counts))
     return described(figure, f"How many pictures keep how many of {whole} patches: "
                              f"{listed(counts)}.",

@@ -76,12 +76,12 @@ def test_lines_over_blocks_begin_before_the_first_and_carry_their_intervals():
     assert list(line.x) == [0, 1, 2] and list(line.y) == [65, 57, 49] and line.error_y.array is None
     assert list(band.error_y.array) == [3, 3, 3] and list(band.error_y.arrayminus) == [2, 2, 2]
     assert line.marker.symbol != band.marker.symbol
-    assert figure.layout.meta["finding"] == "After the last block overlap is at 70, left at 49."
+    assert figure.layout.meta["finding"] == "After the last block, %: 49 (left) to 70 (overlap)."
     assert figure.layout.meta["alt"] == "% after each block: left and overlap."
 
 
 def test_one_line_over_blocks_is_not_compared_with_itself():
-    assert figures.by_block({"left": [65, 57]}, "tokens").layout.meta["finding"] == "After the last block left is at 57."
+    assert figures.by_block({"left": [65, 57]}, "tokens").layout.meta["finding"] == "After the last block, tokens: 57 (left)."
 
 
 @pytest.mark.parametrize("lines", [{}, {"a": [1, 2], "b": [1]}])
