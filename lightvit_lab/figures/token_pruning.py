@@ -163,12 +163,12 @@ def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figu
     figure.update_layout(height=46 * len(names) + 100, margin=dict(t=15))
     shares = {name: realisation(time[0], gain) for name, gain, time in zip(names, macs, times)}
     least, most = (end(shares, key=shares.get) for end in (min, max))
-    said = (f"Of the promised gain, {shares[least]:.0%} arrives with {least}"
-            + (f" and {shares[most]:.0%} with {most}." if most != least else "."))
+    more = f" to {shares[most]:.0%} ({most})" if most != least else ""
     columns = {"model": names, "times fewer MACs": list(macs), "times as fast": list(middle),
                "low": list(low), "high": list(high), "share that arrives": [*shares.values()]}
     return described(figure, f"Gain in MACs and gain in time, with intervals: {listed(names)}; a "
-                             "line at 1 is the whole model.", said, columns)
+                             "line at 1 is the whole model.",
+                     f"Of the promised gain, {shares[least]:.0%} ({least}){more} arrives.", columns)
 
 
 def gains_over_size(rows: Sequence[Mapping[str, Any]]) -> go.Figure:

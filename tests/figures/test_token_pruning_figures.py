@@ -91,7 +91,7 @@ def test_a_promise_and_what_arrived_of_it_stand_on_one_line_with_different_marke
     assert list(time.error_x.arrayminus) == pytest.approx([0.1, 0.1])
     assert macs.marker.symbol != time.marker.symbol and figure.layout.shapes[0].x0 == 1
     words = figure.layout.meta
-    assert words["finding"] == "Of the promised gain, 75% arrives with keep 50% and 80% with keep 70%."      # 1.5 of 2, 1.2 of 1.5
+    assert words["finding"] == "Of the promised gain, 75% (keep 50%) to 80% (keep 70%) arrives."     # 1.5 of 2, 1.2 of 1.5
     assert words["table"]["share that arrives"] == pytest.approx([0.75, 0.8]) and words["table"]["low"] == [1.4, 1.1]
     assert "keep 50% and keep 70%" in words["alt"]
 
