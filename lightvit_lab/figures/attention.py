@@ -104,7 +104,7 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
     figure.layout.annotations[1].yshift = 18                # above the numbers of the heads
     figure.update_layout(height=max(190, 54 * len(found)) + 130, margin=dict(l=5, r=5, t=50, b=70),
                          coloraxis=_scale([values for heads in found for values in heads], 0.99))
-    most = torch.tensor([[part.max() for part in heads] for heads in found])
+    most = torch.stack([torch.stack(parts).amax(dim=(1, 2)) for parts in found])
     return described(figure, "The picture, and heat maps of where each head attends: a row for "
                              f"each block ({len(found)}), a column for each head ({heads}).",
                      f"The highest patch of a head has {_span(most)} {_UNIT}.",
@@ -229,7 +229,7 @@ def _strays(taken: Tensor, handed: Tensor) -> str:
         return f"From one place the token takes up to {taken.max():.1f} {_UNIT}."
     apart = (taken - taken.mean(dim=1, keepdim=True)).abs().max()
     return (f"Where they take, tokens differ from their mean by up to {apart:.1f} fair shares; "
-            f"what a place gets back differs by up to {(handed - 1).abs().max():.0%} from an even "
+            f"what a place gets back differs by up to {(handed - 1).abs().max():.1%} from an even "
             "mixture.")
 
 

@@ -16,7 +16,7 @@ from ..figures.overlay import scale_bar, side_by_side
 from .album import ExplainedAlbum, Explainer
 from .boxes import WIDE, PictureBox, dropdown
 
-_CARD = "display:inline-block;max-width:100%;padding:6px"
+_CARD = "display:inline-block;max-width:100%"
 
 
 def attention_explorer(model: nn.Module, pictures: Pictures,
@@ -88,7 +88,8 @@ class AttentionExplorer(PictureBox):
             place = place._replace(query=-1)        # a map of the whole picture has no query
         sentence = escape(maps.describe(place))
         still = side_by_side(maps.images[0], maps.lookup(place).cells, maps.frame(place))
+        bar = scale_bar(maps.ends(place))
         self.drawing.value = (f'<div style="{_CARD}"><img src="{still}" alt="Picture, and its map: '
-                              f'{sentence}" style="max-width:100%">{scale_bar(maps.ends(place))}</div>')
+                              f'{sentence}" style="max-width:100%">{bar}</div>')
         self.summary.value = f'<p role="status">{escape(self.album.answer(picture))} {sentence}</p>'
         self.values.value = map_table(maps, place) if self.table.value else ""

@@ -130,7 +130,7 @@ def test_global_tokens_say_how_far_they_differ_and_the_most_that_each_takes_and_
     found = words(figures.global_tokens(IMAGE[None], taken[None, None], handed[None, None]))
     # shares 4, 0 of the first place are 2 from their mean; handed back 2 of 1
     assert found["finding"] == ("Where they take, tokens differ from their mean by up to 2.0 fair shares; what a place "
-                                "gets back differs by up to 100% from an even mixture.")
+                                "gets back differs by up to 100.0% from an even mixture.")
     assert found["table"] == {"picture": [0, 0], "global token": [0, 1], "takes most (times a fair share)": [4, 2],
                               "gives most back (times a fair share)": [2, 2]}
 
