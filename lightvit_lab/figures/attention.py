@@ -63,8 +63,8 @@ def _rollout_words(found: Sequence[Tensor], flows: Sequence[Tensor],
     finding = f"After the last block the highest patch has {found[-1].max():.1f} {_UNIT}."
     if prefix:
         own = [flow[0, 0].item() for flow in flows]
-        finding = f"After block 0 the class token keeps {own[0]:.0%} of itself"
-        finding += f", after block {len(own) - 1} {own[-1]:.0%}." if len(own) > 1 else "."
+        finding = f"The class token keeps {own[0]:.0%} of itself after block 0"
+        finding += f", {own[-1]:.0%} after block {len(own) - 1}." if len(own) > 1 else "."
         columns["class token's own share"] = own
     columns["highest patch"] = [highest(part) for part in found]
     columns[_UNIT] = [part.max().item() for part in found]
@@ -101,6 +101,7 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
     figure.update_xaxes(**_middles(heads, columns), side="top", constrain="domain", row=1, col=2)
     figure.update_yaxes(**_middles(len(found), rows), title=dict(text="block", standoff=4),
                         constrain="domain", constraintoward="top", row=1, col=2)
+    figure.update_annotations(font_size=12)
     figure.layout.annotations[1].yshift = 18                # above the numbers of the heads
     figure.update_layout(height=max(190, 54 * len(found)) + 130, margin=dict(l=5, r=5, t=50, b=70),
                          coloraxis=_scale([values for heads in found for values in heads], 0.99))
