@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import require_choice
-from .overlay import format_times, format_value, limits
+from .overlay import Box, box_of, format_times, format_value, limits
 
 # what a value is compared with, in words
 SHARES = {"fair": "a fair share", "mean": "the mean patch"}
@@ -89,15 +89,12 @@ class Atlas:
         shares = {"fair": 1 / tokens, "mean": patches.mean().item(), "": 0.0}
         return TokenMap(cells, patches, prefix, shares[maps.share])
 
-    def frame(self, place: Place) -> tuple[int, int, int, int] | None:
+    def frame(self, place: Place) -> Box | None:
         """Left, top, right and bottom of the looking patch in pixels; None where no patch looks."""
         if place.query < self.prefix:
             return None
-        (rows, columns), (height, width) = self.grid, self.images.shape[-2:]
-        row, column = divmod(place.query - self.prefix, columns)
-        left, right = (index * width // columns for index in (column, column + 1))
-        top, bottom = (index * height // rows for index in (row, row + 1))
-        return left, top, right, bottom
+        here = divmod(place.query - self.prefix, self.grid[1])
+        return box_of((*here, *here), self.grid, self.images)
 
     def describe(self, place: Place) -> str:
         """The map at `place` in words and numbers; `explorer.js` says the same in the browser."""

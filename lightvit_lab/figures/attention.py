@@ -14,8 +14,9 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_grid, require_images, require_range
-from .display import COLOURS, style
-from .parts import BARE
+from .display import COLOURS, described, style
+from .overlay import highest
+from .parts import BARE, listed
 from .pictures import pictures_and_maps, to_bytes
 
 __all__ = ["attention_distance", "global_tokens", "head_gallery", "rollout_by_depth"]
@@ -49,8 +50,26 @@ def rollout_by_depth(image: Tensor, flows_by_depth: Sequence[Tensor], prefix: in
         _upright(figure, *place)
     figure.update_xaxes(**BARE, constrain="domain").update_yaxes(**BARE, constrain="domain")
     figure.update_annotations(font_size=12)
-    return figure.update_layout(height=160 * lines + 90, margin=dict(l=5, r=5, t=30, b=70),
-                                coloraxis=_scale(found))
+    figure.update_layout(height=160 * lines + 90, margin=dict(l=5, r=5, t=30, b=70),
+                         coloraxis=_scale(found))
+    return described(figure, *_rollout_words(found, flows_by_depth, prefix))
+
+
+def _rollout_words(found: Sequence[Tensor], flows: Sequence[Tensor],
+                   prefix: int) -> tuple[str, str, dict[str, list]]:
+    """Alternative text, finding and table of rollout by depth."""
+    owner = "the class token" if prefix else "the mean token"
+    columns = {"block": list(range(len(found)))}
+    finding = f"After the last block the highest patch has {found[-1].max():.1f} {_UNIT}."
+    if prefix:
+        own = [flow[0, 0].item() for flow in flows]
+        finding = f"The class token keeps {own[0]:.0%} of itself after block 0"
+        finding += f", {own[-1]:.0%} after block {len(own) - 1}." if len(own) > 1 else "."
+        columns["class token's own share"] = own
+    columns["highest patch"] = [highest(part) for part in found]
+    columns[_UNIT] = [part.max().item() for part in found]
+    return (f"The picture, and of which patches {owner} is made after each block, "
+            f"{len(found)} in all: a heat map each.", finding, columns)
 
 
 @plain_numbers
@@ -82,11 +101,27 @@ def head_gallery(image: Tensor, block_maps: Sequence[Tensor], prefix: int = 1,
     figure.update_xaxes(**_middles(heads, columns), side="top", constrain="domain", row=1, col=2)
     figure.update_yaxes(**_middles(len(found), rows), title=dict(text="block", standoff=4),
                         constrain="domain", constraintoward="top", row=1, col=2)
+    figure.update_annotations(font_size=12)
     figure.layout.annotations[1].yshift = 18                # above the numbers of the heads
-    return figure.update_layout(height=max(190, 54 * len(found)) + 130,
-                                margin=dict(l=5, r=5, t=50, b=70),
-                                coloraxis=_scale([values for heads in found for values in heads],
-                                                 0.99))
+    figure.update_layout(height=max(190, 54 * len(found)) + 130, margin=dict(l=5, r=5, t=50, b=70),
+                         coloraxis=_scale([values for heads in found for values in heads], 0.99))
+    most = torch.stack([torch.stack(parts).amax(dim=(1, 2)) for parts in found])
+    return described(figure, "The picture, and heat maps of where each head attends: a row for "
+                             f"each block ({len(found)}), a column for each head ({heads}).",
+                     f"The highest patch of a head has {_span(most)} {_UNIT}.",
+                     _by_head(most, "head {}: most"))
+
+
+def _by_head(values: Tensor, name: str) -> dict[str, list]:
+    """A table of (blocks, heads) with a row for each block."""
+    return {"block": list(range(len(values)))} | {
+        name.format(head): column for head, column in enumerate(values.T.tolist())}
+
+
+def _span(values: Tensor) -> str:
+    """The lowest and the highest of some values; one where they read alike."""
+    low, high = f"{values.min():.1f}", f"{values.max():.1f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _sheet(found: Sequence[Sequence[Tensor]]) -> go.Heatmap:
@@ -114,10 +149,13 @@ def _middles(count: int, size: int) -> dict:
                 ticktext=list(map(str, range(count))), ticks="", showgrid=False, showline=False)
 
 
-def attention_distance(distances: Tensor, unit: str = "patches") -> go.Figure:
+@plain_numbers
+def attention_distance(distances: Tensor, unit: str = "patches",
+                       evenly: float | None = None) -> go.Figure:
     """How far away heads attend, by block: a point a head, their mean as a line.
 
-    `distances` are (blocks, heads), in `unit`.
+    `distances` are (blocks, heads), in `unit`; `evenly` is that of a head that attends to all
+    patches alike, drawn as a dashed line.
     """
     if not isinstance(distances, Tensor) or distances.ndim != 2 or not distances.isfinite().all():
         raise LabError(f"attention_distance: distances={_shape(distances)}; give finite ones, "
@@ -135,8 +173,16 @@ def attention_distance(distances: Tensor, unit: str = "patches") -> go.Figure:
                                                     color=COLOURS[1], line_width=2),
                         hovertemplate="block %{x}, %{text}: %{y:.2f}<extra></extra>")
     figure = go.Figure([points, means])
+    if evenly is not None:
+        figure.add_hline(y=evenly, line=dict(color="#000000", width=1, dash="dash"))
     figure.update_xaxes(title="block", dtick=1, range=[-0.4, blocks - 0.6])
-    return figure.update_yaxes(title=f"mean attention distance ({unit})", rangemode="tozero")
+    figure.update_yaxes(title=f"mean attention distance ({unit})", rangemode="tozero")
+    finding = f"Heads attend {_span(distances)} {unit} far"
+    finding += "." if evenly is None else f"; one that attends to all alike, {evenly:.1f}."
+    line = "" if evenly is None else " A dashed line marks attention to all patches alike."
+    return described(figure, f"Mean attention distance in {unit} over the blocks: a marker for "
+                             f"each head, a line for their mean.{line}", finding,
+                     _by_head(distances, "head {}"))
 
 
 @plain_numbers
@@ -173,7 +219,28 @@ def global_tokens(images: Tensor, aggregation: Tensor, broadcast: Tensor,
     for row in range(2 * pictures):
         title = dict(text="hands back" if row % 2 else "takes", font_size=11, standoff=2)
         figure.update_yaxes(title=title, row=row + 1, col=1)
-    return figure
+    return described(figure, f"Two rows for each of {pictures} pictures: what "
+                             f"{listed(titles)} take from each place, and what they hand back.",
+                     _strays(taken, handed), _takes_and_hands_back(taken, handed))
+
+
+def _strays(taken: Tensor, handed: Tensor) -> str:
+    """How much global tokens, (B, T, N) in fair shares, differ from each other."""
+    if taken.shape[1] == 1:
+        return f"From one place the token takes up to {taken.max():.1f} {_UNIT}."
+    apart = (taken - taken.mean(dim=1, keepdim=True)).abs().max()
+    return (f"Where they take, tokens differ from their mean by up to {apart:.1f} fair shares; "
+            f"what a place gets back differs by up to {(handed - 1).abs().max():.1%} from an even "
+            "mixture.")
+
+
+def _takes_and_hands_back(taken: Tensor, handed: Tensor) -> dict[str, list]:
+    """A table with a row for each picture and token."""
+    pictures, tokens, _ = taken.shape
+    return {"picture": [picture for picture in range(pictures) for _ in range(tokens)],
+            "global token": list(range(tokens)) * pictures,
+            f"takes most ({_UNIT})": taken.amax(dim=-1).flatten().tolist(),
+            f"gives most back ({_UNIT})": handed.amax(dim=-1).flatten().tolist()}
 
 
 def _class_token_row(weights: Tensor, prefix: int) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Sequence
+from html import escape
 
 import numpy
 from numpy.typing import NDArray
@@ -21,12 +23,18 @@ SCALE = [list(bytes.fromhex(colour[1:])) for colour in sequential.Cividis]    # 
 # opacity of the map above the picture, which is turned grey so that all colour is the map's
 OPACITY = 0.7
 QUERY = "#D55E00"               # frames the patch that looks
+_ENDS = "display:grid;grid-template-columns:1fr auto 1fr;gap:.5em;font-size:.85em;line-height:1.4"
 _GREY = (0.299, 0.587, 0.114)   # brightness of red, green and blue (ITU-R BT.601)
 
 
 def limits(cells: Tensor) -> tuple[float, float]:
     """Ends of a map's colour scale: zero, or its lowest value if below, and its highest value."""
     return min(0.0, cells.min().item()), cells.max().item()
+
+
+def highest(cells: Tensor) -> str:
+    """Where a map (rows, columns) is highest, in words."""
+    return "row {}, column {}".format(*divmod(int(cells.argmax()), cells.shape[1]))
 
 
 def format_value(value: float, top: float) -> str:
@@ -74,25 +82,45 @@ def gradient() -> str:
     return f"linear-gradient(to right, {colours})"
 
 
-def side_by_side(image: Tensor, cells: Tensor, frame: tuple[int, int, int, int] | None = None,
-                 height: int = 256) -> str:
+Box = tuple[int, int, int, int]      # left, top, right and bottom in pixels of the picture
+
+
+def box_of(places: tuple[int, int, int, int], grid: tuple[int, int], image: Tensor) -> Box:
+    """The pixels of patches: of `grid` (rows, columns), first row and column to last, inclusive."""
+    (rows, columns), (height, width) = grid, image.shape[-2:]
+    top, left, bottom, right = places
+    return (left * width // columns, top * height // rows,
+            (right + 1) * width // columns, (bottom + 1) * height // rows)
+
+
+def side_by_side(image: Tensor, cells: Tensor, frame: Box | None = None, height: int = 256,
+                 outer: Box | None = None) -> str:
     """Picture (3, H, W), and the map over it at its right, as a PNG in a data URI.
 
-    It is about `height` pixels high. `frame` is the looking patch's left, top, right and bottom in
-    pixels of the picture; None frames nothing.
+    It is about `height` pixels high. `frame` is the looking patch, `outer` what surrounds it, such
+    as its window, framed by a thinner line; None frames nothing.
     """
     times = max(1, round(height / image.shape[-2]))
     panels = [Image.fromarray(pixels.repeat(times, 0).repeat(times, 1))
               for pixels in (to_bytes(image), blend(image, cells))]
     width, gap = panels[0].width, max(4, panels[0].width // 16)
-    sheet = Image.new("RGB", (2 * width + gap, panels[0].height), "white")
+    sheet = Image.new("RGBA", (2 * width + gap, panels[0].height))      # transparent between both
     for index, panel in enumerate(panels):
-        if frame:
-            left, top, right, bottom = (times * edge for edge in frame)
-            ImageDraw.Draw(panel).rectangle([left, top, right - 1, bottom - 1], outline=QUERY,
-                                            width=3)
+        for box, thick in ((outer, 2), (frame, 3)):
+            if box:
+                left, top, right, bottom = (times * edge for edge in box)
+                ImageDraw.Draw(panel).rectangle([left, top, right - 1, bottom - 1], outline=QUERY,
+                                                width=thick)
         sheet.paste(panel, (index * (width + gap), 0))
     return data_uri(sheet)
+
+
+def scale_bar(ends: Sequence[str]) -> str:
+    """The colour scale with its low end, middle and high end, below the map of `side_by_side`."""
+    low, middle, high = map(escape, ends)
+    return ('<div style="margin-left:51.5%"><div style="height:12px;border:1px solid #6b727b;'
+            f'background:{gradient()}"></div><div style="{_ENDS}"><span>{low}</span>'
+            f'<span>{middle}</span><span style="text-align:right">{high}</span></div></div>')
 
 
 def picture_uri(image: Tensor) -> str:

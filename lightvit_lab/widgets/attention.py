@@ -12,12 +12,11 @@ from ..data import Pictures
 from ..errors import plain_numbers, require_range
 from ..figures.atlas import Place
 from ..figures.explorer import Explorer, explorer, map_table
-from ..figures.overlay import gradient, side_by_side
+from ..figures.overlay import scale_bar, side_by_side
 from .album import ExplainedAlbum, Explainer
 from .boxes import WIDE, PictureBox, dropdown
 
-_CARD = "display:inline-block;max-width:100%;background:#fff;color:#1f2328;padding:6px"
-_ENDS = "display:grid;grid-template-columns:1fr auto 1fr;gap:.5em;font-size:.85em;line-height:1.4"
+_CARD = "display:inline-block;max-width:100%"
 
 
 def attention_explorer(model: nn.Module, pictures: Pictures,
@@ -89,15 +88,8 @@ class AttentionExplorer(PictureBox):
             place = place._replace(query=-1)        # a map of the whole picture has no query
         sentence = escape(maps.describe(place))
         still = side_by_side(maps.images[0], maps.lookup(place).cells, maps.frame(place))
+        bar = scale_bar(maps.ends(place))
         self.drawing.value = (f'<div style="{_CARD}"><img src="{still}" alt="Picture, and its map: '
-                              f'{sentence}" style="max-width:100%">{_bar(maps.ends(place))}</div>')
+                              f'{sentence}" style="max-width:100%">{bar}</div>')
         self.summary.value = f'<p role="status">{escape(self.album.answer(picture))} {sentence}</p>'
         self.values.value = map_table(maps, place) if self.table.value else ""
-
-
-def _bar(ends: Sequence[str]) -> str:
-    """The colour bar below the map, the right half of the drawing."""
-    low, middle, high = map(escape, ends)
-    return ('<div style="margin-left:51.5%"><div style="height:12px;border:1px solid #6b727b;'
-            f'background:{gradient()}"></div><div style="{_ENDS}"><span>{low}</span>'
-            f'<span>{middle}</span><span style="text-align:right">{high}</span></div></div>')

@@ -8,14 +8,14 @@ from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
-from IPython.display import clear_output, display
+from IPython.display import clear_output
 from torch import Tensor, nn
 
 from ..data import Pictures
 from ..explain import attention_distance, rollout
 from ..explain.maps import recorded
 from ..figures import attention as figures
-from ..figures.display import TEMPLATE
+from ..figures.display import show
 from ..models import timm_parts
 from ..runtime.running import to_device
 from .album import Album
@@ -98,7 +98,6 @@ class AttentionViews(PictureBox):
     def draw(self) -> None:
         """Draw the view that is chosen."""
         self.figure = self._views(self.picture.value)[self.view.value]()
-        self.figure.update_layout(template=TEMPLATE)
         with self.output:
             clear_output(wait=True)
-            display(self.figure)
+            show(self.figure)

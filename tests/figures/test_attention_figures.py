@@ -83,6 +83,63 @@ def test_two_pictures_keep_their_own_rows():
     assert found == [[[4, 0], [0, 0]], [[1, 1], [1, 1]], [[0, 0], [0, 4]], [[1, 1], [1, 1]]]
 
 
+# --- what they say
+
+def words(figure):
+    return figure.layout.meta
+
+
+def test_rollout_says_what_the_class_token_keeps_and_where_each_map_is_highest():
+    figure = figures.rollout_by_depth(IMAGE, [looks(0.6, 0.1, 0.2, 0.0, 0.1), looks(0.25, 0.05, 0.3, 0.4, 0)])
+    assert words(figure)["finding"] == "The class token keeps 60% of itself after block 0, 25% after block 1."
+    assert words(figure)["table"] == {"block": [0, 1], "class token's own share": pytest.approx([0.6, 0.25]),
+                                      "highest patch": ["row 0, column 1", "row 1, column 0"],
+                                      "times a fair share": pytest.approx([1.0, 2.0])}
+    assert "2 in all" in words(figure)["alt"]
+
+
+def test_rollout_of_one_block_and_rollout_without_a_class_token_read_well():
+    assert words(figures.rollout_by_depth(IMAGE, [looks(0.6, 0.1, 0.3, 0, 0)]))["finding"] == (
+        "The class token keeps 60% of itself after block 0.")
+    found = words(figures.rollout_by_depth(IMAGE, [torch.tensor([[0.5, 0.5, 0, 0]]).repeat(4, 1)], prefix=0))
+    assert found["finding"] == "After the last block the highest patch has 2.0 times a fair share."
+    assert "class token's own share" not in found["table"] and "the mean token" in found["alt"]
+
+
+def test_the_gallery_says_the_highest_patch_of_its_heads():
+    maps = [torch.stack([looks(0.5, 0.5, 0, 0, 0), looks(0, 0.25, 0.25, 0.25, 0.25)]),
+            torch.stack([looks(0, 0, 0, 1, 0), looks(0.2, 0.2, 0.2, 0.2, 0.2)])]
+    found = words(figures.head_gallery(IMAGE, maps))
+    assert found["finding"] == "The highest patch of a head has 1.0 to 5.0 times a fair share."
+    assert found["table"] == {"block": [0, 1], "head 0: most": [2.5, 5], "head 1: most": [1.25, 1]}
+    assert words(figures.head_gallery(IMAGE, [looks(0, 1, 0, 0, 0)[None]]))["finding"].endswith("has 5.0 times a fair share.")
+
+
+def test_distances_say_their_span_and_what_attention_to_all_alike_would_be():
+    figure = figures.attention_distance(torch.tensor([[1.0, 3.0], [2.0, 6.0]]), evenly=torch.tensor(3.75))
+    assert words(figure)["finding"] == "Heads attend 1.0 to 6.0 patches far; one that attends to all alike, 3.8."
+    assert words(figure)["table"] == {"block": [0, 1], "head 0": [1, 2], "head 1": [3, 6]}
+    assert figure.layout.shapes[0].y0 == figure.layout.shapes[0].y1 == 3.75
+    alone = figures.attention_distance(torch.tensor([[2.0]]), unit="pixels")
+    assert words(alone)["finding"] == "Heads attend 2.0 pixels far." and not alone.layout.shapes
+
+
+def test_global_tokens_say_how_far_they_differ_and_the_most_that_each_takes_and_gives():
+    taken = torch.tensor([[1.0, 0, 0, 0], [0, 0.5, 0, 0.5]])
+    handed = torch.tensor([[1.0, 0], [0.25, 0.75], [0.5, 0.5], [0, 1]])
+    found = words(figures.global_tokens(IMAGE[None], taken[None, None], handed[None, None]))
+    # shares 4, 0 of the first place are 2 from their mean; handed back 2 of 1
+    assert found["finding"] == ("Where they take, tokens differ from their mean by up to 2.0 fair shares; what a place "
+                                "gets back differs by up to 100.0% from an even mixture.")
+    assert found["table"] == {"picture": [0, 0], "global token": [0, 1], "takes most (times a fair share)": [4, 2],
+                              "gives most back (times a fair share)": [2, 2]}
+
+
+def test_one_global_token_differs_from_no_other_and_nothing_of_the_kind_is_said():
+    found = words(figures.global_tokens(IMAGE[None], torch.eye(4)[None, None, :1], torch.ones(1, 1, 4, 1)))
+    assert found["finding"] == "From one place the token takes up to 4.0 times a fair share."
+
+
 @pytest.mark.parametrize("call, expected", [
     (lambda: figures.rollout_by_depth(IMAGE[None], [looks(0, 0, 0, 0, 1)]), r"image=\(1, 3, 8, 8\)"),
     (lambda: figures.rollout_by_depth(IMAGE, []), "no maps"),

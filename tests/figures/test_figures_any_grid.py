@@ -143,7 +143,7 @@ def oblong(count=2):
 def test_boxes_of_whole_models_show_oblong_pictures(kind, monkeypatch):
     from lightvit_lab.widgets import views
 
-    monkeypatch.setattr(views, "display", lambda _: None)
+    monkeypatch.setattr(views, "show", lambda _: None)
     model, pictures = made(kind), oblong()
     box = attention_views(model, pictures)
     assert box.figure is not None and box.message.value == ""

@@ -40,11 +40,34 @@ def test_picture_and_map_stand_side_by_side_in_whole_pixels_and_the_looking_patc
     image[:, :, 8:] = 1
     sheet = opened(overlay.side_by_side(image, torch.ones(2, 4), frame=(4, 0, 8, 4), height=80))
     assert sheet.shape[0] == 80 and sheet.shape[1] > 2 * 160
-    frame = [0xD5, 0x5E, 0x00]
+    frame = [0xD5, 0x5E, 0x00, 255]
     right = sheet.shape[1] - 160
     assert (sheet[0, 40] == frame).all() and (sheet[39, 79] == frame).all() and (sheet[1, right + 41] == frame).all()
-    assert (sheet[20, 60] == 0).all() and (sheet[20, 100] == 255).all()
+    assert (sheet[20, 60] == [0, 0, 0, 255]).all() and (sheet[20, 100] == 255).all()
     assert not (opened(overlay.side_by_side(image, torch.ones(2, 4), height=80)) == frame).all(-1).any()
+
+
+def test_the_gap_between_picture_and_map_is_transparent_so_that_no_white_bar_stands_in_a_dark_theme():
+    sheet = opened(overlay.side_by_side(torch.zeros(3, 8, 8), torch.ones(2, 2), height=80))
+    assert (sheet[:, 81:84, 3] == 0).all() and (sheet[:, :80, 3] == 255).all()
+
+
+def test_what_surrounds_the_patch_is_framed_by_a_thinner_line():
+    sheet = opened(overlay.side_by_side(torch.zeros(3, 8, 8), torch.ones(2, 2), frame=(0, 0, 4, 4), height=80,
+                                        outer=(0, 0, 8, 8)))
+    orange = (sheet[..., :3] == [0xD5, 0x5E, 0x00]).all(-1)
+    assert orange[60, :80].sum() == 4 and orange[20, :80].sum() == 3 + 3 + 2       # two lines; the patch's two and one
+
+
+def test_patches_of_a_grid_are_boxes_of_pixels():
+    image = torch.zeros(3, 8, 12)
+    assert overlay.box_of((1, 0, 1, 0), (2, 3), image) == (0, 4, 4, 8)              # row 1, column 0
+    assert overlay.box_of((0, 1, 1, 2), (2, 3), image) == (4, 0, 12, 8)             # rows 0 to 1, columns 1 to 2
+
+
+def test_the_colour_bar_says_its_ends_and_escapes_them():
+    assert "<span>0</span><span>1</span>" in overlay.scale_bar(["0", "1", "2 < 3"])
+    assert "2 &lt; 3" in overlay.scale_bar(["0", "1", "2 < 3"])
 
 
 def test_a_picture_is_kept_pixel_for_pixel():

@@ -18,7 +18,7 @@ PICTURES = data.load("shapes", "test", count=2)
 @pytest.fixture
 def shown(monkeypatch):
     found = []
-    monkeypatch.setattr(views, "display", found.append)
+    monkeypatch.setattr(views, "show", found.append)
     return found
 
 
