@@ -3,8 +3,8 @@
 Its parts: this file sets up, `lab_execution` runs the pages, `lab_exercise` fills the exercise
 boxes, `lab_status`, `lab_points` and `lab_lessons` draw tables, `lab_pages` decides which scripts
 and buttons a page gets and what stands behind its download button, `lab_redirects` leads from the
-old addresses of renamed pages to the new ones, `lab_road` marks the road
-through a page, `lab_stills` draws a static picture of each figure, `lab_terms` brings the glossary to its words.
+old addresses of renamed pages to the new ones, `lab_road` marks the road through a page,
+`lab_stills` draws a static picture of each figure, `lab_terms` brings the glossary to its words.
 """
 
 from __future__ import annotations

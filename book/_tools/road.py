@@ -49,6 +49,7 @@ def stretches(page: str) -> dict[str, Stretch]:
 
 def minutes(page: str) -> tuple[int, int]:
     """Minutes of a page's core sections, and of its further ones."""
-    core, further = (sum(one.minutes for one in stretches(page).values() if one.kind == kind)
-                     for kind in KINDS)
-    return core, further
+    sums = dict.fromkeys(KINDS, 0)
+    for one in stretches(page).values():
+        sums[one.kind] += one.minutes
+    return sums["core"], sums["further"]

@@ -17,12 +17,14 @@ from ..errors import LabError, require_choice
 from ..training import mean_interval
 from .display import described, style
 from .parts import LINE, error_bars, folded, listed
+from .tables import columns_of
 
 __all__ = ["four_columns", "stages", "trade_off"]
 
 Row = Mapping[str, Any]
 # each stage's place in `style`
 STAGES = {"off the shelf": 0, "one-shot": 0, "compensated": 1, "fine-tuned": 2}
+SCORE = ("test", "test_low", "test_high")
 COSTS = {"macs": ("million MACs for one picture", 1e6),
          "latency_ms": ("milliseconds, measured", 1.0),
          "latency_1_ms": ("milliseconds, one picture at a time", 1.0),
@@ -36,7 +38,7 @@ def score(row: Row) -> tuple[float, float, float]:
 
     Of a stored row, or of one that `sensitivity` returns.
     """
-    keys = ("test", "test_low", "test_high") if "test" in row else ("accuracy", "low", "high")
+    keys = SCORE if "test" in row else ("accuracy", "low", "high")
     return tuple(100 * row[key] for key in keys)
 
 
@@ -55,8 +57,7 @@ def _over_seeds(group: Sequence[Row]) -> dict[str, Any]:
     first, number = group[0], len(group)
     if number == 1:
         return dict(first)
-    test = dict(zip(("test", "test_low", "test_high"),
-                    mean_interval([row["test"] for row in group[:10]])))
+    test = dict(zip(SCORE, mean_interval([row["test"] for row in group[:10]])))
     costs = {cost: mean(map(itemgetter(cost), group)) for cost in COSTS if cost in first}
     return {**first, **test, **costs}
 
@@ -96,7 +97,7 @@ def trade_off(rows: Sequence[Row], dense: Row,
     buttons = [_button(cost, points, groups) for cost in costs] if len(costs) > 1 else []
     menu = dict(type="buttons", direction="right", buttons=buttons, showactive=True)
     figure.update_layout(updatemenus=[menu] if buttons else [])
-    columns = {key: [point[key] for point in points] for key in ("label", "stage", "test", *costs)}
+    columns = columns_of(points, ("label", "stage", *SCORE, *costs))
     return described(figure, "Test accuracy over cost, a point for each recipe and stage, with a "
                              "line through those that no other beats; buttons choose among "
                              f"{listed(map(_BUTTONS.get, costs))}.",
@@ -188,7 +189,7 @@ def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
     plot = ((1 + max(label.count("<br>") for label in labels)) * LINE * len(names)
             + 14 * len(names) + 30)
     figure.update_layout(height=plot + 80, margin=dict(t=20, b=60))
-    columns = {key: [row[key] for row in found] for key in ("label", "stage", "test")}
+    columns = columns_of(found, ("label", "stage", *SCORE))
     return described(figure, f"Test accuracy of each recipe, {listed(_present(found))}, with "
                              "intervals; a line and a band mark the whole model.",
                      _changes(found, dense), columns)
@@ -201,8 +202,7 @@ def _present(rows: Sequence[Row]) -> list[str]:
 def _changes(rows: Sequence[Row], dense: Row) -> str:
     """What the last stage changes from the first, at the least and at the most."""
     first, *_, last = [*_present(rows), ""] if len(_present(rows)) == 1 else _present(rows)
-    before, after = ({row["label"]: score(row)[0] for row in _of_stage(rows, stage)}
-                     for stage in (first, last))
+    before, after = _by_label(rows, first), _by_label(rows, last)
     changes = sorted((after[label] - before[label], label) for label in after if label in before)
     if not changes:
         best, label = max((score(row)[0], row["label"]) for row in rows)
@@ -211,6 +211,10 @@ def _changes(rows: Sequence[Row], dense: Row) -> str:
         return f"From {first} to {last}, {changes[0][1]} changes by {changes[0][0]:+.1f} points."
     return (f"From {first} to {last}, accuracy changes by {changes[0][0]:+.1f} points "
             f"({changes[0][1]}) to {changes[-1][0]:+.1f} ({changes[-1][1]}).")
+
+
+def _by_label(rows: Sequence[Row], stage: str) -> dict[str, float]:
+    return {row["label"]: score(row)[0] for row in _of_stage(rows, stage)}
 
 
 def _stage(rows: Sequence[Row], stage: str) -> go.Scatter:

@@ -51,7 +51,7 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]],
     figure.update_yaxes(range=[0, 102]).update_yaxes(title="energy kept (%)", col=1)
     figure.update_xaxes(nticks=4, tickangle=0).update_xaxes(title="rank", row=rows)
     figure.update_layout(height=230 * rows + 105, margin=dict(t=45))
-    ranks = {label: [_enough(values[kind]) for kind in kinds] for label, values in energies.items()}
+    ranks = {label: list(map(_enough, values.values())) for label, values in energies.items()}
     said = ", ".join(f"{label} {found[0]}" for label, found in ranks.items())
     columns = {"layer": kinds} | {f"90 % of: {label}": found for label, found in ranks.items()}
     if break_even is not None:
@@ -92,7 +92,7 @@ def errors_over_rank(ranks: Sequence[int],
     logarithmic(figure, list(ranks), every)
     figure.update_xaxes(title="rank", tickvals=list(ranks), ticktext=[str(rank) for rank in ranks])
     figure.update_yaxes(title="output error (%)")
-    medians = {label: [median(layers) for layers in by_rank] for label, by_rank in errors.items()}
+    medians = {label: list(map(median, by_rank)) for label, by_rank in errors.items()}
     columns = {"rank": ranks} | {f"{label}: median (%)": percents(found)
                                  for label, found in medians.items()}
     columns |= {f"{label}: worst (%)": percents(map(max, by_rank))
@@ -108,8 +108,9 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
                   scored: str = "test accuracy (%)") -> go.Figure:
     """Test accuracy over what is `turned` (that axis' title): (value, accuracy, low, high).
 
-    Accuracies are shares, or shares of something else that `scored` names. `whole` is (accuracy, low, high) of the model before, a line across with
-    a band. Raises LabError on shares outside [0, 1].
+    Accuracies are shares, or shares of something else that `scored` names. `whole` is
+    (accuracy, low, high) of the model before, a line across with a band. Raises LabError on
+    shares outside [0, 1].
     """
     values = sorted({point[0] for points in lines.values() for point in points})
     figure = go.Figure()

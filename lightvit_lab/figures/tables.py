@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ def by_column(rows: Sequence[Mapping[str, Any]] | Columns) -> dict[str, list[Any
             if list(row) != names:
                 raise LabError(f"table: row {number} has {list(row)}, the first {names}; give the "
                                "same names in each")
-        rows = {name: [row[name] for row in rows] for name in names}
+        rows = columns_of(rows, names)
     if not rows:
         raise LabError("table: there is nothing to show; give rows, or columns by name")
     lengths = {name: len(column) for name, column in rows.items()}
@@ -65,6 +65,15 @@ def by_column(rows: Sequence[Mapping[str, Any]] | Columns) -> dict[str, list[Any
         raise LabError(f"table: columns of the table differ in length ({differ}); give as many "
                        "values in each")
     return {str(name): list(column) for name, column in rows.items()}
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:
+    """Columns of these names, of rows; "" where a row has none."""
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        for name, column in columns.items():
+            column.append(row.get(name, ""))
+    return columns
 
 
 def as_text(columns: Columns, caption: str = "") -> str:
@@ -111,9 +120,8 @@ def table_of(figure: go.Figure) -> dict[str, list[Any]]:
     where the figure has them.
     """
     rows = [row for trace in figure.data for row in _points(figure, trace)]
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name, "") for row in rows] for name in names}
-    return {name: column for name, column in columns.items() if any(one != "" for one in column)}
+    columns = columns_of(rows, dict.fromkeys(name for row in rows for name in row))
+    return {name: column for name, column in columns.items() if set(map(str, column)) != {""}}
 
 
 def _points(figure: go.Figure, trace: Any) -> list[dict[str, Any]]:

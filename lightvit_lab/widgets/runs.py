@@ -1,4 +1,4 @@
-"""Training curves that grow while `training.fit` runs: `fit(..., callback=box.follow("my run"))`."""
+"""Training curves that grow while `training.fit` runs with `callback=box.follow("my run")`."""
 
 from __future__ import annotations
 
