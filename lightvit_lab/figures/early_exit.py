@@ -23,7 +23,7 @@ from .parts import LINE, PATTERNS, error_bars, folded, listed, percents
 
 __all__ = ["exit_frontier", "exits_by_threshold", "reliability_diagram", "shares_leaving"]
 
-THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 OPENS = 0.9             # the threshold nearest to it is that at which the film begins
 
 # dark is deep
@@ -162,9 +162,9 @@ def exits_by_threshold(data: Pictures, logits: Tensor, macs: Sequence[int],
     """A film over thresholds of confidence: at which exit pictures leave, and whether rightly.
 
     `logits` (exits + 1, N, classes) are `every_logit(model, data)`, `macs` are `exit_macs(model)`.
-    Draws up to `count` pictures, from that of which the first exit is least sure to the surest, and
-    counts all N; opens at the threshold nearest to 0.9. Raises LabError where the parts do not fit,
-    and on thresholds outside 0 to 1.
+    Draws up to `count` pictures, at even steps of the first exit's confidence, the least sure
+    first, and counts all N; opens at the threshold nearest to 0.9. Raises LabError where the parts
+    do not fit, and on thresholds outside 0 to 1.
     """
     if logits.ndim != 3 or logits.shape[:2] != (len(macs), len(data)) or len(macs) < 2:
         raise LabError(f"exits_by_threshold: logits of shape {tuple(logits.shape)} for {len(macs)} "
@@ -173,8 +173,7 @@ def exits_by_threshold(data: Pictures, logits: Tensor, macs: Sequence[int],
     count = min(require_whole("exits_by_threshold", "count", count, 1), len(data))
     logits = logits.detach().cpu()
     right = logits.argmax(2) == data.labels.cpu()
-    order = confidence(logits[0]).argsort(stable=True)
-    chosen = order[torch.linspace(0, len(order) - 1, count, device="cpu").round().long()]
+    chosen = _spread(confidence(logits[0]).tolist(), count)
     states, rows = [], []
     for threshold in thresholds:
         taken = exits_taken(Confidence(threshold), logits)
@@ -193,6 +192,17 @@ def exits_by_threshold(data: Pictures, logits: Tensor, macs: Sequence[int],
                 table={name: [row[name] for row in rows] for name in rows[0]})
 
 
+def _spread(sure: Sequence[float], count: int) -> list[int]:
+    """The places of `count` values at steps as even as there are, the least first."""
+    free, low, high = list(range(len(sure))), min(sure), max(sure)
+    chosen = []
+    for step in range(count):
+        level = low + (high - low) * step / max(1, count - 1)
+        chosen.append(min(free, key=lambda place: abs(sure[place] - level)))
+        free.remove(chosen[-1])
+    return sorted(chosen, key=lambda place: sure[place])
+
+
 def _counted(threshold: float, taken: Tensor, hits: Tensor, macs: Sequence[int]) -> dict[str, str]:
     """What a threshold does with all pictures, as text."""
     cost = torch.tensor(macs, device="cpu").double()[taken].mean().item()
@@ -208,10 +218,10 @@ def _sentence(row: Mapping[str, str], count: int) -> str:
             f"{row['million MACs']} million MACs, {row['share of MACs']} of what the end costs.")
 
 
-def _tiles(data: Pictures, chosen: Tensor, taken: Tensor, hits: Tensor, end: int) -> str:
+def _tiles(data: Pictures, chosen: Sequence[int], taken: Tensor, hits: Tensor, end: int) -> str:
     """The chosen pictures side by side, each with its frame, its bar and its exit."""
     tiles = [_tile(f"{_key(data)}-{place}", data.class_names[data.labels[place]],
-                   int(taken[place]), end, bool(hits[place])) for place in chosen.tolist()]
+                   int(taken[place]), end, bool(hits[place])) for place in chosen]
     return f'<div class="lab-film-pictures">{"".join(tiles)}</div>'
 
 
@@ -229,11 +239,11 @@ def _tile(key: str, name: str, exit: int, end: int, right: bool) -> str:
             f'style="fill:{COLOURS[0]}"/></svg><figcaption>{mark} {where}</figcaption></figure>')
 
 
-def _stored(data: Pictures, chosen: Tensor) -> str:
+def _stored(data: Pictures, chosen: Sequence[int]) -> str:
     """The chosen pictures once, for all states to draw by their ids."""
     images = [f'<image id="{_key(data)}-{place}" href="{picture_uri(data.images[place])}" x="4" '
               'y="4" width="92" height="92" style="image-rendering:pixelated"/>'
-              for place in chosen.unique().tolist()]
+              for place in chosen]
     return (f'<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
             f'{"".join(images)}</defs></svg>')
 

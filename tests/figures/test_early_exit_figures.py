@@ -97,6 +97,15 @@ def test_each_picture_is_stored_once_for_all_states_under_an_id_that_the_tiles_u
     assert len(stored) == 3 == html.count("data:image/png") and set(re.findall('<use href="#(.*?)"', html)) == set(stored)
 
 
+def test_pictures_are_drawn_at_even_steps_of_the_first_exits_confidence_and_none_twice():
+    ten = data.Pictures("ten", "test", PIXELS[:1].expand(10, -1, -1, -1), torch.zeros(10).long(), FOUR.class_names, FOUR.mean, FOUR.std)
+    sure = [0.99, 0.6, 0.98, 0.8, 0.97, 0.96, 0.61, 0.95, 0.94, 0.93]
+    drawn = [re.findall('<use href="#lab-ten-test-10-(.)"', figures.exits_by_threshold(
+        ten, logits(sure, sure), (1, 2), count=count).html)[:count] for count in (2, 3, 4, 20)]
+    assert drawn[:3] == [["1", "0"], ["1", "3", "0"], ["1", "3", "9", "0"]]     # steps of 0.39, 0.195 and 0.13 from 0.6
+    assert drawn[3][:10] == ["1", "6", "3", "9", "8", "7", "5", "4", "2", "0"]
+
+
 def test_the_film_opens_at_the_threshold_nearest_to_the_pages_own():
     film = figures.exits_by_threshold(FOUR, SAID, (1, 2), (0.5, 0.88, 0.95))
     assert [" lab-film-now" in state[:20] for state in film.html.split('class="lab-film-state')[1:]] == [False, True, False]
