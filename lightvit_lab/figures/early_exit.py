@@ -107,8 +107,8 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
     most, least = (end(first, key=first.get) for end in (max, min))
     return described(figure, f"Bars of 100 %, one for each of {listed(shares)}: the share that "
                              f"leaves at {listed(ends)}.",
-                     f"The share that leaves at {ends[0]} is largest for {most}, "
-                     f"{first[most]:.0%}, and smallest for {least}, {first[least]:.0%}."
+                     f"The share that leaves at {ends[0]} is largest for {most} "
+                     f"({first[most]:.0%}) and smallest for {least} ({first[least]:.0%})."
                      if most != least else f"At {ends[0]} {first[most]:.0%} leave.", columns)
 
 

@@ -137,7 +137,7 @@ def test_bars_of_who_leaves_name_the_groups_that_leave_first_most_and_least():
     shares = {"small": [0.25, 0.75], "large": [0.9, 0.1], "all": [0.5, 0.5]}
     alt, finding, table = words(figures.shares_leaving(shares, ["exit 0", "end"]))
     assert "small, large and all" in alt and "exit 0 and end" in alt
-    assert finding == "The share that leaves at exit 0 is largest for large, 90%, and smallest for small, 25%."
+    assert finding == "The share that leaves at exit 0 is largest for large (90%) and smallest for small (25%)."
     assert table == {"group": ["small", "large", "all"], "exit 0": ["25.0%", "90.0%", "50.0%"], "end": ["75.0%", "10.0%", "50.0%"]}
     assert words(figures.shares_leaving({"small": [0.25, 0.75]}, ["exit 0", "end"]))[1] == "At exit 0 25% leave."
 
