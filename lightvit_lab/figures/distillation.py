@@ -134,9 +134,8 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
     plot = (1 + max(name.count("<br>") for name in names)) * LINE * len(rows) + 10 * len(rows) + 20
     figure.update_layout(height=plot + 80, margin=dict(t=20, b=60))
     means = {label: mean_interval(values) for label, values in scores.items()}
-    columns = {"objective": list(rows), "leaf": [row["leaf"] for row in rows.values()]} | {
-        name: [mean[place] for mean in means.values()]
-        for place, name in enumerate(("test accuracy (%)", "low", "high"))}
+    columns = {"objective": list(rows), "leaf": [row["leaf"] for row in rows.values()]}
+    columns |= zip(("test accuracy (%)", "low", "high"), zip(*means.values()))
     best = max(means, key=lambda label: means[label][0])
     finding = (f"{best} is best: {means[best][0] - middle:+.1f} points from {baseline}, which has "
                f"{middle:.1f} %" + ("." if means[best][1] > high else "; the intervals overlap."))

@@ -20,6 +20,7 @@ from .display import COLOURS, described, style
 from .film import State, film
 from .overlay import picture_uri
 from .parts import LINE, PATTERNS, error_bars, folded, listed, percents
+from .tables import by_column
 
 __all__ = ["exit_frontier", "exits_by_threshold", "reliability_diagram", "shares_leaving"]
 
@@ -101,10 +102,11 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(barmode="stack", height=plot + 80, margin=dict(t=20, b=60),
                          legend_traceorder="normal")
-    columns = {"group": list(shares)} | {
-        end: [f"{row[place]:.1%}" for row in shares.values()] for place, end in enumerate(ends)}
+    columns = {"group": list(shares)}
+    for end, column in zip(ends, zip(*shares.values())):
+        columns[end] = [f"{share:.1%}" for share in column]
     first = {label: row[0] for label, row in shares.items()}
-    most, least = (end(first, key=first.get) for end in (max, min))
+    most, least = max(first, key=first.get), min(first, key=first.get)
     return described(figure, f"Bars of 100 %, one for each of {listed(shares)}: the share that "
                              f"leaves at {listed(ends)}.",
                      f"The share that leaves at {ends[0]} is largest for {most} "
@@ -188,8 +190,7 @@ def exits_by_threshold(data: Pictures, logits: Tensor, macs: Sequence[int],
                f"{low['share of MACs']} of the end's MACs, one of {high['threshold']} gets "
                f"{high['right']} right.")
     return film(states, f"{count} pictures, and at which exit each leaves, for several thresholds",
-                "threshold", finding, start,
-                table={name: [row[name] for row in rows] for name in rows[0]})
+                "threshold", finding, start, table=by_column(rows))
 
 
 def _spread(sure: Sequence[float], count: int) -> list[int]:
