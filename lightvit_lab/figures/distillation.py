@@ -2,77 +2,93 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+import torch
 from torch import Tensor
 
 from ..errors import LabError, require_choice, require_range
 from ..training import mean_interval
+from .card import Card
 from .display import COLOURS, described, style
-from .parts import BARE, LINE, folded, listed
-from .pictures import to_bytes
+from .film import State, film, pictures
+from .parts import LINE, folded, listed
 
 __all__ = ["directions", "gains", "soft_labels"]
 
 TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+OPENS = 4.0             # the temperature at which the wrong classes can be seen
+MOST = 12               # classes that are drawn
+_BAR, _LETTER, _LONGEST = 24, 7, 22     # pixels of a bar and of a letter, letters of a name
 
 
 def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str],
-                temperatures: Sequence[float] = TEMPERATURES) -> go.Figure:
-    """Probabilities of the classes of one picture, sorted, with a slider for the temperature.
+                temperatures: Sequence[float] = TEMPERATURES) -> Card:
+    """A film over temperatures: a picture and the probabilities of its classes, likeliest first.
 
-    `image` is (3, H, W) in [0, 1], `logits` (classes,). The slider needs no kernel: one frame for
-    each temperature, and begins at temperature 1, or the first if 1 is not among them. Raises
-    LabError on logits of another number of classes, and on a temperature that is not above 0.
+    `image` is (3, H, W) in [0, 1], `logits` (classes,). It opens at the temperature nearest to 4
+    and draws the twelve likeliest classes. Raises LabError on logits of another number of classes,
+    and on a temperature that is not above 0.
     """
-    if logits.shape != (len(class_names),):
+    if logits.shape != (len(class_names),) or len(class_names) < 2:
         raise LabError(f"soft_labels: logits of shape {tuple(logits.shape)} for {len(class_names)} "
-                       "classes; give those of one picture: model(inputs)[0]")
+                       "classes; give those of one picture, of two classes at least: "
+                       "model(inputs)[0]")
     for temperature in temperatures:
         require_range("soft_labels", "temperature", temperature, 1e-6)
-    order = logits.argsort(descending=True)
+    ordered, order = logits.detach().cpu().double().sort(descending=True)
     names = [class_names[index] for index in order.tolist()]
-    shares = [(logits[order] / temperature).softmax(0).tolist() for temperature in temperatures]
-    start = temperatures.index(1.0) if 1.0 in temperatures else 0
-    figure = make_subplots(1, 2, column_widths=[0.66, 0.34], horizontal_spacing=0.04)
-    figure.add_trace(_bars(shares[start], names), 1, 1)
-    figure.add_trace(go.Image(z=to_bytes(image, 2), hoverinfo="skip"), 1, 2)
-    figure.frames = [go.Frame(name=_label(value), data=[_bars(share, names)], traces=[0])
-                     for value, share in zip(temperatures, shares)]
-    figure.update_xaxes(title="probability (%)", range=[0, 125], tickvals=[0, 50, 100], col=1)
-    figure.update_yaxes(autorange="reversed", col=1)
-    figure.update_xaxes(**BARE, col=2).update_yaxes(**BARE, col=2)
-    return figure.update_layout(height=225 + 26 * len(names), margin=dict(t=20, b=155),
-                                showlegend=False, sliders=[_slider(temperatures, start)])
+    shares = [(ordered / one).softmax(0) for one in temperatures]
+    shown = pictures([image], [names[0]])
+    states = [State(f"{one:g}", _beside(shown, _bars(share.tolist(), names, one)),
+                    _caption(share, names, one)) for one, share in zip(temperatures, shares)]
+    start = min(range(len(states)), key=lambda place: abs(temperatures[place] - OPENS))
+    plain, opened = (ordered.softmax(0)[1].item(), shares[start][1].item())
+    finding = (f"The teacher says {names[0]}; next comes {names[1]}, with {plain:.2%} at "
+               f"temperature 1 and {opened:.1%} at temperature {temperatures[start]:g}.")
+    columns = {"class": names} | {f"temperature {one:g} (%)": (100 * share).tolist()
+                                  for one, share in zip(temperatures, shares)}
+    return film(states, "Probabilities of the classes of one picture, for several temperatures",
+                "temperature", finding, start, table=columns)
 
 
-def _bars(shares: Sequence[float], names: Sequence[str]) -> go.Bar:
-    percent = [100 * share for share in shares]
-    return go.Bar(x=percent, y=list(names), orientation="h",
-                  text=[_percent(value) for value in percent],
-                  textposition="outside", cliponaxis=False, marker=dict(color=COLOURS[0]),
-                  hovertemplate="%{y}: %{x:.3g} %<extra></extra>")
+def _caption(shares: Tensor, names: Sequence[str], temperature: float) -> str:
+    """The first choice and the entropy, in bits, of what is said at a temperature."""
+    entropy = torch.special.entr(shares).sum().item() / math.log(2)
+    return (f"At temperature {temperature:g} the teacher gives {names[0]} {_percent(shares[0])} "
+            f"and {names[1]} {_percent(shares[1])}; the entropy is {entropy:.2f} of at most "
+            f"{math.log2(len(names)):.2f} bits.")
 
 
-def _percent(value: float) -> str:
+def _beside(picture: str, chart: str) -> str:
+    """A picture and a chart side by side, one below the other on phones."""
+    return (f'<div class="lab-card-charts"><div style="flex:0 1 140px">{picture}</div>'
+            f"{chart}</div>")
+
+
+def _bars(shares: Sequence[float], names: Sequence[str], temperature: float) -> str:
+    """Horizontal bars from 0 to 1 as SVG, each with its name and its percent."""
+    shares, names = shares[:MOST], [
+        name if len(name) <= _LONGEST else f"{name[:_LONGEST - 1]}\u2026" for name in names[:MOST]]
+    left = 10 + _LETTER * max(map(len, names))
+    rows = [f'<text x="{left - 6}" y="{_BAR * row + 16}" text-anchor="end">{escape(name)}</text>'
+            f'<rect x="{left}" y="{_BAR * row + 3}" width="{150 * share:.2f}" height="{_BAR - 7}" '
+            f'style="fill:{COLOURS[0]}"/><text x="{left + 150 * share + 5:.1f}" '
+            f'y="{_BAR * row + 16}">{_percent(share)}</text>'
+            for row, (name, share) in enumerate(zip(names, shares))]
+    return (f'<svg class="lab-card-chart" viewBox="0 0 {left + 215} {_BAR * len(rows)}" role="img" '
+            f'style="flex-basis:280px" aria-label="Probabilities at temperature {temperature:g}">'
+            f'<path class="frame" d="M{left} 0V{_BAR * len(rows)}"/>{"".join(rows)}</svg>')
+
+
+def _percent(share: float) -> str:
     """In full down to a hundredth of a percent, then by its power of ten."""
+    value = 100 * float(share)
     return f"{value:.2f} %" if value >= 0.01 else f"{value:.0e} %"
-
-
-def _label(temperature: float) -> str:
-    return f"{temperature:g}"
-
-
-def _slider(temperatures: Sequence[float], start: int) -> dict[str, Any]:
-    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True},
-           "transition": {"duration": 0}}
-    steps = [dict(method="animate", label=_label(value), args=[[_label(value)], now])
-             for value in temperatures]
-    return dict(active=start, steps=steps, currentvalue=dict(prefix="temperature "), pad=dict(t=75),
-                x=0, len=1)
 
 
 def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
@@ -85,7 +101,11 @@ def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
                                     **style(index)))
     figure.update_xaxes(title="class", dtick=2)
     figure.update_yaxes(title="probability (%)", rangemode="tozero")
-    return described(figure, f"Probabilities over the classes, a line each: {listed(curves)}.")
+    highest = {label: max(shares) for label, shares in curves.items()}
+    most, least = (end(highest, key=highest.get) for end in (max, min))
+    finding = f"{most} gives one class up to {highest[most]:.0%}"
+    return described(figure, f"Probabilities over the classes, a line each: {listed(curves)}.",
+                     finding + (f", {least} {highest[least]:.0%}." if most != least else "."))
 
 
 def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone") -> go.Figure:
@@ -114,16 +134,16 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
     plot = (1 + max(name.count("<br>") for name in names)) * LINE * len(rows) + 10 * len(rows) + 20
     figure.update_layout(height=plot + 80, margin=dict(t=20, b=60))
     means = {label: mean_interval(values) for label, values in scores.items()}
-    columns = {"objective": list(rows), "leaf": [row["leaf"] for row in rows.values()]} | {
-        name: [mean[place] for mean in means.values()]
-        for place, name in enumerate(("test accuracy (%)", "low", "high"))}
+    columns = {"objective": list(rows), "leaf": [row["leaf"] for row in rows.values()]}
+    columns |= zip(("test accuracy (%)", "low", "high"), zip(*means.values()))
     best = max(means, key=lambda label: means[label][0])
-    said = (f"{best} is best: {means[best][0] - middle:+.1f} points from {baseline}, which has "
-            f"{middle:.1f} %" + ("." if means[best][1] > high else "; the intervals overlap."))
+    finding = (f"{best} is best: {means[best][0] - middle:+.1f} points from {baseline}, which has "
+               f"{middle:.1f} %" + ("." if means[best][1] > high else "; the intervals overlap."))
     if best == baseline:
-        said = f"Nothing is above {baseline}, {middle:.1f} %."
-    return described(figure, f"Test accuracy of {len(rows)} objectives with intervals, each seed "
-                             f"as an open marker; a line and a band mark {baseline}.", said, columns)
+        finding = f"Nothing is above {baseline}, {middle:.1f} %."
+    alt = (f"Test accuracy of {len(rows)} objectives with intervals, each seed as an open marker; "
+           f"a line and a band mark {baseline}.")
+    return described(figure, alt, finding, columns)
 
 
 def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]],

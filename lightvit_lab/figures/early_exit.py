@@ -1,17 +1,31 @@
-"""Figures of early exits: accuracy over mean cost, shares that leave, reliability."""
+"""Figures of early exits: who leaves where, accuracy over mean cost, reliability."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
 
 import plotly.graph_objects as go
+import torch
+from torch import Tensor
 
+from ..data import Pictures
 from ..dynamic.early_exit.report import Reliability
-from ..errors import LabError
-from .display import described, style
+from ..dynamic.early_exit.rules import Confidence, confidence, exits_taken
+from ..errors import LabError, plain_numbers, require_whole
+from .card import Card
+from .display import COLOURS, described, style
+from .film import State, film
+from .overlay import picture_uri
 from .parts import LINE, PATTERNS, error_bars, folded, listed, percents
+from .tables import by_column
 
-__all__ = ["exit_frontier", "reliability_diagram", "shares_leaving"]
+__all__ = ["exit_frontier", "exits_by_threshold", "reliability_diagram", "shares_leaving"]
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+OPENS = 0.9             # the threshold nearest to it is that at which the film begins
 
 # dark is deep
 _SHADES = ("#FDE725", "#9FB57A", "#5E8C8C", "#3B5F86", "#35406B", "#2A1A4A", "#000000")
@@ -58,7 +72,7 @@ def _savings(lines: Mapping[str, Sequence[tuple[float, float]]], dense: tuple[fl
     near = [(macs, label) for label, points in lines.items() for macs, accuracy in points
             if accuracy >= dense[1] - 0.01]
     if not near:
-        return f"No rule comes within a point of the {dense[1]:.1%} that the model has without exits."
+        return f"No rule comes within a point of the model without exits, {dense[1]:.1%}."
     macs, label = min(near)
     return (f"Within a point of the model without exits, {label} needs {macs / dense[0]:.0%} of "
             "its MACs.")
@@ -88,14 +102,16 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(barmode="stack", height=plot + 80, margin=dict(t=20, b=60),
                          legend_traceorder="normal")
-    columns = {"group": list(shares)} | {
-        end: [f"{row[place]:.1%}" for row in shares.values()] for place, end in enumerate(ends)}
+    columns = {"group": list(shares)}
+    for end, column in zip(ends, zip(*shares.values())):
+        columns[end] = [f"{share:.1%}" for share in column]
     first = {label: row[0] for label, row in shares.items()}
-    most, least = (end(first, key=first.get) for end in (max, min))
+    most, least = max(first, key=first.get), min(first, key=first.get)
     return described(figure, f"Bars of 100 %, one for each of {listed(shares)}: the share that "
                              f"leaves at {listed(ends)}.",
-                     f"At {ends[0]} leave {first[most]:.0%} of {most}"
-                     + (f", {first[least]:.0%} of {least}." if most != least else "."), columns)
+                     f"The share that leaves at {ends[0]} is largest for {most} "
+                     f"({first[most]:.0%}) and smallest for {least} ({first[least]:.0%})."
+                     if most != least else f"At {ends[0]} {first[most]:.0%} leave.", columns)
 
 
 def reliability_diagram(found: Mapping[str, Reliability]) -> go.Figure:
@@ -124,10 +140,118 @@ def reliability_diagram(found: Mapping[str, Reliability]) -> go.Figure:
     figure.update_yaxes(title="right (%)", range=[0, 103])
     errors = {label: 100 * one.error for label, one in found.items()}
     most, least = (end(errors, key=errors.get) for end in (max, min))
+    finding = f"The calibration error of {most} is {errors[most]:.1f} points"
     return described(figure, f"Share right over mean confidence, a point a bin: {listed(found)}; "
                              "a grey line is the ideal.",
-                     f"The calibration error of {most} is {errors[most]:.1f} points"
-                     + (f", of {least} {errors[least]:.1f}." if most != least else "."))
+                     finding + (f", that of {least} {errors[least]:.1f}." if most != least
+                                else "."), _bins(found))
+
+
+def _bins(found: Mapping[str, Reliability]) -> dict[str, list[Any]]:
+    """A row for each bin that holds pictures."""
+    full = [(label, one, place) for label, one in found.items()
+            for place, count in enumerate(one.counts) if count]
+    return {"series": [label for label, _, _ in full],
+            "bin": [f"up to {(place + 1) / len(one.counts):.0%}" for _, one, place in full],
+            "pictures": [one.counts[place] for _, one, place in full],
+            "confidence (%)": [100 * one.confidence[place] for _, one, place in full],
+            "right (%)": [100 * one.right[place] for _, one, place in full]}
+
+
+@plain_numbers
+def exits_by_threshold(data: Pictures, logits: Tensor, macs: Sequence[int],
+                       thresholds: Sequence[float] = THRESHOLDS, count: int = 12) -> Card:
+    """A film over thresholds of confidence: at which exit pictures leave, and whether rightly.
+
+    `logits` (exits + 1, N, classes) are `every_logit(model, data)`, `macs` are `exit_macs(model)`.
+    Draws up to `count` pictures, at even steps of the first exit's confidence, the least sure
+    first, and counts all N; opens at the threshold nearest to 0.9. Raises LabError where the parts
+    do not fit, and on thresholds outside 0 to 1.
+    """
+    if logits.ndim != 3 or logits.shape[:2] != (len(macs), len(data)) or len(macs) < 2:
+        raise LabError(f"exits_by_threshold: logits of shape {tuple(logits.shape)} for {len(macs)} "
+                       f"MACs and {len(data)} pictures; give every_logit(model, data), of shape "
+                       "(exits + 1, pictures, classes), and exit_macs(model)")
+    count = min(require_whole("exits_by_threshold", "count", count, 1), len(data))
+    logits = logits.detach().cpu()
+    right = logits.argmax(2) == data.labels.cpu()
+    chosen = _spread(confidence(logits[0]).tolist(), count)
+    states, rows = [], []
+    for threshold in thresholds:
+        taken = exits_taken(Confidence(threshold), logits)
+        hits = right.gather(0, taken[None])[0]
+        rows.append(_counted(threshold, taken, hits, macs))
+        tiles = _tiles(data, chosen, taken, hits, len(macs) - 1)
+        states.append(State(f"{threshold:g}", tiles if states else tiles + _stored(data, chosen),
+                            _sentence(rows[-1], len(data))))
+    start = min(range(len(states)), key=lambda place: abs(thresholds[place] - OPENS))
+    low, high = (end(zip(thresholds, rows), key=lambda pair: pair[0])[1] for end in (min, max))
+    finding = (f"A threshold of {low['threshold']} gets {low['right']} right for "
+               f"{low['share of MACs']} of the end's MACs, one of {high['threshold']} gets "
+               f"{high['right']} right.")
+    return film(states, f"{count} pictures, and at which exit each leaves, for several thresholds",
+                "threshold", finding, start, table=by_column(rows))
+
+
+def _spread(sure: Sequence[float], count: int) -> list[int]:
+    """The places of `count` values at steps as even as there are, the least first."""
+    free, low, high = list(range(len(sure))), min(sure), max(sure)
+    chosen = []
+    for step in range(count):
+        level = low + (high - low) * step / max(1, count - 1)
+        chosen.append(min(free, key=lambda place: abs(sure[place] - level)))
+        free.remove(chosen[-1])
+    return sorted(chosen, key=lambda place: sure[place])
+
+
+def _counted(threshold: float, taken: Tensor, hits: Tensor, macs: Sequence[int]) -> dict[str, str]:
+    """What a threshold does with all pictures, as text."""
+    cost = torch.tensor(macs, device="cpu").double()[taken].mean().item()
+    left = (taken < len(macs) - 1).double().mean().item()
+    return {"threshold": f"{threshold:g}", "left before the end": f"{left:.1%}",
+            "right": f"{hits.double().mean().item():.1%}", "million MACs": f"{cost / 1e6:.1f}",
+            "share of MACs": f"{cost / macs[-1]:.0%}"}
+
+
+def _sentence(row: Mapping[str, str], count: int) -> str:
+    return (f"Threshold {row['threshold']}: {row['left before the end']} of {count:,} pictures "
+            f"leave before the end, {row['right']} of all are right. A picture costs "
+            f"{row['million MACs']} million MACs, {row['share of MACs']} of what the end costs.")
+
+
+def _tiles(data: Pictures, chosen: Sequence[int], taken: Tensor, hits: Tensor, end: int) -> str:
+    """The chosen pictures side by side, each with its frame, its bar and its exit."""
+    tiles = [_tile(f"{_key(data)}-{place}", data.class_names[data.labels[place]],
+                   int(taken[place]), end, bool(hits[place])) for place in chosen]
+    return f'<div class="lab-film-pictures">{"".join(tiles)}</div>'
+
+
+def _tile(key: str, name: str, exit: int, end: int, right: bool) -> str:
+    """A picture as SVG: a full frame where right, a broken one where wrong; a bar to its exit."""
+    where = "end" if exit == end else f"exit {exit}"
+    mark, verdict = ("\u2713", "right") if right else ("\u2717", "wrong")
+    colour, dashes = (COLOURS[2], "none") if right else (COLOURS[1], "12 7")
+    return (f'<figure><svg viewBox="0 0 100 115" role="img" style="display:block;max-width:120px" '
+            f'aria-label="{escape(name)}, {where}, {verdict}"><use href="#{key}"/>'
+            f'<rect x="3" y="3" width="94" height="94" fill="none" stroke-width="6" '
+            f'stroke="{colour}" stroke-dasharray="{dashes}"/>'
+            f'<rect class="frame" x="1" y="104" width="98" height="10"/>'
+            f'<rect x="1" y="104" width="{98 * (exit + 1) / (end + 1):.0f}" height="10" '
+            f'style="fill:{COLOURS[0]}"/></svg><figcaption>{mark} {where}</figcaption></figure>')
+
+
+def _stored(data: Pictures, chosen: Sequence[int]) -> str:
+    """The chosen pictures once, for all states to draw by their ids."""
+    images = [f'<image id="{_key(data)}-{place}" href="{picture_uri(data.images[place])}" x="4" '
+              'y="4" width="92" height="92" style="image-rendering:pixelated"/>'
+              for place in chosen]
+    return (f'<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
+            f'{"".join(images)}</defs></svg>')
+
+
+def _key(data: Pictures) -> str:
+    """What ids of pictures begin with: two films of a page may be of different data."""
+    return "lab-" + "-".join(re.findall("[A-Za-z0-9]+", f"{data.name} {data.split} {len(data)}"))
 
 
 def _require_shares(accuracies: Sequence[float]) -> None:
