@@ -113,7 +113,7 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
     figure.update_yaxes(title="energy out of reach (%)", rangemode="tozero")
     most = max(lost, key=lost.get)
     columns = {"layer": list(lost), "channels": list(map(len, energies.values())),
-               f"beyond width {width} (%)": [f"{share:.1f}" for share in lost.values()]}
+               f"beyond width {width} (%)": list(lost.values())}
     return described(figure, "Falling lines: the share of the features' energy beyond a width, for "
                              f"{listed(energies)}.",
                      f"Beyond width {width} lies at most {lost[most]:.1f} % of a layer's energy "

@@ -100,7 +100,7 @@ def test_the_energy_that_no_student_reaches_is_said_for_the_layer_that_loses_mos
     meta = figures.energy_beyond_width(energies, width=2).layout.meta
     assert meta["finding"] == "Beyond width 2 lies at most 25.0 % of a layer's energy (last)."          # 1 of 4
     assert meta["table"] == {"layer": ["first", "last", "narrow"], "channels": [3, 3, 1],
-                             "beyond width 2 (%)": ["10.0", "25.0", "0.0"]}
+                             "beyond width 2 (%)": pytest.approx([10, 25, 0])}
     assert "first, last and narrow" in meta["alt"]
 
 
