@@ -71,7 +71,8 @@ def similarity_matrices(matrices: Mapping[str, Tensor], groups: Sequence[str],
 
 def _pair_means(matrix: Tensor, groups: Sequence[str]) -> tuple[float, float]:
     """Mean over pairs of two pictures of one group, and over pairs of different groups."""
-    same = torch.tensor([[one == other for other in groups] for one in groups])
+    places = torch.tensor([list(groups).index(name) for name in groups])
+    same = places[:, None] == places
     apart = ~torch.eye(len(groups), dtype=torch.bool)
     values = matrix.detach().cpu().double()
     return values[same & apart].mean().item(), values[~same].mean().item()
@@ -143,11 +144,15 @@ def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(height=130 + 60 * len(correlations))
     means = {label: values.float().mean().item() for label, values in correlations.items()}
-    columns = {"map": list(means), "mean": list(means.values())} | {
-        f"{share:.0%} lie below": [values.float().quantile(share).item()
-                                   for values in correlations.values()] for share in (0.1, 0.9)}
+    columns = {"map": list(means), "mean": list(means.values()),
+               "10% lie below": _quantiles(correlations, 0.1),
+               "90% lie below": _quantiles(correlations, 0.9)}
     return described(figure, "Boxes of rank correlations with the teacher's map, a value for each "
                              f"picture: {listed(correlations)}.", _ends(means), columns)
+
+
+def _quantiles(correlations: Mapping[str, Tensor], share: float) -> list[float]:
+    return [values.float().quantile(share).item() for values in correlations.values()]
 
 
 def _ends(means: Mapping[str, float]) -> str:

@@ -60,8 +60,8 @@ def _worst(rows: Sequence[Row], dense: float) -> str:
 
 def _sensitivity_table(rows: Sequence[Row]) -> dict[str, list]:
     parts = {"part": [row["part"] for row in rows]} if "part" in rows[0] else {}
-    ends = {name: [f"{score(row)[place]:.1f}" for row in rows]
-            for place, name in enumerate(("accuracy (%)", "low", "high"))}
+    ends = {name: list(map("{:.1f}".format, values))
+            for name, values in zip(("accuracy (%)", "low", "high"), zip(*map(score, rows)))}
     return {"layer": [row["layer"] for row in rows], **parts,
             "removed": [f"{row['ratio']:.0%}" for row in rows], **ends}
 
