@@ -84,9 +84,9 @@ def _contrast(means: Mapping[str, tuple[float, float]], unit: str) -> str:
         return f"The table has the mean {unit} of pictures of one group, and of different groups."
     times = {name: same / other for name, (same, other) in means.items()}
     top, low = (end(times, key=times.get) for end in (max, min))
-    second = f", and {times[low]:.2f} times to {low}" if top != low else ""
-    return (f"To {top}, two pictures of one group are {times[top]:.2f} times as alike as two of "
-            f"different groups{second}.")
+    second = f" and {times[low]:.2f} times ({low})" if top != low else ""
+    return (f"Two pictures of one group are {times[top]:.2f} times ({top}){second} as alike as two "
+            "of different groups.")
 
 
 @plain_numbers
@@ -95,9 +95,10 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
 
     `energies` holds for each layer the squares of its singular values (D,), falling; `width` is the
     student's, and gets a line of its own. Raises LabError on energies that are negative or do not
-    fall.
+    fall, and where there are none.
     """
     require_range("energy_beyond_width", "width", width, 1)
+    _require_some("energy_beyond_width", energies, "torch.linalg.svdvals(features).pow(2)")
     figure, lost = go.Figure(), {}
     for index, (label, values) in enumerate(energies.items()):
         _require_falling(label, values)
@@ -124,8 +125,9 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
 def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
     """Rank correlation of each network's maps with the teacher's, (N,) in [-1, 1], as boxes.
 
-    Raises LabError on values beyond that range.
+    Raises LabError on values beyond that range, and where there are none.
     """
+    _require_some("agreement", correlations, "rank_correlation(maps, teacher_maps)")
     figure = go.Figure()
     for index, (label, values) in enumerate(correlations.items()):
         fits = isinstance(values, Tensor) and values.ndim == 1 and len(values) > 0
@@ -157,9 +159,9 @@ def _quantiles(correlations: Mapping[str, Tensor], share: float) -> list[float]:
 
 def _ends(means: Mapping[str, float]) -> str:
     top, low = (end(means, key=means.get) for end in (max, min))
-    return (f"The mean rank correlation with the teacher's map is highest for {top}, "
-            f"{means[top]:.2f}" + (f", and lowest for {low}, {means[low]:.2f}." if top != low
-                                   else "."))
+    lowest = f" and lowest with {means[low]:.2f} ({low})" if top != low else ""
+    return (f"The mean rank correlation with the teacher's map is highest with {means[top]:.2f} "
+            f"({top}){lowest}.")
 
 
 def agreement_film(images: Tensor, teacher: Tensor, students: Mapping[str, Tensor],
@@ -180,12 +182,10 @@ def agreement_film(images: Tensor, teacher: Tensor, students: Mapping[str, Tenso
         states.append(State(label, _strips(images[:shown], teacher, maps, found),
                             f"{label}: mean rank correlation with the teacher's map "
                             f"{means[label]:.2f}, over {len(images)} pictures."))
-    ends = [*means.items()][:1] + [*means.items()][-1:]
-    said = " and ".join(f"{value:.2f} ({label})" for label, value in ends)
     return film(states, "Where the student's features are strong, below the teacher's", "student",
-                f"The mean rank correlation with the teacher's map is {said}.", len(states) - 1,
-                table={"student": list(means), "mean rank correlation":
-                       [f"{value:.2f}" for value in means.values()]})
+                _ends(means) if means else "", len(states) - 1, table={
+                    "student": list(means),
+                    "mean rank correlation": [f"{value:.2f}" for value in means.values()]})
 
 
 def _strips(images: Tensor, teacher: Tensor, student: Tensor, found: Tensor) -> str:
@@ -211,6 +211,11 @@ def _ticks(blocks: Sequence[tuple[str, int]]) -> dict:
         first += count
     names = [name.replace(" ", "<br>", 1) for name, _ in blocks]
     return dict(tickvals=middles, ticktext=names, tickfont_size=10, ticks="")
+
+
+def _require_some(caller: str, found: Mapping[str, Tensor], example: str) -> None:
+    if not found:
+        raise LabError(f'{caller}: nothing to draw; give {{"a name": {example}}}')
 
 
 def _require_matrices(matrices: Mapping[str, Tensor], count: int) -> None:

@@ -73,7 +73,9 @@ def test_agreement_draws_every_picture_of_every_network_in_the_order_given():
     (lambda: figures.energy_beyond_width({"layer": torch.ones(2)}, 0), "width=0"),
     (lambda: figures.agreement({"plain": torch.tensor([1.5])}), r"in \[-1, 1\]"),
     (lambda: figures.agreement({"plain": torch.ones(2, 2)}), r"\(2, 2\)"),
-    (lambda: figures.agreement({"plain": [0.1]}), "'plain' is list")])
+    (lambda: figures.agreement({"plain": [0.1]}), "'plain' is list"),
+    (lambda: figures.agreement({}), "nothing to draw"),
+    (lambda: figures.energy_beyond_width({}, 1), "nothing to draw")])
 def test_what_does_not_fit_is_refused_in_words(call, expected):
     with pytest.raises(LabError, match=expected):
         call()
@@ -84,8 +86,8 @@ def test_similar_pictures_of_one_group_are_set_against_those_of_others_pair_by_p
     meta = figures.similarity_matrices({"teacher": matrix, "student": torch.ones(3, 3)}, ["a", "a", "b"]).layout.meta
     assert meta["table"] == {"network": ["teacher", "student"], "similarity, same group": pytest.approx([6, 1]),
                              "similarity, other groups": pytest.approx([3, 1])}
-    assert meta["finding"] == ("To teacher, two pictures of one group are 2.00 times as alike as two of different groups, "
-                               "and 1.00 times to student.")
+    assert meta["finding"] == ("Two pictures of one group are 2.00 times (teacher) and 1.00 times (student) as alike as two "
+                               "of different groups.")
     assert meta["alt"] == ("For teacher and student a square heat map of similarity, a row and a column for each of 3 "
                            "pictures of a and b.")
 
@@ -107,13 +109,13 @@ def test_the_energy_that_no_student_reaches_is_said_for_the_layer_that_loses_mos
 def test_agreement_says_the_highest_and_the_lowest_mean_and_tabulates_the_spread():
     correlations = {"plain": torch.tensor([0.1, 0.2, 0.3]), "distilled": torch.tensor([0.5, 0.9]), "other": torch.tensor([-0.5])}
     meta = figures.agreement(correlations).layout.meta
-    assert meta["finding"] == ("The mean rank correlation with the teacher's map is highest for distilled, 0.70, "
-                               "and lowest for other, -0.50.")
+    assert meta["finding"] == ("The mean rank correlation with the teacher's map is highest with 0.70 (distilled) "
+                               "and lowest with -0.50 (other).")
     assert meta["table"]["mean"] == pytest.approx([0.2, 0.7, -0.5])
     assert meta["table"]["10% lie below"] == pytest.approx([0.12, 0.54, -0.5])
     assert meta["table"]["90% lie below"] == pytest.approx([0.28, 0.86, -0.5])
     alone = figures.agreement({"plain": torch.tensor([0.1, 0.3])}).layout.meta
-    assert alone["finding"] == "The mean rank correlation with the teacher's map is highest for plain, 0.20."
+    assert alone["finding"] == "The mean rank correlation with the teacher's map is highest with 0.20 (plain)."
 
 
 IMAGES = torch.linspace(0, 1, 3 * 3 * 8 * 8).view(3, 3, 8, 8)
@@ -129,7 +131,8 @@ def test_the_film_opens_with_the_last_student_and_says_the_agreement_of_each_ove
     assert re.findall(r"<figcaption>(.*?)<", film.html) == ["-1.00", "-1.00", "1.00", "-1.00", "1.00", "1.00"]
     _, opened = film.html.split('class="lab-film-state lab-film-now"')
     assert "distilled: mean" in opened and "plain: mean" not in opened
-    assert film.finding == "The mean rank correlation with the teacher's map is -1.00 (untrained) and 1.00 (distilled)."
+    assert film.finding == ("The mean rank correlation with the teacher's map is highest with 1.00 (distilled) "
+                            "and lowest with -1.00 (untrained).")
 
 
 def test_a_strip_of_the_film_is_the_picture_the_teachers_map_over_it_and_the_students_below():
