@@ -90,6 +90,17 @@ def test_jupyterlab_npm_and_a_browser_are_looked_for_under_all_their_names(monke
     assert "/bin/google-chrome" in list(doctor.programs())[-1].text
 
 
+def test_the_browser_that_the_variable_names_comes_before_those_that_are_installed(monkeypatch, tmp_path):
+    for name in ("mine", "google-chrome"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for named, found in (("", "google-chrome"), (str(tmp_path / "mine"), "mine"), ("/not/there", "google-chrome")):
+        monkeypatch.setenv("CHROMIUM", named)
+        line = list(doctor.programs())[-1]
+        assert line.status == "ok" and line.text.endswith(str(tmp_path / found))
+
+
 def test_every_requirement_of_the_library_but_itself_is_looked_at():
     wanted = {re.match(r"[\w.-]+", text)[0] for text in metadata.requires("lightvit-lab")} - {"lightvit-lab"}
     seen = {line.text.split()[0] for core in (True, False) for line in doctor.packages(core)}
@@ -203,6 +214,15 @@ def test_outside_a_checkout_the_grader_comes_from_the_repository_at_the_commit_o
     monkeypatch.setattr(metadata, "distribution", lambda name: metadata.PathDistribution(tmp_path))
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "lightvit_lab" / "cli" / "__init__.py"))
     assert cli._grader_source() == source
+
+
+def test_colab_and_the_grader_are_found_at_the_repository_that_the_installed_library_names(monkeypatch, tmp_path):
+    (tmp_path / "METADATA").write_text("Project-URL: Home, https://x\nProject-URL: Repository, https://github.com/me/lab/\n")
+    monkeypatch.setattr(metadata, "distribution", lambda name: metadata.PathDistribution(tmp_path))
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "lightvit_lab" / "cli" / "__init__.py"))
+    assert cli.opening.address("part/x") == (
+        "https://colab.research.google.com/github/me/lab/blob/main/chapters/part/x.ipynb")
+    assert cli._grader_source() == "git+https://github.com/me/lab#subdirectory=book/grader"
 
 
 @pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "--fast"]])

@@ -9,6 +9,7 @@ import ast
 import tokenize
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import resolve_name
 from io import StringIO
 from itertools import chain
 from pathlib import Path
@@ -20,8 +21,8 @@ LIBRARY = ROOT / "lightvit_lab"
 # code lines of the library without exercises/ and figures/, and what a further page may add
 CAP, PAGES, A_PAGE = 11500, 11, 300
 COLUMNS, LINES = 100, 60
-LOWER_FLOORS = ("runtime", "errors", "storage", "components", "profiling", "data", "survey",
-                "models", "training", "dynamic", "distillation", "compression", "explain")
+LOWER_FLOORS = ("runtime", "errors", "storage", "components", "profiling", "data",
+                "survey", "models", "training", "dynamic", "distillation", "compression", "explain")
 DRAWING = {"plotly", "ipywidgets", "captum", "matplotlib", "pandas"}
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -85,15 +86,26 @@ def undocumented(source: str) -> list[str]:
             if not ast.get_docstring(node)]
 
 
-def drawing_imports(source: str) -> list[str]:
-    """Imports, at import time, of packages that draw."""
+def drawing_imports(source: str, package: str = "lightvit_lab.room") -> list[str]:
+    """Imports, at import time, of packages that draw, and of the rooms above, which import them.
+
+    `package` is that of the file, from which its relative imports start.
+    """
     found = []
     for node in at_import(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module]
-        found += [f"line {node.lineno}: {name}" for name in names if name.split(".")[0] in DRAWING]
+        if isinstance(node, ast.ImportFrom):
+            start = resolve_name("." * node.level + (node.module or ""), package)
+            names = [start] if draws(start) else [f"{start}.{one.name}" for one in node.names]
+        found += [f"line {node.lineno}: {name}" for name in names if draws(name)]
     return found
+
+
+def draws(module: str) -> bool:
+    """Whether a module is of a package that draws, or of a room above the lower floors."""
+    first, _, rest = module.partition(".")
+    above = {path.name for path in LIBRARY.iterdir() if path.is_dir()} - set(LOWER_FLOORS)
+    return first in DRAWING or first == LIBRARY.name and rest.split(".")[0] in above
 
 
 def code_lines(source: str) -> int:
@@ -160,7 +172,8 @@ def test_every_public_function_class_and_method_has_a_docstring(path):
 
 @by_file(lower_floors())
 def test_methods_import_nothing_that_draws(path):
-    assert drawing_imports(source_of(path)) == []
+    package = ".".join(path.parent.relative_to(ROOT).parts)
+    assert drawing_imports(source_of(path), package) == []
 
 
 def test_the_library_stays_below_its_cap_of_code_lines():
@@ -233,7 +246,23 @@ def test_a_drawing_package_at_module_level_is_noticed(source, name):
     assert [found.partition(": ")[2] for found in drawing_imports(source)] == [name]
 
 
+@pytest.mark.parametrize("source, package", [
+    ("from ..figures import show", "lightvit_lab.models"),
+    ("from .. import figures", "lightvit_lab.models"),
+    ("from .figures import show", "lightvit_lab"), ("from . import data, figures", "lightvit_lab"),
+    ("from ...figures.cards import x", "lightvit_lab.dynamic.early_exit"),
+    ("from lightvit_lab import figures", "x"),
+    ("import lightvit_lab.figures.cards", "x"),
+    ("from ..widgets import box", "lightvit_lab.models"),
+    ("try:\n    from ..figures import show\nexcept ImportError:\n    pass", "lightvit_lab.models")])
+def test_a_room_that_draws_is_noticed_also_where_the_import_is_relative(source, package):
+    assert len(drawing_imports(source, package)) == 1
+
+
 @pytest.mark.parametrize("source", [
+    "from .figures import x", "from ..training import fit", 
+    "def f():\n    from ..figures import show", "from .. import data, models",
+    "from lightvit_lab.figures2 import x",
     "import torch", "from .plotly import x", "def f():\n    import plotly", "import plotlyish",
     "if TYPE_CHECKING:\n    import plotly", "if typing.TYPE_CHECKING:\n    import plotly"])
 def test_what_imports_no_drawing_package_at_import_time_is_left_alone(source):

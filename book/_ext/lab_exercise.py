@@ -77,9 +77,7 @@ def hide_markers(app: Sphinx, doctree: nodes.document) -> None:
     """Take the marker lines out of the solutions on the page; the source keeps them for stubs."""
     for block in doctree.findall(nodes.literal_block):
         if stubs.BEGIN in block.rawsource:
-            lines = [line for line in block.rawsource.splitlines()
-                     if line.strip() not in (stubs.BEGIN, stubs.END)]
-            block.rawsource = "\n".join(lines)
+            block.rawsource = stubs.without_markers(block.rawsource)
             block[:] = [nodes.Text(block.rawsource)]
 
 

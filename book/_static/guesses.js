@@ -12,7 +12,13 @@
     return made;
   };
   const code = (text) => String(text).split(/`([^`]+)`/).map((part, at) => (at % 2 ? element("code", {}, part) : part));
-  const digits = (number, most = 4) => Number(number).toLocaleString("en-US", { maximumSignificantDigits: most });
+  const digits = (text, most = 4) => {         // by the rule of prediction._digits, as prediction.js writes it
+    const number = Number(text), size = Math.abs(number), form = { maximumSignificantDigits: most };
+    const notation = size >= 1e15 || (size > 0 && size < 1e-4) ? "scientific" : "standard";
+    const whole = notation === "standard" && (Number.isInteger(number) || size >= 1e4);
+    return (number + 0).toLocaleString("en-US", whole ? { maximumFractionDigits: 0 } : { ...form, notation })
+      .replace("E", "e");
+  };
   const factor = (size) => {                   // as prediction.js writes it
     const behind = size < 2 ? 2 : size < 100 ? 1 : 0;
     return size.toLocaleString("en-US", { minimumFractionDigits: behind, maximumFractionDigits: behind });

@@ -6,8 +6,8 @@
     _build/classroom/points.csv                 one row an exercise
     _build/classroom/nbgrader/                  with --nbgrader: a course for nbgrader
 
-Raises LabError where a page checks an exercise that is not declared, or declares one that no page
-checks.
+Raises LabError where a page poses an exercise or open question that is not declared, or where one
+is declared that no page poses.
 """
 
 from __future__ import annotations
@@ -64,44 +64,46 @@ def rows(found: dict[str, list[Exercise]]) -> list[tuple]:
             for stem, page in found.items() for each in page]
 
 
-def page_exercises(page: Path, declared: dict[str, Exercise]) -> list[Exercise]:
-    """The exercises of a page, in its order. Raises LabError on one that nobody declares."""
-    _, solved = exercise_bundle.bundle(page)
-    for name in solved:
+def page_exercises(page: Path,
+                   declared: dict[str, Exercise | OpenExercise]) -> list[Exercise | OpenExercise]:
+    """The exercises and open questions of a page, in its order.
+
+    Raises LabError on one that nobody declares.
+    """
+    posed, _ = exercise_bundle.bundle(page)
+    for name in posed:
         if name not in declared:
-            raise LabError(f"{page.stem}: a solution cell checks {name!r}; declare it in "
+            raise LabError(f"{page.stem}: the page poses {name!r}; declare it in "
                            "lightvit_lab/exercises")
-    return [declared[name] for name in solved]
+    return [declared[name] for name in posed]
 
 
 def write(out: Path, ref: str, with_nbgrader: bool = False,
           root: Path = notebooks.ROOT) -> dict[str, list[Exercise]]:
     """Write the folder anew; returns the exercises of each page."""
-    found, declared = {}, {exercise.id: exercise for exercise in all_exercises()}
+    found, placed = {}, set()
+    declared = {each.id: each for each in (*all_exercises(), *open_exercises())}
+    points = {name: each.points for name, each in declared.items()}
     for name in ("student", "instructor", "nbgrader"):
         shutil.rmtree(out / name, ignore_errors=True)
     for page in in_reading_order(root):
         solved = notebooks.derive(page, ref, solutions=True)
-        found[page.stem] = page_exercises(page, declared)
+        posed = page_exercises(page, declared)
+        placed.update(each.id for each in posed)
+        found[page.stem] = [each for each in posed if isinstance(each, Exercise)]
         save(out / "student" / f"{page.stem}.ipynb", notebooks.text_of(notebooks.derive(page, ref)))
         save(out / "instructor" / f"{page.stem}.ipynb", notebooks.text_of(solved))
         if with_nbgrader:
-            points = {each.id: each.points for each in (*found[page.stem], *open_exercises())}
             course = notebooks.text_of(nbgrader_course.source_notebook(solved, points))
             save(out / "nbgrader" / "source" / page.stem / f"{page.stem}.ipynb", course)
     if with_nbgrader:
         save(out / "nbgrader" / "nbgrader_config.py", nbgrader_course.CONFIG)
-    if missing := set(declared).difference(*map(_ids, found.values())):
-        names = [name for name in declared if name in missing]
-        raise LabError(f"declared, but on no page: {', '.join(names)}")
+    if missing := [name for name in declared if name not in placed]:
+        raise LabError(f"declared, but on no page: {', '.join(missing)}")
     save(out / "answer_key.md", answer_key(found, ref))
     with (out / "points.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows(found)])
     return found
-
-
-def _ids(exercises: list[Exercise]) -> set[str]:
-    return {exercise.id for exercise in exercises}
 
 
 def save(path: Path, text: str) -> None:

@@ -7,7 +7,6 @@ nbgrader's own), and a locked test with the points. `nbgrader generate_assignmen
 
 from __future__ import annotations
 
-import ast
 import copy
 import re
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import notebooks
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
-from stubs import ANSWER, BEGIN, CHECK_CALL, stub_of
+from stubs import ANSWER, BEGIN, Solution, solution_of, stub_of
+
 
 CONFIG = '''c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "lightvit_lab"
@@ -39,14 +39,11 @@ def source_notebook(solved: NotebookNode, points: dict[str, int]) -> NotebookNod
 
 def exercise_cells(cell: NotebookNode, points: dict[str, int]) -> list[NotebookNode]:
     """The answer cell and the test cell of one exercise."""
-    lines = cell.source.splitlines()
-    calls = [line for line in lines if CHECK_CALL.match(line)]
-    (name,), (call,) = CHECK_CALL.findall(cell.source), calls
-    answer = "\n".join(line for line in lines if line != call).strip()
-    grade_id = re.sub(r"\W", "-", name)
-    emptied = ANSWER.sub(with_stub, answer)
+    solution = solution_of(cell.source)
+    grade_id = re.sub(r"\W", "-", solution.name)
+    emptied = ANSWER.sub(with_stub, solution.code)
     return [tagged(emptied, f"{grade_id}-answer", solution=True, locked=False),
-            tagged(test_source(name, call), grade_id, grade=True, points=points[name])]
+            tagged(test_source(solution), grade_id, grade=True, points=points[solution.name])]
 
 
 def by_hand(cell: NotebookNode, points: dict[str, int]) -> NotebookNode:
@@ -66,11 +63,11 @@ def with_stub(block: re.Match[str]) -> str:
     return f"{stub_of(block[0])}\n{block[0]}"
 
 
-def test_source(name: str, call: str) -> str:
+def test_source(solution: Solution) -> str:
     """The check that a student has, and the hidden tests, which nbgrader cuts out for students."""
-    expression = ast.unparse(ast.parse(call).body[0].value.args[1])
-    return (f"{call}\n### BEGIN HIDDEN TESTS\nfrom lightvit_grader.hidden import require_passed\n"
-            f"require_passed({name!r}, {expression})\n### END HIDDEN TESTS")
+    return (f"{solution.call}\n### BEGIN HIDDEN TESTS\n"
+            "from lightvit_grader.hidden import require_passed\n"
+            f"require_passed({solution.name!r}, {solution.answer})\n### END HIDDEN TESTS")
 
 
 def tagged(source: str, grade_id: str, **options: Any) -> NotebookNode:

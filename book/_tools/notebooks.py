@@ -97,12 +97,18 @@ def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
 
 
 def text_cells(page: Page, lines: list[str], first: int) -> Iterator[NotebookNode]:
-    """A text of the page from line `first` on; behind each open question, a cell for its answer."""
+    """A text of the page from line `first` on; behind each open question, a cell for its answer.
+
+    Raises LabError on one without title or label, which would have none.
+    """
     begin, fence, question = 0, "", None
     for number, line in enumerate([*lines, ""], 1):
         opening = OPEN.match("\n".join(lines[number - 1:number + 1]))
         if opening:
             question, fence = opening["id"], line.partition("{")[0]
+        elif re.match(r" *[:`]{3,}\{open-question\}", line):
+            raise LabError(f"{page.place(first + number - 1)}: write an open question as "
+                           "`:::{open-question} Title`, with `:label: <id>` on the next line")
         elif number > len(lines) or question and line.strip() == fence:
             text = "\n".join(convert(page, lines[begin:number], first + begin)).strip("\n")
             if text:

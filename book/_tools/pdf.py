@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import mimetypes
-import os
-import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -23,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import print_page
 
+from lightvit_lab.cli.doctor import BROWSERS, browser
 from lightvit_lab.errors import LabError
 
 ROOT = Path(__file__).resolve().parents[2]
 ORIGIN = "http://book.invalid"      # answered from the built book's own files; no server, no port
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 672, 988            # CSS pixels of A4 within the margins of book/_static/print.css
 WAIT_S = 180
 
@@ -35,7 +33,8 @@ DRAWN = """async () => {
   const frame = () => new Promise(requestAnimationFrame);
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   await document.fonts.ready;
-  const figures = [...document.querySelectorAll(".plotly-graph-div")];
+  if (window.labDrawPlots) labDrawPlots();
+  const figures = [...document.querySelectorAll(".lab-plot")];
   while (!figures.every(figure => figure.querySelector(".main-svg"))) await frame();
   await Promise.all(figures.map(figure => Plotly.Plots.resize(figure)));
   await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
@@ -60,7 +59,7 @@ TOO_WIDE = """edge => {
 
 def chromium() -> str:
     """The browser to drive. Raises LabError where there is none."""
-    found = next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", ""), *BROWSERS])), None)
+    found = browser()
     if found is None:
         raise LabError(f"pdf: no browser found (tried CHROMIUM, {', '.join(BROWSERS)}); apt-get "
                        "install chromium")

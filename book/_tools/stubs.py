@@ -20,15 +20,67 @@ import ast
 import itertools
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jupytext
 
 from lightvit_lab.errors import LabError
 
+# lightvit_lab/exercises/answers has the same: it cannot be imported here, where there is no torch
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 ANSWER = re.compile(rf"^(?P<indent> *){BEGIN} *\n(?P<answer>.*?)^(?P=indent){END} *$",
                     re.DOTALL | re.MULTILINE)
 CHECK_CALL = re.compile(r"""^[^#\n]*\bcheck\(\s*["']([^"']+)["']""", re.MULTILINE)
+
+
+def without_markers(code: str) -> str:
+    """Code without the lines that are markers."""
+    return "\n".join(line for line in code.splitlines() if line.strip() not in (BEGIN, END))
+
+
+class Solution(NamedTuple):
+    """A solution cell: the exercise's id, the code, the call of `check`, the answer given to it."""
+
+    name: str
+    code: str
+    call: str
+    answer: str
+
+
+def solution_of(source: str) -> Solution:
+    """The parts of a solution cell, whose call of `check` may run over several lines.
+
+    Raises LabError unless it is Python, and calls check("<id>", answer) once, on lines of its own.
+    """
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise LabError(f"a solution cell is no Python: {error}") from error
+    calls = [node for node in ast.walk(ast.Module(statements, [])) if isinstance(node, ast.Call)
+             and ast.unparse(node.func).split(".")[-1] == "check"]
+    given = _arguments(calls[0]) if len(calls) == 1 else None
+    own = [each for each in statements if getattr(each, "value", None) in calls]
+    if given is None or not own or _shares_a_line(own[0], statements):
+        raise LabError(f"a solution cell checks {list(map(ast.unparse, calls))}; give one exercise "
+                       'by check("<id>", answer), on lines of its own')
+    lines, first, last = source.splitlines(), own[0].lineno - 1, own[0].end_lineno
+    code = "\n".join([*lines[:first], *lines[last:]]).strip()
+    return Solution(given[0], code, "\n".join(lines[first:last]), given[1])
+
+
+def _arguments(call: ast.Call) -> tuple[str, str] | None:
+    """The id and the answer's expression that are given to `check`; None where they are not."""
+    named = {each.arg: each.value for each in call.keywords}
+    given = {**dict(zip(("exercise_id", "answer"), call.args)), **named}
+    name = getattr(given.get("exercise_id"), "value", None)
+    fits = isinstance(name, str) and "answer" in given
+    return (name, ast.unparse(given["answer"])) if fits else None
+
+
+def _shares_a_line(one: ast.stmt, statements: list[ast.stmt]) -> bool:
+    """Whether another of the statements stands on a line of this one."""
+    return any(other is not one and other.lineno <= one.end_lineno
+               and other.end_lineno >= one.lineno for other in statements)
 
 
 def stub_of(source: str) -> str:

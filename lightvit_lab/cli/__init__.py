@@ -68,11 +68,10 @@ def _grader_source() -> str:
     if (folder / "pyproject.toml").is_file():
         return str(folder)
     library = metadata.distribution(doctor.PACKAGE)
-    links = dict(line.split(", ", 1) for line in library.metadata.get_all("Project-URL"))
     origin = json.loads(library.read_text("direct_url.json") or "{}")     # pip's own note, PEP 610
     commit = origin.get("vcs_info", {}).get("commit_id")
     revision = f"@{commit}" if commit else ""
-    return f"git+{links['Repository']}{revision}#subdirectory=book/grader"
+    return f"git+{opening.repository()}{revision}#subdirectory=book/grader"
 
 
 def _results(name: str | None) -> int:

@@ -25,13 +25,7 @@ DATA_FOLDERS = {
     "cifar10": ("cifar10_jpeg", "cifar10", "cifar-10-batches-py", "cifar-10-binary.tar.gz"),
     "flowers": ("flower_photos_128", "flowers", "flower_photos", "flower_photos.tgz"),
 }
-# other programs by any of their names, what is done without them, and how to get them
-PROGRAMS = (
-    (("npm",), "a book built here takes formulas and widgets from public CDNs",
-     "install Node.js, https://nodejs.org"),
-    (("chromium", "chromium-browser", "google-chrome"),
-     "`make pdf` and `make test-browser` need a browser", "apt-get install chromium"),
-)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")    # any drives the PDF and the tests
 ENOUGH_GIB = 2.0   # a page with its data sets and the execution cache stay well below
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?P<bound>[^;]*?)\s*"
                           r"(?:;.*extra == ['\"](?P<extra>[\w-]+)['\"].*)?")
@@ -121,10 +115,19 @@ def programs() -> Iterator[Line]:
     else:
         yield Line("optional", "JupyterLab, which `lightvit-lab open` uses, is not installed",
                    _pip("jupyterlab"))
-    for names, use, mend in PROGRAMS:
-        found = next(filter(None, map(shutil.which, names)), None)
-        yield (Line("ok", f"{names[0]}: {found}") if found
-               else Line("optional", f"{names[0]} is not here: {use}", mend))
+    for name, found, use, mend in (
+            ("npm", shutil.which("npm"), "a book built here takes formulas and widgets from public "
+             "CDNs", "install Node.js, https://nodejs.org"),
+            ("chromium", browser(), "`make pdf` and `make test-browser` need a browser",
+             "apt-get install chromium   (or export CHROMIUM=/path/of/a/browser)")):
+        yield (Line("ok", f"{name}: {found}") if found
+               else Line("optional", f"{name} is not here: {use}", mend))
+
+
+def browser() -> str | None:
+    """The browser to drive: the program that `CHROMIUM` names, else one of BROWSERS."""
+    names = [os.environ.get("CHROMIUM", ""), *BROWSERS]
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 # --- machine

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import LabError, require_choice
+from .doctor import PACKAGE
 
 LIBRARY = Path(__file__).resolve().parents[1]
 
@@ -35,7 +36,11 @@ def main(stem: str) -> int:
 
 def address(page: str) -> str:
     """Where Colab opens the notebook of a page, "<part>/<stem>"."""
-    links = metadata.metadata("lightvit-lab").get_all("Project-URL") or []
-    repository = dict(link.split(", ", 1) for link in links)["Repository"]
-    project = repository.rstrip("/").removeprefix("https://github.com/")
+    project = repository().removeprefix("https://github.com/")
     return f"https://colab.research.google.com/github/{project}/blob/main/chapters/{page}.ipynb"
+
+
+def repository() -> str:
+    """The address of the project's repository, as the installed library has it."""
+    links = metadata.distribution(PACKAGE).metadata.get_all("Project-URL")
+    return dict(link.split(", ", 1) for link in links)["Repository"].rstrip("/")

@@ -37,7 +37,7 @@ def difference(given: Any, expected: Any, tolerance: float,
         return _mapping_difference(given, expected, tolerance, name)
     if isinstance(expected, (tuple, list)):
         return _sequence_difference(given, expected, tolerance, name)
-    return _scalar_difference(item(given), expected, tolerance, name)
+    return _scalar_difference(item(given), item(expected), tolerance, name)
 
 
 def both_values(given: Any, expected: Any) -> str:
@@ -65,8 +65,11 @@ def item(value: Any) -> Any:
 
 def _tensor_difference(given: Any, expected: Tensor, tolerance: float,
                        name: str) -> Difference | None:
-    if expected.dim() == 0 and isinstance(given, (int, float)):
-        given = torch.tensor(given, dtype=expected.dtype)
+    if expected.dim() == 0 and _is_single(given):
+        if not _is_inexact(expected):              # compared exactly: 3.7 is not 3
+            return _scalar_difference(item(given), expected.item(), 0.0, name)
+        if not isinstance(given, Tensor) and _is_number(item(given)):
+            given = torch.tensor(item(given), dtype=expected.dtype)
     if not isinstance(given, Tensor):
         return Difference(f"{name} is {_kind(given)}; expected a tensor of shape "
                           f"{tuple(expected.shape)}", True)
@@ -84,6 +87,18 @@ def _tensor_difference(given: Any, expected: Tensor, tolerance: float,
     return _value_difference(plain(given), plain(expected), tolerance, name)
 
 
+def _is_single(given: Any) -> bool:
+    """Whether it is a number or bool of Python or NumPy, or a whole number in a tensor."""
+    if not isinstance(given, Tensor):
+        return isinstance(item(given), (int, float))
+    whole = not _is_inexact(given) and given.dtype != torch.bool
+    return given.dim() == 0 and whole and given.device.type != "meta"
+
+
+def _is_inexact(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 def plain(tensor: Tensor) -> Tensor:
     """The tensor on the cpu, without history, wide enough to be compared."""
     tensor = tensor.detach().cpu()
@@ -93,7 +108,7 @@ def plain(tensor: Tensor) -> Tensor:
 
 def _value_difference(given: Tensor, expected: Tensor, tolerance: float,
                       name: str) -> Difference | None:
-    inexact = given.is_floating_point() or given.is_complex()
+    inexact = _is_inexact(given)
     close = given == expected
     if inexact:
         close = torch.isclose(given, expected, tolerance, tolerance, equal_nan=True)

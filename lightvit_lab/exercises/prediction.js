@@ -9,9 +9,11 @@
     try { window.localStorage.setItem(key, JSON.stringify(value)); }
     catch (error) { /* the guess then lasts as long as the page */ }
   }
-  function shown(number) {
-    return Number.isInteger(number) ? number.toLocaleString("en-US")
-      : number.toLocaleString("en-US", { maximumSignificantDigits: 4 });
+  function shown(number) {                     // by the rule of prediction._digits; guesses.js has it too
+    var size = Math.abs(number), form = { maximumSignificantDigits: 4 };
+    if (size >= 1e15 || (size > 0 && size < 1e-4)) { form.notation = "scientific"; }
+    else if (Number.isInteger(number) || size >= 1e4) { form = { maximumFractionDigits: 0 }; }
+    return (number + 0).toLocaleString("en-US", form).replace("E", "e");
   }
   function rounded(number, digits) {
     return number.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -59,22 +61,31 @@
     });
     return found;
   }
-  function cover(root, uncover) {
+  function waitsFor(output) {                  // the ids of the questions without a guess that cover an output
+    return (output.dataset.waitsFor || "").split(" ").filter(Boolean);
+  }
+  function cover(root) {
     next(root).forEach(function (output) {
-      if (output.querySelector(".lab-predict, .lab-predict-cover")) { return; }   // has its own question, or is covered
+      output.dataset.waitsFor = waitsFor(output).concat(root.id).join(" ");
+      if (output.querySelector(".lab-predict-cover")) { return; }      // for another question too: one box is enough
       var box = document.createElement("div");
       var show = document.createElement("button");
       box.className = "lab-predict-cover";
       show.type = "button";
       show.textContent = "show it";
-      show.addEventListener("click", uncover);
+      show.addEventListener("click", function () {
+        waitsFor(output).forEach(function (id) { uncover(document.getElementById(id)); });
+      });
       box.append("What comes here answers the question above. Commit to a guess first, or ", show, ".");
       output.classList.add("lab-predict-covered");
       output.prepend(box);
     });
   }
-  function uncoverAll(root) {
+  function uncover(root) {                     // what no other question covers
     next(root).forEach(function (output) {
+      var others = waitsFor(output).filter(function (id) { return id !== root.id; });
+      output.dataset.waitsFor = others.join(" ");
+      if (others.length) { return; }
       output.querySelectorAll(":scope > .lab-predict-cover").forEach(function (box) { box.remove(); });
       output.classList.remove("lab-predict-covered");
     });
@@ -101,7 +112,7 @@
       codeParts(data.explain).forEach(function (node) { output.appendChild(node); });
       form.hidden = true;
       again.hidden = false;
-      uncoverAll(root);
+      uncover(root);
       return found;
     }
     function commit() {
@@ -154,9 +165,9 @@
       var found = reveal(guess);
       if (kept.question !== data.question || kept.answer !== data.answer || !kept.verdict) { remember(guess, found); }
     } else if (document.readyState === "loading") {     // what comes below is not there yet
-      document.addEventListener("DOMContentLoaded", function () { cover(root, function () { uncoverAll(root); }); });
+      document.addEventListener("DOMContentLoaded", function () { if (!form.hidden) { cover(root); } });
     } else {
-      cover(root, function () { uncoverAll(root); });
+      cover(root);
     }
   }
 

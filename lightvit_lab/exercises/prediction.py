@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -38,11 +39,13 @@ class Prediction:
     explain: str = ""
     distance: str = "factor"
     hides: int = 1
+    key: str | None = None
 
     @property
     def id(self) -> str:
         """The question's own id, the same in every session: the guess is kept under it."""
-        return "lab-predict-" + hashlib.sha256(self.question.encode()).hexdigest()[:12]
+        text = self.question if self.key is None else self.key
+        return "lab-predict-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def shown_answer(self) -> str:
@@ -69,13 +72,13 @@ class Prediction:
             return "right"
         way = "low" if guess < self.answer else "high"
         if self.distance == "points":
-            return f"{points:,.{1 if points < 10 else 0}f} points too {way}"
+            return f"{_fixed(points, 1 if points < 10 else 0)} points too {way}"
         if guess * self.answer <= 0:
             return f"too {way}"   # no factor leads from or to zero, or across it
         factor = max(guess / self.answer, self.answer / guess)
         if factor < 1.005:
             return f"slightly too {way}"
-        return f"{factor:,.{2 if factor < 2 else 1 if factor < 100 else 0}f} times too {way}"
+        return f"{_fixed(factor, 2 if factor < 2 else 1 if factor < 100 else 0)} times too {way}"
 
     def __repr__(self) -> str:
         form, guess = f" (in {self.unit})" if self.unit else "", "10"
@@ -131,19 +134,23 @@ class Prediction:
 @plain_numbers
 def predict(question: str, answer: float | str, *, unit: str = "", choices: list[str] | None = None,
             tolerance: float | None = None, explain: str = "", distance: str = "factor",
-            hides: int = 1) -> Prediction:
+            hides: int = 1, key: str | None = None) -> Prediction:
     """Ask for a guess before the answer is seen.
 
     `answer` is a finite number in `unit`, or one of `choices`. `distance` is the unit of an error:
     a "factor", as costs are, or "points", as accuracies in percent are. `tolerance` is the
     error that still counts as right, relative or in points (None: 1 point; by factor
     0.01, and none for a whole number, which is a count). `explain` follows the answer. The
-    outputs of the next `hides` cells of the page that have one stay covered until a guess is made.
-    The guess is kept by the question's text. Raises LabError on an empty question, no finite
-    answer, or an answer that is no choice.
+    outputs of the next `hides` cells of the page that have one stay covered until a guess is made,
+    also to any other question that covers them.
+    The guess is kept by the question's text, or by `key`: give each question one of its own where
+    the text holds a measured number. Raises LabError on an empty question or key, no finite answer,
+    or an answer that is no choice.
     """
     if not isinstance(question, str) or not question.strip():
         raise LabError(f"predict: question={question!r}; give the question as text")
+    if key is not None and not (isinstance(key, str) and key.strip()):
+        raise LabError(f"predict: key={key!r}; give a text that no other question has, or None")
     if tolerance is not None:
         require_range("predict", "tolerance", tolerance, 0)
     require_choice("predict", "distance", distance, DISTANCES)
@@ -153,12 +160,14 @@ def predict(question: str, answer: float | str, *, unit: str = "", choices: list
         if tolerance is None:
             by_factor = 0.0 if float(number).is_integer() else 0.01
             tolerance = 1.0 if distance == "points" else by_factor
-        return Prediction(question, number, unit, None, tolerance, explain, distance, hides)
+        return Prediction(question, number, unit, None, tolerance, explain, distance, hides,
+                          key)
     choices = tuple(str(choice) for choice in choices)
     if len(choices) < 2 or len(set(choices)) < len(choices):
         raise LabError(f"predict: choices={list(choices)!r}; give at least two, each only once")
     require_choice("predict", "answer", str(answer), choices)
-    return Prediction(question, str(answer), unit, choices, explain=explain, hides=hides)
+    return Prediction(question, str(answer), unit, choices, explain=explain, hides=hides,
+                      key=key)
 
 
 def _number(caller: str, argument: str, value: Any) -> int | float:
@@ -172,10 +181,29 @@ def _number(caller: str, argument: str, value: Any) -> int | float:
 
 
 def _digits(number: float) -> str:
-    """Whole numbers in full with thousands marked, others with 4 significant digits."""
-    if float(number).is_integer() and abs(number) < 1e15:
-        return f"{int(number):,}"
-    return f"{number:,.0f}" if 1e4 <= abs(number) < 1e15 else f"{number:.4g}"
+    """Whole numbers in full with thousands marked, others with 4 significant digits.
+
+    From 10,000 on without a fraction, from 1e15 on and below 1e-4 with an exponent. The browser's
+    `shown` in prediction.js and `digits` in guesses.js say the same.
+    """
+    number = float(number) + 0.0                # -0 is 0
+    exact, size = Decimal(repr(number)), abs(number)
+    if size < 1e15 and (number.is_integer() or size >= 1e4):
+        return _fixed(number, 0)
+    rounded = _half_up(exact, 3 - exact.adjusted())
+    if 1e-4 <= size < 1e15:
+        return f"{rounded.normalize():,f}"
+    power = rounded.adjusted()
+    return f"{rounded.scaleb(-power).normalize():f}e{power}"
+
+
+def _fixed(number: float, places: int) -> str:
+    return f"{_half_up(Decimal(repr(float(number))), places):,f}"
+
+
+def _half_up(exact: Decimal, places: int) -> Decimal:
+    """Rounded as browsers do it: of the digits that are written, and a half away from zero."""
+    return exact.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP, Context(prec=400))
 
 
 def _with_unit(text: str, unit: str) -> str:

@@ -118,8 +118,7 @@ def _outcome(rule: Rule, logits: Tensor, labels: Tensor, macs: Sequence[int]) ->
 
 
 def _answers(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    right, count = int((logits.argmax(1) == labels).sum()), len(labels)
-    score = training.Score(right / count, *training.wilson_interval(right, count), count)
+    score = training.Score.of(int((logits.argmax(1) == labels).sum()), len(labels))
     return {**scored(score), "error": _error(logits, labels)}
 
 

@@ -10,15 +10,19 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
+import numpy
+from PIL import Image
 from torch import Tensor
 
 from ..errors import LabError, require_whole
 from .card import Card, card, require_finding, slider
 from .display import HasOrigin
-from .overlay import picture_uri
+from .overlay import data_uri, picture_uri
+from .pictures import to_bytes
 from .tables import Columns, by_column, cell, html_table
 
 MILLISECONDS = 900         # for which a state is shown while the film plays
+PIXELS = 192               # about the longer side of a picture in a sheet
 
 
 class State(NamedTuple):
@@ -63,3 +67,24 @@ def pictures(images: Sequence[Tensor], captions: Sequence[str], alts: Sequence[s
         f'<figure><img src="{picture_uri(image)}" alt="{escape(alt)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for image, caption, alt in zip(images, captions, alts)) + "</div>"
+
+
+def magnified(image: Tensor) -> numpy.ndarray:
+    """A picture (3, H, W) in [0, 1] as bytes (h, w, 3) of about `PIXELS`, by whole numbers."""
+    return to_bytes(image, max(1, round(PIXELS / max(image.shape[-2:])))).copy()
+
+
+def sheet(rows: Sequence[Sequence[numpy.ndarray]], alt: str) -> str:
+    """Rows of pictures as one image in HTML: bytes (h, w, 3 or 4), all of one size.
+
+    What is between them is transparent, so that it has the colour of the page, by day and by night.
+    """
+    height, width = rows[0][0].shape[:2]
+    gap = max(4, width // 16)
+    size = (max(map(len, rows)) * (width + gap) - gap, len(rows) * (height + gap) - gap)
+    canvas = Image.new("RGBA", size)
+    for down, row in enumerate(rows):
+        for across, picture in enumerate(row):
+            canvas.paste(Image.fromarray(picture), (across * (width + gap), down * (height + gap)))
+    return (f'<img src="{data_uri(canvas)}" alt="{escape(alt)}" width="{size[0]}" '
+            f'height="{size[1]}" style="max-width:100%;height:auto">')

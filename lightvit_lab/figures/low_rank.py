@@ -50,7 +50,22 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]],
                              **where)
     figure.update_yaxes(range=[0, 102]).update_yaxes(title="energy kept (%)", col=1)
     figure.update_xaxes(nticks=4, tickangle=0).update_xaxes(title="rank", row=rows)
-    return figure.update_layout(height=230 * rows + 105, margin=dict(t=45))
+    figure.update_layout(height=230 * rows + 105, margin=dict(t=45))
+    ranks = {label: [_enough(values[kind]) for kind in kinds] for label, values in energies.items()}
+    said = ", ".join(f"{label} {found[0]}" for label, found in ranks.items())
+    columns = {"layer": kinds} | {f"90 % of: {label}": found for label, found in ranks.items()}
+    if break_even is not None:
+        said += f"; break-even is at {break_even[kinds[0]]:.0f}"
+        columns["break-even"] = [break_even[kind] for kind in kinds]
+    return described(figure, f"Energy kept over the rank, a panel for each of {listed(kinds)}, a "
+                             f"line for each of {listed(energies)}.",
+                     f"Ranks that hold 90 % of the energy of {kinds[0]}: {said}.", columns)
+
+
+def _enough(squares: Tensor, share: float = 0.9) -> int:
+    """The smallest rank that keeps this share of the energy."""
+    shares = squares.detach().cpu().double()
+    return int((shares.cumsum(0) / shares.sum() < share).sum()) + 1
 
 
 @plain_numbers
@@ -77,7 +92,15 @@ def errors_over_rank(ranks: Sequence[int],
     logarithmic(figure, list(ranks), every)
     figure.update_xaxes(title="rank", tickvals=list(ranks), ticktext=[str(rank) for rank in ranks])
     figure.update_yaxes(title="output error (%)")
-    return figure
+    medians = {label: [median(layers) for layers in by_rank] for label, by_rank in errors.items()}
+    columns = {"rank": ranks} | {f"{label}: median (%)": percents(found)
+                                 for label, found in medians.items()}
+    columns |= {f"{label}: worst (%)": percents(map(max, by_rank))
+                for label, by_rank in errors.items()}
+    said = ", ".join(f"{label} {found[-1]:.1%}" for label, found in medians.items())
+    return described(figure, "Relative output error over the rank, median layer with best and "
+                             f"worst: {listed(errors)}.",
+                     f"At rank {ranks[-1]} the error of the median layer is: {said}.", columns)
 
 
 def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
@@ -155,7 +178,16 @@ def time_over_rank(ranks: Sequence[int], macs: Sequence[float],
             figure.add_vline(x=rank, line=dict(color=style(index)["line"]["color"], width=1,
                                                dash="dot"))
     figure.update_xaxes(title="rank", rangemode="tozero")
-    return figure.update_yaxes(title="share of the whole layer (%)", rangemode="tozero")
+    figure.update_yaxes(title="share of the whole layer (%)", rangemode="tozero")
+    places = [crossing(ranks, shares) for shares in (macs, middle)]
+    words = ["not within these ranks" if place is None else f"at rank {place:.0f}"
+             for place in places]
+    columns = {"rank": ranks, "MACs (share)": macs, "time (share)": middle, "low": low,
+               "high": high}
+    return described(figure, "What two thin layers cost over their rank, as a share of the whole "
+                             "layer: MACs on a straight line, measured time with intervals.",
+                     f"In MACs they break even {words[0]}; in time, on this machine, {words[1]}.",
+                     columns)
 
 
 def crossing(ranks: Sequence[float], shares: Sequence[float], level: float = 1.0) -> float | None:

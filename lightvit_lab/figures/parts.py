@@ -25,6 +25,12 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def span(counts: Iterable[int]) -> str:
+    """Whole numbers in words: 16, or 4 to 23 where they differ."""
+    found = sorted(counts)
+    return f"{found[0]}" if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+
+
 def error_bars(middle: Sequence[float], low: Sequence[float],
                high: Sequence[float]) -> dict[str, Any]:
     """Of plotly, from the ends of intervals."""

@@ -39,17 +39,17 @@ class Runs(NamedTuple):
 @plain_numbers
 def training_explorer(losses: Mapping[str, Sequence[float]],
                       scores: Mapping[str, Points] | None = None, *, finding: str, stretch: int = 1,
-                      smooth: int = 9, result: HasOrigin | None = None) -> Card:
+                      smooth: int = 9, steps: int = 0, result: HasOrigin | None = None) -> Card:
     """Training loss of runs to smooth and read step by step, without a kernel.
 
     Validation accuracy stands next to it. `losses` in nats and `scores`, (step, accuracy), by run,
     as `training.fit`'s history has them; a loss may stand for a `stretch` of steps. The loss is a
-    running mean over `smooth` values. `finding` says in one sentence what to find, `result` where
+    running mean over `smooth` values. The axis reaches to `steps` where a run is under way. `finding` says in one sentence what to find, `result` where
     the runs are from. Raises LabError without a finding, without losses, and on any that is not
     finite.
     """
     require_finding("training_explorer", finding)
-    runs = pool_runs(losses, scores or {}, stretch)
+    runs = pool_runs(losses, scores or {}, stretch, steps)
     require_range("training_explorer", "smooth", smooth, 1)
     smooth, last = min(smooth, longest_mean(runs)), runs.count - 1
     axes = {"x": x_axis(runs)._asdict(), "y": loss_axis(runs)._asdict()}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy
 import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_grid, require_images
+from .card import Card
 from .display import described, style
-from .parts import BARE, error_bars, listed
+from .film import State, film, magnified, sheet
+from .parts import error_bars, listed, span
 from .pictures import to_bytes
 
 __all__ = ["by_block", "merged_regions"]
@@ -25,37 +25,36 @@ _MOST = 6
 
 @plain_numbers
 def merged_regions(images: Tensor, places: Sequence[Tensor],
-                   grid: tuple[int, int] | None = None) -> go.Figure:
+                   grid: tuple[int, int] | None = None) -> Card:
     """Pictures whose patches merge: borders between tokens, and tokens in their mean colour.
 
-    A slider goes over the blocks. `images` is (batch, 3, H, W) in [0, 1], at most 6; `places[i]`
-    (batch, patches) says in which token each patch is after i blocks, as `source_map` does without
-    its class token. `grid` is (rows, columns) of the patches, None for a square. The slider needs
-    no kernel. Raises LabError on places of other pictures or another number of patches.
+    A film over the blocks, which opens at the last. `images` is (batch, 3, H, W) in [0, 1], at most
+    6; `places[i]` (batch, patches) says in which token each patch is after i blocks, as
+    `source_map` does without its class token. `grid` is (rows, columns) of the patches, None for a
+    square. Raises LabError on places of other pictures or another number of patches, and where
+    there are none after a block.
     """
     require_images("merged_regions", images, channels=3)
     _require_places(images, places)
-    rows, columns = require_grid("merged_regions", places[0].shape[1], 0, grid)
-    across = len(images)
-    figure = make_subplots(2, across, horizontal_spacing=0.02, vertical_spacing=0.03)
-    for index, image in enumerate(images, start=1):
-        figure.add_trace(go.Image(z=to_bytes(image), hoverinfo="skip"), 1, index)
-    steps = [_step(images, now, (rows, columns)) for now in places]
-    for position, trace in enumerate(steps[0]):
-        figure.add_trace(trace, 1 + position // across, 1 + position % across)
-    moving = list(range(across, 3 * across))
-    figure.frames = [go.Frame(name=str(block), data=step, traces=moving)
-                     for block, step in enumerate(steps)]
-    figure.update_xaxes(**BARE, constrain="domain").update_yaxes(**BARE, constrain="domain")
-    counts = [_tokens(now) for now in places]
-    return figure.update_layout(height=460, margin=dict(l=5, r=5, t=10, b=110), showlegend=False,
-                                sliders=[_slider(counts)])
+    patches = places[0].shape[1]
+    grid = require_grid("merged_regions", patches, 0, grid)
+    counts = [*map(_tokens, places)]
+    largest = [torch.bincount(now[0].flatten()).max().item() for now in places]
+    states = [State(str(block), _drawing(images, now, grid), _caption(block, count, most, patches))
+              for block, (now, count, most) in enumerate(zip(places, counts, largest))]
+    columns = {"blocks passed": list(range(len(places))), "image tokens": counts,
+               "patches of the largest, first picture": largest}
+    return film(states, "Pictures whose patches merge into tokens", "blocks passed",
+                f"After the last block {counts[-1]} of {patches} image tokens are left; in the "
+                f"first picture the largest stands for {_patches(largest[-1])}.",
+                len(places) - 1, table=columns)
 
 
 def _require_places(images: Tensor, places: Sequence[Tensor]) -> None:
-    if len(images) > _MOST or not places:
-        raise LabError(f"merged_regions: {len(images)} pictures at {len(places)} blocks; give 1 to "
-                       f"{_MOST} pictures, and the places of at least one block")
+    if len(images) > _MOST or len(places) < 2:
+        raise LabError(f"merged_regions: {len(images)} pictures, places {len(places)} times; give "
+                       f"1 to {_MOST} pictures, and their places before the first block and after "
+                       "at least one block")
     for now in places:
         if now.shape != (len(images), places[0].shape[1]):
             raise LabError(f"merged_regions: places of shape {tuple(now.shape)} for {len(images)} "
@@ -63,53 +62,49 @@ def _require_places(images: Tensor, places: Sequence[Tensor]) -> None:
                            "1:] of these pictures each time")
 
 
-def _tokens(places: Tensor) -> int:
-    """How many tokens are left, the same in each picture."""
-    return len(places[0].unique())
+def _tokens(places: Tensor) -> str:
+    """How many tokens are left in pictures."""
+    return span(len(one.unique()) for one in places)
 
 
-def _step(images: Tensor, places: Tensor, grid: tuple[int, int]) -> list[go.Scatter | go.Image]:
-    borders = [_borders(one.view(grid), image.shape[-2:]) for one, image in zip(places, images)]
-    return [*borders, *(_painted(one.view(grid), image) for one, image in zip(places, images))]
+def _patches(count: int) -> str:
+    return f"{count} patch" if count == 1 else f"{count} patches"
 
 
-def _borders(cells: Tensor, size: tuple[int, int]) -> go.Scatter:
-    """Lines between neighbouring patches (rows, columns) of different tokens, in pixels."""
-    high, wide = size[0] / cells.shape[0], size[1] / cells.shape[1]
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for row, column in (cells[:, 1:] != cells[:, :-1]).nonzero().tolist():
-        x += [(column + 1) * wide - 0.5] * 2 + [None]
-        y += [row * high - 0.5, (row + 1) * high - 0.5, None]
-    for row, column in (cells[1:] != cells[:-1]).nonzero().tolist():
-        x += [column * wide - 0.5, (column + 1) * wide - 0.5, None]
-        y += [(row + 1) * high - 0.5] * 2 + [None]
-    return go.Scatter(x=x, y=y, mode="lines", line=dict(color="#FFFFFF", width=1.5),
-                      hoverinfo="skip")
+def _caption(block: int, count: str, largest: int, patches: int) -> str:
+    blocks = "1 block" if block == 1 else f"{block} blocks"
+    return (f"After {blocks}: {count} of {patches} image tokens left; in the first picture the "
+            f"largest stands for {_patches(largest)}.")
 
 
-def _painted(cells: Tensor, image: Tensor) -> go.Image:
-    """Each patch in the mean colour of its token; hovering shows how many patches that has."""
-    rows, columns = cells.shape
-    colours = torch.nn.functional.adaptive_avg_pool2d(image.float().cpu(),
-                                                      (rows, columns)).flatten(1)
-    index = cells.flatten().cpu()
+def _drawing(images: Tensor, places: Tensor, grid: tuple[int, int]) -> str:
+    """Above the pictures with borders between tokens, below the same in colours of tokens."""
+    pairs = [_bordered_and_painted(image, one.cpu().view(grid))
+             for image, one in zip(images, places)]
+    return sheet([*zip(*pairs)], f"{len(images)} pictures with white borders between tokens, and "
+                                 "below each the same picture, every token in its mean colour.")
+
+
+def _bordered_and_painted(image: Tensor, cells: Tensor) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """A picture twice as bytes (h, w, 3), enlarged; `cells` (rows, columns) are tokens."""
+    pixels = magnified(image)
+    rows, columns = (torch.arange(side) * parts // side
+                     for side, parts in zip(pixels.shape, cells.shape))
+    tokens = cells[rows][:, columns]                                     # (h, w)
+    painted = to_bytes(_mean_colours(image, cells)[:, tokens])
+    upward, leftward = tokens[1:] != tokens[:-1], tokens[:, 1:] != tokens[:, :-1]
+    for edge, border in ((pixels[1:], upward), (pixels[:-1], upward),
+                         (pixels[:, 1:], leftward), (pixels[:, :-1], leftward)):
+        edge[border.numpy()] = 255
+    return pixels, painted
+
+
+def _mean_colours(image: Tensor, cells: Tensor) -> Tensor:
+    """(3, tokens): the mean colour of each token's patches."""
+    colours = torch.nn.functional.adaptive_avg_pool2d(image.float().cpu(), cells.shape).flatten(1)
+    index = cells.flatten()
     counts = torch.bincount(index)
-    means = torch.zeros(3, len(counts)).index_add(1, index, colours) / counts.clamp(min=1)
-    names = numpy.array([f"token of {count} patches" for count in counts.tolist()])
-    return go.Image(z=to_bytes(means[:, index].view(3, rows, columns)).tolist(),
-                    hovertemplate="%{text}<extra></extra>",
-                    text=names[cells.cpu().numpy()].tolist())
-
-
-def _slider(counts: Sequence[int]) -> dict[str, Any]:
-    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True},
-           "transition": {"duration": 0}}
-    steps = [dict(method="animate", label=str(count), args=[[str(block)], now])
-             for block, count in enumerate(counts)]
-    return dict(active=0, steps=steps,
-                currentvalue=dict(prefix="block by block, image tokens left: "),
-                pad=dict(t=15), x=0, len=1)
+    return torch.zeros(3, len(counts)).index_add(1, index, colours) / counts.clamp(min=1)
 
 
 def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figure:
@@ -132,7 +127,7 @@ def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figur
     figure.update_xaxes(title="blocks passed", dtick=1).update_yaxes(title=unit, rangemode="tozero")
     ends = {label: one.y[-1] for label, one in zip(lines, figure.data)}
     most, least = (end(ends, key=ends.get) for end in (max, min))
-    said = (f"After the last block {most} is at {ends[most]:.3g}"
-            + (f", {least} at {ends[least]:.3g}." if most != least else "."))
+    said = (f"After the last block, {unit}: {ends[least]:.3g} ({least})"
+            + (f" to {ends[most]:.3g} ({most})." if most != least else "."))
     figure.update_layout(height=350)
     return described(figure, f"{unit} after each block: {listed(lines)}.", said)

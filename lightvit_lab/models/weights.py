@@ -16,15 +16,13 @@ def pretrained(name: str, download: bool = False, **kwargs: Any) -> nn.Module:
     """
     from . import create_model
 
+    why = "set DOWNLOAD = True to fetch trained ones"
+    if download:
+        try:
+            return create_model(name, pretrained=True, **kwargs).eval()
+        except Exception as error:   # of network, host or disk: the reader's cells go on
+            reason = (str(error).strip().splitlines() or [""])[0]
+            why = f"trained ones could not be fetched ({type(error).__name__}: {reason[:200]})"
     model = create_model(name, **kwargs).eval()
-    if not download:
-        print(f"{name} has fresh weights, so its answers mean nothing: set DOWNLOAD = True to "
-              "fetch trained ones.")
-        return model
-    try:
-        return create_model(name, pretrained=True, **kwargs).eval()
-    except Exception as error:   # of network, host or disk: the reader's cells go on
-        reason = (str(error).strip().splitlines() or [""])[0]
-        print(f"{name} has fresh weights, so its answers mean nothing: trained ones could not be "
-              f"fetched ({type(error).__name__}: {reason[:200]}).")
-        return model
+    print(f"{name} has fresh weights, so its answers mean nothing: {why}.")
+    return model

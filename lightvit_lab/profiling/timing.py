@@ -106,13 +106,13 @@ class Timings(dict[str, Timing]):
 @plain_numbers
 def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tensor],
             budget_s: float = 5.0, max_rounds: int = 500, threads: int | None = None,
-            watch: Callable[[float], None] | None = None) -> Timings:
+            callback: Callable[[float], None] | None = None) -> Timings:
     """Time each model's forward on `inputs` (one batch for all, or one per label), in turns.
 
     Rounds go on until the 95 % interval of every median is within 2 % of it, or `budget_s` seconds
     or `max_rounds` are spent, at least 6. Models run in eval mode on `runtime.device()` and are
     left as they were. On a CPU as many threads as pay are used, one or all (tried on the first
-    model), or `threads`. After each round `watch` is called with the share of the budget that is
+    model), or `threads`. After each round `callback` is called with the share of the budget that is
     spent, and with 1 after the last. Raises LabError when there is nothing to time, or a model does
     not take its inputs.
     """
@@ -124,14 +124,14 @@ def measure(models: Mapping[str, nn.Module], inputs: Tensor | Mapping[str, Tenso
         calls = {label: (model, _batch(inputs, label, model, place))
                  for label, model in models.items()}
         tried = _choose_threads(*next(iter(calls.values()))) if threads is None else {}
-        seconds, stopped = _rounds(calls, budget_s, max_rounds, watch)
+        seconds, stopped = _rounds(calls, budget_s, max_rounds, callback)
         timings = {label: summary(seconds[label], len(batch), peak_memory_mib(model, batch))
                    for label, (model, batch) in calls.items()}
         return Timings(timings, stopped, _conditions(calls, tried))
 
 
 def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_rounds: int,
-            watch: Callable[[float], None] | None) -> tuple[dict[str, list[float]], str]:
+            callback: Callable[[float], None] | None) -> tuple[dict[str, list[float]], str]:
     """Seconds of each candidate's calls, and what ended the rounds.
 
     Every other round runs backwards, so that no candidate always comes after the same one.
@@ -149,8 +149,8 @@ def _rounds(calls: Mapping[str, tuple[nn.Module, Tensor]], budget_s: float, max_
         spent = time.perf_counter() - start
         over = len(seconds[order[0]]) >= max_rounds or spent >= budget_s
         stopped = _why_to_stop(seconds.values(), spent, over)
-        if watch is not None:
-            watch(1.0 if stopped else spent / max(spent, budget_s))
+        if callback is not None:
+            callback(1.0 if stopped else spent / max(spent, budget_s))
     return seconds, stopped
 
 
@@ -195,16 +195,31 @@ def _choose_threads(model: nn.Module, batch: Tensor) -> dict[int, float]:
 
     They take turns. The first call after a change starts threads: it is not counted.
     """
-    seconds: dict[int, list[float]] = {1: [], torch.get_num_threads(): []}
-    if device().type != "cpu" or len(seconds) == 1:
+    counts = (1, torch.get_num_threads())
+    if device().type != "cpu" or counts[1] == 1:
         return {}
-    for count in [*seconds] * 5:
+
+    def seconds(count: int) -> float:
         torch.set_num_threads(count)
         model(batch)
-        seconds[count].append(timed(model, batch))
-    tried = {count: 1e3 * median(calls) for count, calls in seconds.items()}
+        return timed(model, batch)
+
+    spent = in_turns(seconds, counts, rounds=5)
+    tried = {count: 1e3 * median(calls) for count, calls in zip(counts, spent)}
     torch.set_num_threads(min(tried, key=lambda count: tried[count]))
     return tried
+
+
+def in_turns(seconds: Callable[[Any], float], choices: tuple[Any, Any], rounds: int,
+             end: float = math.inf) -> tuple[list[float], list[float]]:
+    """`seconds` of both choices in turns, `rounds` times, or until one would end after `end`."""
+    spent: tuple[list[float], list[float]] = ([], [])
+    for turn in range(2 * rounds):
+        times = spent[turn % 2]
+        if time.perf_counter() + max(times, default=0) > end:
+            break
+        times.append(seconds(choices[turn % 2]))
+    return spent
 
 
 def _conditions(calls: Mapping[str, tuple[nn.Module, Tensor]],

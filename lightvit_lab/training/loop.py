@@ -58,7 +58,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
         schedule: str = "cosine", clip: float | None = 1.0, augment: tuple[str, ...] = (),
         objective: Objective | None = None, precision: str = "auto", attention: str = "auto",
         checkpoint: str | os.PathLike | None = None, save_every: int | None = None,
-        watch: Callable[[History, int], None] | None = None) -> History:
+        callback: Callable[[History, int], None] | None = None) -> History:
     """Train `model` in place on `data`: `steps`, or `epochs * len(data) / batch_size` rounded up.
 
     The learning rate rises linearly during `warmup`, then falls to zero by `schedule`, "cosine" or
@@ -77,7 +77,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
     attribute of `objective` (a teacher), is on `runtime.device()` meanwhile, and back where it was
     at the end; the trained one is then in eval mode. With a `checkpoint` path the run is saved
     every `save_every` steps (None: as often as costs under 2 %), and the same call resumes it.
-    After each read of losses and scores, `watch(history, steps)` is called, as by
+    After each read of losses and scores, `callback(history, steps)` is called, as by
     `widgets.training_curves`. Under `accelerate launch` each process takes an equal slice of every
     batch. Raises LabError, before the first step, on what makes no run, and on a loss, or weights
     after the last step, that are not finite.
@@ -112,7 +112,7 @@ def fit(model: nn.Module, data: Pictures, epochs: float = 1, lr: float = 1e-3, b
             run = _Run(model, batches, settings, objective, choices, team)
             if saved:
                 run.load_state(saved)
-            run.go_on(validation, file, progress, watch if team.is_main else None)
+            run.go_on(validation, file, progress, callback if team.is_main else None)
     model.eval()
     return run.history
 
@@ -140,7 +140,7 @@ class _Run:
         self.read_every = 1 if place.type == "cpu" and team.count == 1 else READ_EVERY
 
     def go_on(self, validation: Pictures | None, file: Checkpoint | None, progress: bool,
-              watch: Callable[[History, int], None] | None = None) -> None:
+              callback: Callable[[History, int], None] | None = None) -> None:
         """Train until the last step, with scores and saves on the way."""
         checks, steps = self.settings.checks, self.settings.steps
         self.model.train()
@@ -159,9 +159,9 @@ class _Run:
                 self.history.seconds += time.perf_counter() - last
                 if scores_now:
                     self.history.scores.append((self.done, evaluate(self.model, validation)))
-                if watch is not None:
-                    watch(self.history, steps)
-                last = time.perf_counter()       # scores and `watch` are no training
+                if callback is not None:
+                    callback(self.history, steps)
+                last = time.perf_counter()       # scores and `callback` are no training
                 if file and self.team.same(self.done == steps or file.is_due(self.done)):
                     self._save(file)
 

@@ -55,17 +55,16 @@ class Muon(torch.optim.Optimizer):
                     value.add_(turned.view_as(value), alpha=-group["lr"] * scale)
 
 
-@plain_numbers
-def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
+def orthogonalize(matrices: Tensor) -> Tensor:
     """(k, m, n) -> k matrices of the same singular vectors and singular values of 0.7 to 1.2.
 
-    By the Newton-Schulz iteration.
+    By five steps of the Newton-Schulz iteration.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if tall else matrices
     wide = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
     # an odd polynomial of the singular values, with the coefficients of Jordan et al.
-    for _ in range(iterations):
+    for _ in range(5):
         gram = wide @ wide.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
         wide = torch.baddbmm(wide, polynomial, wide, beta=3.4445)

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..profiling.timing import in_turns
 from ..runtime.running import cast, native_bfloat16
 from .randomness import same_states_afterwards
 
@@ -97,7 +98,7 @@ def _threads_lose(threads: int) -> bool:
         return time.perf_counter() - start
 
     try:
-        one, many = _in_turns(seconds, (1, threads), 20, time.perf_counter() + PASS_SECONDS)
+        one, many = in_turns(seconds, (1, threads), 20, time.perf_counter() + PASS_SECONDS)
     finally:
         torch.set_num_threads(threads)
     # medians, not sums: one slow pass would decide
@@ -135,20 +136,8 @@ def speedup(seconds: Callable[[Any], float], plain: Any, rival: Any, rounds: int
     The smaller of the ratios of medians and of minima; the first call of each, which also prepares
     kernels, is not counted.
     """
-    slow, fast = (times[1:] for times in _in_turns(seconds, (plain, rival), rounds, end))
+    slow, fast = (times[1:] for times in in_turns(seconds, (plain, rival), rounds, end))
     return min(median(slow) / median(fast), min(slow) / min(fast)) if slow and fast else 0.0
-
-
-def _in_turns(seconds: Callable[[Any], float], choices: tuple[Any, Any], rounds: int,
-              end: float) -> tuple[list[float], list[float]]:
-    """`seconds` of both choices in turns, `rounds` times, or until one would end after `end`."""
-    spent: tuple[list[float], list[float]] = ([], [])
-    for turn in range(2 * rounds):
-        times = spent[turn % 2]
-        if time.perf_counter() + max(times, default=0) > end:
-            break
-        times.append(seconds(choices[turn % 2]))
-    return spent
 
 
 def _seconds_of_step(model: nn.Module, inputs: Tensor, choices: dict[str, Any]) -> float:

@@ -29,6 +29,11 @@ class Score:
     high: float
     count: int
 
+    @classmethod
+    def of(cls, right: int, count: int) -> Score:
+        """The score of `right` answers to `count` pictures."""
+        return cls(right / count, *wilson_interval(right, count), count)
+
     def __str__(self) -> str:
         return (f"{self.accuracy:.1%} (95 % interval {self.low:.1%} to {self.high:.1%}, "
                 f"{self.count:,} pictures)")
@@ -55,14 +60,13 @@ def evaluate(model: nn.Module, data: Pictures, batch_size: int = 256, flip: bool
             if flip:
                 logits = logits + model(inputs.flip(-1))
             right += (logits.argmax(1) == labels.to(place)).sum()
-        successes = int(team.total(right))
-    return Score(successes / len(data), *wilson_interval(successes, len(data)), len(data))
+        return Score.of(int(team.total(right)), len(data))
 
 
 @plain_numbers
-def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(successes: int, count: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson, 1927), also valid near 0 and 1 and for small counts."""
-    share = successes / count
+    share, z = successes / count, 1.959964
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     variance = share * (1 - share) / count + z * z / (4 * count * count)
     half = z / (1 + z * z / count) * math.sqrt(variance)

@@ -119,7 +119,7 @@ class ModelComparison(Box):
             pair = {"first": models.create_model(first), "second": models.create_model(second)}
             picture = torch.randn(1, *self._picture())
             self.times[first, second, self.size.value] = profiling.measure(
-                pair, picture, budget_s=self.budget_s, watch=_Progress(self.progress))
+                pair, picture, budget_s=self.budget_s, callback=_Progress(self.progress))
             self._refresh()
         except Exception as error:
             self.message.value = alert(f"measure: {error}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +18,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from lightvit_lab.cli.doctor import BROWSERS, browser as chromium
+
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 VIEWS = {
     "wide": {"viewport": {"width": 1400, "height": 900}},
     "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
@@ -29,15 +29,10 @@ VIEWS = {
 NO_PAGES = re.compile(r"(_static|_sources|_downloads|vendor|reports)/.*|(genindex|search|index|.*-modindex)\.html")
 
 
-def chromium() -> str | None:
-    """The browser to drive: the program `CHROMIUM` names, else an installed Chromium or Chrome."""
-    return next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", ""), *NAMES])), None)
-
-
 def missing(html: Path = HTML) -> str | None:
     """What is not there and how to get it; None where the tests can run."""
     if chromium() is None:
-        return f"no browser found (tried CHROMIUM, {', '.join(NAMES)}); `apt-get install chromium` brings one"
+        return f"no browser found (tried CHROMIUM, {', '.join(BROWSERS)}); `apt-get install chromium` brings one"
     if not pages(html):
         return f"no built book in {html}; `make book` builds it"
     return None
@@ -107,17 +102,19 @@ class Tab:
 
 
 @contextmanager
-def open_tab(browser: object, origin: str, address: str, view: str = "wide", covered: bool = False) -> Iterator[Tab]:
+def open_tab(browser: object, origin: str, address: str, view: str = "wide", covered: bool = False,
+             motion: str = "reduce") -> Iterator[Tab]:
     """Open one page of the book in a fresh profile and wait until its formulas and figures had their turn.
 
     What answers a prediction is shown as to a reader who asks to see it, unless it is to stay `covered`.
     """
-    context = browser.new_context(**VIEWS[view], reduced_motion="reduce", color_scheme="light")
+    context = browser.new_context(**VIEWS[view], reduced_motion=motion, color_scheme="light")
     context.add_init_script(path=Path(__file__).with_suffix(".js"))
     tab = Tab(context.new_page(), address, view)
     _listen(tab, origin)
     try:
         tab.page.goto(f"{origin}/{address}", wait_until="load")
+        tab.page.evaluate("document.querySelectorAll('details.lab-further').forEach(fold => { fold.open = true; })")
         tab.page.evaluate("() => looks.settle()")
         if not covered:
             tab.page.evaluate("document.querySelectorAll('.lab-predict-cover button').forEach(button => button.click())")

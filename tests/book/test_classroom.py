@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from stubs import BEGIN
 
 from lightvit_lab.errors import LabError
-from lightvit_lab.exercises import all_exercises
+from lightvit_lab.exercises import OpenExercise, all_exercises
 
 PAGE = notebooks.ROOT / "chapters" / "foundations" / "vision_transformer.md"
 EXERCISES = {exercise.id: exercise for exercise in all_exercises()}
@@ -84,6 +84,31 @@ def test_an_exercise_that_no_page_poses_or_nobody_declares_is_named(monkeypatch,
     monkeypatch.setattr(classroom, "in_reading_order", lambda root: [PAGE])
     with pytest.raises(LabError, match="on no page: .*lightvit.reach"):
         classroom.write(tmp_path, "main")
+
+
+def test_an_open_question_that_no_page_poses_or_nobody_declares_is_named(monkeypatch, tmp_path):
+    (known,) = classroom.open_exercises()
+    monkeypatch.setattr(classroom, "open_exercises", lambda: [])
+    monkeypatch.setattr(classroom, "in_reading_order", lambda root: [PAGE])
+    with pytest.raises(LabError, match=f"poses '{known.id}'"):
+        classroom.write(tmp_path, "main")
+    more = OpenExercise("vision_transformer.lost", points=1, minutes=1)
+    monkeypatch.setattr(classroom, "open_exercises", lambda: [known, more])
+    with pytest.raises(LabError, match="on no page: .*vision_transformer.lost"):
+        classroom.write(tmp_path, "main")
+
+
+def test_the_locked_test_has_the_whole_check_and_the_answer_that_is_given_to_it():
+    source = """### BEGIN SOLUTION
+answer = 6
+### END SOLUTION
+
+check("page.six",
+      answer + 1)"""
+    answer, test = nbgrader_course.exercise_cells(new_code_cell(source), {"page.six": 2})
+    assert answer.source == "answer = ...\n### BEGIN SOLUTION\nanswer = 6\n### END SOLUTION"
+    assert test.source.startswith('check("page.six",\n      answer + 1)\n### BEGIN HIDDEN TESTS\n')
+    assert "require_passed('page.six', answer + 1)" in test.source and test.metadata["nbgrader"]["points"] == 2
 
 
 def test_the_command_says_where_it_wrote_and_what_is_not_for_students(tmp_path, capsys):

@@ -4,6 +4,7 @@ import pytest
 import stubs
 
 from lightvit_lab.errors import LabError
+from lightvit_lab.exercises import answers
 
 SOLUTION = '''\
 import math
@@ -80,3 +81,8 @@ check("page.area", "a later cell does not count")
 
 def test_the_first_code_cell_that_checks_a_label_is_its_solution_and_loses_its_options():
     assert stubs.solution_cells(PAGE.format(cell=SOLUTION)) == {"page.area": SOLUTION}
+
+
+def test_the_library_and_the_book_know_the_same_markers():
+    for name in ("BEGIN", "END", "ANSWER"):
+        assert getattr(stubs, name) == getattr(answers, name)

@@ -203,7 +203,7 @@ def test_a_run_with_projectors_is_the_same_again_and_taken_up_where_it_stopped(s
     objective, path = features.DeepGeneration(), tmp_path / "run.pt"
     plain, _ = _run(shapes, "lab_vit", objective)
     with pytest.raises(Stop):
-        _run(shapes, "lab_vit", objective, checkpoint=path, save_every=1, watch=stop)
+        _run(shapes, "lab_vit", objective, checkpoint=path, save_every=1, callback=stop)
     resumed, history = _run(shapes, "lab_vit", objective, checkpoint=path, save_every=1)
     assert len(history.loss) == 3
     for one, other in zip(plain.state_dict().values(), resumed.state_dict().values()):
@@ -217,5 +217,5 @@ def test_what_does_not_join_is_refused_before_the_first_step(shapes):
             (features.Hint(teacher_layer=7), {}, "layer=7"),
             (features.AttentionTransfer(student_layer=(0, 1), teacher_layer=(0, 9)), {}, "layer=9")):
         with pytest.raises(LabError, match=message):
-            _run(shapes, "lab_vit", objective, watch=lambda history, steps: seen.append(steps), **settings)
+            _run(shapes, "lab_vit", objective, callback=lambda history, steps: seen.append(steps), **settings)
     assert not seen

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import Exercise, answers, find
@@ -25,6 +26,20 @@ def made(mistake, code=CODE, answer="area", exercise=AREA):
 def test_a_swap_replaces_the_piece_wherever_it_stands():
     assert made(Mistake("sum", "h", "s", swap={"*": "+"}))(2, 3) == 5
     assert made(Mistake("name", "h", "s", swap={"product": "total", "width * ": ""}))(2, 3) == 3
+
+
+def test_swaps_edit_the_solution_and_not_what_another_swap_wrote():
+    code = CODE.replace("width * height", "(width) - (height)")
+    turned = Mistake("turned", "h", "s", swap={"(width)": "(height)", "(height)": "(width)"})
+    assert made(turned, code)(2, 5) == 5 - 2        # one after the other: width - width
+
+
+@pytest.mark.parametrize("swap", [
+    {"width * height": "1", "height\n": "2\n"}, {"product = width * height": "product = 1", "width * height": "2"},
+    {"width * height": "2", "product = width * height": "product = 1"}])
+def test_swaps_that_overlap_are_refused_in_any_order(swap):
+    with pytest.raises(LabError, match="overlap"):
+        made(Mistake("m", "h", "s", swap=swap))
 
 
 def test_a_body_takes_the_place_of_all_between_the_markers_at_their_indentation():
@@ -53,7 +68,8 @@ def test_a_given_answer_is_taken_as_it_is_also_none():
     (dict(), "made in one way"), (dict(swap={"*": "+"}, body="return 1"), "made in one way"),
     (dict(answer=3, body="return 1"), "made in one way"),
     (dict(swap={}), "changes nothing"), (dict(swap={"*": "*"}), "changes nothing"),
-    (dict(swap={"height - width": "0"}), "swaps 'height - width', which is not in the solution")])
+    (dict(swap={"height - width": "0"}), "swaps 'height - width', which is not in the solution"),
+    (dict(swap={"": "x"}), "swaps '', which is not in the solution")])
 def test_a_mistake_that_cannot_be_made_says_why(how, said):
     with pytest.raises(LabError, match=said):
         made(Mistake("m", "h", "s", **how))
@@ -87,3 +103,10 @@ def test_the_error_of_a_wrong_answer_shows_its_own_line():
 def test_answers_are_made_once():
     exercise = find("vision_transformer.count")
     assert answers.of(exercise) is answers.of(exercise)
+
+
+def test_names_that_cannot_be_compared_are_no_hindrance_and_other_names_give_another_answer():
+    def counted(**names):
+        return answers.of(Exercise("vision_transformer.count", points=1, minutes=1, names=names))
+
+    assert counted(weights=torch.ones(2)) is not counted(weights=torch.zeros(2))

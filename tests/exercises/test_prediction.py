@@ -2,7 +2,7 @@
 
 import functools
 import http.server
-import shutil
+import re
 import threading
 from pathlib import Path
 
@@ -10,11 +10,12 @@ import numpy
 import pytest
 import torch
 
+from lightvit_lab.cli.doctor import browser as browser_here
 from lightvit_lab.errors import LabError
-from lightvit_lab.exercises import examine, predict
+from lightvit_lab.exercises import examine, predict, prediction
 from made_exercises import exercise as made
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = browser_here()
 TOKENS = predict("How many tokens at 112 px?", answer=49, explain="`7 x 7`, one for each patch.")
 TIME = predict("How long does one picture take?", answer=2.5, unit="ms")
 SCORE = predict("How accurate?", answer=99.6, unit="%", distance="points")
@@ -33,6 +34,17 @@ def test_everything_the_page_is_given_is_escaped():
 
 def test_the_same_question_has_the_same_id_and_another_question_another():
     assert predict("How many?", answer=1).id == predict("How many?", answer=2).id != predict("How much?", answer=1).id
+
+
+def test_a_key_keeps_the_guess_of_a_question_whose_text_has_a_measured_number():
+    one, other = (predict(f"It took {seconds} s. How many tokens?", answer=1, key="page.tokens") for seconds in (2.31, 2.35))
+    assert one.id == other.id and one._repr_html_().count(one.id) > 1
+    assert predict("Which?", answer="a", choices=["a", "b"], key="page.tokens").id == one.id
+    assert predict("How many?", answer=1).id == "lab-predict-ba352e24c64c"      # what browsers keep by the question stays
+    assert one.id != predict(one.question, answer=1).id
+    for key in ("", " ", 3):
+        with pytest.raises(LabError, match="key="):
+            predict("q", answer=1, key=key)
 
 
 def test_the_html_is_self_contained_and_has_a_fold_for_readers_without_javascript():
@@ -195,6 +207,70 @@ def test_the_browser_says_what_the_library_says(page, prediction, guesses):
         commit(page, prediction, guess)
         assert said(page, prediction) == prediction.reveal(guess).replace("`", "")
         page.locator(f"#{prediction.id}").get_by_text("Guess again").click()
+
+
+NUMBERS = {-0.0: "0", 7: "7", 9999: "9,999", 12345: "12,345", 12345.6: "12,346", 12344.5: "12,345",
+           -12344.5: "-12,345", 1254321.4: "1,254,321", 1e6: "1,000,000", 1234.5: "1,235", 9999.7: "10,000", 2.0625: "2.063",
+           1.0005: "1.001", 0.0123456: "0.01235", 0.00012344: "0.0001234", 0.00001: "1e-5", 0.0000123456: "1.235e-5",
+           999999999999999: "999,999,999,999,999", 1e15: "1e15", 1.23456e18: "1.235e18", -9.9996e20: "-1e21", 99.5: "99.5"}
+
+
+def test_the_library_the_question_and_the_page_of_guesses_write_a_number_alike(page):
+    assert {number: prediction._digits(number) for number in NUMBERS} == NUMBERS
+    static = Path(__file__).parents[2] / "book" / "_static" / "guesses.js"
+    for text, pattern, name in ((prediction._script(), r"function shown\(.*?\n  \}", "shown"),
+                                (static.read_text(encoding="utf-8"), r"const digits = .*?\n  \};", "digits")):
+        source = re.search(pattern, text, re.DOTALL)[0]
+        written = page.evaluate(f"numbers => {{ {source}\nreturn numbers.map(number => {name}(number)); }}", list(NUMBERS))
+        assert dict(zip(NUMBERS, written)) == NUMBERS
+
+
+@pytest.mark.parametrize("asked, guesses", [
+    pytest.param(predict("Points?", answer=0.0, distance="points"), (2.25, 12.5, 1234.5, 2.35), id="points"),
+    pytest.param(predict("MACs?", answer=1_254_321, unit="MACs"), (12345.6, 1.5e6, 2e16, 1881481.5), id="factor")])
+def test_verdicts_and_guesses_of_large_numbers_and_halves_are_said_alike(page, site, asked, guesses):
+    page.route("**/asked.html", lambda route: route.fulfill(
+        content_type="text/html", body=f"<!doctype html><title>x</title>{asked._repr_html_()}"))
+    page.goto(f"{site}/asked.html")
+    for guess in guesses:
+        commit(page, asked, guess)
+        assert said(page, asked) == asked.reveal(guess)
+        page.get_by_text("Guess again").click()
+
+
+def book_page(page, site, *outputs):
+    """A page as the book has it: a cell for each of the outputs."""
+    cell = '<div class="cell"><div class="cell_input"></div><div class="cell_output">{}</div></div>'
+    style = (Path(__file__).parents[2] / "book" / "_static" / "lab.css").read_text(encoding="utf-8")
+    page.route("**/lesson.html", lambda route: route.fulfill(
+        content_type="text/html", body=f"<!doctype html><title>x</title><style>{style}</style>{''.join(map(cell.format, outputs))}"))
+    page.goto(f"{site}/lesson.html")
+    return page
+
+
+TWO = TOKENS._repr_html_(), TIME._repr_html_()
+
+
+@pytest.mark.parametrize("asked", [pytest.param(TWO, id="two cells"), pytest.param(["".join(TWO)], id="one cell")])
+@pytest.mark.parametrize("first, second", [(TOKENS, TIME), (TIME, TOKENS)])
+def test_an_output_that_answers_two_questions_is_covered_until_both_have_a_guess(page, site, asked, first, second):
+    book_page(page, site, *asked, "<p>The answer to both.</p>")
+    answer, boxes = page.get_by_text("The answer to both."), page.locator(".lab-predict-cover")
+    assert not answer.is_visible() and boxes.count() == 1
+    commit(page, first, 10)
+    assert not answer.is_visible() and boxes.count() == 1
+    page.reload()
+    assert not answer.is_visible() and boxes.count() == 1
+    commit(page, second, 3)
+    assert answer.is_visible() and boxes.count() == 0
+    page.reload()
+    assert answer.is_visible()
+
+
+def test_asking_to_see_an_output_that_answers_two_questions_shows_it_at_once(page, site):
+    book_page(page, site, *TWO, "<p>The answer to both.</p>")
+    page.get_by_role("button", name="show it").click()
+    assert page.get_by_text("The answer to both.").is_visible()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import numpy
 import pytest
@@ -33,8 +34,10 @@ def marked(cells):
     return cells.shape, numpy.argwhere(cells == numpy.nanmax(cells)).tolist()
 
 
-def pixels(source):
-    return numpy.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+def sheets(card):
+    """What each state of a film draws, (h, w, 4)."""
+    return [numpy.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+            for text in re.findall(r'src="data:image/png;base64,([^"]+)"', card.html)]
 
 
 def test_patches_stand_in_reading_order_and_what_they_leave_over_is_refused():
@@ -105,9 +108,9 @@ def test_a_map_as_fine_as_an_oblong_picture_is_read_by_patches_that_divide_both_
 
 def test_patches_that_are_gone_are_greyed_where_they_lie():
     red = torch.ones(1, 3, 12, 20) * torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
-    sheet = pixels(figures.kept_by_block(red, [torch.tensor([[MARK]])], ["one"], patch_size=4).data[0].source)
-    kept = (sheet == [255, 0, 0]).all(-1)
-    assert sheet.shape[:2] == (36, 60) and kept.sum() == 12 * 12 and kept[12:24, 48:].all()
+    _, sheet = sheets(figures.kept_by_block(red, [torch.tensor([[MARK]])], ["one"], patch_size=4))
+    kept = (sheet == [255, 0, 0, 255]).all(-1)
+    assert sheet.shape[:2] == (120, 200) and kept.sum() == 40 * 40 and kept[40:80, 160:].all()
 
 
 @torch.no_grad()
@@ -115,18 +118,19 @@ def test_merged_patches_have_borders_and_colours_where_they_lie():
     model = merge_tokens(made(), 2)
     model(inputs_of())
     places = source_map(model)[:, 1:] - 1
-    assert figures.merged_regions(inputs_of().sigmoid(), [places], grid=GRID).frames
+    assert "After 1 block" in figures.merged_regions(inputs_of().sigmoid(), [places, places], grid=GRID).html
     alone = torch.zeros(1, 15, dtype=torch.long)
     alone[0, MARK] = 1                                     # all are one token, but for the mark
-    figure = figures.merged_regions(IMAGE[None], [alone], grid=GRID)
-    lines, painted = figure.data[1], figure.data[2]
-    corners = {(x, y) for x, y in zip(lines.x, lines.y) if x is not None}
-    assert corners == {(15.5, 3.5), (15.5, 7.5), (19.5, 3.5), (19.5, 7.5)}
+    sheet = sheets(figures.merged_regions(IMAGE[None], [alone, alone], grid=GRID))[1]
+    assert sheet.shape == (120 + 12 + 120, 200, 4)
+    white = (sheet[:120] == 255).all(-1)
+    frame = {(y, x) for y in range(39, 81) for x in range(159, 200) if y in (39, 40, 79, 80) or x in (159, 160)} - {(39, 159), (80, 159)}
+    assert {tuple(place) for place in numpy.argwhere(white).tolist()} == frame
     wanted = (IMAGE[:, 4:8, 16:].mean((1, 2)) * 255).round().tolist()
-    assert numpy.asarray(painted.z).shape == (3, 5, 3) and painted.z[1][4] == pytest.approx(wanted, abs=1)
-    assert numpy.asarray(painted.text)[1, 4] == "token of 1 patches" and numpy.asarray(painted.text)[0, 0] == "token of 14 patches"
+    painted = sheet[132:, :, :3].astype(int)
+    assert abs(painted[40:80, 160:] - wanted).max() <= 1 and len(numpy.unique(painted.reshape(-1, 3), axis=0)) == 2
     with pytest.raises(LabError, match="15 tokens, 0 of them in front, form no square; give grid="):
-        figures.merged_regions(IMAGE[None], [alone])
+        figures.merged_regions(IMAGE[None], [alone, alone])
 
 
 def oblong(count=2):

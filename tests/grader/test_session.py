@@ -100,3 +100,25 @@ def test_a_stub_over_there_is_a_stub_here():
     assert engine.examine(exercise, remote, 1).status == "error"         # wrong arguments: the call itself fails
     remote = session.RemoteAnswer(ToWorker(lambda *inputs: stub()), "stub")
     assert engine.examine(exercise, remote, 1).status == "not started"
+
+
+def test_an_answer_that_cannot_be_handed_over_does_not_keep_the_next_one_back():
+    class Channel:
+        sent = []
+
+        def send(self, message):
+            if message["name"] == "broken":
+                raise ValueError("it cannot be sent")
+            self.sent.append(message["check"])
+
+        def receive(self):
+            return {"do": "go on"}
+
+    def broken():
+        pass
+
+    recorder = worker.Recorder(Channel(), 5.0)
+    with pytest.raises(ValueError, match="cannot be sent"):
+        recorder("x.first", broken)
+    recorder("x.second", lambda: 1)
+    assert Channel.sent == ["x.second"]

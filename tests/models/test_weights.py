@@ -12,9 +12,10 @@ NAME = "deit_tiny_patch16_224"
 @pytest.fixture
 def network(monkeypatch):
     """What was fetched, in place of timm's download; raises where `reason` says so."""
-    asked, made = {"reason": None, "names": []}, models.create_model
+    asked, made = {"reason": None, "names": [], "fresh": 0}, models.create_model
 
     def create(name, pretrained=False, **kwargs):
+        asked["fresh"] += not pretrained
         if not pretrained:
             return made(name, **kwargs)
         asked["names"].append(name)
@@ -36,7 +37,8 @@ def test_nothing_is_fetched_unless_the_cell_says_so(network, capsys):
 
 def test_trained_weights_come_where_they_are_asked_for(network, capsys):
     model = models.pretrained(NAME, True, depth=1, num_classes=3)
-    assert network["names"] == [NAME] and model.head.bias.tolist() == [7.0] * 3 and not model.training
+    assert network["names"] == [NAME] and network["fresh"] == 0       # no second model is built only to be thrown away
+    assert model.head.bias.tolist() == [7.0] * 3 and not model.training
     assert capsys.readouterr().out == ""
 
 

@@ -64,14 +64,14 @@ def test_a_wait_is_read_from_the_machines_own_clock():
 
 def test_it_ends_when_precise_and_says_so(clock):
     shares, steady = [], Sleeper(0.02)
-    found = profiling.measure({"steady": steady}, torch.zeros(1), budget_s=30, threads=1, watch=shares.append)
+    found = profiling.measure({"steady": steady}, torch.zeros(1), budget_s=30, threads=1, callback=shares.append)
     assert found["steady"].rounds == 6 and found.stopped == "every interval is within 2% of its median"
     assert shares == pytest.approx([0.02 * done / 30 for done in range(1, 6)] + [1])   # what waits for the end sees it
 
 
 def test_it_ends_with_the_budget_and_says_so(clock):
     shares, uneven = [], Sleeper(lambda call: 0.01 + 0.02 * (call % 2))
-    found = profiling.measure({"uneven": uneven}, torch.zeros(1), budget_s=0.2, threads=1, watch=shares.append)
+    found = profiling.measure({"uneven": uneven}, torch.zeros(1), budget_s=0.2, threads=1, callback=shares.append)
     assert found.stopped == "stopped after 0.2 s, before every interval was within 2%" and found["uneven"].rounds == 10
     assert shares[-1] == 1 and max(shares[:-1]) < 1
 
@@ -80,7 +80,7 @@ def test_it_ends_with_the_budget_and_says_so(clock):
 def test_an_uneven_model_is_tried_six_times_and_no_more_where_no_more_is_allowed(clock, limit):
     uneven = Sleeper(lambda call: 0.01 + 0.02 * (call % 2))
     shares = []
-    assert profiling.measure({"uneven": uneven}, torch.zeros(1), threads=1, watch=shares.append, **limit)["uneven"].rounds == 6
+    assert profiling.measure({"uneven": uneven}, torch.zeros(1), threads=1, callback=shares.append, **limit)["uneven"].rounds == 6
     assert all(0 <= share <= 1 for share in shares) and shares[-1] == 1
 
 

@@ -131,6 +131,9 @@ def test_evaluate_counts_by_hand():
     (5, 10, 0.2366, 0.7634), (0, 20, 0.0, 0.1611), (95, 100, 0.8882, 0.9785)])
 def test_wilson_interval_is_that_of_the_tables(successes, count, low, high):
     assert training.wilson_interval(successes, count) == pytest.approx((low, high), abs=1e-4)
+    score = training.Score.of(successes, count)
+    assert (score.accuracy, score.low, score.high) == pytest.approx((successes / count, low, high), abs=1e-4)
+    assert score.count == count
 
 
 def test_interval_of_three_seeds_is_students():

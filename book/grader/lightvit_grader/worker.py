@@ -39,13 +39,15 @@ class Recorder:
             self.busy = True
             # the cell's clock must not break into a message
             seconds = signal.setitimer(signal.ITIMER_REAL, 0)[0]
-            self.channel.send({"check": str(exercise_id), **answer_message(answer)})
-            while (request := self.channel.receive())["do"] != "go on":
-                with AtMost(self.call_seconds):
-                    reply = self.attempt(str(exercise_id), answer, request)
-                self.channel.send(reply)
-            self.busy = False
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            try:
+                self.channel.send({"check": str(exercise_id), **answer_message(answer)})
+                while (request := self.channel.receive())["do"] != "go on":
+                    with AtMost(self.call_seconds):
+                        reply = self.attempt(str(exercise_id), answer, request)
+                    self.channel.send(reply)
+            finally:
+                self.busy = False
+                signal.setitimer(signal.ITIMER_REAL, seconds)
         return f"[handed in] {exercise_id}"
 
     def attempt(self, exercise_id: str, answer: Any, request: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ...models.transforming import copied
 from ...profiling import count
 from ...runtime.running import as_input, on_device
 from ...runtime.wrapped import require_unwrapped
-from ...training import Score, wilson_interval
+from ...training import Score
 from .exits import EarlyExitViT, require_exits
 from .rules import Confidence, Rule, confidence, exits_taken
 
@@ -96,8 +96,7 @@ def exit_report(model: EarlyExitViT, data: Pictures, batch_size: int = BATCH) ->
     logits, exits = _over_pictures("exit_report", model, data, batch_size, model.leave)
     require_logits("exit_report", model, logits, data.labels)
     sure, right = confidence(logits), logits.argmax(1) == data.labels
-    interval = wilson_interval(int(right.sum()), len(right))
-    score = Score(right.float().mean().item(), *interval, len(right))
+    score = Score.of(int(right.sum()), len(right))
     macs = exit_macs(model, _input_size(data))
     return ExitReport(exits, sure, right, macs, score, reliability(sure, right))
 

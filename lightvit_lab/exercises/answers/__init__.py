@@ -32,9 +32,11 @@ from torch import Tensor, nn
 from ...errors import LabError
 from ..declaration import FOLDER, Answers, Exercise, Known, require_fitting
 
+# The two lines between which a solution cell holds its answer; book/_tools/stubs.py has the same.
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+ANSWER = re.compile(rf"^(?P<indent> *){BEGIN} *\n(?P<answer>.*?)^(?P=indent){END} *$",
+                    re.DOTALL | re.MULTILINE)
 NAMES = {"torch": torch, "nn": nn, "F": F, "Tensor": Tensor, "copy": copy, "math": math}
-BODY = re.compile(r"^(?P<indent> *)### BEGIN SOLUTION *\n.*?^(?P=indent)### END SOLUTION *$",
-                  re.DOTALL | re.MULTILINE)
 _GIVEN = object()
 _cache: dict[str, tuple[Exercise, Answers]] = {}
 
@@ -43,8 +45,9 @@ _cache: dict[str, tuple[Exercise, Answers]] = {}
 class Mistake:
     """A known wrong answer, a hint, and the stronger one of the next try.
 
-    Made in one of three ways: `swap` replaces pieces of the solution's code, wherever they stand;
-    `body` replaces all that stands between its markers; `answer` is a callable or a value.
+    Made in one of three ways: `swap` replaces pieces of the solution's code, wherever they stand,
+    all at once, so they may not overlap; `body` replaces all that stands between its markers;
+    `answer` is a callable or a value.
     """
 
     name: str
@@ -69,16 +72,23 @@ class Mistake:
         return Known(self.name, wrong, self.hint, self.stronger)
 
     def _swapped(self, exercise_id: str, code: str) -> str:
+        """The code with all pieces replaced at once: no swap edits what another one wrote."""
+        caller, found = f"Exercise {exercise_id!r}: mistake {self.name!r} swaps", []
         for old, new in self.swap.items():
-            if old not in code:
-                raise LabError(f"Exercise {exercise_id!r}: mistake {self.name!r} swaps {old!r}, "
-                               f"which is not in the solution:\n{code}")
-            code = code.replace(old, new)
-        return code
+            if not old or old not in code:
+                raise LabError(f"{caller} {old!r}, which is not in the solution:\n{code}")
+            found += [(*match.span(), new) for match in re.finditer(re.escape(old), code)]
+        edited, end = "", 0
+        for start, stop, new in sorted(found):
+            if start < end:
+                raise LabError(f"{caller} pieces that overlap at {code[start:end]!r}; make them "
+                               "one, or longer")
+            edited, end = edited + code[end:start] + new, stop
+        return edited + code[end:]
 
     def _with_body(self, code: str) -> str:
         body = textwrap.dedent(self.body).strip("\n")
-        return BODY.sub(lambda block: textwrap.indent(body, block["indent"]), code)
+        return ANSWER.sub(lambda block: textwrap.indent(body, block["indent"]), code)
 
 
 def of(exercise: Exercise) -> Answers:
@@ -87,7 +97,7 @@ def of(exercise: Exercise) -> Answers:
     Raises LabError where its page has no solution, or a mistake cannot be made of it.
     """
     owner, answers = _cache.get(exercise.id, (None, None))
-    if owner is None or owner.names != exercise.names:
+    if owner is None or owner.names is not exercise.names:
         answers = _answers(exercise)
         _cache[exercise.id] = exercise, answers
     return answers
@@ -97,7 +107,8 @@ def _answers(exercise: Exercise) -> Answers:
     code, answer = _solved(exercise.id)
     declared = getattr(_declared(exercise.id), "MISTAKES", {}).get(exercise.id, ())
     mistakes = tuple(mistake.of(exercise, code, answer) for mistake in declared)
-    found = Answers(run(exercise, code, answer), mistakes, plain(code))
+    lines = (line for line in code.splitlines() if line.strip() not in (BEGIN, END))
+    found = Answers(run(exercise, code, answer), mistakes, "\n".join(lines))
     require_fitting(exercise, found)
     return found
 
@@ -118,12 +129,6 @@ def run(exercise: Exercise, code: str, answer: str, name: str = "solution") -> A
     scope = {**NAMES, **exercise.names}
     exec(compile(code, file, "exec"), scope)
     return eval(answer, scope)
-
-
-def plain(code: str) -> str:
-    """Code without the markers of the solution."""
-    return "\n".join(line for line in code.splitlines()
-                     if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION"))
 
 
 def _declared(exercise_id: str) -> Any:
