@@ -1,18 +1,28 @@
-"""Figures of feature distillation: similar pictures, energy by width, agreement of maps."""
+"""Figures of feature distillation: similar pictures, energy by width, agreement of maps.
+
+Agreement is the rank correlation of a network's maps with the teacher's, picture by picture.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import plotly.graph_objects as go
+import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from ..errors import LabError, plain_numbers, require_range
-from .display import style
+from ..errors import LabError, plain_numbers, require_images, require_range, require_whole
+from ..explain.sanity import rank_correlation
+from .card import Card
+from .display import described, style
+from .film import State, film, pictures
+from .overlay import blend
+from .parts import listed
 
-__all__ = ["agreement", "energy_beyond_width", "similarity_matrices"]
+__all__ = ["agreement", "agreement_film", "energy_beyond_width", "similarity_matrices"]
 
 _ACROSS = 2   # matrices in a row: two are legible on a phone
 
@@ -48,8 +58,35 @@ def similarity_matrices(matrices: Mapping[str, Tensor], groups: Sequence[str],
     figure.update_yaxes(showgrid=False, constrain="domain").update_annotations(font_size=13)
     bar = dict(title=dict(text=unit, side="top"), orientation="h", len=0.6, thickness=10, y=0,
                yanchor="top")
-    return figure.update_layout(coloraxis=dict(colorscale="Cividis", colorbar=bar),
-                                height=260 * lines + 110, margin=dict(l=5, r=5, t=40, b=70))
+    figure.update_layout(coloraxis=dict(colorscale="Cividis", colorbar=bar),
+                         height=260 * lines + 110, margin=dict(l=5, r=5, t=40, b=70))
+    means = {name: _pair_means(matrix, groups) for name, matrix in matrices.items()}
+    columns = {"network": list(means), f"{unit}, same group": [same for same, _ in means.values()],
+               f"{unit}, other groups": [other for _, other in means.values()]}
+    return described(figure, f"For {listed(matrices)} a square heat map of {unit}, a row and a "
+                             f"column for each of {len(groups)} pictures of "
+                             f"{listed(name for name, _ in blocks)}.",
+                     _contrast(means, unit), columns)
+
+
+def _pair_means(matrix: Tensor, groups: Sequence[str]) -> tuple[float, float]:
+    """Mean over pairs of two pictures of one group, and over pairs of different groups."""
+    places = torch.tensor([list(groups).index(name) for name in groups])
+    same = places[:, None] == places
+    apart = ~torch.eye(len(groups), dtype=torch.bool)
+    values = matrix.detach().cpu().double()
+    return values[same & apart].mean().item(), values[~same].mean().item()
+
+
+def _contrast(means: Mapping[str, tuple[float, float]], unit: str) -> str:
+    """By what factor two pictures of one group are more similar, where that is a factor."""
+    if not all(other > 0 and math.isfinite(same) for same, other in means.values()):
+        return f"The table has the mean {unit} of pictures of one group, and of different groups."
+    times = {name: same / other for name, (same, other) in means.items()}
+    top, low = (end(times, key=times.get) for end in (max, min))
+    second = f" and {times[low]:.2f} times ({low})" if top != low else ""
+    return (f"Two pictures of one group are {times[top]:.2f} times ({top}){second} as alike as two "
+            "of different groups.")
 
 
 @plain_numbers
@@ -58,13 +95,15 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
 
     `energies` holds for each layer the squares of its singular values (D,), falling; `width` is the
     student's, and gets a line of its own. Raises LabError on energies that are negative or do not
-    fall.
+    fall, and where there are none.
     """
     require_range("energy_beyond_width", "width", width, 1)
-    figure = go.Figure()
+    _require_some("energy_beyond_width", energies, "torch.linalg.svdvals(features).pow(2)")
+    figure, lost = go.Figure(), {}
     for index, (label, values) in enumerate(energies.items()):
         _require_falling(label, values)
         beyond = 1 - values.detach().cpu().double().cumsum(0) / values.sum().item()
+        lost[label] = 100 * values[width:].sum().item() / values.sum().item()
         series = style(index)
         figure.add_trace(go.Scatter(
             x=list(range(len(values) + 1)),
@@ -73,14 +112,22 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
             hovertemplate="%{y:.2f} % beyond width %{x}<extra></extra>"))
     figure.add_vline(x=width, line=dict(color="#000000", width=1), annotation_text=f"width {width}")
     figure.update_xaxes(title="width", rangemode="tozero")
-    return figure.update_yaxes(title="energy out of reach (%)", rangemode="tozero")
+    figure.update_yaxes(title="energy out of reach (%)", rangemode="tozero")
+    most = max(lost, key=lost.get)
+    columns = {"layer": list(lost), "channels": list(map(len, energies.values())),
+               f"beyond width {width} (%)": list(lost.values())}
+    return described(figure, "Falling lines: the share of the features' energy beyond a width, for "
+                             f"{listed(energies)}.",
+                     f"Beyond width {width} lies at most {lost[most]:.1f} % of a layer's energy "
+                     f"({most}).", columns)
 
 
 def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
     """Rank correlation of each network's maps with the teacher's, (N,) in [-1, 1], as boxes.
 
-    Raises LabError on values beyond that range.
+    Raises LabError on values beyond that range, and where there are none.
     """
+    _require_some("agreement", correlations, "rank_correlation(maps, teacher_maps)")
     figure = go.Figure()
     for index, (label, values) in enumerate(correlations.items()):
         fits = isinstance(values, Tensor) and values.ndim == 1 and len(values) > 0
@@ -97,7 +144,63 @@ def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
             hovertemplate="%{x:.2f}<extra></extra>", showlegend=False))
     figure.update_xaxes(title="rank correlation with teacher", range=[-1, 1])
     figure.update_yaxes(autorange="reversed")
-    return figure.update_layout(height=130 + 60 * len(correlations))
+    figure.update_layout(height=130 + 60 * len(correlations))
+    means = {label: values.float().mean().item() for label, values in correlations.items()}
+    columns = {"map": list(means), "mean": list(means.values()),
+               "10% lie below": _quantiles(correlations, 0.1),
+               "90% lie below": _quantiles(correlations, 0.9)}
+    return described(figure, "Boxes of rank correlations with the teacher's map, a value for each "
+                             f"picture: {listed(correlations)}.", _ends(means), columns)
+
+
+def _quantiles(correlations: Mapping[str, Tensor], share: float) -> list[float]:
+    return [values.float().quantile(share).item() for values in correlations.values()]
+
+
+def _ends(means: Mapping[str, float]) -> str:
+    top, low = (end(means, key=means.get) for end in (max, min))
+    lowest = f" and lowest with {means[low]:.2f} ({low})" if top != low else ""
+    return (f"The mean rank correlation with the teacher's map is highest with {means[top]:.2f} "
+            f"({top}){lowest}.")
+
+
+def agreement_film(images: Tensor, teacher: Tensor, students: Mapping[str, Tensor],
+                   shown: int = 6) -> Card:
+    """A student's maps below the teacher's, a state of the student at a time, the last one first.
+
+    `images` are (N, 3, H, W) in [0, 1], the maps of `teacher` and of each of `students`, a name for
+    each state, (N, rows, columns). The first `shown` pictures are drawn, the captions are about all
+    N. Raises LabError on maps of other shapes, and without two states.
+    """
+    require_images("agreement_film", images, channels=3)
+    shown = min(len(images), require_whole("agreement_film", "shown", shown, 1))
+    means, states = {}, []
+    for label, maps in students.items():
+        _require_alike(label, maps, teacher, len(images))
+        found = rank_correlation(maps, teacher)
+        means[label] = found.mean().item()
+        states.append(State(label, _strips(images[:shown], teacher, maps, found),
+                            f"{label}: mean rank correlation with the teacher's map "
+                            f"{means[label]:.2f}, over {len(images)} pictures."))
+    return film(states, "Where the student's features are strong, below the teacher's", "student",
+                _ends(means) if means else "", len(states) - 1, table={
+                    "student": list(means),
+                    "mean rank correlation": [f"{value:.2f}" for value in means.values()]})
+
+
+def _strips(images: Tensor, teacher: Tensor, student: Tensor, found: Tensor) -> str:
+    """Each picture, the teacher's map over it, the student's; below, their correlation."""
+    strips = []
+    for image, *maps in zip(images, teacher, student):
+        line = image.new_full((3, 1, image.shape[-1]), 0.5)        # seen in both themes
+        over = [torch.from_numpy(blend(image, cells)).permute(2, 0, 1) / 255 for cells in maps]
+        strips.append(torch.cat([image, line, over[0], line, over[1]], dim=1))
+    captions = [f"{value:.2f}" for value in found[:len(strips)].tolist()]
+    note = ("From top to bottom: the picture, the teacher's map, the student's; below, their rank "
+            "correlation.")
+    return f'<p class="lab-card-note">{note}</p>' + pictures(strips, captions, [
+        f"a picture, the teacher's map and the student's: rank correlation {caption}"
+        for caption in captions])
 
 
 def _ticks(blocks: Sequence[tuple[str, int]]) -> dict:
@@ -110,6 +213,11 @@ def _ticks(blocks: Sequence[tuple[str, int]]) -> dict:
     return dict(tickvals=middles, ticktext=names, tickfont_size=10, ticks="")
 
 
+def _require_some(caller: str, found: Mapping[str, Tensor], example: str) -> None:
+    if not found:
+        raise LabError(f'{caller}: nothing to draw; give {{"a name": {example}}}')
+
+
 def _require_matrices(matrices: Mapping[str, Tensor], count: int) -> None:
     if not isinstance(matrices, Mapping) or not matrices:
         raise LabError('similarity_matrices: no matrices; give {"teacher": matrix, ...}, each (B, '
@@ -120,6 +228,15 @@ def _require_matrices(matrices: Mapping[str, Tensor], count: int) -> None:
             raise LabError(f"similarity_matrices: {label!r} is {_shape(matrix)}; give a finite "
                            f"matrix ({count}, {count}), a row and a column for each of the {count} "
                            "pictures in groups")
+
+
+def _require_alike(label: str, maps: Tensor, teacher: Tensor, count: int) -> None:
+    for name, one in (("teacher", teacher), (label, maps)):
+        fits = isinstance(one, Tensor) and one.ndim == 3 and len(one) == count
+        if not fits or one.shape != teacher.shape or not one.isfinite().all():
+            raise LabError(f"agreement_film: the maps of {name!r} are {_shape(one)}; give finite "
+                           f"ones ({count}, rows, columns), one for each picture, of one size for "
+                           "teacher and students")
 
 
 def _require_falling(label: str, values: Tensor) -> None:

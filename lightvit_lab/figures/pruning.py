@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -43,13 +44,26 @@ def sensitivity_curves(rows: Sequence[Row], dense: float) -> go.Figure:
     figure.update_yaxes(title="accuracy (%)", range=[min(ends) - 3, max(ends) + 3])
     figure.update_xaxes(title="block", row=len(parts), col=1)
     figure.update_layout(height=210 * len(parts) + 90, margin=dict(t=30, b=60))
-    worst = min(rows, key=lambda row: score(row)[0])
-    columns = {"block": [row["layer"] for row in rows], "removed": [row["ratio"] for row in rows],
-               "accuracy (%)": [score(row)[0] for row in rows]}
     return described(figure, "Accuracy after pruning one layer alone, by its place: a line for "
-                             f"each of {listed(f'{ratio:.0%} removed' for ratio in ratios)}.",
-                     f"{worst['layer']} bears it worst: with {worst['ratio']:.0%} removed "
-                     f"{score(worst)[0]:.1f} % of {100 * dense:.1f} % are left.", columns)
+                             f"each of {listed(f'{ratio:.0%} removed' for ratio in ratios)}"
+                             f"{f', a panel for each of {listed(parts)}' if parts != [''] else ''};"
+                             " dashes mark the whole model.",
+                     _worst(rows, dense), _sensitivity_table(rows))
+
+
+def _worst(rows: Sequence[Row], dense: float) -> str:
+    row = min(rows, key=lambda row: score(row)[0])
+    part = f" ({row['part']})" if row.get("part") else ""
+    return (f"Accuracy is lowest, {score(row)[0]:.1f} %, where {row['ratio']:.0%} of "
+            f"{row['layer']}{part} is removed; the whole model has {100 * dense:.1f} %.")
+
+
+def _sensitivity_table(rows: Sequence[Row]) -> dict[str, list]:
+    parts = {"part": [row["part"] for row in rows]} if "part" in rows[0] else {}
+    ends = {name: list(map("{:.1f}".format, values))
+            for name, values in zip(("accuracy (%)", "low", "high"), zip(*map(score, rows)))}
+    return {"layer": [row["layer"] for row in rows], **parts,
+            "removed": [f"{row['ratio']:.0%}" for row in rows], **ends}
 
 
 def _sensitivity(rows: Sequence[Row], layers: Sequence[str], index: int, ratio: float,
@@ -82,4 +96,15 @@ def pruned_heads(image: Tensor, block_maps: Sequence[Tensor], pruned: Sequence[t
         figure.add_shape(type="rect", x0=left - 0.9, x1=left + columns - 0.1,
                          y0=top - 0.9, y1=top + rows - 0.1, row=1, col=2,
                          line=dict(color=COLOURS[1], width=3))
-    return figure
+    columns = {name: list(column) for name, column in zip(("block", "head"), zip(*pruned))}
+    return described(figure, "Where the class token looks in each block and head, for one picture; "
+                             f"frames mark {len(pruned)} heads that were pruned.",
+                     _gone(pruned, heads * len(block_maps)), columns)
+
+
+def _gone(pruned: Sequence[tuple[int, int]], count: int) -> str:
+    """How many heads went, and from which block most of them."""
+    if not pruned:
+        return f"None of the {count} heads is pruned."
+    block, most = Counter(block for block, _ in pruned).most_common(1)[0]
+    return f"{len(pruned)} of {count} heads are pruned, {most} of them in block {block}."

@@ -44,6 +44,23 @@ def test_sensitivity_draws_a_panel_for_each_part_on_one_scale_that_holds_all_int
     assert figure.layout.yaxis.range[0] < 20 and figure.layout.yaxis.range[1] > 95
 
 
+def test_sensitivity_says_where_accuracy_is_lowest_and_tabulates_every_point_with_its_interval():
+    rows = [scanned("blocks.0.mlp", 0.5, 0.625), scanned("blocks.1.mlp", 0.5, 0.3), scanned("blocks.1.mlp", 0.25, 0.9)]
+    meta = figures.sensitivity_curves(rows, dense=0.95).layout.meta
+    assert meta["finding"] == ("Accuracy is lowest, 30.0 %, where 50% of blocks.1.mlp is removed; the whole model has 95.0 %.")
+    assert meta["table"] == {"layer": ["blocks.0.mlp", "blocks.1.mlp", "blocks.1.mlp"], "removed": ["50%", "50%", "25%"],
+                             "accuracy (%)": ["62.5", "30.0", "90.0"], "low": ["52.5", "20.0", "80.0"],
+                             "high": ["67.5", "35.0", "95.0"]}
+    assert "50% removed and 25% removed" in meta["alt"] and "panel" not in meta["alt"]
+
+
+def test_sensitivity_of_several_parts_names_the_part_of_its_lowest_point():
+    rows = [scanned("blocks.0", 0.5, 0.3, part="mlp"), scanned("blocks.0", 0.5, 0.2, part="heads")]
+    meta = figures.sensitivity_curves(rows, dense=0.95).layout.meta
+    assert "50% of blocks.0 (heads) is removed" in meta["finding"] and meta["table"]["part"] == ["mlp", "heads"]
+    assert "a panel for each of mlp and heads" in meta["alt"]
+
+
 def test_a_stored_row_and_a_row_of_a_scan_are_scored_alike():
     assert compression.score(row(test=0.8)) == pytest.approx(compression.score(scanned("x", 0.5, 0.8) | {
         "low": 0.79, "high": 0.82}))
@@ -136,6 +153,13 @@ def test_a_frame_stands_around_each_pruned_head_and_no_other():
     assert frames[0] == pytest.approx((2.1, 4.9, -0.9, 1.9))                # maps of 2 x 2, 3 apart
     assert frames[1:] == [pytest.approx((-0.9, 1.9, 5.1, 7.9))]
     assert {(shape.xref, shape.yref) for shape in figure.layout.shapes} == {("x2", "y2")}
+
+
+def test_pruned_heads_are_counted_by_the_block_that_lost_most_and_listed():
+    meta = figures.pruned_heads(IMAGE, MAPS, [(0, 1), (2, 0), (2, 1)]).layout.meta
+    assert meta["finding"] == "3 of 6 heads are pruned, 2 of them in block 2."
+    assert meta["table"] == {"block": [0, 2, 2], "head": [1, 0, 1]} and "3 heads" in meta["alt"]
+    assert figures.pruned_heads(IMAGE, MAPS, []).layout.meta["finding"] == "None of the 6 heads is pruned."
 
 
 def test_a_head_that_is_not_there_is_refused():
