@@ -129,7 +129,7 @@ def arranged(figure: go.Figure) -> go.Figure:
 def _legend(figure: go.Figure) -> list[str]:
     """The names that stand in the legend; none where there is one line alone."""
     shown = [trace for trace in figure.data
-             if trace.showlegend is not False and trace.type in ("scatter", "bar")]
+             if trace.type in ("scatter", "bar") and trace.showlegend is not False]
     if figure.layout.showlegend is False or len(figure.data) < 2 and not figure.layout.showlegend:
         return []
     return [trace.name or "" for trace in shown]
