@@ -54,8 +54,9 @@ def training_curves(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -
     figure.update_xaxes(title="step").update_yaxes(title="validation accuracy (%)")
     ends = {label: mean(points[-1][1] for points in seeds) for label, seeds in runs.items()}
     best = max(ends, key=ends.get)
-    return described(figure, f"Validation accuracy over training steps, a line a seed: "
-                             f"{listed(runs)}.",
+    reached = listed(f"{label} {end:.1%}" for label, end in ends.items())
+    return described(figure, "Validation accuracy over training steps, a line a seed. Mean at "
+                             f"the end: {reached}.",
                      f"At the end {best} reaches {ends[best]:.1%}, mean of its seeds"
                      + (", the highest." if len(ends) > 1 else "."))
 
