@@ -158,7 +158,7 @@ def roofline(peak_flops: float, bandwidth: float,
     logarithmic(figure, list(ends), [*reached, peak_flops / 1e9])
     figure.update_xaxes(title="FLOPs for each byte moved").update_yaxes(title="GFLOP/s")
     return described(figure, "GFLOP/s against FLOPs for each byte moved, both logarithmic: the "
-                             "roof, a slope that turns flat, and a point for each layer of "
+                             "roof, a slope that turns flat, and a point for each part of "
                              f"{listed(layers)}.", _memory_bound(ridge, layers), _layers(layers))
 
 
@@ -166,12 +166,12 @@ def _memory_bound(ridge: float, layers: Mapping[str, Sequence[tuple[str, float, 
     left = {label: sum(intensity < ridge for _, intensity, _ in rows)
             for label, rows in layers.items()}
     return ("Memory holds back what lies left of the corner: "
-            + listed(f"{count} of the {len(layers[label])} layers of {label}"
+            + listed(f"{count} of the {len(layers[label])} parts of {label}"
                      for label, count in left.items()) + ".")
 
 
 def _layers(layers: Mapping[str, Sequence[tuple[str, float, float]]]) -> dict[str, list[str]]:
-    """The table of a roofline: a row for each layer."""
+    """The table of a roofline: a row for each part of a model."""
     rows = [(name, label, f"{intensity:.1f}", f"{reached / 1e9:.1f}")
             for label, layer in layers.items() for name, intensity, reached in layer]
-    return dict(zip(("layer", "model", "FLOP/byte", "GFLOP/s"), map(list, zip(*rows))))
+    return dict(zip(("part", "model", "FLOP/byte", "GFLOP/s"), map(list, zip(*rows))))

@@ -76,11 +76,11 @@ def test_models_say_in_how_many_pairs_fewer_macs_take_longer():
     assert words(figures.macs_and_time({"a": (5e8, 10.0)}))[1] == ""
 
 
-def test_a_roofline_says_how_many_layers_lie_where_memory_is_the_limit():
+def test_a_roofline_says_how_many_parts_lie_where_memory_is_the_limit():
     layers = {"one": [("slow", 1.0, 5e9), ("fast", 64.0, 7e10)], "two": [("corner", 8.0, 8e10)]}
     alt, finding, table = words(figures.roofline(8e10, 1e10, layers))
-    assert alt.endswith("a point for each layer of one and two.")
-    assert finding == ("Memory holds back what lies left of the corner: 1 of the 2 layers of one "
-                       "and 0 of the 1 layers of two.")
-    assert table == {"layer": ["slow", "fast", "corner"], "model": ["one", "one", "two"],
+    assert alt.endswith("a point for each part of one and two.")
+    assert finding == ("Memory holds back what lies left of the corner: 1 of the 2 parts of one "
+                       "and 0 of the 1 parts of two.")
+    assert table == {"part": ["slow", "fast", "corner"], "model": ["one", "one", "two"],
                      "FLOP/byte": ["1.0", "64.0", "8.0"], "GFLOP/s": ["5.0", "70.0", "80.0"]}
