@@ -3,7 +3,8 @@
 Its parts: this file sets up, `lab_execution` runs the pages, `lab_exercise` fills the exercise
 boxes, `lab_status`, `lab_points` and `lab_lessons` draw tables, `lab_pages` decides which scripts
 and buttons a page gets and what stands behind its download button, `lab_redirects` leads from the
-old addresses of renamed pages to the new ones, `lab_terms` brings the glossary to its words.
+old addresses of renamed pages to the new ones, `lab_road` marks the road
+through a page, `lab_stills` draws a static picture of each figure, `lab_terms` brings the glossary to its words.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ import lab_lessons
 import lab_pages
 import lab_points
 import lab_redirects
+import lab_road
 import lab_status
+import lab_stills
 import lab_terms
 import vendor
 
@@ -43,7 +46,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", set_scripts)
     app.connect("build-finished", forget_failed_build, priority=900)
     for part in (lab_execution, lab_exercise, lab_lessons, lab_pages, lab_points, lab_redirects,
-                 lab_status, lab_terms):
+                 lab_road, lab_status, lab_stills, lab_terms):
         part.setup(app)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
 

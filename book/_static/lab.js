@@ -9,6 +9,64 @@
   addEventListener("resize", mark);
 })();
 
+// A link into a fold opens it.
+(() => {
+  const reach = () => {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    const folds = [];
+    for (let at = target; at; at = at.parentElement) if (at.matches("details:not([open])")) folds.push(at);
+    const section = target.matches("section") && target.querySelector(":scope > details.lab-further:not([open])");
+    if (section) folds.push(section);
+    folds.forEach((fold) => { fold.open = true; });
+    if (folds.length) target.scrollIntoView();
+  };
+  addEventListener("load", reach);
+  addEventListener("hashchange", reach);
+})();
+
+// The strip of a page's figures: the first of each section, small, as a link to it. What a prediction covers is left out.
+(() => {
+  const FIGURES = ".lab-figure, .lab-card, .lab-explorer";
+  const picture = (figure) => {
+    const plot = figure.querySelector(".lab-plot[data-still]");
+    if (!plot) return figure.querySelector(".lab-film-now svg, .lab-film-now img, .lab-card-chart, .lab-explorer-still");
+    return Object.assign(new Image(), { src: plot.dataset.still, loading: "lazy" });
+  };
+  function thumbnail(figure, number) {
+    const drawn = picture(figure), heading = titleOf(figure);
+    if (!drawn || !heading || figure.closest(".lab-predict-covered")) return null;
+    const link = document.createElement("a"), small = drawn.cloneNode(true), words = document.createElement("span");
+    figure.id = figure.id || `figure-${number}`;
+    small.removeAttribute("style");
+    small.removeAttribute("id");
+    small.removeAttribute("aria-label");
+    small.setAttribute("aria-hidden", "true");
+    if (small.matches("img")) small.alt = "";
+    words.textContent = heading;
+    link.href = `#${figure.id}`;
+    link.append(small, words);
+    return link;
+  }
+  function titleOf(figure) {
+    const section = figure.closest(".bd-article section section");
+    let top = section;
+    while (top && top.parentElement.closest("section section")) top = top.parentElement.closest("section");
+    const heading = top && top.querySelector("h2");
+    return heading ? [...heading.childNodes].filter((node) => !(node.matches && node.matches(".headerlink, .section-number")))
+      .map((node) => node.textContent).join("").trim() : "";
+  }
+  addEventListener("DOMContentLoaded", () => {
+    const strip = document.querySelector(".lab-strip"), seen = new Set();
+    if (!strip) return;
+    document.querySelectorAll(`.bd-article :is(${FIGURES})`).forEach((figure, number) => {
+      const link = seen.has(titleOf(figure)) ? null : thumbnail(figure, number + 1);
+      if (link) { strip.append(link); seen.add(titleOf(figure)); }
+    });
+    strip.hidden = strip.children.length < 2;
+  });
+})();
+
 // A word of the glossary opens a card with its entry: by mouse, by keyboard, and by a first touch (a second follows it).
 (() => {
   const card = document.createElement("div");

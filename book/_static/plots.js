@@ -2,8 +2,8 @@
 // time, all before the page goes to paper. The colours follow the theme: those of display.py have twins for the dark.
 (() => {
   const DARK = {
-    "#0072B2": "#5AAEF0", "#D55E00": "#F0803C", "#009E73": "#2FC79B", "#CC79A7": "#E093C0",
-    "#882255": "#E07AA3", "#332288": "#A297F5", "#000000": "#F2F2F2", "#222222": "#E4E6EA",
+    "#0072B2": "#A4DBFF", "#D55E00": "#EA6E00", "#009E73": "#7CC07E", "#CC79A7": "#E49BBF",
+    "#882255": "#AF8389", "#332288": "#8F86E8", "#000000": "#FFFFFF", "#222222": "#E4E6EA",
     "#555555": "#A5ADB8", "#777777": "#A5ADB8", "#DDDDDD": "#3D434B", "white": "rgba(0,0,0,0)",
   };
   const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false };
@@ -26,10 +26,10 @@
     Plotly.newPlot(plot, ...figureOf(text), CONFIG);
   }
   function drawAll() { [...waiting.keys()].forEach(draw); }
-  function drawNext() {
-    const next = waiting.keys().next();
-    if (next.done) return;
-    draw(next.value);
+  function drawNext() {                                // those in closed folds wait until these open
+    const next = [...waiting.keys()].find((plot) => plot.checkVisibility());
+    if (next === undefined) return;
+    draw(next);
     setTimeout(drawNext, 30);                          // the reader can scroll in between
   }
   function recolour() { drawn.forEach((text, plot) => Plotly.react(plot, ...figureOf(text), CONFIG)); }
@@ -46,6 +46,5 @@
     addEventListener("load", () => setTimeout(drawNext, 200));
     new MutationObserver(recolour).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   });
-  addEventListener("beforeprint", drawAll);
   window.labDrawPlots = drawAll;
 })();

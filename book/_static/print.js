@@ -3,7 +3,7 @@
 (() => {
   const PAPER = 650;                            // CSS pixels of text on A4 within the margins of print.css
   const undo = [];
-  const isSolution = (fold) => /solution/i.test(fold.querySelector("summary").textContent);
+  const isSolution = (fold) => !fold.matches(".lab-further") && /solution/i.test(fold.querySelector("summary").textContent);
 
   function set(target, name, value) {
     const before = target[name];
@@ -28,6 +28,7 @@
   addEventListener("beforeprint", () => {
     set(document.documentElement.dataset, "theme", "light");
     document.querySelectorAll(".bd-article details").forEach(fold);
+    if (window.labDrawPlots) window.labDrawPlots();
     document.querySelectorAll(".bd-article .js-plotly-plot").forEach(fit);
   });
   addEventListener("afterprint", () => { while (undo.length) undo.pop()(); });

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import road
+
 from lightvit_lab.errors import LabError
 
 TITLES = {"open-question": "Open question", "note": "Note", "tip": "Tip", "warning": "Warning",
@@ -156,8 +158,16 @@ def bibliography(directive: Directive) -> list[str]:
     return [BIBLIOGRAPHY]
 
 
+def stretch(directive: Directive) -> list[str]:
+    """What a section is on the road through the page, in a line; a notebook folds nothing."""
+    sentence = " ".join(directive.inner()).strip()
+    found = road.read(directive.argument, sentence, directive.place)
+    return [f"*{found.words}{': ' + sentence if sentence else ''}*"]
+
+
 DIRECTIVES: dict[str, Callable[[Directive], list[str]]] = {
     "exercise": exercise, "admonition": admonition, "dropdown": admonition,
     **dict.fromkeys(TITLES, admonition), "math": math, "figure": picture, "image": picture,
     "table": table, "list-table": list_table, "bibliography": bibliography,
+    "road": stretch,
 }

@@ -35,7 +35,8 @@ DRAWN = """async () => {
   const frame = () => new Promise(requestAnimationFrame);
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   await document.fonts.ready;
-  const figures = [...document.querySelectorAll(".plotly-graph-div")];
+  if (window.labDrawPlots) labDrawPlots();
+  const figures = [...document.querySelectorAll(".lab-plot")];
   while (!figures.every(figure => figure.querySelector(".main-svg"))) await frame();
   await Promise.all(figures.map(figure => Plotly.Plots.resize(figure)));
   await Promise.all([...document.images].map(image => image.decode().catch(() => null)));

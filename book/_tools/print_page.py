@@ -24,7 +24,7 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from lightvit_lab.errors import LabError
 
 # the scripts that a printed page keeps, of all that a page loads
-PRINT_SCRIPTS = re.compile(r"MathJax|plotly|_static/print\.js", re.IGNORECASE)
+PRINT_SCRIPTS = re.compile(r"MathJax|plotly|_static/(?:plots|print)\.js", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

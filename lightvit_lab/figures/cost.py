@@ -90,11 +90,6 @@ def _percent(cost: Estimate) -> str:
     return f"{fixed(100 * cost.attention_share, 1)} %"
 
 
-def cost_charts(sizes: Sizes, num_classes: int, quantity: str) -> str:
-    """The three charts of one quantity."""
-    return _charts(sizes, num_classes, (quantity,), quantity)
-
-
 def _charts(sizes: Sizes, num_classes: int, quantities: Sequence[str], chosen: str) -> str:
     hidden = "" if chosen == "MACs" else " hidden"
     charts = "".join(_panel(name, sizes, num_classes, quantities, chosen) for name in PANELS)

@@ -30,8 +30,8 @@ class HasOrigin(Protocol):
 # wine and indigo of Paul Tol's, black. Every series has a marker and a dash of its own as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#882255", "#332288", "#000000")
 # What each becomes in a dark theme, and the lines and texts around it; `plots.js` has the same.
-DARK = {"#0072B2": "#5AAEF0", "#D55E00": "#F0803C", "#009E73": "#2FC79B", "#CC79A7": "#E093C0",
-        "#882255": "#E07AA3", "#332288": "#A297F5", "#000000": "#F2F2F2", "#222222": "#E4E6EA",
+DARK = {"#0072B2": "#A4DBFF", "#D55E00": "#EA6E00", "#009E73": "#7CC07E", "#CC79A7": "#E49BBF",
+        "#882255": "#AF8389", "#332288": "#8F86E8", "#000000": "#FFFFFF", "#222222": "#E4E6EA",
         "#555555": "#A5ADB8", "#777777": "#A5ADB8", "#DDDDDD": "#3D434B",
         "white": "rgba(0,0,0,0)"}
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
@@ -51,6 +51,8 @@ TEMPLATE = go.layout.Template(layout=dict(
 ))
 _HIDDEN = ("position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);"
            "white-space:nowrap")
+
+_NO_SCRIPT = "<noscript><p>Drawn by JavaScript; its numbers are in the table.</p></noscript>"
 
 
 def style(index: int) -> dict:
@@ -154,6 +156,6 @@ def _page_html(figure: go.Figure, alt: str, below: str) -> str:
     text = json.dumps({name: packed[name] for name in ("data", "layout")},
                       separators=(",", ":")).replace("<", "\\u003c")
     return (f'<figure class="lab-figure" role="group" aria-label="{escape(alt, quote=True)}">'
-            f'<div class="lab-plot" style="height:{figure.layout.height}px"></div>'
+            f'<div class="lab-plot" style="height:{figure.layout.height}px">{_NO_SCRIPT}</div>'
             f'<script type="application/json">{text}</script>'
             f"{f'<figcaption>{below}</figcaption>' if below else ''}</figure>")

@@ -39,16 +39,17 @@ class Runs(NamedTuple):
 @plain_numbers
 def training_explorer(losses: Mapping[str, Sequence[float]],
                       scores: Mapping[str, Points] | None = None, *, finding: str | None = None,
-                      stretch: int = 1, smooth: int = 9, result: HasOrigin | None = None) -> Card:
+                      stretch: int = 1, smooth: int = 9, steps: int = 0,
+                      result: HasOrigin | None = None) -> Card:
     """Training loss of runs to smooth and read step by step, without a kernel.
 
     Validation accuracy stands next to it. `losses` in nats and `scores`, (step, accuracy), by run,
     as `training.fit`'s history has them; a loss may stand for a `stretch` of steps. The loss is a
-    running mean over `smooth` values. `finding` says in one sentence what to find (None: how the
-    losses end), `result` where the runs are from. Raises LabError on an empty finding, without
-    losses, and on any that is not finite.
+    running mean over `smooth` values. The axis reaches to `steps` where a run is under way.
+    `finding` says in one sentence what to find (None: how the losses end), `result` where the runs
+    are from. Raises LabError on an empty finding, without losses, and on any that is not finite.
     """
-    runs = pool_runs(losses, scores or {}, stretch)
+    runs = pool_runs(losses, scores or {}, stretch, steps)
     finding = _finding(runs) if finding is None else finding
     require_finding("training_explorer", finding)
     require_range("training_explorer", "smooth", smooth, 1)

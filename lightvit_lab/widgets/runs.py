@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import ipywidgets
+from IPython.display import HTML, display
 
-from ..errors import plain_numbers
-from ..figures.card import Card, live
-from ..figures.runs import loss_charts, loss_sentence, loss_table, pool_runs, training_explorer
+from ..errors import LabError, plain_numbers
+from ..figures.card import Card
+from ..figures.runs import training_explorer
 from ..training import History
-from .boxes import WIDE, Box, status
+from .boxes import alert, status
 
-EVERY_S = 0.5       # between two drawings of a run under way; one takes a hundredth of that
-SMOOTHEST = 200     # steps
+EVERY_S = 1.0       # between two drawings of a run under way; one takes a hundredth of that
+FINDING = "What is drawn is what has been trained so far."
 
 
 @plain_numbers
@@ -25,22 +25,19 @@ def training_curves(smooth: int = 9) -> TrainingCurves:
         display(box)
         history = training.fit(model, train, validation=val, checks=5, watch=box.follow("patch"))
 
-    The loss is a running mean over `smooth` steps. While a cell runs, Jupyter holds back what the
-    sliders say until it has ended. `.static(finding)` is the twin for a page without a kernel.
+    It is the page's card, `figures.training_explorer`, drawn anew as the run grows; its sliders
+    need no kernel, so they answer while a cell runs. The loss is a running mean over `smooth`
+    steps.
     """
     return TrainingCurves(smooth)
 
 
-class TrainingCurves(Box):
-    """The box; made by `training_curves`. Its controls are `.smooth` and `.step`."""
+class TrainingCurves:
+    """The box; made by `training_curves`. `.card()` is what it shows."""
 
     def __init__(self, smooth: int = 9) -> None:
-        self.histories: dict[str, History] = {}
-        self.steps, self._drawn = 0, 0.0
-        self.smooth = ipywidgets.IntSlider(min(smooth, SMOOTHEST), 1, SMOOTHEST,
-                                           description="smoothing, steps", style=WIDE)
-        self.step = ipywidgets.IntSlider(1, 1, 1, description="read at step", style=WIDE)
-        super().__init__(self.smooth, self.step)
+        self.smooth, self.histories = smooth, {}
+        self.steps, self._drawn, self._display = 0, 0.0, None
 
     def follow(self, label: str) -> Callable[[History, int], None]:
         """What `training.fit` takes as `watch`: draws the run as `label`, replacing an older."""
@@ -51,40 +48,31 @@ class TrainingCurves(Box):
             self.steps = max(self.steps, steps)
             if len(history.loss) >= steps or time.monotonic() - self._drawn > EVERY_S:
                 self._drawn = time.monotonic()
-                self._grow()
+                self._draw()
         return watch
 
-    def static(self, finding: str) -> Card:
-        """The twin for a page, of the runs so far; `finding` says in one sentence what to find."""
-        return training_explorer(*self._curves(), finding=finding, smooth=self.smooth.value)
-
-    def _curves(self) -> tuple[dict[str, list[float]], dict[str, list[tuple[int, float]]]]:
-        """Losses, and (step, accuracy), by run."""
+    def card(self, finding: str = FINDING) -> Card:
+        """The runs so far, as a card. Raises LabError before there is one."""
         losses, scores = {}, {}
         for label, history in self.histories.items():
             losses[label] = history.loss
             scores[label] = [(step, score.accuracy) for step, score in history.scores]
-        return losses, scores
+        return training_explorer(losses, scores, finding=finding, smooth=self.smooth,
+                                 steps=self.steps)
 
-    def _grow(self) -> None:
-        """Give the slider the new steps; it stays at the end if it was there."""
-        longest = max(len(history.loss) for history in self.histories.values())
-        at_end = self.step.value == self.step.max
-        self.step.max = longest
-        if at_end and self.step.value != longest:
-            self.step.value = longest            # draws
-        else:
-            self._refresh()
-
-    def draw(self) -> None:
-        """Draw the runs so far."""
+    def shown(self) -> Card | HTML:
+        """The card; or how to start a run, or why one cannot be drawn."""
         if not self.histories:
-            self.summary.value = status("No run yet: training.fit(model, data, "
-                                        'watch=box.follow("my run")) draws one.')
-            return
-        runs = pool_runs(*self._curves(), steps=self.steps)
-        place = (self.step.value - 1) // runs.stretch
-        smooth = -(-self.smooth.value // runs.stretch)
-        self.drawing.value = live(loss_charts(runs, smooth, place))
-        self.summary.value = status(loss_sentence(runs, smooth, place))
-        self.values.value = live(loss_table(runs, smooth)) if self.table.value else ""
+            return HTML(status("No run yet: training.fit(model, data, "
+                               'watch=box.follow("my run")) draws one.'))
+        try:
+            return self.card()
+        except LabError as error:        # the run goes on all the same
+            return HTML(alert(str(error)))
+
+    def _ipython_display_(self) -> None:
+        self._display = display(self.shown(), display_id=True)
+
+    def _draw(self) -> None:
+        if self._display is not None:
+            self._display.update(self.shown())

@@ -5,7 +5,8 @@ window.looks = (() => {
 
   async function settle() {                    // until formulas and figures are there, or 20 s have passed
     const frame = () => new Promise(requestAnimationFrame);
-    const divs = document.querySelectorAll(".plotly-graph-div");
+    if (window.labDrawPlots) labDrawPlots();
+    const divs = document.querySelectorAll(".lab-plot");
     const drawn = () => [...divs].every(div => div.querySelector(".main-svg"));
     const ready = async () => {
       if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
@@ -29,7 +30,7 @@ window.looks = (() => {
 
   function figures() {                         // blank ones
     const data = ".trace, .plot image, .heatmaplayer > *, .imagelayer > *, .barlayer > *, .scatterlayer > *";
-    return [...document.querySelectorAll(".plotly-graph-div, .lab-figure")].flatMap((figure, index) => {
+    return [...document.querySelectorAll(".lab-figure")].flatMap((figure, index) => {
       const name = `figure ${index} (${figure.getAttribute("aria-label") || figure.className})`;
       const svg = figure.querySelector(".main-svg");
       if (!svg) return [`${name}: not drawn`];
@@ -40,7 +41,7 @@ window.looks = (() => {
   }
 
   function labels() {                          // of figures: out of the drawing, or over one another
-    const words = ".annotation-text, .gtitle, .xtitle, .ytitle, .legendtext, .slider-label, .cbtitle text";
+    const words = ".annotation-text, .gtitle, .xtitle, .ytitle, .legendtext, .cbtitle text";
     const ticks = ".xtick text, .ytick text";
     const wrong = [];
     document.querySelectorAll(".js-plotly-plot").forEach((plot, index) => {

@@ -107,17 +107,19 @@ class Tab:
 
 
 @contextmanager
-def open_tab(browser: object, origin: str, address: str, view: str = "wide", covered: bool = False) -> Iterator[Tab]:
+def open_tab(browser: object, origin: str, address: str, view: str = "wide", covered: bool = False,
+             motion: str = "reduce") -> Iterator[Tab]:
     """Open one page of the book in a fresh profile and wait until its formulas and figures had their turn.
 
     What answers a prediction is shown as to a reader who asks to see it, unless it is to stay `covered`.
     """
-    context = browser.new_context(**VIEWS[view], reduced_motion="reduce", color_scheme="light")
+    context = browser.new_context(**VIEWS[view], reduced_motion=motion, color_scheme="light")
     context.add_init_script(path=Path(__file__).with_suffix(".js"))
     tab = Tab(context.new_page(), address, view)
     _listen(tab, origin)
     try:
         tab.page.goto(f"{origin}/{address}", wait_until="load")
+        tab.page.evaluate("document.querySelectorAll('details.lab-further').forEach(fold => { fold.open = true; })")
         tab.page.evaluate("() => looks.settle()")
         if not covered:
             tab.page.evaluate("document.querySelectorAll('.lab-predict-cover button').forEach(button => button.click())")

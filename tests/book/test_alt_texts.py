@@ -18,7 +18,14 @@ def calls(text):
         for node in ast.walk(ast.parse(OPTION.sub("", cell))):
             name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if name in ("show", "figures.explorer"):
-                yield name, {keyword.arg: keyword.value for keyword in node.keywords}
+                yield name, {keyword.arg: keyword.value for keyword in node.keywords} | brought(node)
+
+
+def brought(node):
+    """The words that a figure of the library brings by itself; tests/figures/test_words.py holds that it does."""
+    names = [ast.unparse(inner.func) for argument in node.args for inner in ast.walk(argument) if isinstance(inner, ast.Call)]
+    own = any(name.startswith("figures.") or name == "described" for name in names)
+    return {"alt": ast.Constant("Its own."), "finding": ast.Constant("Its own.")} if own else {}
 
 
 def typed(text):
@@ -57,6 +64,7 @@ def test_every_figure_says_what_it_shows_and_what_is_found_there(page):
 
 @pytest.mark.parametrize("call, fault", [
     ('show(f, alt="A curve")', "no full sentence"),
+    ("show(smooth(f).update_layout(height=3))", "no full sentence"),
     ("show(f)", "no full sentence"),
     ('show(f, alt="A curve of the loss over steps.")', "describes"),
     ("figures.explorer(images, captions)", "no finding="),
@@ -69,6 +77,8 @@ def test_a_figure_without_a_finding_would_be_seen(call, fault):
 @pytest.mark.parametrize("call", [
     'show(f, alt=f"The loss falls from {first:.1f} to {last:.1f}.")',
     'show(f, alt="A curve.", finding="It falls.")',
+    "show(figures.loss_curves(losses).update_yaxes(title='loss'), result=stored)",
+    'show(described(f, alt, finding))',
 ])
 def test_a_figure_with_a_finding_is_left_alone(call):
     assert list(faults(f"```{{code-cell}} ipython3\n{call}\n```\n")) == []

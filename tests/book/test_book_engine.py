@@ -10,11 +10,14 @@ from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
+import lab_stills
 import lightvit_book
 import nbformat
 import pytest
 import vendor
 import yaml
+
+from lightvit_lab.cli import doctor
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +47,14 @@ print("value", VALUE, os.environ["LIGHTVIT_BOOK"], os.environ["LIGHTVIT_DATA"])
 import plotly.graph_objects as go
 show(go.Figure(go.Scatter(y=[1, 2])), alt="A line that rises from one to two")
 ```
+
+## More of it
+
+:::{road} further 3
+How a number is doubled.
+:::
+
+Folded words.
 
 ::::{exercise} Twice as much
 :label: page.double
@@ -207,9 +218,44 @@ def test_no_download_gives_a_solution_away(book, page):
 
 
 def test_plotly_js_is_loaded_once_and_only_where_a_figure_is(book, page):
-    assert len(re.findall(r"<script[^>]+plotly", page)) == 1 and "Plotly.newPlot" in page
+    scripts = re.findall(r"<script[^>]+vendor/plotly[^>]*>", page)
+    assert len(scripts) == 1 and "defer" in scripts[0] and page.count('class="lab-plot"') == 1
     assert (book.html / "vendor" / "plotly.min.js").stat().st_size > 1_000_000
     assert "plotly.min.js" not in (book.html / "book/intro.html").read_text(encoding="utf-8")
+
+
+def test_a_further_section_is_folded_under_its_sentence_and_its_heading_stays(page):
+    fold = page[page.index('<details class="lab-further">'):]
+    assert page.index(">More of it<") < page.index('<details class="lab-further">') < page.index("Folded words.")
+    summary = text_of(fold[:fold.index("</summary>")])
+    assert summary == "Further, 3 minutes How a number is doubled." and "Folded words." in fold[:fold.rindex("</details>")]
+    assert "How a number is doubled." not in text_of(page.replace(fold[:fold.index("</summary>")], ""))
+
+
+def test_a_chapter_has_a_strip_for_its_figures_below_its_first_paragraph(book, page):
+    assert page.count('class="lab-strip"') == 1
+    assert page.index("The <a") < page.index('class="lab-strip"') < page.index("lab-plot")
+    assert "lab-strip" not in (book.html / "book/intro.html").read_text(encoding="utf-8")
+
+
+def test_a_figure_has_a_static_picture_where_a_browser_is_and_a_sentence_where_none_is(book, page):
+    inside = re.search(r'<div class="lab-plot"[^>]*>(<noscript>.*?</noscript>)</div>', page)[1]
+    if doctor.browser() is None:
+        assert "its numbers are in the table" in inside
+        return
+    source = re.search(r'src="([^"]+)"', inside)[1]
+    svg = (book.html / "chapters/part" / source).read_text(encoding="utf-8")
+    assert svg.startswith("<svg") and 'class="xtick"' in svg and f'data-still="{source}"' in page
+    corners = re.findall(r'class="js-line" d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"|class="js-line" d="(.+?)"', svg)
+    assert corners, "the line is not drawn"
+
+
+def test_stills_that_no_figure_has_are_removed_and_those_there_are_not_drawn_again(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(lab_stills, "draw", lambda packed, program: drawn.append([*packed]) or dict.fromkeys(packed, "<svg/>"))
+    for figures in ({"a.svg": "1", "b.svg": "2"}, {"b.svg": "2", "c.svg": "3"}, {"c.svg": "3"}):
+        lab_stills.draw_missing(figures, tmp_path, "browser")
+    assert drawn == [["a.svg", "b.svg"], ["c.svg"]] and [path.name for path in tmp_path.iterdir()] == ["c.svg"]
 
 
 def test_every_local_script_style_and_icon_of_a_page_exists(book, page):
@@ -256,6 +302,11 @@ def broken(tmp_path_factory):
 ```{no-such-directive}
 ```
 
+## A part
+
+:::{road} further
+:::
+
 ```{exercise} Without label
 ```
 
@@ -285,6 +336,7 @@ print("[wrong] page.bare: another number")
 
 @pytest.mark.parametrize(("directive", "message"), [
     ("{no-such-directive}", "Unknown directive type: 'no-such-directive'"),
+    (":::{road} further", "give `core` or `further`, and minutes"),
     ("{exercise} Without label", "give it a :label:"),
     ("{exercise} Without solution", 'no code cell of this page calls check("page.missing", ...)'),
     ("{exercise} Without markers", "the solution cell has no markers"),

@@ -17,6 +17,7 @@ browser.skip_unless_asked()
 pytestmark = pytest.mark.browser
 PAGES = browser.pages()
 BUILT = {page: (browser.HTML / page).read_text(encoding="utf-8") for page in PAGES}
+FILMED = "chapters/dynamic/token_merging.html"
 EXPLORED = ("chapters/foundations/vision_transformer.html", "chapters/practice/reading_attention.html")
 SOLUTION = re.compile(r"^ *### BEGIN SOLUTION *\n(.*?)^ *### END SOLUTION", re.DOTALL | re.MULTILINE)
 
@@ -47,6 +48,13 @@ def test_a_page_weighs_less_than_three_megabytes_beside_the_scripts_that_all_sha
     assert (browser.HTML / page).stat().st_size < 3 * 2**20
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_figure_of_a_page_has_its_sentence_for_those_who_do_not_see_it_and_a_finding(page):
+    figures = re.findall(r'<figure class="lab-figure" role="group" aria-label="([^"]*)">(.*?)</figure>', BUILT[page], re.DOTALL)
+    wrong = [f"{alt!r}: no sentence" for alt, _ in figures if not re.search(r"\w.*\.$", alt)]
+    assert wrong + [f"{alt!r}: no finding" for alt, rest in figures if "<figcaption><p>" not in rest] == []
+
+
 def test_no_script_complains_in_the_console(tab):
     _fail_if(tab.errors)
 
@@ -63,7 +71,7 @@ def test_the_page_asks_no_host_but_its_own(tab):
 
 def test_no_figure_is_left_out_or_blank(tab):
     asked_for = re.findall(r"^ *show\(", _source(tab.address), re.MULTILINE)
-    assert tab.page.locator(".lab-figure .js-plotly-plot").count() >= len(asked_for)
+    assert tab.page.locator(".lab-figure .js-plotly-plot, .lab-card").count() >= len(asked_for)
     _fail_if(tab.look("figures"))
 
 
@@ -101,14 +109,57 @@ def test_every_fold_opens_when_its_title_is_clicked(tab):
         assert shown, f"nothing shows under {title.inner_text()!r}"
 
 
-def test_every_slider_shows_what_it_names(tab):
-    figures = tab.page.query_selector_all(".js-plotly-plot:has(.slider-container)")
-    for number, figure in enumerate(figures):
-        drawn = _drawn(figure)
-        _slide(tab, figure)
-        assert _drawn(figure) != drawn, f"the figure with slider {number} stays as it was"
-        values = figure.evaluate(VALUES)
-        assert values.get("shown") == values.get("named"), f"slider {number} names one thing, its figure shows another"
+def test_every_film_opens_at_one_state_and_its_arrow_keys_show_the_others_with_their_captions(tab):
+    for number, film in enumerate(tab.page.query_selector_all(".lab-card[data-kind=film]")):
+        states = film.query_selector_all(".lab-film-state")
+        slider = film.query_selector("input[type=range]")
+        shown = [state.is_visible() for state in states]
+        assert shown.count(True) == 1 and shown.index(True) == int(slider.input_value()), f"film {number}: {shown}"
+        slider.focus()
+        tab.page.keyboard.press("Home")
+        captions = []
+        for state in states:
+            assert state.is_visible() and [one.is_visible() for one in states].count(True) == 1
+            assert slider.get_attribute("aria-valuetext") == film.query_selector("output").inner_text()
+            captions.append(state.query_selector(".lab-film-caption").inner_text())
+            tab.page.keyboard.press("ArrowRight")
+        assert len(set(captions)) == len(states), f"film {number}: two states say the same"
+
+
+def test_a_film_plays_once_when_it_is_reached_and_stays_at_its_last_state(chromium, origin):
+    with browser.open_tab(chromium, origin, FILMED, motion="no-preference") as tab:
+        film = tab.page.locator(".lab-card[data-kind=film]").first
+        last = film.locator(".lab-film-state").count() - 1
+        film.locator(".lab-card-drawing").scroll_into_view_if_needed()
+        tab.page.wait_for_function("film => film.querySelector('input').value === '0'", arg=film.element_handle(), timeout=5000)
+        tab.page.wait_for_function("([film, last]) => film.querySelector('input').value === String(last)",
+                                   arg=[film.element_handle(), last], timeout=1500 * (last + 2))
+        assert film.locator(".lab-film-state").nth(last).is_visible()
+        tab.page.wait_for_timeout(1500)
+        assert film.locator("input").input_value() == str(last), "it plays again"
+
+
+def test_figures_follow_the_dark_theme_and_come_back(tab):
+    colours = """() => [...document.querySelectorAll(".lab-plot .xtitle, .lab-plot .ytitle")]
+                        .map(text => getComputedStyle(text).fill)"""
+    tab.use_theme("light")
+    light = tab.page.evaluate(colours)
+    tab.use_theme("dark")
+    tab.page.wait_for_timeout(100)
+    dark = tab.page.evaluate(colours)
+    tab.use_theme("light")
+    tab.page.wait_for_timeout(100)
+    assert set(light) <= {"rgb(34, 34, 34)"} and set(dark) <= {"rgb(228, 230, 234)"} and len(dark) == len(light)
+    assert tab.page.evaluate(colours) == light
+
+
+def test_no_output_scrolls_sideways_on_a_phone(tab):
+    if tab.view != "phone":
+        pytest.skip("a question about phones")
+    _fail_if(tab.page.evaluate("""() => [...document.querySelectorAll(".bd-article .cell_output, .bd-article .cell_output *")]
+        .filter(box => box.checkVisibility() && !box.closest("details") && box.scrollWidth > box.clientWidth + 1)
+        .filter(box => ["auto", "scroll"].includes(getComputedStyle(box).overflowX))
+        .map(box => `${box.className || box.tagName} is ${box.scrollWidth} pixels wide: ${box.textContent.trim().slice(0, 60)}`)"""))
 
 
 def test_arrow_keys_move_the_looking_patch_of_every_explorer(tab):
@@ -122,41 +173,6 @@ def test_arrow_keys_move_the_looking_patch_of_every_explorer(tab):
             tab.page.keyboard.press(key)
             sentences.append(said.inner_text())
         assert "the class token looks" in sentences[0] and len(set(sentences)) == 3, sentences
-
-
-def test_arrow_keys_move_every_slider(tab):
-    for number, figure in enumerate(tab.page.query_selector_all(".js-plotly-plot:has(.slider-container)")):
-        figure.focus()
-        tab.page.keyboard.press("Home")
-        tab.page.keyboard.press("ArrowRight")
-        active = "figure => figure._fullLayout.sliders[0].active"
-        assert figure.evaluate(active) == 1, f"the right arrow does not move slider {number}"
-        values = figure.evaluate(VALUES)
-        assert values.get("shown") == values.get("named"), f"slider {number} moved, its figure did not"
-
-
-# The numbers a figure shows, and those stored under the name that its slider stands on: heights of curves and maps.
-VALUES = """figure => {
-  const slider = figure._fullLayout.sliders[0], name = slider.steps[slider.active].args[0][0];
-  const frame = figure._transitionData._frames.find(frame => frame.name === name);
-  const heights = trace => trace.z || trace.y;
-  if (!frame) return {};
-  return {shown: frame.traces.map(index => heights(figure._fullData[index])), named: frame.data.map(heights)};
-}"""
-
-
-def _drawn(figure):
-    return figure.evaluate("figure => figure.querySelector('.cartesianlayer').innerHTML")
-
-
-def _slide(tab, figure):
-    """Click a slider at three quarters of its rail."""
-    figure.scroll_into_view_if_needed()
-    rail = figure.query_selector(".slider-rail-touch-rect")
-    rail.scroll_into_view_if_needed()
-    box = rail.bounding_box()
-    tab.page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
-    tab.page.wait_for_timeout(500)
 
 
 def test_a_prediction_hides_its_answer_until_the_guess_and_survives_a_reload(tab):

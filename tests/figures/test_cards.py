@@ -248,7 +248,7 @@ def test_in_every_state_the_cost_card_says_draws_and_lists_what_python_does(chro
     assert len(found) == len(states) > 300
     for shown, (sizes, quantity) in zip(found, states):
         assert shown["said"] == [cost.cost_sentence(sizes, 1000)]
-        assert_drawn_alike(shown, cost.cost_charts(sizes, 1000, quantity))
+        assert_drawn_alike(shown, cost._charts(sizes, 1000, (quantity,), quantity))
         table = cost.cost_table(sizes, 1000)
         assert shown["cells"] == re.findall(r"<td>([^<]+)</td>", table)
         assert shown["values"] == [f"{sizes[name]}{unit}" for name, (_, unit)

@@ -42,8 +42,9 @@ def test_the_distance_is_ciede2000():
 
 
 @pytest.mark.parametrize("vision", VISIONS[:4])
-def test_every_two_series_differ_by_colour_for_every_reader_who_sees_colour(vision):
-    distance, one, other = closest_pair(display.COLOURS, vision)
+@pytest.mark.parametrize("colours", [display.COLOURS, [display.DARK[colour] for colour in display.COLOURS]], ids=["light", "dark"])
+def test_every_two_series_differ_by_colour_for_every_reader_who_sees_colour(vision, colours):
+    distance, one, other = closest_pair(colours, vision)
     assert distance >= APART, f"{one} and {other} look alike ({distance:.1f})"
 
 

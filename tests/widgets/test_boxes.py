@@ -28,7 +28,7 @@ def test_an_emptied_upload_takes_the_same_file_again_and_says_so_each_time():
     assert seen == [FILES[:1], [], FILES[:1], []]
 
 
-BOXES = {"cost": widgets.cost_explorer, "models": lambda: widgets.compare_models("lab_cnn", "lab_cct", (3, 32, 32)),
+BOXES = {"models": lambda: widgets.compare_models("lab_cnn", "lab_cct", (3, 32, 32)),
          "attention": lambda: widgets.attention_explorer(models.create_model("lab_vit_student"),
                                                          data.load("shapes", "test", count=2))}
 
@@ -40,7 +40,7 @@ def test_a_front_end_without_widgets_gets_the_twin_that_needs_no_kernel(name):
     assert STILL in bundle["text/html"] and "<script" in bundle["text/html"]
 
 
-@pytest.mark.parametrize("box", [lambda: widgets.training_curves(), lambda: widgets.compare_models("lab_cnn", "lab_cnm"),
+@pytest.mark.parametrize("box", [lambda: widgets.compare_models("lab_cnn", "lab_cnm"),
                                  lambda: widgets.attention_views(models.create_model("lab_vit_student"),
                                                                  data.load("shapes", "test", count=1))])
 def test_a_box_with_nothing_to_show_or_without_a_twin_is_displayed_all_the_same(box):
