@@ -140,8 +140,11 @@ def test_patches_are_laid_out_in_reading_order_each_under_its_number():
     image = torch.zeros(3, 4, 4)
     image[:, :2, 2:] = 1.0                                     # patch 1, above on the right, is white
     grid, numbers, sequence, _ = figures.patch_sequence(image, 2).data
-    assert (grid.z[1:3, 4:6] == 255).all() and (grid.z[1:3, 1:3] == 0).all() and (grid.z[4:6, 4:6] == 0).all()
-    assert sequence.z.shape[0] == 3 and (sequence.z[1:3, 4:6] == 255).all() and (sequence.z[1:3, 7:9] == 0).all()
+    assert (grid.z[1:3, 4:6] == 255).all() and (grid.z[1:3, 1:3, :3] == 0).all()
+    assert (grid.z[4:6, 4:6] == [0, 0, 0, 255]).all()
+    assert (grid.z[:, 0, 3] == 0).all() and (grid.z[0, :, 3] == 0).all()    # gaps are transparent
+    assert sequence.z.shape[0] == 3 and (sequence.z[1:3, 4:6] == 255).all()
+    assert (sequence.z[1:3, 7:9] == [0, 0, 0, 255]).all()
     assert list(numbers.text) == ["0", "1", "2", "3"]
     assert (numbers.x[1], numbers.y[1]) == (4.5, 0.0) and numbers.y[2] > numbers.y[1]
 
