@@ -9,7 +9,7 @@ from typing import Protocol
 import plotly.graph_objects as go
 
 from .display import described, style
-from .parts import PATTERNS, listed, logarithmic
+from .parts import PATTERNS, as_columns, listed, logarithmic, looked_up
 
 __all__ = ["errors_by_counter", "macs_and_time", "roofline", "times_by_model"]
 
@@ -36,9 +36,8 @@ def times_by_model(times: Mapping[str, HasLatency]) -> go.Figure:
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(height=120 + 40 * len(times))
     ends = {label: (one.latency_ms, *one.interval_ms) for label, one in times.items()}
-    columns = {"candidate": list(ends)} | {
-        name: [f"{end[place]:.2f}" for end in ends.values()]
-        for place, name in enumerate(("milliseconds", "low", "high"))}
+    columns = {"candidate": list(ends)} | as_columns(("milliseconds", "low", "high"),
+                                                     ends.values(), "{:.2f}")
     return described(figure, f"Median time with its interval, a bar each: {listed(ends)}.",
                      _fastest(ends), columns)
 
@@ -72,9 +71,8 @@ def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
     models = list(dict.fromkeys(model for by_model in errors.values() for model in by_model))
     figure.update_layout(height=140 + 34 * len(models) * len(errors),
                          legend=dict(traceorder="normal"))
-    columns = {"model": models} | {
-        counter: [f"{by_model[model]:+.1%}" if model in by_model else "" for model in models]
-        for counter, by_model in errors.items()}
+    columns = {"model": models} | {counter: looked_up(by_model, models, "{:+.1%}")
+                                   for counter, by_model in errors.items()}
     return described(figure, "Error of each counter in percent of the true count, a bar for each "
                              f"model: {listed(errors)}.", _furthest(errors), columns)
 
@@ -115,9 +113,9 @@ def macs_and_time(points: Mapping[str, tuple[float, float]],
     figure.update_layout(height=460)
     lines = listed(f"{label} ({len(times)} points)" for label, times in series.items())
     columns = {"model": [f"{number} {name}" for name, number in numbers.items()],
-               "GMACs": [f"{macs / 1e9:.3f}" for macs, _ in points.values()]} | {
-        f"ms, {label}": [f"{times[name]:.1f}" if name in times else "" for name in points]
-        for label, times in series.items()}
+               "GMACs": [f"{macs / 1e9:.3f}" for macs, _ in points.values()]}
+    columns |= {f"ms, {label}": looked_up(times, points, "{:.1f}")
+                for label, times in series.items()}
     return described(figure, "Milliseconds against MACs of one picture, both logarithmic, a "
                              f"numbered point for each model: {lines}.",
                      reversed_sentence(points.values()), columns)
@@ -163,11 +161,11 @@ def roofline(peak_flops: float, bandwidth: float,
 
 
 def _memory_bound(ridge: float, layers: Mapping[str, Sequence[tuple[str, float, float]]]) -> str:
-    left = {label: sum(intensity < ridge for _, intensity, _ in rows)
-            for label, rows in layers.items()}
-    return ("Memory holds back what lies left of the corner: "
-            + listed(f"{count} of the {len(layers[label])} parts of {label}"
-                     for label, count in left.items()) + ".")
+    counts = []
+    for label, rows in layers.items():
+        left = sum(intensity < ridge for _, intensity, _ in rows)
+        counts.append(f"{left} of the {len(rows)} parts of {label}")
+    return f"Memory holds back what lies left of the corner: {listed(counts)}."
 
 
 def _layers(layers: Mapping[str, Sequence[tuple[str, float, float]]]) -> dict[str, list[str]]:
