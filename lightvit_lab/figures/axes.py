@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 from typing import NamedTuple
 
@@ -105,11 +106,16 @@ def decades(axis: Axis, unit: str = "") -> list[tuple[float, str]]:
 
 
 def short(value: float) -> str:
-    """A number in at most three digits and a prefix."""
-    for limit, prefix in ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= limit:
-            return f"{value / limit:.3g}{prefix}"
-    return f"{value:.3g}"
+    """A number above 0 in at most three digits and a prefix; `cost.js` writes the same."""
+    prefixes = ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
+    limit, prefix = next((one for one in prefixes if value >= one[0]), (1, ""))
+    digits = max(0, 2 - math.floor(math.log10(value / limit)))
+    return f"{float(fixed(value / limit, digits)):.15g}{prefix}"
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number with so many digits, halves away from zero as `toFixed` of JavaScript rounds."""
+    return str(Decimal(float(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
 
 
 def even(low: float, high: float, count: int = 4) -> list[tuple[float, str]]:

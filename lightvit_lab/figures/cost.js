@@ -7,7 +7,7 @@ function estimate(sizes, classes) {
   var macs = patches * pixels * d + depth * 12 * tokens * d * d + attention + d * classes;
   var around = (pixels + 1) * d + (tokens + 1) * d + 2 * d + (d + 1) * classes;
   return { tokens: tokens, params: around + depth * (12 * d * d + 13 * d), macs: macs, attention: attention,
-    share: 100 * attention / macs };
+    share: 100 * (attention / macs) };
 }
 
 function linesOf(cost, quantity) {             // what is drawn, as cost.values

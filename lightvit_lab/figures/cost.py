@@ -8,8 +8,8 @@ from itertools import product
 
 from ..errors import plain_numbers, require_choice, require_range
 from ..profiling.estimates import Estimate, estimate_vit
-from .axes import (Axis, across, chart, decades, legend, line, short, stroke, upward, x_ticks,
-                   y_ticks)
+from .axes import (Axis, across, chart, decades, fixed, legend, line, short, stroke, upward,
+                   x_ticks, y_ticks)
 from .card import Card, card, chooser, require_finding, slider
 from .tables import html_table
 
@@ -34,16 +34,18 @@ Sizes = Mapping[str, int]
 
 
 @plain_numbers
-def cost_explorer(finding: str, *, image_size: int = 224, patch_size: int = 16, dim: int = 192,
-                  depth: int = 12, num_classes: int = 1000) -> Card:
+def cost_explorer(finding: str | None = None, *, image_size: int = 224, patch_size: int = 16,
+                  dim: int = 192, depth: int = 12, num_classes: int = 1000) -> Card:
     """Cost of a plain ViT over resolution, patch size and width, for a page without a kernel.
 
     It starts at the given sizes. MACs, parameters, tokens and the share of attention by
-    `profiling.estimate_vit`, on logarithmic axes. `finding` says in one sentence what to find.
-    Raises LabError without it, and on sizes that are none of the offered ones.
+    `profiling.estimate_vit`, on logarithmic axes. `finding` says in one sentence what to find;
+    None for the share of attention in small and large pictures. Raises LabError on an empty one,
+    and on sizes that are none of the offered ones.
     """
-    require_finding("cost_explorer", finding)
     sizes = require_sizes(image_size, patch_size, dim, depth, num_classes)
+    finding = _finding(sizes, num_classes) if finding is None else finding
+    require_finding("cost_explorer", finding)
     data = {"sizes": SIZES, "labels": LABELS, "quantities": list(QUANTITIES), "titles": QUANTITIES,
             "panels": PANELS, "num_classes": num_classes,
             "x": {name: x_axis(name)._asdict() for name in PANELS},
@@ -64,19 +66,28 @@ def require_sizes(image_size: int, patch_size: int, dim: int, depth: int,
     return sizes
 
 
+def _finding(sizes: Sizes, num_classes: int) -> str:
+    """Attention's share at both ends of the resolutions, all other sizes as chosen."""
+    ends = SIZES["image_size"][0], SIZES["image_size"][-1]
+    low, high = (_percent(estimate_vit(**{**sizes, "image_size": end}, num_classes=num_classes))
+                 for end in ends)
+    return ("Attention's own products weigh where tokens are many for the width: here they are "
+            f"{low} of the MACs at {ends[0]} px, {high} at {ends[1]} px.")
+
+
 def cost_sentence(sizes: Sizes, num_classes: int) -> str:
     """What is chosen and what it costs, in words; `cost.js` says the same."""
     cost = estimate_vit(**sizes, num_classes=num_classes)
     return (f"{sizes['image_size']} px in patches of {sizes['patch_size']} px make {cost.tokens:,} "
             f"tokens. With width {sizes['dim']} and {sizes['depth']} blocks that is "
             f"{cost.params:,} parameters and {cost.macs:,} MACs for one picture, "
-            f"{100 * cost.attention_share:.1f} % of them in attention's own products. At this "
+            f"{_percent(cost)} of them in attention's own products. At this "
             f"width they are half of a block from {6 * sizes['dim']:,} tokens on.")
 
 
-def cost_charts(sizes: Sizes, num_classes: int, quantity: str) -> str:
-    """The three charts of one quantity."""
-    return _charts(sizes, num_classes, (quantity,), quantity)
+def _percent(cost: Estimate) -> str:
+    """The share of attention's own products, in words."""
+    return f"{fixed(100 * cost.attention_share, 1)} %"
 
 
 def _charts(sizes: Sizes, num_classes: int, quantities: Sequence[str], chosen: str) -> str:
@@ -146,7 +157,7 @@ def cost_table(sizes: Sizes, num_classes: int) -> str:
         for value in SIZES[varied]:
             cost = estimate_vit(**{**sizes, varied: value}, num_classes=num_classes)
             rows.append((f"{label} {value}{unit}", f"{cost.tokens:,}", f"{cost.params:,}",
-                         f"{cost.macs:,}", f"{100 * cost.attention_share:.1f} %"))
+                         f"{cost.macs:,}", _percent(cost)))
     return html_table("Costs with one size changed at a time", HEADS, rows)
 
 

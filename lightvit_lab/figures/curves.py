@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from ..errors import plain_numbers
 from .display import described, style
-from .parts import listed
+from .parts import as_columns, listed
 
 __all__ = ["cost_over_tokens", "loss_curves", "scores_by_model", "training_curves"]
 
@@ -52,12 +52,18 @@ def training_curves(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -
                                         showlegend=number == 0, mode="lines+markers",
                                         **style(index)))
     figure.update_xaxes(title="step").update_yaxes(title="validation accuracy (%)")
-    ends = {label: mean(points[-1][1] for points in seeds) for label, seeds in runs.items()}
+    ends = {label: _last_mean(seeds) for label, seeds in runs.items()}
     best = max(ends, key=ends.get)
-    return described(figure, f"Validation accuracy over training steps, a line a seed: "
-                             f"{listed(runs)}.",
+    reached = listed(f"{label} {end:.1%}" for label, end in ends.items())
+    return described(figure, "Validation accuracy over training steps, a line a seed. Mean at "
+                             f"the end: {reached}.",
                      f"At the end {best} reaches {ends[best]:.1%}, mean of its seeds"
                      + (", the highest." if len(ends) > 1 else "."))
+
+
+def _last_mean(seeds: Sequence[Sequence[tuple[int, float]]]) -> float:
+    """The last accuracy of each seed, on average."""
+    return mean(points[-1][1] for points in seeds)
 
 
 def scores_by_model(scores: Mapping[str, tuple[float, float, float]],
@@ -79,9 +85,8 @@ def scores_by_model(scores: Mapping[str, tuple[float, float, float]],
             hovertemplate="one seed: %{x:.2f} %<extra></extra>"))
     figure.update_xaxes(title="test accuracy (%)").update_yaxes(autorange="reversed")
     figure.update_layout(height=110 + 50 * len(scores))
-    columns = {"model": list(scores)} | {
-        name: [f"{score[place]:.1%}" for score in scores.values()]
-        for place, name in enumerate(("test accuracy", "low", "high"))}
+    columns = {"model": list(scores)} | as_columns(("test accuracy", "low", "high"),
+                                                   scores.values(), "{:.1%}")
     return described(figure, f"Test accuracy with its interval: {listed(scores)}.",
                      ranking({label: score for label, score in scores.items()}), columns)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Protocol
 
 import plotly.graph_objects as go
 
-from .display import style
-from .parts import PATTERNS, logarithmic
+from .display import described, style
+from .parts import PATTERNS, as_columns, listed, logarithmic, looked_up
 
 __all__ = ["errors_by_counter", "macs_and_time", "roofline", "times_by_model"]
 
@@ -33,7 +34,22 @@ def times_by_model(times: Mapping[str, HasLatency]) -> go.Figure:
             hovertemplate="%{x:.2f} ms<extra></extra>"))
     figure.update_xaxes(title="milliseconds, with 95 % interval", rangemode="tozero")
     figure.update_yaxes(autorange="reversed")
-    return figure.update_layout(height=120 + 40 * len(times))
+    figure.update_layout(height=120 + 40 * len(times))
+    ends = {label: (one.latency_ms, *one.interval_ms) for label, one in times.items()}
+    columns = {"candidate": list(ends)} | as_columns(("milliseconds", "low", "high"),
+                                                     ends.values(), "{:.2f}")
+    return described(figure, f"Median time with its interval, a bar each: {listed(ends)}.",
+                     _fastest(ends), columns)
+
+
+def _fastest(ends: Mapping[str, tuple[float, float, float]]) -> str:
+    """Which of several (median, low, high) is the shortest; intervals say if that is settled."""
+    first, *others = sorted(ends, key=lambda label: ends[label][0])
+    if not others:
+        return f"{first} takes {ends[first][0]:.2f} ms."
+    last, doubt = others[-1], any(ends[label][1] <= ends[first][2] for label in others)
+    return (f"{first} takes the shortest time, {ends[first][0]:.2f} ms, {last} the longest, "
+            f"{ends[last][0]:.2f} ms" + ("; the shortest intervals overlap." if doubt else "."))
 
 
 def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
@@ -52,9 +68,22 @@ def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
     figure.update_xaxes(title="error of the count (%)",
                         range=[min([0, *percents]) - room, max([0, *percents]) + room])
     figure.update_yaxes(autorange="reversed")
-    rows = max(len(by_model) for by_model in errors.values())
-    return figure.update_layout(height=140 + 34 * rows * len(errors),
-                                legend=dict(traceorder="normal"))
+    models = list(dict.fromkeys(model for by_model in errors.values() for model in by_model))
+    figure.update_layout(height=140 + 34 * len(models) * len(errors),
+                         legend=dict(traceorder="normal"))
+    columns = {"model": models} | {counter: looked_up(by_model, models, "{:+.1%}")
+                                   for counter, by_model in errors.items()}
+    return described(figure, "Error of each counter in percent of the true count, a bar for each "
+                             f"model: {listed(errors)}.", _furthest(errors), columns)
+
+
+def _furthest(errors: Mapping[str, Mapping[str, float]]) -> str:
+    """How many counts are too low, and the one that is most wrong."""
+    every = [(value, counter, model) for counter, by_model in errors.items()
+             for model, value in by_model.items()]
+    value, counter, model = max(every, key=lambda one: abs(one[0]))
+    return (f"Counts that are too low: {sum(one[0] < 0 for one in every)} of {len(every)}; the "
+            f"furthest off is that of {counter} on {model}, {value:+.1%}.")
 
 
 def macs_and_time(points: Mapping[str, tuple[float, float]],
@@ -81,7 +110,23 @@ def macs_and_time(points: Mapping[str, tuple[float, float]],
     logarithmic(figure, [x / 1e9 for x, _ in points.values()],
                  [ms for times in series.values() for ms in times.values()])
     figure.update_xaxes(title="GMACs for one picture").update_yaxes(title="milliseconds")
-    return figure.update_layout(height=460)
+    figure.update_layout(height=460)
+    lines = listed(f"{label} ({len(times)} points)" for label, times in series.items())
+    columns = {"model": [f"{number} {name}" for name, number in numbers.items()],
+               "GMACs": [f"{macs / 1e9:.3f}" for macs, _ in points.values()]}
+    columns |= {f"ms, {label}": looked_up(times, points, "{:.1f}")
+                for label, times in series.items()}
+    return described(figure, "Milliseconds against MACs of one picture, both logarithmic, a "
+                             f"numbered point for each model: {lines}.",
+                     reversed_sentence(points.values()), columns)
+
+
+def reversed_sentence(points: Iterable[tuple[float, float]]) -> str:
+    """In how many pairs of (MACs, time) more of the one is less of the other; "" without pairs."""
+    pairs = [(a, b) for a, b in combinations(points, 2) if a[0] != b[0]]
+    slower = sum((a[0] - b[0]) * (a[1] - b[1]) < 0 for a, b in pairs)
+    return (f"The model with fewer MACs takes longer in {slower} of {len(pairs)} pairs of models."
+            if pairs else "")
 
 
 def roofline(peak_flops: float, bandwidth: float,
@@ -98,7 +143,7 @@ def roofline(peak_flops: float, bandwidth: float,
     figure = go.Figure(go.Scatter(x=corners,
                                   y=[min(peak_flops, x * bandwidth) / 1e9 for x in corners],
                                   mode="lines",
-                                  name="attainable", line=dict(color="gray", width=3),
+                                  name="attainable", line=dict(color="#777777", width=3),
                                   hoverinfo="skip"))
     for index, (label, rows) in enumerate(layers.items()):
         names, x, y = zip(*rows)
@@ -110,4 +155,21 @@ def roofline(peak_flops: float, bandwidth: float,
     reached = [value / 1e9 for rows in layers.values() for *_, value in rows]
     logarithmic(figure, list(ends), [*reached, peak_flops / 1e9])
     figure.update_xaxes(title="FLOPs for each byte moved").update_yaxes(title="GFLOP/s")
-    return figure
+    return described(figure, "GFLOP/s against FLOPs for each byte moved, both logarithmic: the "
+                             "roof, a slope that turns flat, and a point for each part of "
+                             f"{listed(layers)}.", _memory_bound(ridge, layers), _layers(layers))
+
+
+def _memory_bound(ridge: float, layers: Mapping[str, Sequence[tuple[str, float, float]]]) -> str:
+    counts = []
+    for label, rows in layers.items():
+        left = sum(intensity < ridge for _, intensity, _ in rows)
+        counts.append(f"{left} of the {len(rows)} parts of {label}")
+    return f"Memory holds back what lies left of the corner: {listed(counts)}."
+
+
+def _layers(layers: Mapping[str, Sequence[tuple[str, float, float]]]) -> dict[str, list[str]]:
+    """The table of a roofline: a row for each part of a model."""
+    rows = [(name, label, f"{intensity:.1f}", f"{reached / 1e9:.1f}")
+            for label, layer in layers.items() for name, intensity, reached in layer]
+    return dict(zip(("part", "model", "FLOP/byte", "GFLOP/s"), map(list, zip(*rows))))

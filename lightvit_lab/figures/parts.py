@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -42,6 +42,17 @@ def error_bars(middle: Sequence[float], low: Sequence[float],
 def percents(shares: Iterable[float]) -> list[float]:
     """Shares in percent."""
     return [100 * share for share in shares]
+
+
+def as_columns(names: Sequence[str], rows: Iterable[Sequence[float]],
+               form: str) -> dict[str, list[str]]:
+    """Rows of numbers as columns of a table, by name, in the format `form`."""
+    return {name: [*map(form.format, column)] for name, column in zip(names, zip(*rows))}
+
+
+def looked_up(values: Mapping[str, float], names: Iterable[str], form: str) -> list[str]:
+    """A table's column: of each name its value in the format `form`, "" where there is none."""
+    return [form.format(values[name]) if name in values else "" for name in names]
 
 
 def logarithmic(figure: go.Figure, xs: Sequence[float], ys: Sequence[float]) -> None:

@@ -38,7 +38,7 @@ def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
                                            f"{rows * columns} tokens"))
     for position, width in enumerate((columns, 2 * columns), start=1):
         canvas, places = _tile(patches, patch_size, width)
-        figure.add_trace(go.Image(z=canvas, hoverinfo="skip"), 1, position)
+        figure.add_trace(go.Image(z=canvas, colormodel="rgba256", hoverinfo="skip"), 1, position)
         if len(patches) <= 64:
             figure.add_trace(_numbers(places), 1, position)
     figure.update_xaxes(**BARE).update_yaxes(**BARE)
@@ -51,16 +51,17 @@ def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
 
 def _tile(patches: Sequence[Tensor], size: int,
           width: int) -> tuple[numpy.ndarray, list[tuple[float, float]]]:
-    """Patches side by side, `width` to a row: canvas (h, w, 3), and a place (x, y) above each."""
+    """Patches side by side, `width` to a row: canvas (h, w, 4), and a place (x, y) above each."""
     # between patches, and above each for its number
     gap, head = max(1, size // 8), max(1, size // 2)
     height = math.ceil(len(patches) / width)
-    canvas = numpy.full((height * (size + head), width * (size + gap) + gap, 3), 255,
-                        dtype=numpy.uint8)
+    canvas = numpy.zeros((height * (size + head), width * (size + gap) + gap, 4),
+                         dtype=numpy.uint8)          # transparent: dark pages are dark between
     places = []
     for index, patch in enumerate(patches):
         y, x = head + index // width * (size + head), gap + index % width * (size + gap)
-        canvas[y:y + size, x:x + size] = to_bytes(patch)
+        canvas[y:y + size, x:x + size, :3] = to_bytes(patch)
+        canvas[y:y + size, x:x + size, 3] = 255
         places.append((x + (size - 1) / 2, y - head / 2 - 0.5))
     return canvas, places
 

@@ -1,10 +1,10 @@
 // Training curves: smooths the losses of runs.py's chart and reads them at a step.
 
 function runningMean(values, smooth) {         // of the last `smooth` values, as curves.running_mean
-  var sum = 0;
-  return values.map(function (value, i) {
-    sum += value - (i >= smooth ? values[i - smooth] : 0);
-    return sum / Math.min(smooth, i + 1);
+  var sums = [0];                              // the same sums in the same order give the same digits
+  values.forEach(function (value, i) { sums.push(sums[i] + value); });
+  return values.map(function (_, i) {
+    return (sums[i + 1] - sums[Math.max(0, i + 1 - smooth)]) / Math.min(smooth, i + 1);
   });
 }
 

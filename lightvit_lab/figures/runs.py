@@ -8,8 +8,8 @@ from html import escape
 from typing import NamedTuple
 
 from ..errors import LabError, plain_numbers, require_range
-from .axes import (BOTTOM, GLYPHS, TOP, Axis, across, chart, even, legend, line, stroke, upward,
-                   x_ticks, y_ticks)
+from .axes import (BOTTOM, GLYPHS, TOP, Axis, across, chart, even, fixed, legend, line, stroke,
+                   upward, x_ticks, y_ticks)
 from .card import Card, card, require_finding, slider
 from .curves import running_mean
 from .display import COLOURS, HasOrigin
@@ -38,18 +38,20 @@ class Runs(NamedTuple):
 
 @plain_numbers
 def training_explorer(losses: Mapping[str, Sequence[float]],
-                      scores: Mapping[str, Points] | None = None, *, finding: str, stretch: int = 1,
-                      smooth: int = 9, steps: int = 0, result: HasOrigin | None = None) -> Card:
+                      scores: Mapping[str, Points] | None = None, *, finding: str | None = None,
+                      stretch: int = 1, smooth: int = 9, steps: int = 0,
+                      result: HasOrigin | None = None) -> Card:
     """Training loss of runs to smooth and read step by step, without a kernel.
 
     Validation accuracy stands next to it. `losses` in nats and `scores`, (step, accuracy), by run,
     as `training.fit`'s history has them; a loss may stand for a `stretch` of steps. The loss is a
-    running mean over `smooth` values. The axis reaches to `steps` where a run is under way. `finding` says in one sentence what to find, `result` where
-    the runs are from. Raises LabError without a finding, without losses, and on any that is not
-    finite.
+    running mean over `smooth` values. The axis reaches to `steps` where a run is under way.
+    `finding` says in one sentence what to find (None: how the losses end), `result` where the runs
+    are from. Raises LabError on an empty finding, without losses, and on any that is not finite.
     """
-    require_finding("training_explorer", finding)
     runs = pool_runs(losses, scores or {}, stretch, steps)
+    finding = _finding(runs) if finding is None else finding
+    require_finding("training_explorer", finding)
     require_range("training_explorer", "smooth", smooth, 1)
     smooth, last = min(smooth, longest_mean(runs)), runs.count - 1
     axes = {"x": x_axis(runs)._asdict(), "y": loss_axis(runs)._asdict()}
@@ -61,6 +63,17 @@ def training_explorer(losses: Mapping[str, Sequence[float]],
     return card("runs", NAME, controls=controls, drawing=loss_charts(runs, smooth, last),
                 summary=loss_sentence(runs, smooth, last),
                 finding=finding, data=data, table=loss_table(runs, smooth), result=result)
+
+
+def _finding(runs: Runs) -> str:
+    """How many losses end below where they began, and at what numbers they end."""
+    ends = {name: loss[-1] for name, loss in runs.losses.items()}
+    low, high = min(ends, key=ends.get), max(ends, key=ends.get)
+    if len(ends) == 1:
+        return f"The loss of {low} begins at {runs.losses[low][0]:.2f} and ends at {ends[low]:.2f}."
+    falls = sum(loss[-1] < loss[0] for loss in runs.losses.values())
+    return (f"Losses that end below where they began: {falls} of {len(ends)}; the lowest end is "
+            f"{ends[low]:.2f} ({low}), the highest {ends[high]:.2f} ({high}).")
 
 
 def pool_runs(losses: Mapping[str, Sequence[float]], scores: Mapping[str, Points], stretch: int = 1,
@@ -92,7 +105,7 @@ def _means(values: Sequence[float], pooled: int) -> list[float]:
 
 def loss_sentence(runs: Runs, smooth: int, index: int) -> str:
     """The losses at one place, in words; `runs.js` says the same."""
-    there = [f"{name}: {running_mean(loss, smooth)[index]:.3f}"
+    there = [f"{name}: {fixed(running_mean(loss, smooth)[index], 3)}"
              for name, loss in runs.losses.items()
              if index < len(loss)]
     return (f"Training loss at step {(index + 1) * runs.stretch:,}, mean of the last "
@@ -168,6 +181,6 @@ def loss_table(runs: Runs, smooth: int) -> str:
         places = [step * (runs.count - 1) // 10 for step in range(11)]
     rows = []
     for at in places:
-        losses = (f"{loss[at]:.3f}" if at < len(loss) else "" for loss in means.values())
+        losses = (fixed(loss[at], 3) if at < len(loss) else "" for loss in means.values())
         rows.append((f"{(at + 1) * runs.stretch:,}", *losses))
     return html_table("Training loss at some steps", ("step", *means), rows)

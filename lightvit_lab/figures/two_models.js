@@ -3,7 +3,7 @@
 function told(value, size, digits) { return value === null ? "not known" : (value / size).toFixed(digits); }
 
 function spanOfTime(one, two) {                // as two_models._time
-  if (one.interval_ms === null || two.interval_ms === null) { return ""; }
+  if ([one.latency_ms, two.latency_ms, one.interval_ms, two.interval_ms].includes(null)) { return ""; }
   var overlap = one.interval_ms[0] <= two.interval_ms[1] && two.interval_ms[0] <= one.interval_ms[1];
   return ", and takes " + (two.latency_ms / one.latency_ms).toFixed(2) + " times its time"
     + (overlap ? " (the intervals overlap: the run does not settle which is faster)" : "");

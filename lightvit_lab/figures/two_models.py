@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from ..errors import LabError, plain_numbers, require_choice
 from ..survey import published
+from .axes import fixed
 from .card import Card, card, chooser, require_finding
 from .display import HasOrigin
+from .efficiency import reversed_sentence
 
 __all__ = ["compare_models"]
 
@@ -37,17 +39,16 @@ class Compared(NamedTuple):
 
 @plain_numbers
 def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = None, *,
-                   finding: str, first: str | None = None, second: str | None = None,
+                   finding: str | None = None, first: str | None = None, second: str | None = None,
                    image_size: int = 224, result: HasOrigin | None = None) -> Card:
     """Choose two of some models, without a kernel, and read the ratios of their costs.
 
     `costs` holds by name `profiling.count`'s results, or rows of a stored run with the same fields;
     `times` those of `profiling.measure`; top-1 is what was published, if it was, at `image_size`.
     It starts with `first` and `second` (None: the first two); `finding` says in one sentence what
-    to find, `result` where the numbers are from. Raises LabError on fewer than two models, unknown
-    names, and without a finding.
+    to find (None: whether MACs rank times), `result` where the numbers are from. Raises LabError on
+    fewer than two models, unknown names, and an empty finding.
     """
-    require_finding("compare_models", finding)
     if len(costs) < 2:
         raise LabError(f"compare_models: {len(costs)} models; give the costs of two at least, by "
                        "name")
@@ -57,6 +58,8 @@ def compare_models(costs: Mapping[str, Any], times: Mapping[str, Any] | None = N
         require_choice("compare_models", argument, name, names)
     rows = {name: compared(name, cost, (times or {}).get(name), image_size)
             for name, cost in costs.items()}
+    finding = _finding(rows) if finding is None else finding
+    require_finding("compare_models", finding)
     data = {"names": names, "rows": [row._asdict() for row in rows.values()], "octaves": OCTAVES,
             "quantities": [(key, *how) for key, how in QUANTITIES.items()]}
     return card("two_models", NAME, controls=chooser("first", names, first)
@@ -72,6 +75,14 @@ def compared(name: str, cost: Any, time: Any = None, image_size: int = 224) -> C
     latency = None if time is None else _field(time, "latency_ms")
     return Compared(*(_field(cost, key) for key in list(QUANTITIES)[:4]), latency,
                     None if interval is None else tuple(interval), top1(name, image_size))
+
+
+def _finding(rows: Mapping[str, Compared]) -> str:
+    """Whether MACs rank the times that are known; without two, how far MACs lie apart."""
+    timed = [(row.macs, row.latency_ms) for row in rows.values() if row.latency_ms is not None]
+    least, most = (end(rows, key=lambda name: rows[name].macs) for end in (min, max))
+    return reversed_sentence(timed) or (f"MACs are fewest in {least}, {rows[least].macs / 1e9:.2f} "
+                                        f"G, and most in {most}, {rows[most].macs / 1e9:.2f} G.")
 
 
 def _field(row: Any, key: str) -> Any:
@@ -95,7 +106,7 @@ def comparison_table(first: str, one: Compared, second: str, two: Compared,
     ratios = {**divided, **(paired or {})}
     rows = [_row(words, unit, _format(a, size, digits), _format(b, size, digits), ratios[key])
             for (key, (words, unit, size, digits)), a, b in zip(QUANTITIES.items(), one, two)]
-    points = "" if None in (one.top1, two.top1) else f"{two.top1 - one.top1:+.1f} points"
+    points = "" if None in (one.top1, two.top1) else _signed(two.top1 - one.top1)
     rows.append(f'<tr><th scope="row">top-1, %</th><td>{_format(one.top1, 1, 1)}</td>'
                 f"<td>{_format(two.top1, 1, 1)}</td><td>{points}</td></tr>")
     heads = "".join(f'<th scope="col">{escape(name).replace("_", "_<wbr>")}</th>'
@@ -108,7 +119,7 @@ def comparison_table(first: str, one: Compared, second: str, two: Compared,
 
 
 def _row(words: str, unit: str, one: str, two: str, ratio: float | None) -> str:
-    bar = "" if ratio is None else (f"<span>{ratio:.2f} x</span>"
+    bar = "" if ratio is None else (f"<span>{fixed(ratio, 2)} x</span>"
                                     '<span class="lab-card-bar" aria-hidden="true">'
                                     f'<i{" class=more" * (ratio > 1)} style="{_bar(ratio)}"></i>'
                                     "</span>")
@@ -119,11 +130,16 @@ def _row(words: str, unit: str, one: str, two: str, ratio: float | None) -> str:
 def _bar(ratio: float) -> str:
     """Where a bar lies, in percent of its frame: right of the middle where there is more."""
     length = 50 * min(1.0, abs(math.log2(ratio)) / OCTAVES)
-    return f"left:{50 if ratio > 1 else 50 - length:.1f}%;width:{length:.1f}%"
+    left = 50 if ratio > 1 else 50 - length
+    return f"left:{fixed(left, 1)}%;width:{fixed(length, 1)}%"
 
 
 def _format(value: float | None, size: float, digits: int) -> str:
-    return "not known" if value is None else f"{value / size:.{digits}f}"
+    return "not known" if value is None else fixed(value / size, digits)
+
+
+def _signed(points: float) -> str:
+    return f"{'' if points < 0 else '+'}{fixed(points, 1)} points"
 
 
 def comparison_sentence(first: str, one: Compared, second: str, two: Compared,
@@ -135,15 +151,15 @@ def comparison_sentence(first: str, one: Compared, second: str, two: Compared,
     if first == second and not measured:
         return f"{first} beside itself: every ratio is 1."
     params, macs = two.params / one.params, two.macs / one.macs
-    text = (f"{second} has {params:.2f} times the parameters and {macs:.2f} times the MACs of "
-            f"{first}")
+    text = (f"{second} has {fixed(params, 2)} times the parameters and {fixed(macs, 2)} times the "
+            f"MACs of {first}")
     text += (f"; measured in turns, its time over the other's: {measured}" if measured
              else _time(one, two))
     if None in (one.top1, two.top1):
         return text + "."
     gap = two.top1 - one.top1
     direction = "higher" if gap > 0 else "lower"
-    return f"{text}. As published, its top-1 is {abs(gap):.1f} points {direction}."
+    return f"{text}. As published, its top-1 is {fixed(abs(gap), 1)} points {direction}."
 
 
 def _time(one: Compared, two: Compared) -> str:
@@ -152,4 +168,4 @@ def _time(one: Compared, two: Compared) -> str:
         return ""
     overlap = one.interval_ms[0] <= two.interval_ms[1] and two.interval_ms[0] <= one.interval_ms[1]
     doubt = " (the intervals overlap: the run does not settle which is faster)" if overlap else ""
-    return f", and takes {two.latency_ms / one.latency_ms:.2f} times its time{doubt}"
+    return f", and takes {fixed(two.latency_ms / one.latency_ms, 2)} times its time{doubt}"

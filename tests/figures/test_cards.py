@@ -3,15 +3,15 @@
 import html
 import re
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
-import torch
 
 from lightvit_lab import figures, models, profiling, survey
 from lightvit_lab.errors import LabError
 from lightvit_lab.experiments import results
-from lightvit_lab.figures import cost, runs, two_models
+from lightvit_lab.figures import axes, cost, runs, two_models
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book"))
 import browser as book_browser  # noqa: E402
@@ -31,12 +31,6 @@ def cards():
             "runs": figures.training_explorer(LOSSES, SCORES, finding=FINDING, stretch=4, smooth=3)}
 
 
-def paths(drawing):
-    """Numbers of the lines that a drawing holds; a line without points is left out."""
-    found = re.findall(r'<path class="line" d="(M[^"]+)" stroke="[^"]+" stroke-dasharray="[^"]+"[ />]', drawing)
-    return [torch.tensor([float(number) for number in re.findall(r"-?[\d.]+", path)]) for path in found]
-
-
 # --- what is said and refused
 
 @pytest.mark.parametrize("kind", ["cost", "two_models", "runs"])
@@ -49,12 +43,43 @@ def test_a_card_is_small_self_contained_escaped_and_says_all_without_javascript(
     assert re.search(r'role="status"', text) and "<td>" in text
 
 
-@pytest.mark.parametrize("finding", ["", "too few words", None])
-def test_a_card_without_a_finding_is_refused(finding):
+@pytest.mark.parametrize("finding", ["", "too few words"])
+def test_a_card_with_an_empty_finding_is_refused(finding):
     for make in (figures.cost_explorer, lambda finding: figures.compare_models(ROWS, finding=finding),
                  lambda finding: figures.training_explorer(LOSSES, finding=finding)):
         with pytest.raises(LabError, match="say in one sentence"):
             make(finding=finding)
+
+
+def test_cards_find_their_own_sentence_where_none_is_given():
+    low, high = (2 * n / (12 * 192 + 2 * n) for n in (5, 2305))     # of a block: N tokens, d = 192
+    ends = re.findall(r"([\d.]+) %.* at 32 px, ([\d.]+) % at 768 px", figures.cost_explorer().finding)
+    assert [float(end) / 100 for end in ends[0]] == pytest.approx([low, high], rel=0.2)
+    assert figures.training_explorer({"a": [2.5, 1.25]}).finding == (
+        "The loss of a begins at 2.50 and ends at 1.25.")
+    several = figures.training_explorer({"a": [2.5, 1.25], "b": [1.0, 1.5], "c": [3.0, 0.25]})
+    assert several.finding == ("Losses that end below where they began: 2 of 3; the lowest end is "
+                               "0.25 (c), the highest 1.50 (b).")
+    cost_of = {"light": dict(params=1, macs=10**9, weight_bytes=1, activation_bytes=1)}
+    cost_of["heavy"] = cost_of["light"] | {"macs": 4 * 10**9}
+    assert figures.compare_models(cost_of).finding == (
+        "MACs are fewest in light, 1.00 G, and most in heavy, 4.00 G.")
+    times = {"light": dict(latency_ms=9.0, interval_ms=(8, 10)),
+             "heavy": dict(latency_ms=5.0, interval_ms=(4, 6))}
+    assert figures.compare_models(cost_of, times).finding == (
+        "The model with fewer MACs takes longer in 1 of 1 pairs of models.")
+
+
+@pytest.mark.parametrize("value, digits, text", [
+    (0.0625, 3, "0.063"), (0.1875, 3, "0.188"), (-2.5, 0, "-3"), (1.005, 2, "1.00"), (3, 1, "3.0")])
+def test_halves_are_rounded_away_from_zero_as_in_javascript(value, digits, text):
+    assert axes.fixed(value, digits) == text
+
+
+@pytest.mark.parametrize("value, text", [(5, "5"), (0.05, "0.05"), (999.6, "1000"), (1125, "1.13 k"),
+                                         (999_600, "1000 k"), (12_345_678, "12.3 M")])
+def test_numbers_in_short_have_three_digits(value, text):
+    assert axes.short(value) == text
 
 
 def test_the_cost_card_says_the_count_of_a_real_model_to_the_last_digit():
@@ -157,63 +182,133 @@ def slide(tab, kind, name, place):
     box(tab, kind).locator(f"[data-choice='{name}']").fill(str(place))
 
 
-def lines(tab, kind):
-    shown = box(tab, kind).locator(".lab-card-charts").evaluate("it => it.outerHTML")
-    return paths(re.sub(r"></path>", "/>", shown))
+# One call moves a card's controls through many states and tells what it shows in each.
+WALK = """([kind, states]) => {
+  const root = document.querySelector(`.lab-card[data-kind=${kind}]`);
+  const texts = selector => Array.from(root.querySelectorAll(selector), it => it.textContent);
+  const given = (selector, name) =>
+    Array.from(root.querySelectorAll(selector), it => it.getAttribute(name));
+  return states.map(state => {
+    for (const [name, place] of Object.entries(state)) {
+      root.querySelector(`[data-choice="${name}"]`).value = place;
+    }
+    root.querySelector("[data-choice]").dispatchEvent(new Event("input", { bubbles: true }));
+    return { said: texts(".lab-card-said"), cells: texts("td"), values: texts("output"),
+      heads: texts("thead th"), labels: given(".lab-card-chart", "aria-label"),
+      lines: given(".lab-card-charts .line", "d"), cursors: given(".cursor", "d"),
+      bars: given(".lab-card-bar i", "style"), sides: given(".lab-card-bar i", "class"),
+      dots: given(".here", "cx").concat(given(".here", "cy")) };
+  });
+}"""
 
 
-def assert_same_lines(found, expected):
-    assert len(found) == len(expected) > 0
-    assert all(one.shape == two.shape and (one - two).abs().max() < 0.11 for one, two in zip(found, expected))
+def walked(chromium, stand_alone, made, kind, states):
+    """What a card shows in each state, a state being the places of its controls by name."""
+    with book_browser.open_tab(chromium, stand_alone(made._repr_html_()), "page.html") as opened:
+        found = opened.page.evaluate(WALK, [kind, states])
+        assert not opened.errors
+    return found
 
 
-@pytest.mark.parametrize("image_size, patch_size, dim, depth, quantity", [
-    (224, 16, 384, 12, "MACs"), (32, 4, 64, 4, "parameters"), (768, 8, 128, 24, "share of attention"),
-    (96, 32, 768, 6, "tokens"), (512, 4, 192, 12, "MACs")])
-def test_the_cost_card_says_and_draws_what_python_does(tab, image_size, patch_size, dim, depth, quantity):
-    sizes = dict(image_size=image_size, patch_size=patch_size, dim=dim, depth=depth)
-    for name, value in sizes.items():
-        slide(tab, "cost", name, cost.SIZES[name].index(value))
-    box(tab, "cost").locator("select").select_option(label=quantity)
-    assert said(tab, "cost") == cost.cost_sentence(sizes, 1000)
-    drawn = cost.cost_charts(sizes, 1000, quantity)
-    assert_same_lines(lines(tab, "cost"), paths(drawn.partition("lab-card-charts")[2]))
-    labels = box(tab, "cost").locator(".lab-card-chart").evaluate_all("all => all.map(it => it.ariaLabel)")
-    assert labels == re.findall(r'role="img" aria-label="([^"]+)"', drawn)
-    cells = box(tab, "cost").locator("td").all_text_contents()
-    assert cells == re.findall(r"<td>([^<]+)</td>", cost.cost_table(sizes, 1000))
-    assert box(tab, "cost").locator("g[data-quantity]:visible").count() == 3
+def numbers(texts):
+    """All numbers in texts; a line without points has none."""
+    return [float(number) for text in texts for number in re.findall(r"-?[\d.]+", text)]
 
 
-def test_any_two_models_are_compared_as_python_does(tab):
-    names = list(ROWS)
+def assert_drawn_alike(found, drawn):
+    """Lines, cursors and dots lie where Python draws them, to a tenth of a pixel."""
+    charts = drawn.partition("lab-card-charts")[2]
+    for kind, pattern in {"lines": r'class="line" d="([^"]*)"', "cursors": r'cursor" d="([^"]+)"',
+                          "labels": r'role="img" aria-label="([^"]+)"'}.items():
+        expected = [html.unescape(text) for text in re.findall(pattern, charts)]
+        assert len(found[kind]) == len(expected)
+        if kind == "labels":
+            assert found[kind] == expected
+        else:
+            assert numbers(found[kind]) == pytest.approx(numbers(expected), abs=0.11)
+    dots = re.findall(r'class="here" r="5" cx="([^"]+)" cy="([^"]+)"', charts)
+    expected = [float(dot[side]) for side in (0, 1) for dot in dots]
+    assert [float(dot) for dot in found["dots"]] == pytest.approx(expected, abs=0.11)
+
+
+def cost_states():
+    """Each slider at every place, the others as they start, and a grid; with all quantities."""
+    start = {"image_size": 224, "patch_size": 16, "dim": 192, "depth": 12}
+    sizes = [start | {name: value} for name in start for value in cost.SIZES[name]]
+    grid = product((32, 224, 768), (4, 8, 32), (64, 384, 768), (4, 24))
+    return product(sizes + [dict(zip(start, one)) for one in grid], cost.QUANTITIES)
+
+
+def test_in_every_state_the_cost_card_says_draws_and_lists_what_python_does(chromium, stand_alone):
+    states = list(cost_states())
+    quantities = list(cost.QUANTITIES)
+    places = [{name: cost.SIZES[name].index(value) for name, value in sizes.items()}
+              | {"drawn": quantities.index(quantity)} for sizes, quantity in states]
+    found = walked(chromium, stand_alone, figures.cost_explorer(), "cost", places)
+    assert len(found) == len(states) > 300
+    for shown, (sizes, quantity) in zip(found, states):
+        assert shown["said"] == [cost.cost_sentence(sizes, 1000)]
+        assert_drawn_alike(shown, cost._charts(sizes, 1000, (quantity,), quantity))
+        table = cost.cost_table(sizes, 1000)
+        assert shown["cells"] == re.findall(r"<td>([^<]+)</td>", table)
+        assert shown["values"] == [f"{sizes[name]}{unit}" for name, (_, unit)
+                                   in cost.LABELS.items()]
+
+
+def test_the_axis_of_the_chosen_quantity_alone_is_shown(tab):
+    for quantity in cost.QUANTITIES:
+        box(tab, "cost").locator("select").select_option(label=quantity)
+        axes = box(tab, "cost").locator("g[data-quantity]:visible")
+        shown = axes.evaluate_all("all => all.map(it => it.dataset.quantity)")
+        assert shown == [quantity] * 3
+        assert box(tab, "cost").locator("[data-legend]").is_visible() == (quantity == "MACs")
+
+
+PARTIAL = {"timed": two_models.Compared(10, 80, 30, 40, 5.0, (4.0, 6.0), 70.25),
+           "slower": two_models.Compared(25, 90, 30, 41, 12.5, (12.0, 13.0), 70.0),
+           "untimed": two_models.Compared(10**8, 10**12, 2**28, 2**28, None, None, 71.0),
+           "unpublished_one": two_models.Compared(125, 800, 30, 45, 5.125, (5.0, 7.0), None)}
+
+
+@pytest.mark.parametrize("rows", ["stored", "partial"])
+def test_all_pairs_of_models_are_compared_as_python_does(chromium, stand_alone, monkeypatch, rows):
+    times = {name: row["one"] for name, row in ROWS.items()}
     gathered = {name: two_models.compared(name, row, row["one"]) for name, row in ROWS.items()}
-    for first, second in zip(names, names[3:] + names[:3]):
-        box(tab, "two_models").locator("select").nth(0).select_option(label=first)
-        box(tab, "two_models").locator("select").nth(1).select_option(label=second)
-        assert said(tab, "two_models") == two_models.comparison_sentence(first, gathered[first], second, gathered[second])
-        expected = two_models.comparison_table(first, gathered[first], second, gathered[second])
-        cells = [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", expected)]
-        assert box(tab, "two_models").locator("td").all_text_contents() == cells
-        bars = box(tab, "two_models").locator(".lab-card-bar i")
-        bars = bars.evaluate_all("all => all.map(it => parseFloat(it.style.width))")
-        assert bars == pytest.approx([float(width) for width in re.findall(r"width:([\d.]+)%", expected)])
-    box(tab, "two_models").locator("select").nth(0).select_option(label=second)
-    assert "every ratio is 1" in said(tab, "two_models")
+    costs = ROWS
+    if rows == "partial":
+        costs = times = gathered = PARTIAL
+        monkeypatch.setattr(two_models, "compared", lambda name, *others: PARTIAL[name])
+    made = figures.compare_models(costs, times)
+    pairs = list(product(gathered, repeat=2))
+    names = list(gathered)
+    places = [{"first": names.index(a), "second": names.index(b)} for a, b in pairs]
+    for shown, (a, b) in zip(walked(chromium, stand_alone, made, "two_models", places), pairs):
+        assert shown["said"] == [two_models.comparison_sentence(a, gathered[a], b, gathered[b])]
+        table = two_models.comparison_table(a, gathered[a], b, gathered[b])
+        cells = re.findall(r"<td>(.*?)</td>", table)
+        assert shown["cells"] == [re.sub(r"<[^>]+>", "", cell) for cell in cells]
+        assert shown["heads"] == ["for one picture", a, b, "second / first"]
+        bars = re.findall(r'<i( class=more)? style="([^"]+)"', table)
+        assert numbers(shown["bars"]) == numbers(bar for _, bar in bars)
+        assert [side == "more" for side in shown["sides"]] == [bool(more) for more, _ in bars]
 
 
-def test_smoothing_and_reading_a_run_give_what_python_does(tab):
-    made = runs.pool_runs(LOSSES, SCORES, stretch=4)
-    for smooth, index in ((1, 0), (7, 20), (15, 59)):
-        slide(tab, "runs", "smooth", smooth)
-        slide(tab, "runs", "index", index)
-        assert said(tab, "runs") == runs.loss_sentence(made, smooth, index)
-        drawn = runs.loss_charts(made, smooth, index)
-        assert_same_lines(lines(tab, "runs"), paths(drawn.partition("lab-card-charts")[2]))
-        cursors = box(tab, "runs").locator(".cursor").evaluate_all("all => all.map(it => it.getAttribute('d'))")
-        assert cursors == re.findall(r'class="cursor" d="([^"]+)"', drawn) and len(cursors) == 2
-        cells = re.findall(r"<td>([^<]*)</td>", runs.loss_table(made, smooth))
-        assert box(tab, "runs").locator("td").all_text_contents() == cells
+def test_at_every_smoothing_and_step_runs_are_read_as_python_does(chromium, stand_alone):
+    # halves of the last digit, in which the two languages' own rounding differs
+    ties = [1.3125, 0.0625, 0.1875, -0.4375, 2.5625]
+    losses = {"ties": ties * 5 + [3.0], "<b> & co": [2.0 / (1 + step) for step in range(19)]}
+    made = runs.pool_runs(losses, SCORES, stretch=4)
+    states = list(product(range(1, runs.longest_mean(made) + 1), range(made.count)))
+    places = [{"smooth": smooth, "index": index} for smooth, index in states]
+    card = figures.training_explorer(losses, SCORES, stretch=4, smooth=3)
+    found = walked(chromium, stand_alone, card, "runs", places)
+    assert len(found) == 6 * 26
+    for shown, (smooth, index) in zip(found, states):
+        assert shown["said"] == [runs.loss_sentence(made, smooth, index)]
+        assert_drawn_alike(shown, runs.loss_charts(made, smooth, index))
+        table = runs.loss_table(made, smooth)
+        assert shown["cells"] == re.findall(r"<td>([^<]*)</td>", table)
+        assert shown["values"] == [runs.steps_text(smooth, made), f"step {4 * (index + 1):,}"]
 
 
 def test_the_keyboard_alone_reaches_and_moves_every_control(tab):

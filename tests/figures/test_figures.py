@@ -140,8 +140,11 @@ def test_patches_are_laid_out_in_reading_order_each_under_its_number():
     image = torch.zeros(3, 4, 4)
     image[:, :2, 2:] = 1.0                                     # patch 1, above on the right, is white
     grid, numbers, sequence, _ = figures.patch_sequence(image, 2).data
-    assert (grid.z[1:3, 4:6] == 255).all() and (grid.z[1:3, 1:3] == 0).all() and (grid.z[4:6, 4:6] == 0).all()
-    assert sequence.z.shape[0] == 3 and (sequence.z[1:3, 4:6] == 255).all() and (sequence.z[1:3, 7:9] == 0).all()
+    assert (grid.z[1:3, 4:6] == 255).all() and (grid.z[1:3, 1:3, :3] == 0).all()
+    assert (grid.z[4:6, 4:6] == [0, 0, 0, 255]).all()
+    assert (grid.z[:, 0, 3] == 0).all() and (grid.z[0, :, 3] == 0).all()    # gaps are transparent
+    assert sequence.z.shape[0] == 3 and (sequence.z[1:3, 4:6] == 255).all()
+    assert (sequence.z[1:3, 7:9] == [0, 0, 0, 255]).all()
     assert list(numbers.text) == ["0", "1", "2", "3"]
     assert (numbers.x[1], numbers.y[1]) == (4.5, 0.0) and numbers.y[2] > numbers.y[1]
 
@@ -154,6 +157,53 @@ def test_intervals_and_single_runs_are_drawn():
 
 def test_pixels_are_blown_up_not_blurred():
     assert to_bytes(torch.tensor([[[0.0, 1.0]]]).expand(3, 1, 2), scale=2)[:, :, 0].tolist() == [[0, 0, 255, 255]] * 2
+
+
+def test_curves_say_where_they_end_and_which_score_is_best():
+    losses = figures.loss_curves({"a": [3.0, 1.0], "b": [2.0, 0.5]}, smooth=1).layout.meta
+    assert losses["finding"] == "At the end the loss of b is 0.50, the lowest."
+    alone = figures.loss_curves({"a": [3.0, 1.0]}, smooth=2).layout.meta
+    assert alone["finding"] == "At the end the loss of a is 2.00."
+    seeds = {"a": [[(1, 0.2), (2, 0.5)], [(2, 0.7)]], "b": [[(2, 0.4)]]}
+    curves = figures.training_curves(seeds).layout.meta
+    assert curves["finding"] == "At the end a reaches 60.0%, mean of its seeds, the highest."
+    assert curves["alt"].endswith("a line a seed. Mean at the end: a 60.0% and b 40.0%.")
+
+
+@pytest.mark.parametrize("best, ending", [((0.8, 0.75, 0.85), "."),
+                                          ((0.8, 0.65, 0.9), "; the best intervals overlap.")])
+def test_scores_say_best_and_worst_and_whether_intervals_settle_it(best, ending):
+    scores = {"a": (0.5, 0.4, 0.6), "b": best, "c": (0.65, 0.6, 0.7)}
+    found = figures.scores_by_model(scores, {name: [] for name in scores}).layout.meta
+    assert found["finding"] == ("b has the highest accuracy, 80.0%, a the lowest, 50.0%" + ending)
+    assert found["table"]["model"] == ["a", "b", "c"]
+    assert found["table"]["test accuracy"] == ["50.0%", "80.0%", "65.0%"]
+    assert found["table"]["low"][0] == "40.0%" and found["table"]["high"][0] == "60.0%"
+
+
+def test_costs_over_tokens_say_what_grows_most_and_least():
+    found = figures.cost_over_tokens([10, 1000], {"line": [2, 200]}, {"square": [1, 10_000]},
+                                     unit="MACs").layout.meta
+    assert found["finding"] == ("From 10 to 1,000 tokens, square grows 10,000-fold, line 100-fold.")
+    assert found["alt"].endswith("both axes logarithmic: line and square.")
+
+
+def test_pictures_are_counted_and_named_in_words():
+    patches = figures.patch_sequence(torch.zeros(3, 4, 6), 2).layout.meta
+    assert patches["finding"].endswith("what lies below it comes 3 tokens later.")
+    assert "2 by 3 patches" in patches["alt"] and "the same 6 patches" in patches["alt"]
+    gallery = figures.gallery(torch.rand(2, 3, 4, 4), ["a disc", "a ring"]).layout.meta
+    assert gallery["alt"] == "2 pictures side by side: a disc and a ring."
+    maps = [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[4.0, 2.0]]])]
+    maps = figures.pictures_and_maps(torch.rand(1, 3, 4, 4), maps, ["one", "two"], "weight")
+    assert maps.layout.meta["table"] == {"map": ["one", "two"], "highest weight": [1.0, 4.0],
+                                         "mean weight": [0.5, 3.0]}
+
+
+def test_a_figure_of_pictures_is_shown(shown, monkeypatch):
+    monkeypatch.setenv("LIGHTVIT_BOOK", "1")
+    figures.show(figures.gallery(torch.rand(2, 3, 4, 4), ["a disc", "a ring"]))
+    assert 'aria-label="2 pictures side by side' in shown[0].data
 
 
 def test_axes_carry_units():
