@@ -251,8 +251,15 @@ def four_columns(models: Mapping[str, Row]) -> go.Figure:
     figure.update_layout(height=70 + 46 * len(rows), margin=dict(l=10, r=10, t=55, b=10))
     columns = {"model": list(models)} | {
         head.replace("<br>", " "): list(column) for head, column in zip(heads, zip(*texts))}
-    least = min(range(len(rows)), key=lambda place: cells[place][2])
     return described(figure, "A table of cells: zeros, bytes on disk, MACs and time of "
                              f"{listed(models)}; the darker, the less is left.",
-                     f"{list(models)[least]} has the fewest MACs, {cells[least][2]:.0%} of the "
-                     f"whole model's; its time is {cells[least][3]:.0%}.", columns)
+                     _fewest(list(models), cells), columns)
+
+
+def _fewest(names: Sequence[str], cells: Sequence[Sequence[float]]) -> str:
+    """Which model has the fewest MACs, and what that does to its time."""
+    least = min(range(len(names)), key=lambda place: cells[place][2])
+    if cells[least][2] >= 1:
+        return f"None has fewer MACs than {names[0]}."
+    return (f"{names[least]} has the fewest MACs, {cells[least][2]:.0%} of those of {names[0]}; "
+            f"its time is {cells[least][3]:.0%}.")

@@ -31,7 +31,7 @@ setUpCards("film", function (card) {
   });
   if (!window.IntersectionObserver || window.matchMedia("(prefers-reduced-motion: reduce)").matches) { return; }
   var watch = new IntersectionObserver(function (seen) {
-    if (!seen.some(function (one) { return one.isIntersecting; })) { return; }
+    if (!seen.some(function (one) { return one.isIntersecting && one.target.checkVisibility({ visibilityProperty: true }); })) { return; }
     watch.disconnect();
     if (!card.touched()) { play(); }
   }, { threshold: 0.6 });
