@@ -5,7 +5,7 @@ window.looks = (() => {
 
   async function settle() {                    // until formulas and figures are there, or 20 s have passed
     const frame = () => new Promise(requestAnimationFrame);
-    if (window.labDrawPlots) labDrawPlots();
+    if (window.labDrawPlots) await labDrawPlots();
     const divs = document.querySelectorAll(".lab-plot");
     const drawn = () => [...divs].every(div => div.querySelector(".main-svg"));
     const ready = async () => {
