@@ -198,6 +198,7 @@ def test_a_prediction_hides_its_answer_until_the_guess_and_survives_a_reload(tab
         return
     if guesses:
         tab.page.reload(wait_until="load")
+        tab.unfold()                # a question in a folded section is read there
     for number, guess in enumerate(guesses):
         reveal = asked.nth(number).locator(".lab-predict-reveal").inner_text()
         assert reveal.startswith(f"You said {guess}"), f"prediction {number}: {reveal!r} after the reload"
