@@ -182,16 +182,16 @@ def _listen(tab: Tab, origin: str) -> None:
     tab.page.on("response", response)
 
 
-def accessibility(tab: Tab, rules: list[str] | None = None) -> list[str]:
-    """What axe-core calls serious or critical, by all its rules or a few: rule, advice, and the first places.
+def accessibility(tab: Tab, options: dict | None = None) -> list[str]:
+    """What axe-core calls serious or critical, by all its rules or as `options` say: rule, advice, places.
 
-    Code has thousands of coloured words, in the same colours at every width: those are looked at on the wide page.
+    Of the coloured words of code it looks at one of each kind: all others on the page have the same colours.
     """
     from axe_playwright_python.sync_playwright import Axe
 
-    context = {"exclude": [["pre span"]]} if tab.view == "phone" else None
-    options = {"resultTypes": ["violations"], "preload": False} | ({"runOnly": rules} if rules else {})
-    found = Axe().run(tab.page, context, options).response["violations"]
+    tab.page.evaluate("() => looks.oneWordOfEachKind()")
+    asked = {"resultTypes": ["violations"], "preload": False} | (options or {})
+    found = Axe().run(tab.page, None, asked).response["violations"]
     return [_violation(rule) for rule in found if rule["impact"] in ("serious", "critical")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -11,7 +12,17 @@ STEPS, ROUNDS = 2, 2  # of a training; of a timing
 LARGEST = 2  # pictures in the largest batch that is tried
 LOADED = 300  # pictures of a set
 # Of the pages that are slow with so many, and say nothing else with fewer.
-FEWER = dict.fromkeys(("pruning", "early_exit", "low_rank", "token_merging"), 72)
+FEWER = dict.fromkeys(
+    (
+        "pruning",
+        "early_exit",
+        "low_rank",
+        "token_merging",
+        "response_distillation",
+        "feature_distillation",
+    ),
+    72,
+)
 BATCH = 64  # pictures that `evaluate` scores at a time: both numbers make several batches
 Replace = Callable[[Any, str, Any], None]  # setattr, or that of pytest's monkeypatch
 
@@ -54,7 +65,7 @@ def for_pages(page: str) -> None:
     """
     import torch
 
-    from lightvit_lab import data, models, training
+    from lightvit_lab import data, explain, models, training
 
     models.pretrained = lambda name, download=False, **named: (
         models.create_model(name, embed_dim=96, **named).eval()
@@ -63,6 +74,7 @@ def for_pages(page: str) -> None:
     data.load = lambda *given, count=None, **named: load(
         *given, count=min(count or most, most), **named
     )
+    explain.localize = functools.partial(explain.localize, steps=STEPS)
     evaluate = inspect.unwrap(training.evaluate)
     evaluate.__defaults__ = (BATCH, *evaluate.__defaults__[1:])
     torch.compile = lambda model=None, **options: (
