@@ -40,6 +40,7 @@
     figure.id = figure.id || `figure-${number}`;
     small.removeAttribute("style");
     small.removeAttribute("id");
+    small.hidden = false;                            // an explorer hides its still
     small.removeAttribute("aria-label");
     small.setAttribute("aria-hidden", "true");
     if (small.matches("img")) small.alt = "";

@@ -60,12 +60,11 @@ def _rollout_words(found: Sequence[Tensor], flows: Sequence[Tensor],
     """Alternative text, finding and table of rollout by depth."""
     owner = "the class token" if prefix else "the mean token"
     columns = {"block": list(range(len(found)))}
-    finding = f"After the last block the highest patch has {found[-1].max():.1f} {_UNIT}."
+    first, *_, last = [part.max().item() for part in (*found, found[-1])]
+    finding = f"The highest patch has {first:.1f} {_UNIT} after block 0"
+    finding += f", {last:.1f} after block {len(found) - 1}." if len(found) > 1 else "."
     if prefix:
-        own = [flow[0, 0].item() for flow in flows]
-        finding = f"The class token keeps {own[0]:.0%} of itself after block 0"
-        finding += f", {own[-1]:.0%} after block {len(own) - 1}." if len(own) > 1 else "."
-        columns["class token's own share"] = own
+        columns["class token's own share"] = [flow[0, 0].item() for flow in flows]
     columns["highest patch"] = [highest(part) for part in found]
     columns[_UNIT] = [part.max().item() for part in found]
     return (f"The picture, and of which patches {owner} is made after each block, "

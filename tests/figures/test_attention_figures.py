@@ -89,9 +89,9 @@ def words(figure):
     return figure.layout.meta
 
 
-def test_rollout_says_what_the_class_token_keeps_and_where_each_map_is_highest():
+def test_rollout_says_how_high_its_maps_are_where_and_what_the_class_token_keeps():
     figure = figures.rollout_by_depth(IMAGE, [looks(0.6, 0.1, 0.2, 0.0, 0.1), looks(0.25, 0.05, 0.3, 0.4, 0)])
-    assert words(figure)["finding"] == "The class token keeps 60% of itself after block 0, 25% after block 1."
+    assert words(figure)["finding"] == "The highest patch has 1.0 times a fair share after block 0, 2.0 after block 1."
     assert words(figure)["table"] == {"block": [0, 1], "class token's own share": pytest.approx([0.6, 0.25]),
                                       "highest patch": ["row 0, column 1", "row 1, column 0"],
                                       "times a fair share": pytest.approx([1.0, 2.0])}
@@ -100,9 +100,9 @@ def test_rollout_says_what_the_class_token_keeps_and_where_each_map_is_highest()
 
 def test_rollout_of_one_block_and_rollout_without_a_class_token_read_well():
     assert words(figures.rollout_by_depth(IMAGE, [looks(0.6, 0.1, 0.3, 0, 0)]))["finding"] == (
-        "The class token keeps 60% of itself after block 0.")
+        "The highest patch has 1.5 times a fair share after block 0.")
     found = words(figures.rollout_by_depth(IMAGE, [torch.tensor([[0.5, 0.5, 0, 0]]).repeat(4, 1)], prefix=0))
-    assert found["finding"] == "After the last block the highest patch has 2.0 times a fair share."
+    assert found["finding"] == "The highest patch has 2.0 times a fair share after block 0."
     assert "class token's own share" not in found["table"] and "the mean token" in found["alt"]
 
 
