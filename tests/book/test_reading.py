@@ -102,6 +102,7 @@ def text_colours(tab):
     """The colours of text and ground that occur on a page, and the contrast that WCAG asks of them: what axe sees."""
     from axe_playwright_python.sync_playwright import Axe
 
+    tab.page.evaluate("() => looks.oneWordOfEachKind()")
     options = {"runOnly": ["color-contrast"], "resultTypes": ["passes"], "preload": False}
     checks = [check.get("data") or {} for rule in Axe().run(tab.page, None, options).response["passes"]
               for node in rule["nodes"] for check in node["any"]]
