@@ -37,7 +37,7 @@ parity: $(VENV)/.test ## the library against stored outputs of other people's co
 	$(BIN)/python tests/run_parity.py
 
 test-book: $(VENV)/.test ## run every derived notebook with its stubs in a clean kernel without network; the build ran the solutions
-	LIGHTVIT_TEST_BOOK=stubs $(PYTEST) tests/book/test_run_notebooks.py
+	LIGHTVIT_TEST_BOOK=stubs $(PYTEST) --dist worksteal tests/book/test_run_notebooks.py
 
 test-devices: $(VENV)/.test ## pages and public functions on a second device, made by a C++ compiler
 	LIGHTVIT_TEST_DEVICES=1 $(PYTEST) tests/devices

@@ -48,10 +48,11 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
                    doctree: nodes.document | None) -> None:
     """Load plotly.js (5 MB) on pages with a figure only, and never Thebe, which is not used.
 
-    Deferred: the page is read before it has arrived.
+    The page only says where it is, in a script that no browser runs: `plots.js` fetches it once the
+    page has been painted.
     """
     if 'class="lab-plot"' in context.get("body", ""):
-        app.add_js_file("../vendor/plotly.min.js", priority=100, loading_method="defer")
+        app.add_js_file("../vendor/plotly.min.js", priority=100, type="text/plain", id="lab-plotly")
     context["script_files"][:] = [script for script in context["script_files"]
                                   if "thebe" not in str(script).lower()]
 

@@ -1,5 +1,5 @@
-// Draws the page's Plotly figures once their script is there: what is on the screen first, the others when there is
-// time, all before the page goes to paper. The colours follow the theme: those of display.py have twins for the dark.
+// Draws the page's Plotly figures. Their script, 5 MB, is fetched when the page has been painted; what is on the screen
+// is drawn first, the others when there is time, all before the page goes to paper. The colours follow the theme: those of display.py have twins for the dark.
 (() => {
   const DARK = {
     "#0072B2": "#A4DBFF", "#D55E00": "#EA6E00", "#009E73": "#7CC07E", "#CC79A7": "#E49BBF",
@@ -8,6 +8,7 @@
   };
   const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false };
   const waiting = new Map(), drawn = new Map();        // element -> its figure, as text
+  let arriving = null;
 
   const isDark = () => document.documentElement.dataset.theme === "dark";
   const twin = (colour) => DARK[colour] || DARK[colour.toUpperCase()] || colour;
@@ -25,7 +26,20 @@
     plot.replaceChildren();
     Plotly.newPlot(plot, ...figureOf(text), CONFIG);
   }
-  function drawAll() { [...waiting.keys()].forEach(draw); }
+  function fetchPlotly() {                             // its address stands in a script that no browser runs
+    arriving = arriving || new Promise((done, fail) => {
+      const script = document.createElement("script");
+      script.src = document.getElementById("lab-plotly").src;
+      script.onload = done;
+      script.onerror = () => fail(new Error(`${script.src} is not there`));
+      document.head.append(script);
+    });
+    return arriving;
+  }
+  function drawAll() {                                 // at once where the script is there
+    const drawWaiting = () => [...waiting.keys()].forEach(draw);
+    return window.Plotly || !waiting.size ? drawWaiting() : fetchPlotly().then(drawWaiting);
+  }
   function drawNext() {                                // those in closed folds wait until these open
     const next = [...waiting.keys()].find((plot) => plot.checkVisibility());
     if (next === undefined) return;
@@ -35,15 +49,18 @@
   function recolour() { drawn.forEach((text, plot) => Plotly.react(plot, ...figureOf(text), CONFIG)); }
 
   addEventListener("DOMContentLoaded", () => {
-    if (!window.Plotly) return;
     document.querySelectorAll(".lab-figure > .lab-plot").forEach((plot) => {
       waiting.set(plot, plot.parentNode.querySelector("script[type='application/json']").textContent);
     });
+    if (!waiting.size) return;
     const watch = new IntersectionObserver((seen) => seen.forEach((one) => {
       if (one.isIntersecting) { watch.unobserve(one.target); draw(one.target); }
     }), { rootMargin: "300px" });
-    [...waiting.keys()].forEach((plot) => watch.observe(plot));
-    addEventListener("load", () => setTimeout(drawNext, 200));
+    const begin = () => fetchPlotly().then(() => {
+      [...waiting.keys()].forEach((plot) => watch.observe(plot));
+      setTimeout(drawNext, 200);
+    });
+    requestAnimationFrame(() => setTimeout(begin));
     new MutationObserver(recolour).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   });
   window.labDrawPlots = drawAll;

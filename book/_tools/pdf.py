@@ -33,7 +33,7 @@ DRAWN = """async () => {
   const frame = () => new Promise(requestAnimationFrame);
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   await document.fonts.ready;
-  if (window.labDrawPlots) labDrawPlots();
+  if (window.labDrawPlots) await labDrawPlots();
   const figures = [...document.querySelectorAll(".lab-plot")];
   while (!figures.every(figure => figure.querySelector(".main-svg"))) await frame();
   await Promise.all(figures.map(figure => Plotly.Plots.resize(figure)));

@@ -16,8 +16,7 @@ import plotly.graph_objects as go
 from ..errors import LabError, require_choice
 from ..training import mean_interval
 from .display import described, style
-from .parts import LINE, error_bars, folded, listed
-from .tables import columns_of
+from .parts import LINE, as_columns, error_bars, folded, listed
 
 __all__ = ["four_columns", "stages", "trade_off"]
 
@@ -29,6 +28,11 @@ COSTS = {"macs": ("million MACs for one picture", 1e6),
          "latency_ms": ("milliseconds, measured", 1.0),
          "latency_1_ms": ("milliseconds, one picture at a time", 1.0),
          "bytes": ("KiB on disk", 2**10), "params": ("thousand parameters", 1e3)}
+# columns of a data table: a row's key, its head, the format of its value in the units of COSTS
+_HEADS = {"label": ("recipe", "{}"), "stage": ("stage", "{}"), "tokens": ("tokens", "{:.0f}"),
+          "macs": ("million MACs", "{:.1f}"), "latency_ms": ("ms", "{:.3g}"),
+          "latency_1_ms": ("ms, one picture", "{:.3g}"), "bytes": ("KiB", "{:,.0f}"),
+          "params": ("thousand parameters", "{:,.0f}"), "recipe": ("made by", "{}")}
 _BUTTONS = {"macs": "MACs", "latency_ms": "time", "latency_1_ms": "time of one", "bytes": "bytes",
             "params": "parameters"}
 
@@ -45,7 +49,7 @@ def score(row: Row) -> tuple[float, float, float]:
 def by_recipe(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row for each label and stage, over its seeds.
 
-    Its scores and costs are means, and from two seeds on the interval is that of the mean.
+    Its scores and costs are means, and the interval is that of the mean where seeds differ.
     """
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
@@ -54,10 +58,11 @@ def by_recipe(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _over_seeds(group: Sequence[Row]) -> dict[str, Any]:
-    first, number = group[0], len(group)
-    if number == 1:
+    first, tests = group[0], [row["test"] for row in group]
+    if len(group) == 1:
         return dict(first)
-    test = dict(zip(SCORE, mean_interval([row["test"] for row in group[:10]])))
+    drawn = len({*tests}) > 1             # a seed that changes nothing leaves that of the pictures
+    test = dict(zip(SCORE, mean_interval(tests[:10]))) if drawn else {}
     costs = {cost: mean(map(itemgetter(cost), group)) for cost in COSTS if cost in first}
     return {**first, **test, **costs}
 
@@ -97,7 +102,7 @@ def trade_off(rows: Sequence[Row], dense: Row,
     buttons = [_button(cost, points, groups) for cost in costs] if len(costs) > 1 else []
     menu = dict(type="buttons", direction="right", buttons=buttons, showactive=True)
     figure.update_layout(updatemenus=[menu] if buttons else [])
-    columns = columns_of(points, ("label", "stage", *SCORE, *costs))
+    columns = _table(points, "tokens", *costs, "recipe")
     return described(figure, "Test accuracy over cost, a point for each recipe and stage, with a "
                              "line through those that no other beats; buttons choose among "
                              f"{listed(map(_BUTTONS.get, costs))}.",
@@ -110,6 +115,23 @@ def _cheapest(points: Sequence[Row], cost: str) -> str:
                                                    for row in points])[0]]
     return (f"The front begins at {first[cost] / whole[cost]:.0%} of the whole model's "
             f"{_BUTTONS[cost]} with {first['test']:.1%}; the whole model has {whole['test']:.1%}.")
+
+
+def _table(rows: Sequence[Row], *keys: str) -> dict[str, list[str]]:
+    """Recipe, stage and accuracy with its interval, then those of `keys` that rows have."""
+    scores = as_columns(("accuracy (%)", "low", "high"), map(score, rows), "{:.1f}")
+    return _columns(rows, ("label", "stage")) | scores | _columns(rows, keys)
+
+
+def _columns(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, list[str]]:
+    """Columns of these keys as text under their heads; those that no row has are left out."""
+    columns = {}
+    for key in keys:
+        head, form = _HEADS[key]
+        divisor = COSTS[key][1] if key in COSTS else None
+        columns[head] = [form.format(row[key] / divisor if divisor else row[key])
+                         if row.get(key) is not None else "" for row in rows]
+    return {head: column for head, column in columns.items() if any(column)}
 
 
 def _of_stage(rows: Sequence[Row], stage: str) -> list[Row]:
@@ -189,7 +211,7 @@ def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
     plot = ((1 + max(label.count("<br>") for label in labels)) * LINE * len(names)
             + 14 * len(names) + 30)
     figure.update_layout(height=plot + 80, margin=dict(t=20, b=60))
-    columns = columns_of(found, ("label", "stage", *SCORE))
+    columns = _table(found, "tokens")
     return described(figure, f"Test accuracy of each recipe, {listed(_present(found))}, with "
                              "intervals; a line and a band mark the whole model.",
                      _changes(found, dense), columns)

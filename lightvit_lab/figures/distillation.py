@@ -47,9 +47,9 @@ def soft_labels(image: Tensor, logits: Tensor, class_names: Sequence[str],
     states = [State(f"{one:g}", _beside(shown, _bars(share.tolist(), names, one)),
                     _caption(share, names, one)) for one, share in zip(temperatures, shares)]
     start = min(range(len(states)), key=lambda place: abs(temperatures[place] - OPENS))
-    plain, opened = (ordered.softmax(0)[1].item(), shares[start][1].item())
-    finding = (f"The teacher says {names[0]}; next comes {names[1]}, with {plain:.2%} at "
-               f"temperature 1 and {opened:.1%} at temperature {temperatures[start]:g}.")
+    plain, opened = (_percent(share[1]) for share in (ordered.softmax(0), shares[start]))
+    finding = (f"The teacher says {names[0]}; next comes {names[1]}, with {plain} at "
+               f"temperature 1 and {opened} at temperature {temperatures[start]:g}.")
     columns = {"class": names} | {f"temperature {one:g} (%)": (100 * share).tolist()
                                   for one, share in zip(temperatures, shares)}
     return film(states, "Probabilities of the classes of one picture, for several temperatures",
@@ -88,7 +88,7 @@ def _bars(shares: Sequence[float], names: Sequence[str], temperature: float) -> 
 def _percent(share: float) -> str:
     """In full down to a hundredth of a percent, then by its power of ten."""
     value = 100 * float(share)
-    return f"{value:.2f} %" if value >= 0.01 else f"{value:.0e} %"
+    return f"{value:.2f}%" if value >= 0.01 else f"{value:.0e}%"
 
 
 def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:

@@ -24,7 +24,8 @@ from .tables import by_column
 
 __all__ = ["exit_frontier", "exits_by_threshold", "reliability_diagram", "shares_leaving"]
 
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+# From the strictest on, so that the last state, that of paper, is one where pictures leave early.
+THRESHOLDS = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 OPENS = 0.9             # the threshold nearest to it is that at which the film begins
 
 # dark is deep

@@ -45,8 +45,8 @@ def merged_regions(images: Tensor, places: Sequence[Tensor],
     columns = {"blocks passed": list(range(len(places))), "image tokens": counts,
                "patches of the largest, first picture": largest}
     return film(states, "Pictures whose patches merge into tokens", "blocks passed",
-                f"After the last block {counts[-1]} of {patches} image tokens are left; in the "
-                f"first picture the largest stands for {_patches(largest[-1])}.",
+                f"In the first picture {_alone(places[-1][0])} left alone by all blocks, while "
+                f"the largest token stands for {_patches(largest[-1])}.",
                 len(places) - 1, table=columns)
 
 
@@ -65,6 +65,12 @@ def _require_places(images: Tensor, places: Sequence[Tensor]) -> None:
 def _tokens(places: Tensor) -> str:
     """How many tokens are left in pictures."""
     return span(len(one.unique()) for one in places)
+
+
+def _alone(places: Tensor) -> str:
+    """How many patches of one picture (patches,) are tokens of their own."""
+    count = int((torch.bincount(places.flatten()) == 1).sum())
+    return f"{_patches(count)} {'is' if count == 1 else 'are'}"
 
 
 def _patches(count: int) -> str:

@@ -5,7 +5,7 @@ window.looks = (() => {
 
   async function settle() {                    // until formulas and figures are there, or 20 s have passed
     const frame = () => new Promise(requestAnimationFrame);
-    if (window.labDrawPlots) labDrawPlots();
+    if (window.labDrawPlots) await labDrawPlots();
     const divs = document.querySelectorAll(".lab-plot");
     const drawn = () => [...divs].every(div => div.querySelector(".main-svg"));
     const ready = async () => {
@@ -26,6 +26,20 @@ window.looks = (() => {
     Object.assign(document.documentElement.dataset, {mode: theme, theme: theme});
     localStorage.setItem("mode", theme);
     localStorage.setItem("theme", theme);
+  }
+
+  // Code has thousands of coloured words of a dozen kinds: one of each stays, the others become plain text. axe asks of
+  // each element it meets where it stands among all others, which takes most of its time on a page with much code.
+  function oneWordOfEachKind() {
+    const kinds = new Set();
+    for (const word of document.querySelectorAll("pre span")) {
+      if (word.children.length) continue;
+      const path = [];
+      for (let at = word; at && !at.matches("section, details, body"); at = at.parentElement) path.push(at.className);
+      const kind = path.join("<") + (word.getAttribute("style") || "");
+      if (kinds.has(kind)) word.replaceWith(word.textContent);
+      kinds.add(kind);
+    }
   }
 
   function figures() {                         // blank ones
@@ -115,5 +129,5 @@ window.looks = (() => {
     return wrong.slice(0, 12);
   }
 
-  return {settle, useTheme, figures, labels, formulas, edges};
+  return {settle, useTheme, oneWordOfEachKind, figures, labels, formulas, edges};
 })();

@@ -82,3 +82,40 @@ def test_every_page_ends_with_three_questions_whose_answers_are_folded(page):
         named = [name for each in sections for name in re.findall(r"\*([^*]+)\*", each)]
         headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
         assert named and set(named) <= set(headings), answer
+
+
+def visible_cells(page):
+    """The code that a reader sees without opening anything."""
+    for cell in jupytext.reads(page.read_text(encoding="utf-8"), fmt="md:myst").cells:
+        if cell.cell_type == "code" and not {"hide-input", "remove-input", "hide-cell", "remove-cell"} & set(
+                cell.metadata.get("tags", [])):
+            yield cell.source
+
+
+def presenting(source):
+    """The lines of a cell in which something is drawn, printed or tabulated, whatever stands around the call."""
+    lines = set()
+    for node in ast.walk(ast.parse(source)):
+        name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if name in ("show", "table", "print", "display", "described") or name.split(".")[0] in ("figures", "widgets"):
+            lines.update(range(node.lineno, node.end_lineno + 1))
+    return lines
+
+
+def test_what_presents_is_counted_by_the_line():
+    assert presenting("x = 1\nprint(x,\n      2)\ny = len(figures.gallery(x).data)\nz = shown(x)") == {2, 3, 4}
+
+
+@each_page
+def test_the_lesson_is_what_one_sees_and_no_cell_is_long(page):
+    sizes = [sum(1 for line in source.splitlines() if line.strip()) for source in visible_cells(page)]
+    share = sum(len(presenting(source)) for source in visible_cells(page)) / sum(sizes)
+    assert max(sizes) <= 20 and share <= 0.10, f"{share:.0%} of the visible code presents, longest cell {max(sizes)} lines"
+
+
+@each_page
+def test_a_folded_cell_says_what_is_inside(page):
+    for cell in jupytext.reads(page.read_text(encoding="utf-8"), fmt="md:myst").cells:
+        if "hide-input" in cell.metadata.get("tags", []):
+            prompt = cell.metadata.get("mystnb", {}).get("code_prompt_show", "")
+            assert len(prompt.split()) >= 2, cell.source[:80]

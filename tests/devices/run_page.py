@@ -2,8 +2,8 @@
 
     python tests/devices/run_page.py chapters/dynamic/early_exit.md
 
-Trainings are cut to two steps, timings to two rounds, sets to 300 pictures; pretrained weights are
-drawn, compiling does nothing and the network is refused: what is tried is that every call finds its
+Trainings are cut to two steps, timings to two rounds, sets to 300 pictures, of some pages to 72;
+pretrained weights are drawn, compiling does nothing and the network is refused: what is tried is that every call finds its
 tensors on one device, and leaves the page's on the processor.
 """
 
@@ -36,7 +36,7 @@ def main(page: Path) -> dict[str, Any]:
     lab = second_device.load() if on_device else None
     torch.set_num_threads(1)
     shorten()
-    for_pages()
+    for_pages(page.stem)
     refuse_network()
     shell, failures, slowest, cells, known = interpreter(), [], [], cells_of(page), set()
     for line, source in cells:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 STEPS, ROUNDS = 2, 2  # of a training; of a timing
 LARGEST = 2  # pictures in the largest batch that is tried
 LOADED = 300  # pictures of a set
+# Of the pages that are slow with so many, and say nothing else with fewer.
+FEWER = dict.fromkeys(
+    (
+        "pruning",
+        "early_exit",
+        "low_rank",
+        "token_merging",
+        "response_distillation",
+        "feature_distillation",
+    ),
+    72,
+)
+BATCH = 64  # pictures that `evaluate` scores at a time: both numbers make several batches
 Replace = Callable[[Any, str, Any], None]  # setattr, or that of pytest's monkeypatch
 
 
@@ -43,19 +58,25 @@ def fewer_steps(settings: Callable[..., Any]) -> Callable[..., Any]:
     return lambda steps, **named: settings(steps=min(steps, STEPS), **named)
 
 
-def for_pages() -> None:
-    """Make a page's cells run here: few pictures, no download, no compiling, narrow models."""
+def for_pages(page: str) -> None:
+    """Make a page's cells run here: few pictures, no download, no compiling, narrow models.
+
+    `page` is its name without a suffix.
+    """
     import torch
 
-    from lightvit_lab import data, models
+    from lightvit_lab import data, explain, models, training
 
     models.pretrained = lambda name, download=False, **named: (
         models.create_model(name, embed_dim=96, **named).eval()
     )
-    load = data.load
+    load, most = data.load, FEWER.get(page, LOADED)
     data.load = lambda *given, count=None, **named: load(
-        *given, count=min(count or LOADED, LOADED), **named
+        *given, count=min(count or most, most), **named
     )
+    explain.localize = functools.partial(explain.localize, steps=STEPS)
+    evaluate = inspect.unwrap(training.evaluate)
+    evaluate.__defaults__ = (BATCH, *evaluate.__defaults__[1:])
     torch.compile = lambda model=None, **options: (
         model if model is not None else lambda function: function
     )

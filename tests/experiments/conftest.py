@@ -20,9 +20,3 @@ def put_base():
             patch.setattr(base, name, value)
         patch.setattr(kit.runtime, "cache", lambda: folder)
     return put
-
-
-@pytest.fixture
-def small_base(put_base, monkeypatch, tmp_path):
-    """The same for one test: a function of the model's depth."""
-    return lambda depth: put_base(monkeypatch, tmp_path, depth)

@@ -18,14 +18,15 @@ ROWS = {
 }
 
 
-@pytest.fixture
-def found(small_base, monkeypatch):
-    """A study of three rows on an untrained model and the digits; runs are cached in a folder of the test's own."""
-    small_base(depth=2)
-    for name, value in {"CALIBRATION": 16, "TIMING_S": 0.1}.items():
-        monkeypatch.setattr(compression, name, value)
-    compression.calibration.cache_clear()
-    yield kit.Study("tiny", compression.result, ROWS, compression.run, compression.key, "compression")()
+@pytest.fixture(scope="module")
+def found(put_base, tmp_path_factory):
+    """A study of three rows on an untrained model and the digits, made once; its runs are cached in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        put_base(patch, tmp_path_factory.mktemp("runs"), depth=2)
+        for name, value in {"CALIBRATION": 16, "TIMING_S": 0.1}.items():
+            patch.setattr(compression, name, value)
+        compression.calibration.cache_clear()
+        yield kit.Study("tiny", compression.result, ROWS, compression.run, compression.key, "compression")()
     compression.calibration.cache_clear()
 
 

@@ -27,13 +27,14 @@ ROWS = {
 }
 
 
-@pytest.fixture
-def found(small_base, monkeypatch):
-    """A study of four rows on an untrained model and the digits; runs are cached in a folder of the test's own."""
-    small_base(depth=4)
-    for name, value in {"TIMING_S": 0.1, "LARGE_S": 0.1, "SIZES": (64,), "BATCHES": {"": 4, "_1": 1}}.items():
-        monkeypatch.setattr(dynamic, name, value)
-    return dynamic._study("tiny", ROWS, dynamic.MERGE_LARGE)()
+@pytest.fixture(scope="module")
+def found(put_base, tmp_path_factory):
+    """A study of four rows on an untrained model and the digits, made once; its runs are cached in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        put_base(patch, tmp_path_factory.mktemp("runs"), depth=4)
+        for name, value in {"TIMING_S": 0.1, "LARGE_S": 0.1, "SIZES": (64,), "BATCHES": {"": 4, "_1": 1}}.items():
+            patch.setattr(dynamic, name, value)
+        yield dynamic._study("tiny", ROWS, dynamic.MERGE_LARGE)()
 
 
 def test_every_row_has_its_stages_costs_and_times_beside_the_dense_model(found):

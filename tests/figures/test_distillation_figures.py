@@ -35,7 +35,7 @@ def test_each_state_is_the_softmax_at_its_temperature_with_the_likeliest_class_o
     film = figures.soft_labels(IMAGE, LOGITS, NAMES, (1.0, 3.0))      # eight to the power of 1/3 is 2
     (names, percents, widths, _), (names_3, percents_3, widths_3, _) = states(film)
     assert names == names_3 == ["disc", "ring", "cross"]
-    assert percents == ["80.00 %", "10.00 %", "10.00 %"] and percents_3 == ["50.00 %", "25.00 %", "25.00 %"]
+    assert percents == ["80.00%", "10.00%", "10.00%"] and percents_3 == ["50.00%", "25.00%", "25.00%"]
     assert widths[0] / widths[1] == pytest.approx(8) and widths[0] / widths_3[0] == pytest.approx(80 / 50)
     assert json.loads(re.search('json">(.*?)</script>', film.html)[1])["labels"] == ["1", "3"]
 
@@ -43,9 +43,9 @@ def test_each_state_is_the_softmax_at_its_temperature_with_the_likeliest_class_o
 def test_the_caption_has_the_first_choice_and_the_entropy_in_bits():
     (*_, plain), (*_, soft) = states(figures.soft_labels(IMAGE, LOGITS, NAMES, (1.0, 3.0)))
     bits = 0.8 * math.log2(1 / 0.8) + 0.2 * math.log2(10)
-    assert plain == (f"At temperature 1 the teacher gives disc 80.00 % and ring 10.00 %; the entropy is {bits:.2f} of at most "
+    assert plain == (f"At temperature 1 the teacher gives disc 80.00% and ring 10.00%; the entropy is {bits:.2f} of at most "
                      "1.58 bits.")
-    assert "disc 50.00 %" in soft and "entropy is 1.50 of" in soft
+    assert "disc 50.00%" in soft and "entropy is 1.50 of" in soft
 
 
 def test_the_film_opens_at_temperature_4_or_the_nearest_and_its_finding_compares_that_with_1():
@@ -53,7 +53,7 @@ def test_the_film_opens_at_temperature_4_or_the_nearest_and_its_finding_compares
     shown = [" lab-film-now" in state[:20] for state in film.html.split('class="lab-film-state')[1:]]
     assert shown.index(True) == figures.distillation.TEMPERATURES.index(4.0) and sum(shown) == 1
     near = figures.soft_labels(IMAGE, LOGITS, NAMES, (0.5, 3.0, 10.0))
-    assert near.finding == "The teacher says disc; next comes ring, with 10.00% at temperature 1 and 25.0% at temperature 3."
+    assert near.finding == "The teacher says disc; next comes ring, with 10.00% at temperature 1 and 25.00% at temperature 3."
     heads = re.findall('<th scope="col">(.*?)</th>', near.html)
     assert heads == ["class", "temperature 0.5 (%)", "temperature 3 (%)", "temperature 10 (%)"]
     disc, *_ = re.findall('<tr><th scope="row">(.*?)</th>(.*?)</tr>', near.html)
@@ -62,7 +62,7 @@ def test_the_film_opens_at_temperature_4_or_the_nearest_and_its_finding_compares
 
 def test_a_share_too_small_to_print_is_given_by_its_power_of_ten_and_not_as_zero():
     _, percents, _, _ = states(figures.soft_labels(IMAGE, torch.tensor([0.0, 20.0, 0.0]), NAMES, (1.0, 2.0)))[0]
-    assert percents[1] == "2e-07 %"
+    assert percents[1] == "2e-07%"
 
 
 def test_of_many_classes_the_twelve_likeliest_are_drawn_long_names_cut_and_all_stand_in_the_table():

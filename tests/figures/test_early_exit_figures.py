@@ -111,6 +111,12 @@ def test_the_film_opens_at_the_threshold_nearest_to_the_pages_own():
     assert [" lab-film-now" in state[:20] for state in film.html.split('class="lab-film-state')[1:]] == [False, True, False]
 
 
+def test_the_films_last_state_that_of_paper_is_the_threshold_at_which_most_leave():
+    films = figures.exits_by_threshold(FOUR, SAID, (1, 2)).html.split('class="lab-film-state')[1:]
+    early = [state.count(", exit 0, ") for state in films]
+    assert early[-1] == max(early) > early[0] == 0
+
+
 @pytest.mark.parametrize("given, macs, how, says", [
     (SAID, (1, 2, 3), {}, "3 MACs"), (SAID[:, :3], (1, 2), {}, "4 pictures"), (SAID[0], (1, 2), {}, "every_logit"),
     (SAID[:1], (1,), {}, "exit_macs"), (SAID, (1, 2), {"thresholds": (0.5, 90)}, "threshold=90"),

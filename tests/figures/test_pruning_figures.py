@@ -80,6 +80,22 @@ def test_rows_that_differ_by_seed_alone_become_one_with_students_interval():
     assert one["test_high"] - one["test"] == pytest.approx(4.303 * 0.02 / math.sqrt(3))       # t(0.975, 2 degrees)
 
 
+def test_seeds_that_change_nothing_leave_the_interval_of_the_test_pictures():
+    (one,) = compression.by_recipe([row(test=0.7, latency_ms=time, seed=seed) for seed, time in enumerate((4, 6))])
+    assert (one["test_low"], one["test_high"]) == pytest.approx((0.69, 0.72)) and one["latency_ms"] == pytest.approx(5)
+
+
+def test_tables_of_stored_rows_have_heads_in_words_and_the_units_of_the_axes():
+    rows = [row(test=0.7, macs=2244904, latency_ms=17.93, size=3 * 2**19), row("wanda", "fine-tuned", 0.85)]
+    assert figures.trade_off(rows, DENSE).layout.meta["table"] == {
+        "recipe": ["whole model", "taylor", "wanda"], "stage": ["whole model", "one-shot", "fine-tuned"],
+        "accuracy (%)": ["90.0", "70.0", "85.0"], "low": ["89.0", "69.0", "84.0"], "high": ["92.0", "72.0", "87.0"],
+        "million MACs": ["100.0", "2.2", "50.0"], "ms": ["10", "17.9", "5"], "KiB": ["4,096", "1,536", "1,024"],
+        "made by": ["", "prune_mlp(model, 0.5, 'taylor')", "prune_mlp(model, 0.5, 'wanda')"]}
+    tokens = figures.stages([row(tokens=24.0), row("wanda")], DENSE).layout.meta["table"]
+    assert tokens["tokens"] == ["24", ""] and "ms" not in tokens
+
+
 def test_rows_of_another_stage_or_label_stay_apart():
     rows = [row(), row(stage="fine-tuned"), row("taylor, 25%"), row("taylor, global"), row(seed=1)]
     labels = [one["label"] for one in compression.by_recipe(rows)]

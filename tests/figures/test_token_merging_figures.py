@@ -58,7 +58,9 @@ def test_a_film_over_blocks_opens_at_the_last_and_says_tokens_left_and_the_large
         "After 2 blocks: 1 of 4 image tokens left; in the first picture the largest stands for 4 patches."]
     assert [" lab-film-now" in state for state in re.findall(r'class="lab-film-state([^"]*)"', card.html)] == [False, False, True]
     assert 'min="0" max="2" value="2"' in card.html
-    assert card.finding == "After the last block 1 of 4 image tokens are left; in the first picture the largest stands for 4 patches."
+    assert card.finding == "In the first picture 0 patches are left alone by all blocks, while the largest token stands for 4 patches."
+    upper = figures.merged_regions(RED_BLUE, [APART, UPPER]).finding
+    assert upper == "In the first picture 2 patches are left alone by all blocks, while the largest token stands for 2 patches."
     assert re.findall(r"<t[dh][^>]*>([^<]+)</t[dh]>", card.html)[3:] == ["0", "4", "1", "1", "1 to 3", "2", "2", "1", "4"]
 
 
