@@ -138,8 +138,14 @@ def code_cell(page: Page, cell: NotebookNode, line: int, solutions: bool) -> Not
     if tags & ACTIVE_TAGS:
         result.metadata["tags"] = sorted(tags & ACTIVE_TAGS)
     if tags & HIDING_TAGS and not is_exercise:
-        result.metadata["jupyter"] = {"source_hidden": True}
+        fold(result, cell.metadata.get("mystnb", {}).get("code_prompt_show", "A question first"))
     return result
+
+
+def fold(cell: NotebookNode, title: str) -> None:
+    """Hide a cell's code behind its title, in JupyterLab and, as a form, in Colab."""
+    cell.source = f'# @title {title} {{ display-mode: "form" }}\n{cell.source}'
+    cell.metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}
 
 
 def tags_of(cell: NotebookNode) -> set[str]:

@@ -216,6 +216,7 @@ The text that is {{ only }} on the page, too.
 
 ```{code-cell} ipython3
 :tags: [hide-input, skip-execution]
+:mystnb: {code_prompt_show: "Draw: a line", code_prompt_hide: "Fold"}
 model = create_model(pretrained=True)
 ```
 
@@ -246,7 +247,9 @@ def test_cells_keep_only_what_notebook_tools_understand(write_page):
     notebook = notebooks.derive(write_page(CELLS), "c0ffee")
     assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "markdown", *["code"] * 4]
     assert "on the page" not in notebooks.text_of(notebook)
-    assert notebook.cells[4].metadata == {"tags": ["skip-execution"], "jupyter": {"source_hidden": True}}
+    hidden = notebook.cells[4]
+    assert hidden.metadata == {"tags": ["skip-execution"], "cellView": "form", "jupyter": {"source_hidden": True}}
+    assert hidden.source.splitlines()[0] == '# @title Draw: a line { display-mode: "form" }'      # what Colab shows of it
     assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
     assert notebook.metadata.kernelspec.name == "python3"
     assert notebook.metadata.colab == {"provenance": []}
