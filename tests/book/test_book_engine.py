@@ -234,7 +234,7 @@ def test_a_further_section_is_folded_under_its_sentence_and_its_heading_stays(pa
 
 def test_a_chapter_has_a_strip_for_its_figures_below_its_first_paragraph(book, page):
     assert page.count('class="lab-strip"') == 1
-    assert page.index("The <a") < page.index('class="lab-strip"') < page.index("lab-plot")
+    assert page.index("The <a") < page.index('class="lab-strip"') < page.index('class="lab-plot"')
     assert "lab-strip" not in (book.html / "book/intro.html").read_text(encoding="utf-8")
 
 
