@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightvit_lab import checkpoint, data, explain, models, profiling, training, widgets
+from lightvit_lab import checkpoint, data, explain, figures, models, profiling, training, widgets
 from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
 from lightvit_lab.compression.pruning import movement, pruners as pruning, unstructured as sparsity
 from lightvit_lab.data import Pictures
@@ -429,6 +429,14 @@ CALLS: dict[str, Call] = {
     ),
     "profiling.roofline": Call(
         lambda model, given: profiling.roofline(model, given.inputs, rounds=1)
+    ),
+    "figures.exits_by_threshold": Call(
+        lambda model, given: figures.exits_by_threshold(
+            given.pictures,
+            exit_report.every_logit(model, given.pictures),
+            exit_report.exit_macs(model, (3, 32, 32)),
+        ),
+        exits,
     ),
     "training.evaluate": Call(
         lambda model, given: training.evaluate(model, given.pictures, flip=True)
