@@ -25,8 +25,9 @@ from lightvit_lab.cli.doctor import browser
 logger = logging.getLogger(__name__)
 FOLDER = "_images/stills"
 WAIT_S = 240
-PLOT = re.compile(r'<div class="lab-plot" style="height:(?P<height>\d+)px">'
-                  r'(?P<inside><noscript>.*?</noscript>)</div>'
+# of pages that were not written anew, too: their figures have a still already
+PLOT = re.compile(r'<div class="lab-plot"(?: data-still="[^"]*")? (?P<style>style="height:\d+px")>'
+                  r'<noscript>.*?</noscript></div>'
                   r'<script type="application/json">(?P<packed>.*?)</script>', re.DOTALL)
 # draws one figure after the other, 640 pixels wide, and leaves their SVG in the document
 SCRIPT = """
@@ -104,9 +105,9 @@ def add_stills(app: Sphinx, exception: Exception | None) -> None:
 def with_still(plot: re.Match[str], prefix: str) -> str:
     """A figure's place in the page, its still inside for readers without JavaScript."""
     source = f"{prefix}/{name_of(plot['packed'])}"
-    picture = f'<noscript><img class="lab-still" src="{source}" alt=""></noscript>'
-    return (plot[0].replace(plot["inside"], picture)
-            .replace('class="lab-plot"', f'class="lab-plot" data-still="{source}"', 1))
+    return (f'<div class="lab-plot" data-still="{source}" {plot["style"]}>'
+            f'<noscript><img class="lab-still" src="{source}" alt=""></noscript></div>'
+            f'<script type="application/json">{plot["packed"]}</script>')
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

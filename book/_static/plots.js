@@ -1,5 +1,6 @@
 // Draws the page's Plotly figures. Their script, 5 MB, is fetched when the page has been painted; what is on the screen
-// is drawn first, the others when there is time, all before the page goes to paper. The colours follow the theme: those of display.py have twins for the dark.
+// is drawn first, the others when there is time. The colours follow the theme: those of display.py have twins for the
+// dark.
 (() => {
   const DARK = {
     "#0072B2": "#A4DBFF", "#D55E00": "#EA6E00", "#009E73": "#7CC07E", "#CC79A7": "#E49BBF",
@@ -31,14 +32,21 @@
       const script = document.createElement("script");
       script.src = document.getElementById("lab-plotly").src;
       script.onload = done;
-      script.onerror = () => fail(new Error(`${script.src} is not there`));
+      script.onerror = () => { arriving = null; fail(new Error(`${script.src} is not there`)); };
       document.head.append(script);
     });
     return arriving;
   }
-  function drawAll() {                                 // at once where the script is there
+  function drawAll() {                                 // at once where the script is there, in the colours of the theme
+    recolour();
     const drawWaiting = () => [...waiting.keys()].forEach(draw);
-    return window.Plotly || !waiting.size ? drawWaiting() : fetchPlotly().then(drawWaiting);
+    return window.Plotly || !waiting.size ? drawWaiting() : fetchPlotly().then(drawWaiting, showStills);
+  }
+  function showStills() {                              // where Plotly cannot be fetched
+    waiting.forEach((_, plot) => {
+      const still = plot.querySelector("noscript");
+      if (still) plot.innerHTML = still.textContent;
+    });
   }
   function drawNext() {                                // those in closed folds wait until these open
     const next = [...waiting.keys()].find((plot) => plot.checkVisibility());
@@ -59,7 +67,7 @@
     const begin = () => fetchPlotly().then(() => {
       [...waiting.keys()].forEach((plot) => watch.observe(plot));
       setTimeout(drawNext, 200);
-    });
+    }, showStills);
     requestAnimationFrame(() => setTimeout(begin));
     new MutationObserver(recolour).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   });

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from lightvit_lab.errors import LabError
 
 KINDS = ("core", "further")
-LINE = re.compile(r"^## (?P<title>.+?) *\n+:::+\{road\} *(?P<kind>\w+) +(?P<minutes>\d+) *$",
-                  re.MULTILINE)
+LINE = re.compile(r"^## (?P<title>.+?) *\n+:::+\{road\} *(?P<kind>core|further) +(?P<minutes>\d+)"
+                  r" *$", re.MULTILINE)
 
 
 class Stretch(NamedTuple):

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from ..errors import LabError, require_choice
 from ..training import mean_interval
 from .display import described, style
-from .parts import LINE, as_columns, error_bars, folded, listed
+from .parts import LINE, as_columns, error_bars, folded, listed, require_some
 
 __all__ = ["four_columns", "stages", "trade_off"]
 
@@ -253,6 +253,7 @@ def four_columns(models: Mapping[str, Row]) -> go.Figure:
     "latency_ms"; the first is the whole one. The darker a cell, the less is left of the first
     row's: of non-zero weights, bytes, MACs, time.
     """
+    require_some("four_columns", models, "a row of a stored result")
     rows = list(models.values())
     first = rows[0]
     cells = [[1 - row["zeros"], row["bytes"] / first["bytes"], row["macs"] / first["macs"],

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from ..errors import plain_numbers
 from .display import described, style
-from .parts import as_columns, listed
+from .parts import as_columns, listed, require_some
 
 __all__ = ["cost_over_tokens", "loss_curves", "scores_by_model", "training_curves"]
 
@@ -18,6 +18,7 @@ __all__ = ["cost_over_tokens", "loss_curves", "scores_by_model", "training_curve
 @plain_numbers
 def loss_curves(losses: Mapping[str, Sequence[float]], smooth: int = 9) -> go.Figure:
     """Training loss of one or more runs over steps, as a running mean over `smooth` steps."""
+    require_some("loss_curves", losses, "history.loss")
     figure = go.Figure()
     for index, (label, loss) in enumerate(losses.items()):
         means = running_mean(loss, smooth)
@@ -43,6 +44,7 @@ def training_curves(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -
 
     Of each label a list of seeds, each a list of (step, accuracy).
     """
+    require_some("training_curves", runs, "[[(step, accuracy), ...], ...]")
     figure = go.Figure()
     for index, (label, seeds) in enumerate(runs.items()):
         for number, points in enumerate(seeds):
@@ -69,6 +71,7 @@ def _last_mean(seeds: Sequence[Sequence[tuple[int, float]]]) -> float:
 def scores_by_model(scores: Mapping[str, tuple[float, float, float]],
                     runs: Mapping[str, Sequence[float]]) -> go.Figure:
     """Accuracy per model: (mean, low, high) with its interval, single runs as open markers."""
+    require_some("scores_by_model", scores, "(mean, low, high)")
     figure = go.Figure()
     for index, (label, (middle, low, high)) in enumerate(scores.items()):
         series = style(index)
@@ -88,19 +91,18 @@ def scores_by_model(scores: Mapping[str, tuple[float, float, float]],
     columns = {"model": list(scores)} | as_columns(("test accuracy", "low", "high"),
                                                    scores.values(), "{:.1%}")
     return described(figure, f"Test accuracy with its interval: {listed(scores)}.",
-                     ranking({label: score for label, score in scores.items()}), columns)
+                     ranking(scores), columns)
 
 
 def ranking(scores: Mapping[str, tuple[float, float, float]]) -> str:
     """Which of several is best, in a sentence; the interval says whether that is settled."""
     first, *others = sorted(scores, key=lambda label: -scores[label][0])
-    best = f"{first} has the highest accuracy, {scores[first][0]:.1%}"
     if not others:
         return f"{first} has an accuracy of {scores[first][0]:.1%}."
-    last = scores[others[-1]]
-    unsettled = scores[others[0]][2] >= scores[first][1]
-    return (f"{best}, {others[-1]} the lowest, {last[0]:.1%}"
-            + ("; the best intervals overlap." if unsettled else "."))
+    unsettled = any(scores[other][2] >= scores[first][1] for other in others)
+    return (f"{first} has the highest accuracy, {scores[first][0]:.1%}, {others[-1]} the lowest, "
+            f"{scores[others[-1]][0]:.1%}"
+            + ("; an interval reaches that of the best." if unsettled else "."))
 
 
 def cost_over_tokens(tokens: Sequence[int], lines: Mapping[str, Sequence[float]],

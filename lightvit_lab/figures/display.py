@@ -88,10 +88,12 @@ def show(figure: go.Figure, alt: str = "", result: HasOrigin | None = None, find
     """
     if not isinstance(figure, go.Figure):
         raise LabError(f"show: expected a Plotly figure, got {type(figure).__name__}")
-    words = {"alt": "", "finding": "", "table": None} | (figure.layout.meta or {})
+    own = figure.layout.meta           # a reader's own figure may have any there
+    own = own if isinstance(own, Mapping) else {}
+    words = {name: own.get(name) for name in ("alt", "finding", "table")}
     given = {"alt": alt, "finding": finding, "table": table}
     words |= {name: value for name, value in given.items() if value}
-    figure = described(arranged(figure), **words)
+    figure = described(arranged(figure), words["alt"], words["finding"] or "", words["table"])
     words = {"table": table_of(figure)} | {k: v for k, v in figure.layout.meta.items() if v}
     figure.layout.meta = None              # said below, once
     try:
@@ -112,7 +114,7 @@ def arranged(figure: go.Figure) -> go.Figure:
     """
     figure = go.Figure(figure).update_layout(template=TEMPLATE)
     layout, default = figure.layout, TEMPLATE.layout
-    lines = len(_legend(figure))
+    lines = sum(1 + name.count("<br>") for name in _legend(figure))
     legend = LEGEND_LINE * lines
     top = layout.margin.t if layout.margin.t is not None else default.margin.t
     bottom = layout.margin.b if layout.margin.b is not None else default.margin.b

@@ -16,7 +16,7 @@ from ..training import mean_interval
 from .card import Card
 from .display import COLOURS, described, style
 from .film import State, film, pictures
-from .parts import LINE, folded, listed
+from .parts import LINE, folded, listed, require_some
 
 __all__ = ["directions", "gains", "soft_labels"]
 
@@ -93,6 +93,7 @@ def _percent(share: float) -> str:
 
 def directions(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     """Distributions over the same ordered classes, one line each: probabilities that sum to 1."""
+    require_some("directions", curves, "probabilities")
     figure = go.Figure()
     for index, (label, shares) in enumerate(curves.items()):
         figure.add_trace(go.Scatter(y=[100 * share for share in shares], name=label,

@@ -19,7 +19,7 @@ from .card import Card
 from .display import COLOURS, described, style
 from .film import State, film
 from .overlay import picture_uri
-from .parts import LINE, PATTERNS, error_bars, folded, listed, percents
+from .parts import LINE, PATTERNS, error_bars, folded, listed, percents, require_some
 from .tables import by_column
 
 __all__ = ["exit_frontier", "exits_by_threshold", "reliability_diagram", "shares_leaving"]
@@ -29,7 +29,8 @@ THRESHOLDS = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 OPENS = 0.9             # the threshold nearest to it is that at which the film begins
 
 # dark is deep
-_SHADES = ("#FDE725", "#9FB57A", "#5E8C8C", "#3B5F86", "#35406B", "#2A1A4A", "#000000")
+_DEEPEST = "#000001"        # black has a twin in dark themes, where dark would not be deep any more
+_SHADES = ("#FDE725", "#9FB57A", "#5E8C8C", "#3B5F86", "#35406B", "#2A1A4A", _DEEPEST)
 
 
 def exit_frontier(lines: Mapping[str, Sequence[tuple[float, float]]],
@@ -84,6 +85,7 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
 
     Raises LabError where shares do not sum to 1, or are not as many as `ends`.
     """
+    require_some("shares_leaving", shares, "[share, ...]")
     for label, row in shares.items():
         if len(row) != len(ends) or abs(sum(row) - 1) > 0.01:
             raise LabError(f"shares_leaving: {label!r} has {len(row)} shares of sum "
@@ -96,7 +98,7 @@ def shares_leaving(shares: Mapping[str, Sequence[float]], ends: Sequence[str]) -
             marker=dict(color=shade, line=dict(color="#FFFFFF", width=1),
                         pattern=dict(shape=PATTERNS[place % len(PATTERNS)], fillmode="overlay",
                                      solidity=0.15,
-                                     fgcolor="#000000" if place < len(ends) / 2 else "#FFFFFF")),
+                                     fgcolor=_DEEPEST if place < len(ends) / 2 else "#FFFFFF")),
             hovertemplate=f"%{{y}}: %{{x:.1f}} % {end}<extra></extra>"))
     plot = 30 + 14 * len(names) + LINE * sum(1 + name.count("<br>") for name in names)
     figure.update_xaxes(title="share of pictures (%)", range=[0, 100])
@@ -120,9 +122,7 @@ def reliability_diagram(found: Mapping[str, Reliability]) -> go.Figure:
 
     Larger points stand for more pictures. Raises LabError if there is nothing to draw.
     """
-    if not found:
-        raise LabError("reliability_diagram: nothing to draw; give exit_report(model, "
-                       "data).reliability under a name")
+    require_some("reliability_diagram", found, "exit_report(model, data).reliability")
     figure = go.Figure(go.Scatter(x=[0, 100], y=[0, 100], mode="lines", name="confidence is right",
                                   hoverinfo="skip", line=dict(color="#777777", width=1)))
     for index, (label, one) in enumerate(found.items()):

@@ -9,7 +9,7 @@ from typing import Protocol
 import plotly.graph_objects as go
 
 from .display import described, style
-from .parts import PATTERNS, as_columns, listed, logarithmic, looked_up
+from .parts import PATTERNS, as_columns, listed, logarithmic, looked_up, require_some
 
 __all__ = ["errors_by_counter", "macs_and_time", "roofline", "times_by_model"]
 
@@ -23,6 +23,7 @@ class HasLatency(Protocol):
 
 def times_by_model(times: Mapping[str, HasLatency]) -> go.Figure:
     """Median milliseconds per candidate as bars, each with its 95 % interval."""
+    require_some("times_by_model", times, "its numbers")
     figure = go.Figure()
     for index, (label, one) in enumerate(times.items()):
         low, high = one.interval_ms
@@ -54,6 +55,7 @@ def _fastest(ends: Mapping[str, tuple[float, float, float]]) -> str:
 
 def errors_by_counter(errors: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """Error of each counter on each model, as a share of the true count: numbered bars."""
+    require_some("errors_by_counter", errors, "its numbers")
     figure = go.Figure()
     for index, (counter, by_model) in enumerate(errors.items()):
         percent = [100 * value for value in by_model.values()]
@@ -93,6 +95,7 @@ def macs_and_time(points: Mapping[str, tuple[float, float]],
     `here` are milliseconds on this machine. Points are numbered from 1 in the given order, since
     names would lie on top of each other; hovering shows the name.
     """
+    require_some("macs_and_time", points, "its numbers")
     numbers = {name: number for number, name in enumerate(points, start=1)}
     series = {"stored run": {name: ms for name, (_, ms) in points.items()}}
     if here:

@@ -20,7 +20,7 @@ from .card import Card
 from .display import described, style
 from .film import State, film, pictures
 from .overlay import blend
-from .parts import listed
+from .parts import listed, require_some
 
 __all__ = ["agreement", "agreement_film", "energy_beyond_width", "similarity_matrices"]
 
@@ -98,7 +98,7 @@ def energy_beyond_width(energies: Mapping[str, Tensor], width: int) -> go.Figure
     fall, and where there are none.
     """
     require_range("energy_beyond_width", "width", width, 1)
-    _require_some("energy_beyond_width", energies, "torch.linalg.svdvals(features).pow(2)")
+    require_some("energy_beyond_width", energies, "torch.linalg.svdvals(features).pow(2)")
     figure, lost = go.Figure(), {}
     for index, (label, values) in enumerate(energies.items()):
         _require_falling(label, values)
@@ -127,7 +127,7 @@ def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
 
     Raises LabError on values beyond that range, and where there are none.
     """
-    _require_some("agreement", correlations, "rank_correlation(maps, teacher_maps)")
+    require_some("agreement", correlations, "rank_correlation(maps, teacher_maps)")
     figure = go.Figure()
     for index, (label, values) in enumerate(correlations.items()):
         fits = isinstance(values, Tensor) and values.ndim == 1 and len(values) > 0
@@ -211,11 +211,6 @@ def _ticks(blocks: Sequence[tuple[str, int]]) -> dict:
         first += count
     names = [name.replace(" ", "<br>", 1) for name, _ in blocks]
     return dict(tickvals=middles, ticktext=names, tickfont_size=10, ticks="")
-
-
-def _require_some(caller: str, found: Mapping[str, Tensor], example: str) -> None:
-    if not found:
-        raise LabError(f'{caller}: nothing to draw; give {{"a name": {example}}}')
 
 
 def _require_matrices(matrices: Mapping[str, Tensor], count: int) -> None:

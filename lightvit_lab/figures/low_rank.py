@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import LabError, plain_numbers, require_range
 from .display import described, style
-from .parts import error_bars, listed, logarithmic, percents
+from .parts import error_bars, listed, logarithmic, percents, require_some
 
 __all__ = ["accuracy_over", "errors_over_rank", "spectra", "time_over_rank"]
 
@@ -76,6 +76,7 @@ def errors_over_rank(ranks: Sequence[int],
     The median layer is a point, bars run from the best layer to the worst. Raises LabError where
     counts differ.
     """
+    require_some("errors_over_rank", errors, "[[error, ...], ...]")
     figure = go.Figure()
     for index, (label, by_rank) in enumerate(errors.items()):
         if len(by_rank) != len(ranks) or not all(len(layers) for layers in by_rank):
@@ -112,6 +113,7 @@ def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
     (accuracy, low, high) of the model before, a line across with a band. Raises LabError on
     shares outside [0, 1].
     """
+    require_some("accuracy_over", lines, "[(value, accuracy, low, high), ...]")
     values = sorted({point[0] for points in lines.values() for point in points})
     figure = go.Figure()
     if whole is not None:

@@ -9,9 +9,17 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from ..errors import LabError
+
 BARE = dict(showticklabels=False, ticks="", showgrid=False, showline=False)    # axes of a picture
 PATTERNS = ("", "/", "x", ".", "-")
 LINE = 19               # pixels of a line of a name
+
+
+def require_some(caller: str, found: Mapping[str, Any], example: str) -> None:
+    """Raise LabError unless there is something to draw, by name; `example` is one of it."""
+    if not found:
+        raise LabError(f'{caller}: nothing to draw; give {{"a name": {example}}}')
 
 
 def folded(name: str, letters: int = 15) -> str:

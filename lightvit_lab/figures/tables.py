@@ -57,9 +57,12 @@ def by_column(rows: Sequence[Mapping[str, Any]] | Columns) -> dict[str, list[Any
                 raise LabError(f"table: row {number} has {list(row)}, the first {names}; give the "
                                "same names in each")
         rows = columns_of(rows, names)
-    if not rows:
-        raise LabError("table: there is nothing to show; give rows, or columns by name")
+    for name, column in rows.items():
+        if isinstance(column, str) or not hasattr(column, "__len__"):
+            raise LabError(f"table: column {name!r} is {column!r}; give a list of its values")
     lengths = {name: len(column) for name, column in rows.items()}
+    if not any(lengths.values()):
+        raise LabError("table: there is nothing to show; give rows, or columns by name")
     if len({*lengths.values()}) != 1:
         differ = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
         raise LabError(f"table: columns of the table differ in length ({differ}); give as many "

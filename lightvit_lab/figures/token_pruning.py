@@ -17,7 +17,7 @@ from ..profiling import realisation
 from .card import Card
 from .display import described, style
 from .film import State, film, magnified, sheet
-from .parts import PATTERNS, error_bars, folded, listed, span
+from .parts import PATTERNS, error_bars, folded, listed, require_some, span
 
 __all__ = ["gains_over_size", "kept_by_block", "kept_counts", "promised_and_arrived"]
 
@@ -147,6 +147,7 @@ def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figu
     `gains`: label -> (MACs of the whole model over its own, (time over its own, low, high)). The
     line at 1 is the whole model.
     """
+    require_some("promised_and_arrived", gains, "(MACs gain, (time gain, low, high))")
     names, (macs, times) = list(gains), zip(*gains.values())
     middle, low, high = zip(*times)
     figure = go.Figure()
@@ -217,6 +218,7 @@ def kept_counts(counts: Mapping[str, Sequence[int]], whole: int) -> go.Figure:
 
     Each label has a pattern of its own. The axis ends at `whole`, all patches.
     """
+    require_some("kept_counts", counts, "[patches, ...]")
     figure = go.Figure()
     for index, (label, numbers) in enumerate(counts.items()):
         found = sorted(Counter(numbers).items())

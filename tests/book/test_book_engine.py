@@ -258,6 +258,21 @@ def test_stills_that_no_figure_has_are_removed_and_those_there_are_not_drawn_aga
     assert drawn == [["a.svg", "b.svg"], ["c.svg"]] and [path.name for path in tmp_path.iterdir()] == ["c.svg"]
 
 
+def test_pages_that_are_not_written_anew_keep_their_stills(monkeypatch, tmp_path):
+    monkeypatch.setattr(lab_stills, "draw", lambda packed, program: {name: f"<svg>{text}</svg>" for name, text in packed.items()})
+    monkeypatch.setattr(lab_stills, "browser", lambda: "browser")
+    plot = ('<div class="lab-plot" style="height:300px"><noscript><p>numbers</p></noscript></div>'
+            '<script type="application/json">{}</script>')
+    write(tmp_path, {f"chapters/part/{name}.html": plot.format(name) for name in "ab"})
+    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(name="html"))
+    lab_stills.add_stills(app, None)
+    first = (tmp_path / "chapters/part/a.html").read_text()
+    write(tmp_path, {"chapters/part/b.html": plot.format("c")})          # only b is written anew
+    lab_stills.add_stills(app, None)
+    assert (tmp_path / "chapters/part/a.html").read_text() == first
+    assert sorted(path.read_text() for path in (tmp_path / lab_stills.FOLDER).iterdir()) == ["<svg>a</svg>", "<svg>c</svg>"]
+
+
 def test_every_local_script_style_and_icon_of_a_page_exists(book, page):
     for link in re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="([^"#]+)"', page):
         if not link.startswith("http"):

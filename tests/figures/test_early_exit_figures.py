@@ -6,6 +6,7 @@ import torch
 from lightvit_lab import data, figures
 from lightvit_lab.dynamic.early_exit.report import Reliability
 from lightvit_lab.errors import LabError
+from lightvit_lab.figures.display import DARK
 
 PIXELS = torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
 FOUR = data.Pictures("my <shapes>", "test", PIXELS, torch.tensor([0, 1, 0, 1]), ("a<b", "disc"), torch.ones(3) / 2, torch.ones(3) / 2)
@@ -21,6 +22,12 @@ def logits(*sure):
 SAID = logits([0.9, 0.6, 0.8, 0.3], [0.95, 0.1, 0.2, 0.1])
 LINES = {"confidence": [(30e6, 0.9), (20e6, 0.8)]}
 EXITS = {"all leave here": [(20e6, 0.7, 0.6, 0.75)]}
+
+
+def test_shades_of_depth_stay_as_they_are_in_the_dark():
+    figure = figures.shares_leaving({"all": [0.5, 0.3, 0.2]}, ["first", "second", "end"])
+    colours = {colour for trace in figure.data for colour in (trace.marker.color, trace.marker.pattern.fgcolor)}
+    assert not {colour for colour in colours if colour in DARK and colour != "#FFFFFF"} and figure.data[-1].marker.color == "#000001"
 
 
 def test_a_rule_is_drawn_from_cheap_to_dear_in_millions_and_percent_beside_exits_and_the_dense_model():

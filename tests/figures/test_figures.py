@@ -9,7 +9,7 @@ import torch
 from lightvit_lab import figures
 from lightvit_lab.errors import LabError
 from lightvit_lab.experiments.results import StoredResult
-from lightvit_lab.figures import display
+from lightvit_lab.figures import curves, display
 from lightvit_lab.figures.pictures import to_bytes
 
 ALT = "One line that rises from left to right."
@@ -63,7 +63,7 @@ def test_a_figure_brings_its_words_and_its_table_which_what_is_given_replaces(mo
 
 
 def test_a_legend_stands_above_the_plot_which_keeps_its_height_and_one_line_needs_none():
-    plain, named = (display.arranged(go.Figure([go.Scatter(y=[1, 2], name=name) for name in names])) for names in ("a", "abc"))
+    plain, named = (display.arranged(go.Figure([go.Scatter(y=[1, 2], name=name) for name in names])) for names in ("a", ["a<br>of two lines", "b"]))
     assert not plain.layout.showlegend and plain.layout.height == 380
     assert named.layout.showlegend and named.layout.legend.y > 1
     heights = [one.layout.height - one.layout.margin.t - 55 for one in (plain, named)]
@@ -96,10 +96,34 @@ def test_rows_of_many_columns_say_their_heads_for_phones(shown):
 
 
 @pytest.mark.parametrize("rows, said", [([], "nothing to show"), ({}, "nothing to show"),
+                                        ({"a": []}, "nothing to show"), ({"a": 3}, "column 'a' is 3; give a list"),
                                         ([{"a": 1}, {"b": 2}], r"row 1 has \['b'\]"), ({"a": [1], "b": []}, "differ in length")])
 def test_a_table_of_nothing_or_with_holes_is_refused(rows, said):
     with pytest.raises(LabError, match=said):
         figures.table(rows)
+
+
+@pytest.mark.parametrize("make", [
+    figures.loss_curves, figures.training_curves, lambda none: figures.scores_by_model(none, {}), figures.times_by_model,
+    figures.errors_by_counter, lambda none: figures.macs_and_time(none, none), figures.directions,
+    lambda none: figures.shares_leaving(none, ["end"]), figures.reliability_diagram, lambda none: figures.kept_counts(none, 9),
+    figures.promised_and_arrived, figures.four_columns, lambda none: figures.errors_over_rank([1], none),
+    lambda none: figures.accuracy_over(none, "rank"), figures.agreement, lambda none: figures.energy_beyond_width(none, 3)])
+def test_a_figure_of_nothing_is_refused_in_words(make):
+    with pytest.raises(LabError, match=r'nothing to draw; give \{"a name": '):
+        make({})
+
+
+@pytest.mark.parametrize("meta", ["mine", ["a"], {"author": "me"}])
+def test_a_readers_own_figure_may_have_any_meta(shown, meta):
+    figures.show(go.Figure(go.Scatter(y=[1, 2]), layout=dict(meta=meta)), alt=ALT)
+    assert ALT in shown[1].data
+
+
+def test_the_interval_of_any_other_model_can_leave_the_best_unsettled():
+    scores = {"a": (0.8, 0.75, 0.85), "b": (0.7, 0.69, 0.71), "c": (0.68, 0.5, 0.9)}
+    assert curves.ranking(scores).endswith("c the lowest, 68.0%; an interval reaches that of the best.")
+    assert curves.ranking({**scores, "c": (0.68, 0.6, 0.7)}) == "a has the highest accuracy, 80.0%, c the lowest, 68.0%."
 
 
 def test_a_table_with_a_hole_is_refused():
@@ -171,7 +195,7 @@ def test_curves_say_where_they_end_and_which_score_is_best():
 
 
 @pytest.mark.parametrize("best, ending", [((0.8, 0.75, 0.85), "."),
-                                          ((0.8, 0.65, 0.9), "; the best intervals overlap.")])
+                                          ((0.8, 0.65, 0.9), "; an interval reaches that of the best.")])
 def test_scores_say_best_and_worst_and_whether_intervals_settle_it(best, ending):
     scores = {"a": (0.5, 0.4, 0.6), "b": best, "c": (0.65, 0.6, 0.7)}
     found = figures.scores_by_model(scores, {name: [] for name in scores}).layout.meta
