@@ -62,7 +62,8 @@ def run(row: Row, stage: str, seed: int) -> Run:
             return _with_teacher(model, stage, seed)
         return base.tuned(model, stage, seed)
 
-    return base.run(make, stage, seed, lambda model: _tokens(model, row.columns.get("method") == "ats"))
+    varies = row.columns.get("method") == "ats"
+    return base.run(make, stage, seed, lambda model: _tokens(model, varies))
 
 
 def _with_teacher(model: nn.Module, stage: str, seed: int) -> nn.Module:
