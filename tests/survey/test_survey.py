@@ -186,6 +186,9 @@ def test_svd_llm_stands_with_its_perplexities_beside_those_it_was_compared_with(
     ("token_pruning", "Evo-ViT", "DeiT-S", "trained so", 79.9, 79.4),
     ("token_merging", "ToMe", "DeiT-Ti", "r=13, trained so", 71.8, 71.27),
     ("token_merging", "ToMe", "ViT-B/16", "r=13, off the shelf", 84.57, 82.6),
+    ("early_exit", "A-ViT", "DeiT-Ti", "tokens halt, 100 epochs", 72.2, 71.4),
+    ("early_exit", "A-ViT", "DeiT-S", "tokens halt, 100 epochs", 79.9, 78.8),
+    ("early_exit", "AdaViT", "DeiT-S", "patches, heads, attention and MLPs chosen", 79.9, 77.3),
     ("early_exit", "CF-ViT", "DeiT-S", "coarse 9x9, threshold 1: no picture leaves early", 79.9, 81.9),
 ])
 def test_published_dynamic_networks_are_those_of_their_sources(page, method, model, setting, dense, top1):
@@ -203,6 +206,8 @@ def test_gains_of_dynamic_networks_come_from_both_throughputs_or_are_as_stated_a
     assert rows["Evo-ViT", "DeiT-S"].throughput_img_s == 1510 and rows["Evo-ViT", "DeiT-S"].time_gain is None
     assert rows["DynamicViT", "DeiT-S"].macs_gain == pytest.approx(4.61 / 2.9)
     assert rows["DynamicViT", "LV-ViT-M"].macs_gain is None
+    assert rows["AdaViT", "DeiT-S"].macs_gain == pytest.approx(4.61 / 2.3)
+    assert (rows["AdaViT", "T2T-ViT-19"].top1, rows["AdaViT", "T2T-ViT-19"].macs_g) == (81.1, 3.9)
 
 
 def test_every_published_dynamic_network_has_a_source_and_stands_on_its_page_of_the_taxonomy():
