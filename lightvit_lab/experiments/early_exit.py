@@ -233,5 +233,11 @@ def result(study: Study) -> dict[str, Any]:
             "runs": study.table()}
 
 
+def joined(runs: Sequence[Run], part: str) -> list[dict[str, Any]]:
+    """The rows of `part` ("exits", "rules" or "frontier") of all runs, each with its run's name."""
+    return [{"stage": run["stage"], "teaching": run["label"], "seed": run["seed"], **row}
+            for run in runs for row in run.get(part, ())]
+
+
 STUDIES = (Study("early_exit_cifar10", result, {**ROWS, **adaptive_depth.ROWS}, run, key,
                  "early_exit"),)

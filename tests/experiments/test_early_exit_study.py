@@ -163,3 +163,10 @@ def test_a_block_costs_what_the_model_is_cheaper_by_without_it():
     del shut.blocks[2], shut.blocks[1]
     counted = profiling.count(model, SIZE).macs - profiling.count(shut, SIZE).macs
     assert 2 * adaptive_depth.block_macs(model, 65) == counted
+
+
+def test_rows_of_all_runs_stand_in_one_list_with_the_name_stage_and_seed_of_their_run():
+    runs = [{"label": "a", "stage": "s", "seed": 1, "rules": [{"label": "2 agree"}, {"label": "3 agree"}]},
+            {"label": "control", "stage": "s", "seed": 0}]
+    name = {"teaching": "a", "stage": "s", "seed": 1}
+    assert early_exit.joined(runs, "rules") == [{**name, "label": "2 agree"}, {**name, "label": "3 agree"}]
