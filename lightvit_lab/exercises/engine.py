@@ -167,7 +167,9 @@ def _recognise(exercise: Exercise, given: list[Outcome], expected: list[Outcome]
     """
     def is_made(mistake: Known) -> bool:
         known = outcomes(exercise, mistake.answer, cases, seed)
-        return all(_same(*pair, exercise.closeness) for pair in zip(given, known))
+        same = all(_same(*pair, exercise.closeness) for pair in zip(given, known))
+        return same and (not exercise.digits or exercise.closeness.is_rounding(
+            item(given[0].value), item(mistake.answer)))
 
     def distance(value: Any) -> float:
         return abs(item(value) - item(given[0].value))

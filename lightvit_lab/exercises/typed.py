@@ -26,16 +26,27 @@ class Digits:
         """Half a unit of the last digit, of the smallest number with so many."""
         return 0.5 * 10.0 ** (1 - self.wanted)
 
-    def half_unit(self, number: float, fewer: int = 0) -> float:
+    def half_unit(self, number: float) -> float:
         """Half a unit of the last digit that counts in this number."""
         if not number or not math.isfinite(number):
             return 0.0
-        power = math.floor(math.log10(abs(number))) + 1 - self.wanted + fewer
+        power = math.floor(math.log10(abs(number))) + 1 - self.wanted
         return 0.5 * 10.0 ** power * (1 + _NOISE) + _NOISE * abs(number)
 
     def agree(self, given: float, expected: float) -> bool:
-        """Whether `given` is `expected`, rounded to the digits wanted or less."""
-        return given == expected or abs(given - expected) <= self.half_unit(expected)
+        """Whether `given` is `expected`, rounded to the digits wanted, or right in one more.
+
+        So 1.11 is 1.1128 to three digits, and 1.1111 is not: it says more, and that is wrong.
+        """
+        short = math.isclose(given, float(f"{given:.{self.wanted}g}"), rel_tol=1e-6)
+        band = self.half_unit(expected) / (1 if short else 5)      # a unit of the next digit
+        return given == expected or abs(given - expected) <= band
+
+    def is_rounding(self, given: float, value: float) -> bool:
+        """Whether `given` is `value`, rounded to the digits it has, or computed a little off."""
+        roundings = (float(f"{value:.{digits}g}") for digits in range(self.wanted, 13))
+        return (any(math.isclose(given, each, rel_tol=1e-6) for each in roundings)
+                or math.isclose(given, value, rel_tol=1e-3))
 
     def too_coarse(self, given: float, expected: float) -> bool:
         """Whether `given` is `expected`, rounded to fewer digits than wanted."""

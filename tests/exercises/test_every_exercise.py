@@ -55,8 +55,10 @@ def test_a_typed_number_passes_in_each_right_rounding_and_a_mistake_in_none(exer
     assert {each: examine(exercise, each).status for each in given} == dict.fromkeys(given, "passed")
     for mistake in exercise.mistakes:
         for digits in range(exercise.digits, 13):
-            result = examine(exercise, float(f"{mistake.answer:.{digits}g}"))
-            assert (result.status, result.mistake) == ("wrong", mistake.name)
+            given = float(f"{mistake.answer:.{digits}g}")
+            result = examine(exercise, given)
+            if given not in roundings:         # rounded, both may be the same
+                assert (result.status, result.mistake) == ("wrong", mistake.name)
     assert "digit" in exercise.prompt or "decimal" in exercise.prompt
 
 

@@ -20,9 +20,9 @@ MISTAKES = {
         Mistake("singular values forgotten", "Your layers turn and turn back, but nothing "
                 "stretches: the singular values are missing.", "Multiply the rows of one factor by "
                 "values[:rank].", swap={"values[:rank, None] * ": ""}),
-        Mistake("singular values twice", "Both of your layers carry the singular values, so that "
-                "large directions come out far too large.", "Give them to one layer, or their "
-                "roots to both.", swap={"left[:, :rank]": "left[:, :rank] * values[:rank]"}),
+        Mistake("singular values twice", "The singular values count twice, in both of your layers "
+                "or squared in one: large directions come out far too large.", "Give them to one "
+                "layer, as they are, or their roots to both.", swap={"left[:, :rank]": "left[:, :rank] * values[:rank]"}),
         Mistake("the smallest", "You kept the smallest singular values: the worst layer of this "
                 "rank, not the best.", "torch sorts them with the largest first: [:rank].",
                 swap={":rank": "-rank:"}),

@@ -38,7 +38,7 @@ MISTAKES = {
                 swap={"agree - 1": "agree - 2", "agree + 1": "agree + 2"}),
         Mistake("the last chance", "You found the last place at which so many agree. Whoever may "
                 "leave does so at once.", "Note the first exit only.",
-                swap={"reversed": "", "= place\n": "= place - agree + 1\n"}),
+                swap={"reversed": ""}),
         Mistake("counted from one", "Each is one too high: exits are counted from 0.", "The first "
                 "exit is 0, the end is len(named).", swap={"return taken": "return taken + 1"}),
         Mistake("no end", "Pictures that never agree leave at the last exit in your answer. They "
@@ -73,8 +73,8 @@ MISTAKES = {
                 "by our rule.", "sure >= threshold.", swap={"sure >= ": "sure > "}),
         Mistake("accuracy beyond", "You want more than `wanted`. Just as much is enough.",
                 ">= wanted.", swap={">= wanted": "> wanted"}),
-        Mistake("bisection", "You halved the range, as if accuracy rose with the threshold. It "
-                "goes up and down.", "Try all thresholds, the smallest first.", body="""
+        Mistake("bisection", "You halved the range, or stopped before the smallest, as if "
+                "accuracy rose with the threshold. It goes up and down.", "Try all thresholds, the smallest first.", body="""
                 low, high = 0, len(thresholds) - 1
                 while low < high:
                     middle = (low + high) // 2

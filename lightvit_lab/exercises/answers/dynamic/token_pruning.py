@@ -46,6 +46,9 @@ MISTAKES = {
                 "It is a share of those that reach the block.",
                 "Carry the count on from block to block.",
                 swap={"total = 0": "total, whole = 0, patches", "keep * patches": "keep * whole"}),
+        Mistake("not carried on", "Each block starts with the whole picture again in your count. "
+                "Tokens that are gone stay gone.", "Carry the count on from block to block.",
+                swap={"\n        patches = left": ""}),
         Mistake("no products of tokens", "You have the linear layers. Queries times keys, and "
                 "weights times values, are missing.", "Add 2 N^2 d for each attention.",
                 swap={" + 2 * enter**2 * dim": ""}),
