@@ -26,20 +26,20 @@ class Digits:
         """Half a unit of the last digit, of the smallest number with so many."""
         return 0.5 * 10.0 ** (1 - self.wanted)
 
-    def half_unit(self, number: float, fewer: int = 0) -> float:
+    def half_unit(self, number: float) -> float:
         """Half a unit of the last digit that counts in this number."""
         if not number or not math.isfinite(number):
             return 0.0
-        power = math.floor(math.log10(abs(number))) + 1 - self.wanted + fewer
+        power = math.floor(math.log10(abs(number))) + 1 - self.wanted
         return 0.5 * 10.0 ** power * (1 + _NOISE) + _NOISE * abs(number)
 
     def agree(self, given: float, expected: float) -> bool:
         """Whether `given` is `expected`, rounded to the digits wanted or less."""
         return given == expected or abs(given - expected) <= self.half_unit(expected)
 
-    def too_coarse(self, given: float, expected: float) -> bool:
-        """Whether `given` is `expected`, rounded to fewer digits than wanted."""
-        rounded = (float(f"{expected:.{digits}g}") for digits in range(1, self.wanted))
+    def too_coarse(self, given: float, expected: float, least: int = 1) -> bool:
+        """Whether `given` is `expected`, rounded to fewer digits than wanted, `least` or more."""
+        rounded = (float(f"{expected:.{digits}g}") for digits in range(least, self.wanted))
         return any(math.isclose(given, each, rel_tol=_NOISE) for each in rounded)
 
     def __str__(self) -> str:
