@@ -185,8 +185,9 @@ def _scalar_difference(given: Any, expected: Any, tolerance: float | Digits,
 
 
 def _folded(value: Any) -> Any:
-    """Words without their capitals and spaces around them."""
-    return value.strip().casefold() if isinstance(value, str) else value
+    """Words without capitals, one space between them."""
+    words = value.casefold().replace("_", " ").replace("-", " ") if isinstance(value, str) else ""
+    return " ".join(words.split()) if isinstance(value, str) else value
 
 
 def _is_number(value: Any) -> bool:

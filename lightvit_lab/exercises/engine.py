@@ -163,23 +163,27 @@ def _recognise(exercise: Exercise, given: list[Outcome], expected: list[Outcome]
                cases: list[tuple], seed: int) -> Known | None:
     """The first known mistake that gives what the answer gave, on every case.
 
-    Of a typed value, the closest, and none that is farther away than the solution.
+    Of a typed value, rounded to two digits or more, the closest, and none that is farther away than
+    the solution.
     """
+    if exercise.digits:
+        return _closest(exercise, item(given[0].value), item(expected[0].value))
+
     def is_made(mistake: Known) -> bool:
         known = outcomes(exercise, mistake.answer, cases, seed)
-        same = all(_same(*pair, exercise.closeness) for pair in zip(given, known))
-        return same and (not exercise.digits or exercise.closeness.is_rounding(
-            item(given[0].value), item(mistake.answer)))
+        return all(_same(*pair, exercise.closeness) for pair in zip(given, known))
 
-    def distance(value: Any) -> float:
-        return abs(item(value) - item(given[0].value))
+    return next(filter(is_made, exercise.mistakes), None)
 
-    made = filter(is_made, exercise.mistakes)
-    if not exercise.digits:
-        return next(made, None)
-    closest = min(made, key=lambda mistake: distance(mistake.answer), default=None)
-    right = expected[0].value
-    return closest if closest and distance(closest.answer) < distance(right) else None
+
+def _closest(exercise: Exercise, given: Any, right: float) -> Known | None:
+    """The known mistake whose value was typed, if it lies closer than the right one."""
+    if type(given) not in (int, float):
+        return None
+    closest = min(exercise.mistakes, key=lambda mistake: abs(mistake.answer - given), default=None)
+    if closest is None or abs(closest.answer - given) >= abs(right - given):
+        return None
+    return closest if exercise.closeness.is_rounding(given, float(closest.answer)) else None
 
 
 def _explained(exercise: Exercise, answer: Any, given: Outcome, case: tuple,

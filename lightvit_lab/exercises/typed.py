@@ -43,8 +43,8 @@ class Digits:
         return given == expected or abs(given - expected) <= band
 
     def is_rounding(self, given: float, value: float) -> bool:
-        """Whether `given` is `value`, rounded to the digits it has, or computed a little off."""
-        roundings = (float(f"{value:.{digits}g}") for digits in range(self.wanted, 13))
+        """Whether `given` is `value`, rounded to two digits or more, or computed a little off."""
+        roundings = (float(f"{value:.{digits}g}") for digits in range(min(2, self.wanted), 13))
         return (any(math.isclose(given, each, rel_tol=1e-6) for each in roundings)
                 or math.isclose(given, value, rel_tol=1e-3))
 

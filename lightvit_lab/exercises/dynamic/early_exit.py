@@ -39,9 +39,10 @@ def validation(generator: Generator, beyond: bool) -> tuple:
         early, end = uniform(generator, 64) < 0.3 + 0.7 * sure**2, uniform(generator, 64) < 0.9
         right = torch.where(sure >= thresholds[:, None], early, end).float().mean(dim=1).tolist()
         for first, wanted in enumerate(right):
+            below = [place for place, one in enumerate(right) if one < wanted]
             halved = {bisect_left(right, wanted, hi=stop) for stop in (65, 66)}
-            if (max(right[:first], default=1) < wanted and (wanted > right[-1]) == beyond
-                    and min(right[first:]) < wanted and first not in halved):
+            if (0 < first < max(below, default=0) and max(right[:first]) < wanted
+                    and (wanted > right[-1]) == beyond and not halved & {first, below[-1] + 1}):
                 return sure, early, end, wanted, thresholds
 
 

@@ -40,8 +40,8 @@ MISTAKES = {
         Mistake("swapped", "The layers have changed places.", "The first has shape (rank, in), the "
                 "second (out, rank).", swap={"return first, second": "return second, first"}),
         Mistake("both transposed", "Both of your layers are transposed. A weight of PyTorch is "
-                "(out, in).", "The first has shape (rank, in), the second (out, rank).",
-                swap={"first, second,": "first.T, second.T,"}),
+                "(out, in).", "first.T and second.T, as you have them now: (rank, in) and (out, "
+                "rank).", swap={"first, second,": "first.T, second.T,"}),
         Mistake("two results", "Three things are asked for: two weights, and the bias of the "
                 "second.", "return first, second, bias", swap={"second, bias": "second"})),
     "low_rank.energy": (

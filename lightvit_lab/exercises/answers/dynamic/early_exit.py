@@ -84,7 +84,7 @@ MISTAKES = {
                 return thresholds[low].item()"""),
         Mistake("from the end", "You went down from the largest threshold and stopped where it was "
                 "too inaccurate for the first time. Smaller ones may be accurate again.",
-                "Try all thresholds, the smallest first.", body="""
+                "Begin with the smallest, and return the first that is accurate enough.", body="""
                 found = thresholds[-1].item()
                 for threshold in thresholds.tolist()[::-1]:
                     right = torch.where(sure >= threshold, exit_right, end_right)
@@ -138,8 +138,9 @@ MISTAKES = {
                 "The block whose score would lead to one or beyond gets it.",
                 swap={"before + scores >= 1": "before >= 1"}),
         Mistake("limit 0.99", "Your token halts at 0.99, as the code on this page does. Here it "
-                "goes on until the sum would reach 1.", ">= 1.", swap={">= 1": ">= 0.99"}),
-        Mistake("limit 0.9", "Your token halts before the sum reaches 1.", ">= 1.",
+                "goes on until the sum would reach 1.", "Compare with 1, not with 0.99.",
+                swap={">= 1": ">= 0.99"}),
+        Mistake("limit 0.9", "Your token halts before the sum reaches 1.", "Compare with 1.",
                 swap={">= 1": ">= 0.9"})),
     "early_exit.unused": (
         Mistake("one exit", "This pays for one exit. A picture that leaves at the eleventh has "

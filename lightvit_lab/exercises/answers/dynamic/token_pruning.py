@@ -47,7 +47,7 @@ MISTAKES = {
                 "Carry the count on from block to block.",
                 swap={"total = 0": "total, whole = 0, patches", "keep * patches": "keep * whole"}),
         Mistake("not carried on", "Each block starts with the whole picture again in your count. "
-                "Tokens that are gone stay gone.", "Carry the count on from block to block.",
+                "Tokens that are gone stay gone.", "Those left by one block enter the next.",
                 swap={"\n        patches = left": ""}),
         Mistake("no products of tokens", "You have the linear layers. Queries times keys, and "
                 "weights times values, are missing.", "Add 2 N^2 d for each attention.",
@@ -109,7 +109,7 @@ MISTAKES = {
                 swap={"(scores /": "(scores.sort(descending=True).values /"}),
         Mistake("the nearest", "You take the running sum that is nearest to each step, as the "
                 "released code does. The paper, and this exercise, take the first that reaches it.",
-                "torch.searchsorted(sums, steps).", swap={
+                "The first place where sums >= step.", swap={
                     "torch.searchsorted(rising, steps)":
                     "(rising[:, None] - steps).abs().argmin(dim=0)"})),
     "token_pruning.lengths": (
