@@ -38,11 +38,12 @@ def validation(generator: Generator, beyond: bool) -> tuple:
         sure = torch.randint(16, 64, (64,), generator=generator) / 64
         early, end = uniform(generator, 64) < 0.3 + 0.7 * sure**2, uniform(generator, 64) < 0.9
         right = torch.where(sure >= thresholds[:, None], early, end).float().mean(dim=1).tolist()
-        for first, wanted in enumerate(right):
+        for first in (place for place in range(1, 66) if right[place] > max(right[:place])):
+            wanted = right[first]
             below = [place for place, one in enumerate(right) if one < wanted]
             halved = {bisect_left(right, wanted, hi=stop) for stop in (65, 66)}
-            if (0 < first < max(below, default=0) and max(right[:first]) < wanted
-                    and (wanted > right[-1]) == beyond and not halved & {first, below[-1] + 1}):
+            if (first < below[-1] and (wanted > right[-1]) == beyond
+                    and not halved & {first, below[-1] + 1}):
                 return sure, early, end, wanted, thresholds
 
 
