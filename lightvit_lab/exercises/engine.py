@@ -183,7 +183,9 @@ def _closest(exercise: Exercise, given: Any, right: float) -> Known | None:
     closest = min(exercise.mistakes, key=lambda mistake: abs(mistake.answer - given), default=None)
     if closest is None or abs(closest.answer - given) >= abs(right - given):
         return None
-    return closest if exercise.closeness.is_rounding(given, float(closest.answer)) else None
+    digits, value = exercise.closeness, float(closest.answer)
+    made = digits.agree(given, value) or digits.too_coarse(given, value, least=2)
+    return closest if made else None
 
 
 def _explained(exercise: Exercise, answer: Any, given: Outcome, case: tuple,

@@ -12,12 +12,13 @@ from .conversion import item
 UNITS = ("", "share", "percent")
 _NUMBER = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)\s*(?P<percent>%?)",
                      re.IGNORECASE)
-_NOISE = 1e-9        # of a computed value, relative: half a unit is meant, and not a hair less
+_NOISE = 1e-6        # relative: of single precision, and of a half unit that is computed
+_NEAR = 1e-3         # relative: who rounds on the way is this near, whatever the last digits say
 
 
 @dataclass(frozen=True)
 class Digits:
-    """So many significant digits count: a value rounded to them, or to more, is the value."""
+    """So many significant digits count: a value rightly rounded to them, or to more, is right."""
 
     wanted: int
 
@@ -26,35 +27,34 @@ class Digits:
         """Half a unit of the last digit, of the smallest number with so many."""
         return 0.5 * 10.0 ** (1 - self.wanted)
 
-    def half_unit(self, number: float) -> float:
-        """Half a unit of the last digit that counts in this number."""
-        if not number or not math.isfinite(number):
-            return 0.0
-        power = math.floor(math.log10(abs(number))) + 1 - self.wanted
-        return 0.5 * 10.0 ** power * (1 + _NOISE) + _NOISE * abs(number)
-
     def agree(self, given: float, expected: float) -> bool:
-        """Whether `given` is `expected`, rounded to the digits wanted, or right in one more.
+        """Whether `given` is `expected` rounded to the digits wanted or more, or all but equal."""
+        if not math.isfinite(given) or not expected:
+            return given == expected
+        near = min(_NEAR * abs(expected), _half_unit(expected, self.wanted))
+        return abs(given - expected) <= near or any(
+            _is_rounded(given, expected, digits) for digits in range(self.wanted, 7))
 
-        So 1.11 is 1.1128 to three digits, and 1.1111 is not: it says more, and that is wrong.
-        """
-        short = math.isclose(given, float(f"{given:.{self.wanted}g}"), rel_tol=1e-6)
-        band = self.half_unit(expected) / (1 if short else 5)      # a unit of the next digit
-        return given == expected or abs(given - expected) <= band
-
-    def is_rounding(self, given: float, value: float) -> bool:
-        """Whether `given` is `value`, rounded to two digits or more, or computed a little off."""
-        roundings = (float(f"{value:.{digits}g}") for digits in range(min(2, self.wanted), 13))
-        return (any(math.isclose(given, each, rel_tol=1e-6) for each in roundings)
-                or math.isclose(given, value, rel_tol=1e-3))
-
-    def too_coarse(self, given: float, expected: float) -> bool:
-        """Whether `given` is `expected`, rounded to fewer digits than wanted."""
-        rounded = (float(f"{expected:.{digits}g}") for digits in range(1, self.wanted))
-        return any(math.isclose(given, each, rel_tol=_NOISE) for each in rounded)
+    def too_coarse(self, given: float, expected: float, least: int = 1) -> bool:
+        """Whether `given` is `expected`, rounded to fewer digits than wanted, `least` or more."""
+        if not math.isfinite(given) or not expected:
+            return False
+        return any(_is_rounded(given, expected, digits) for digits in range(least, self.wanted))
 
     def __str__(self) -> str:
         return f"{self.wanted} digit{'s' if self.wanted > 1 else ''}"
+
+
+def _half_unit(number: float, digits: int) -> float:
+    """Half a unit of the last of so many significant digits."""
+    return 0.5 * 10.0 ** (math.floor(math.log10(abs(number))) + 1 - digits)
+
+
+def _is_rounded(given: float, expected: float, digits: int) -> bool:
+    """Whether `given` has no more than so many digits, and they are those of `expected`."""
+    half = _half_unit(expected, digits)
+    short = math.isclose(given, 2 * half * round(given / (2 * half)), rel_tol=_NOISE)
+    return short and abs(given - expected) <= half * (1 + _NOISE) + _NOISE * abs(expected)
 
 
 def readings(answer: Any, unit: str) -> list[tuple[Any, str]]:

@@ -3,6 +3,7 @@
 import sys
 from types import ModuleType
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -300,14 +301,16 @@ FACTOR = made("sample.factor", 7.389, mistakes=(Known("double", 14.778, "Half of
     (SHARE, 0.342), (SHARE, 0.3418), (SHARE, 0.34176), (SHARE, 34.2), (SHARE, 34.18), (SHARE, "34.2 %"),
     (SHARE, "34.176%"), (SHARE, "0.342"), (SHARE, torch.tensor(0.342)), (SHARE, torch.tensor([34.2])),
     (PERCENT, 14.26), (PERCENT, 14.264), (PERCENT, "14.26 %"), (PERCENT, torch.tensor(14.26, dtype=torch.float64)),
-    (FACTOR, 7.4), (FACTOR, 7.39), (FACTOR, 7.389056), (FACTOR, "739 %")])
+    (FACTOR, 7.4), (FACTOR, 7.39), (FACTOR, 7.389056), (FACTOR, "739 %"),
+    (FACTOR, numpy.float32(7.4)), (FACTOR, torch.tensor(7.4)), (FACTOR, 7.386), (made("sample.tie", 1.125, digits=3), 1.12),
+    (made("sample.tie", 1.125, digits=3), 1.13)])
 def test_a_typed_number_passes_with_the_digits_asked_for_or_more(exercise, answer):
     assert examine(exercise, answer).status == "passed"
 
 
 @pytest.mark.parametrize("exercise, answer", [
-    (SHARE, 0.341), (SHARE, 0.343), (SHARE, 34.4), (SHARE, 0.0342), (SHARE, 0.3421), (SHARE, "34.2"), (SHARE, 3.42), (SHARE, "about 34.2 %"),
-    (PERCENT, 14.25), (PERCENT, 14.27), (PERCENT, "0.1426"), (PERCENT, 1426), (FACTOR, 7.3), (FACTOR, 7.5), (FACTOR, 7.42), (FACTOR, 0.074),
+    (SHARE, 0.341), (SHARE, 0.343), (SHARE, 34.4), (SHARE, 0.0342), (SHARE, "34.2"), (SHARE, 3.42), (SHARE, "about 34.2 %"),
+    (PERCENT, 14.25), (PERCENT, 14.27), (SHARE, 0.3422), (SHARE, 0.3413), (FACTOR, 7.38), (FACTOR, 7.44), (PERCENT, "0.1426"), (PERCENT, 1426), (FACTOR, 7.3), (FACTOR, 7.5), (FACTOR, 0.074),
     (FACTOR, None), (FACTOR, float("nan")), (FACTOR, [7.4])])
 def test_a_typed_number_beyond_its_digits_is_refused(exercise, answer):
     result = examine(exercise, answer)
@@ -330,7 +333,7 @@ def test_a_rounded_mistake_draws_its_hint_also_in_percent(exercise, answer, name
 def test_hints_attach_by_relative_distance_however_small_the_numbers():
     small = made("sample.small", 0.0153, mistakes=(Known("share", 0.0112, "Percent.", "Times 100."),), digits=3)
     assert examine(small, 0.0112).mistake == "share"
-    for answer in (0.0092, 0.0132, 0.0109, 0.01, 0.01117):
+    for answer in (0.0092, 0.0132, 0.0109, 0.01):
         assert examine(small, answer).mistake is None
 
 

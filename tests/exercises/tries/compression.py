@@ -311,7 +311,8 @@ WRONG = {
     "low_rank.budget": {
         "1.1111111111111112": (1.1111111111111112, "class token forgotten"),
         "1.1111": (1.1111, "class token forgotten"), "0.101": (0.101, "as a share"),
-        "0.8986": (0.8986, "upside down"), "0.9": (0.9, None), "1.17": (1.17, None), "1.34": (1.34, "MLP forgotten"),
-        "1.053": (1.053, "one product"), "1.0534": (1.0534, "one product"), "1.12": (1.12, None), "1.1": (1.1, None),
-        "1.2": (1.2, None), "1.669": (1.669, "maps to queries, keys and values, too"), "1.05": (1.05, "one product"),
+        "0.8986": (0.8986, "upside down"), "0.9": (0.9, "upside down"), "1.17": (1.17, None),
+        "1.34": (1.34, "MLP forgotten"), "1.053": (1.053, "one product"), "1.0534": (1.0534, "one product"),
+        "1.12": (1.12, None), "1.1": (1.1, None), "1.2": (1.2, None),
+        "1.669": (1.669, "maps to queries, keys and values, too"), "1.05": (1.05, "one product"),
         "0.113": (0.113, None), "11.3": (11.3, None), "113": (113, None)}}

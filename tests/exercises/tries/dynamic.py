@@ -290,7 +290,7 @@ RIGHT = {
         "computed": 3.0000000000000004 + 1},
     "token_merging.time_gain": {
         "two digits": 1.3, "three": 1.31, "four": 1.305, "computed": 1 / (13 / 40 + 30 / 68), "tensor": torch.tensor(1.3052),
-        "rounded on the way": 40 / (13 + 17.6), "as text": "1.31"},
+        "rounded on the way": 40 / (13 + 17.65), "as text": "1.31"},
     "early_exit.mean_cost": {
         "float32": "return macs[exits].float().mean()",
         "loop": "return sum(macs[one].item() for one in exits) / len(exits)",
@@ -770,6 +770,6 @@ WRONG = {
     "early_exit.unused": {
         "0.0112": (0.0112, "a share"), "0.01116": (0.01116, "a share"), "0.0092": (0.0092, None),
         "0.101": (0.101, "one exit"), "0.1015": (0.1015, "one exit"), "1.21": (1.21, "without attention"),
-        "0.093": (0.093, "of the whole model"), "1.2": (1.2, None), "1.0": (1.0, None),
+        "0.093": (0.093, "of the whole model"), "1.2": (1.2, "without attention"), "1.0": (1.0, None),
         "8958": (8958, "upside down"), "219.9": (219.9, "a head for each token"), "13.4": (13.4, None),
         "1.22": (1.22, None), "12.3": (12.3, None), "111.6": (111.6, None)}}

@@ -62,7 +62,8 @@ MISTAKES = {
                       "(teacher / temperature).softmax(dim=1)":
                       "teacher.softmax(dim=1) / temperature"}),
         Mistake("multiplied", "You multiplied the logits by the temperature: that makes both surer "
-                "the higher it is.", "Divide the logits.", swap={" / temperature": " * temperature"}),
+                "the higher it is.", "Divide the logits.",
+                swap={" / temperature": " * temperature"}),
         Mistake("logarithm of a logarithm", "This is NaN (not a number): a logarithm of something "
                 "negative was taken, as logarithms of probabilities are. Which of the two does "
                 "F.kl_div want as logarithms?", "Logarithms for the student, probabilities for the "

@@ -43,7 +43,7 @@ MISTAKES = {
                 "a head, query.shape[-1].", swap={" / query.shape[-1] ** 0.5": ""}),
         Mistake("scale without root", "Your weights are too flat: you divide by too much.",
                 "The standard deviation of a dot product grows with the square root of the width: "
-                "take the root.", swap={" ** 0.5": ""}),
+                "divide once, by that root.", swap={" ** 0.5": ""}),
         Mistake("scale by tokens", "You scale by the number of tokens. The dot product sums over "
                 "something else.", "A dot product sums over the width of a head: divide by the "
                 "root of query.shape[-1], not of shape[-2].", swap={"shape[-1]": "shape[-2]"})),
