@@ -22,7 +22,8 @@ MISTAKES = {
                 "values[:rank].", swap={"values[:rank, None] * ": ""}),
         Mistake("singular values twice", "The singular values count twice, in both of your layers "
                 "or squared in one: large directions come out far too large.", "Give them to one "
-                "layer, as they are, or their roots to both.", swap={"left[:, :rank]": "left[:, :rank] * values[:rank]"}),
+                "layer, as they are, or their roots to both.",
+                swap={"left[:, :rank]": "left[:, :rank] * values[:rank]"}),
         Mistake("the smallest", "You kept the smallest singular values: the worst layer of this "
                 "rank, not the best.", "torch sorts them with the largest first: [:rank].",
                 swap={":rank": "-rank:"}),
@@ -77,7 +78,8 @@ MISTAKES = {
                 "root.T = moment.", swap={"torch.linalg.cholesky(moment)": "moment"}),
         Mistake("the wrong way round", "You divided by the root first and multiplied afterwards: "
                 "directions that never occur count most.",
-                "weight @ root, and the inverse afterwards.", swap={"(moment)": "(moment).inverse()"}),
+                "weight @ root, and the inverse afterwards.",
+                swap={"(moment)": "(moment).inverse()"}),
         Mistake("root transposed", "Your root is transposed: root @ root.T is not the moment "
                 "then.", "torch.linalg.cholesky gives the lower root, with root @ root.T = moment: "
                 "take it as it is.", swap={"(moment)": "(moment).T"}),
@@ -85,7 +87,8 @@ MISTAKES = {
                 "stands beside the diagonal.", "The whole root, torch.linalg.cholesky(moment).",
                 swap={"torch.linalg.cholesky(moment)": "moment.diagonal().sqrt().diag()"}),
         Mistake("wrong side", "The root meets the outputs' side of the weight. It belongs to the "
-                "inputs.", "A weight is (out, in): weight @ root.", swap={"weight @ root": "root @ weight"})),
+                "inputs.", "A weight is (out, in): weight @ root.",
+                swap={"weight @ root": "root @ weight"})),
     "low_rank.segments": (
         Mistake("class token averaged in", "The class token disappears in the first segment. It "
                 "holds what the head will read.", "Leave keys[:, :, :1] as it is; average the "

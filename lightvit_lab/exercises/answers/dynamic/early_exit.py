@@ -74,7 +74,8 @@ MISTAKES = {
         Mistake("accuracy beyond", "You want more than `wanted`. Just as much is enough.",
                 ">= wanted.", swap={">= wanted": "> wanted"}),
         Mistake("bisection", "You halved the range, or stopped before the smallest, as if "
-                "accuracy rose with the threshold. It goes up and down.", "Try all thresholds, the smallest first.", body="""
+                "accuracy rose with the threshold. It goes up and down.",
+                "Try all thresholds, the smallest first.", body="""
                 low, high = 0, len(thresholds) - 1
                 while low < high:
                     middle = (low + high) // 2
