@@ -34,8 +34,8 @@ def layers(generator: Generator) -> list[tuple]:
 EXERCISES = (
     Exercise("pruning.neurons", points=2, minutes=8, cases=two_layers),
     Exercise("pruning.two_four", points=2, minutes=10, cases=weights),
-    Exercise("pruning.scale", points=1, minutes=5, tolerance=2e-3),
+    Exercise("pruning.scale", points=1, minutes=5, digits=2),
     Exercise("pruning.compensation", points=3, minutes=15, cases=layers, tolerance=1e-4),
-    Exercise("pruning.realisation", points=1, minutes=5, tolerance=2e-3),
-    Exercise("pruning.budget", points=2, minutes=8, tolerance=2e-3),
+    Exercise("pruning.realisation", points=1, minutes=5, digits=2, unit="share"),
+    Exercise("pruning.budget", points=2, minutes=8, digits=2, unit="share"),
 )

@@ -99,8 +99,9 @@ MISTAKES = {
                 swap={"0.75 * ": ""}),
         Mistake("attention alone", "You left the MLP whole.", "Half of its 8 d^2 goes, too.",
                 swap={"0.5 * ": ""}),
-        Mistake("share removed", "This is what goes. We asked for what is left.",
-                "1 minus what you have.", swap={"0.75": "0.25"}),
+        Mistake("share removed", "5/12 is the share that goes; or you took half of the MLP twice. "
+                "fc1 loses half of its rows and fc2 half of its columns, so of each one half is "
+                "left.", "7/12 is left: 3 d^2 and 4 d^2.", swap={"0.75": "0.25"}),
         Mistake("proj forgotten", "You cut queries, keys and values, and left the projection "
                 "whole. It reads the heads: what nobody writes, nobody need read.",
                 "3/4 of all four d x d matrices.", swap={"0.75 * 4": "0.75 * 3 + 1"}),
