@@ -89,7 +89,7 @@ def _bytes(model: nn.Module) -> int:
 
 
 def tuning_key(stage: str) -> list[Any]:
-    """What of its training decides a run of `stage`; a stage that does not train has the short's."""
+    """What of training decides a run of `stage`; where nothing trains, that of the short one."""
     return sorted(TUNINGS.get(stage, FINE_TUNING).items())
 
 

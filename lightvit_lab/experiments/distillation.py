@@ -79,7 +79,8 @@ def trained_student(terms: Mapping[str, Any], teacher: str | None, labels: Any, 
     torch.manual_seed(seed)
     student = models.create_model(STUDENT, **arguments)
     if teacher and stored:
-        answers, teacher_seconds = cpu_timed(lambda: stored_logits(answers, train, settings, DATASET))
+        answers, teacher_seconds = cpu_timed(
+            lambda: stored_logits(answers, train, settings, DATASET))
     history, seconds = cpu_timed(lambda: _fit(student, answers, train, labels, terms, settings))
     return {"seed": seed, "seconds": round(history.seconds, 1), "cpu_seconds": seconds,
             "teacher_cpu_seconds": teacher_seconds, **scored(training.evaluate(student, test))}

@@ -3,7 +3,7 @@
 The table of a study lies in a JSON file of its name, or in the module that makes its runs. A run is
 written to the user's cache as it ends: a study that was stopped goes on, and several processes may
 share one. Runs that the stored result holds already are taken from it, by the digest of all that
-decides them: a new row costs that row. `studies` finds every `Study` of this package by scanning it.
+decides them: a new row costs that row. `studies` finds every `Study` of this package by scanning.
 """
 
 from __future__ import annotations
