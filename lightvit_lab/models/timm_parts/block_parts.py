@@ -16,7 +16,8 @@ from ...runtime.running import map_tensors
 class AttentionParts(nn.Module):
     """The parts of a trained plain self-attention, under their old names, so with its state's keys.
 
-    `fused` chooses torch's kernel, as in the lab's attention; with an additive mask the faster form.
+    `fused` chooses torch's kernel, as in the lab's attention, and with an additive mask the faster
+    form.
     """
 
     def __init__(self, attention: nn.Module):
