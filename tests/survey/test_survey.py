@@ -77,6 +77,14 @@ def test_methods_stand_where_the_sources_put_them():
     assert _leaf("Depth Adaptation").page == "dynamic/early_exit"
 
 
+def test_the_leaves_of_dynamic_resolution_hold_the_methods_that_their_pages_teach():
+    pruning, merging = ({method.name.split(" ")[0]: method for method in _leaf(f"Dynamic Token {name}").methods}
+                        for name in ("Pruning", "Merging"))
+    assert {"EViT", "DynamicViT", "ATS", "CF-ViT", "Evo-ViT", "IdleViT", "TPC-ViT", "SuperViT", "HeatViT", "SPViT"} == set(pruning)
+    assert {"ToMe", "ToFu", "TCFormer", "Multi-Scale"} == set(merging)
+    assert pruning["EViT"].arxiv == "2202.07800" and "2310.06629" in pruning["EViT"].note
+
+
 def test_distillation_leaves_claim_no_method_since_none_is_named_by_the_survey():
     assert all(leaf.methods == () for leaf in survey.taxonomy() if leaf.branch == "Knowledge Distillation")
 
@@ -186,6 +194,8 @@ def test_svd_llm_stands_with_its_perplexities_beside_those_it_was_compared_with(
     ("token_pruning", "Evo-ViT", "DeiT-S", "trained so", 79.9, 79.4),
     ("token_merging", "ToMe", "DeiT-Ti", "r=13, trained so", 71.8, 71.27),
     ("token_merging", "ToMe", "ViT-B/16", "r=13, off the shelf", 84.57, 82.6),
+    ("token_merging", "ToMe", "ViT-L/16", "r=23, off the shelf", 86.92, 86.14),
+    ("token_merging", "ToMe", "ViT-H/14, SWAG", "r=40, off the shelf", 88.55, 88.25),
     ("early_exit", "CF-ViT", "DeiT-S", "coarse 9x9, threshold 1: no picture leaves early", 79.9, 81.9),
 ])
 def test_published_dynamic_networks_are_those_of_their_sources(page, method, model, setting, dense, top1):
