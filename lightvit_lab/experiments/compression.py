@@ -94,9 +94,13 @@ def _timed(model: nn.Module, row: Row) -> nn.Module:
     return changed(model, row)
 
 
+def _validation() -> data.Pictures:
+    return data.load(base.DATASET, "val", count=2000)
+
+
 def _sensitivity(part: str, prune: Callable[..., nn.Module]) -> list[dict[str, Any]]:
     """Accuracy on 2,000 validation pictures with one layer pruned at a time."""
-    pictures = data.load(base.DATASET, "val", count=2000)
+    pictures = _validation()
     rows = pruning.sensitivity(base.model(), pictures, prune, importance="taylor",
                                calibration=calibration(0))
     return [{"part": part, "layer": row["layer"], "ratio": row["ratio"], **scored(training.Score(
@@ -105,8 +109,10 @@ def _sensitivity(part: str, prune: Callable[..., nn.Module]) -> list[dict[str, A
 
 def result(study: Study, **alone: Callable[..., nn.Module]) -> dict[str, Any]:
     """Every run beside the dense model; of the parts in `alone`, also each layer pruned alone."""
-    return base.result(study, _timed, {"": BATCH}, TIMING_S, calibration=CALIBRATION,
-                       sensitivity=[row for part in alone.items() for row in _sensitivity(*part)])
+    more = {"sensitivity": [row for part in alone.items() for row in _sensitivity(*part)]}
+    if alone:       # the whole model, on the pictures on which its layers are judged
+        more["sensitivity_dense"] = scored(training.evaluate(base.model(), _validation()))
+    return base.result(study, _timed, {"": BATCH}, TIMING_S, calibration=CALIBRATION, **more)
 
 
 def key(row: Row, stage: str, seed: int) -> list[Any]:
