@@ -123,7 +123,7 @@ def key(row: Row, stage: str, seed: int) -> list[Any]:
 
 
 DRAWS = (0, 1, 2, 3, 4)
-SCORED_ON = {"cifar10": 5000, "shapes": 2000}                  # test pictures
+SCORED_ON = {"cifar10": 2000, "shapes": 2000}                  # test pictures
 SHARES = {"cifar10": (0.5, 0.75), "shapes": (0.75, 0.9)}       # of the neurons, removed
 FEW = (2, 8, 32, 128)                                          # calibration pictures, compensated
 
