@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from lightvit_lab import data, training
+from lightvit_lab import data, figures, training
 from lightvit_lab.compression.low_rank import factors as low_rank
 from lightvit_lab.compression.pruning import pruners as pruning, unstructured as sparsity
 from lightvit_lab.experiments import base, compression, kit
@@ -112,3 +112,10 @@ def test_layers_are_scanned_beside_the_whole_model_on_the_same_validation_pictur
     found = compression.result(kit.Study("tiny", compression.result, {}), mlp=pruning.prune_mlp)
     assert found["sensitivity_dense"]["test"] == accuracy(small, "val", 80) and len(found["sensitivity"]) == 6
     assert "sensitivity_dense" not in compression.result(kit.Study("tiny", compression.result, {}))
+
+
+def test_every_stage_that_trains_has_a_marker_in_the_figures():
+    row = {"label": "a", "recipe": "", "test": 0.8, "test_low": 0.7, "test_high": 0.9}
+    drawn = figures.stages([{**row, "stage": stage} for stage in base.TUNINGS], row)
+    markers = {trace.name: trace.marker.symbol for trace in drawn.data}
+    assert list(markers) == list(base.TUNINGS) and len({*markers.values()}) == len(markers)
