@@ -181,8 +181,7 @@ def draws(study: Study) -> dict[str, Any]:
             "dense": dense, "rows": study.table()}
 
 
-STUDIES = (Study("pruning_draws", draws, _draw_rows(), run_draw, key_draw, "compression"),
-           Study("pruning_cifar10",
+STUDIES = (Study("pruning_cifar10",
                  partial(result, mlp=pruning.prune_mlp, heads=pruning.prune_heads),
                  PRUNING_ROWS, run, key, "compression"),
            Study("low_rank_cifar10", result, LOW_RANK_ROWS, run, key, "compression"))
