@@ -22,7 +22,8 @@ __all__ = ["four_columns", "stages", "trade_off"]
 
 Row = Mapping[str, Any]
 # each stage's place in `style`
-STAGES = {"off the shelf": 0, "one-shot": 0, "compensated": 1, "fine-tuned": 2}
+STAGES = {"off the shelf": 0, "one-shot": 0, "compensated": 1, "fine-tuned": 2,
+          "fine-tuned, 900 steps": 3}
 SCORE = ("test", "test_low", "test_high")
 COSTS = {"macs": ("million MACs for one picture", 1e6),
          "latency_ms": ("milliseconds, measured", 1.0),

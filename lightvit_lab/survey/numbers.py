@@ -58,8 +58,8 @@ class Compressed(_Changed):
     """One published compressed model: what it lost and what it gained.
 
     `top1_dense` and `top1` in percent on `dataset`, `top1_change` in points where the source gives
-    that alone; of language models the `perplexity`, lower is better; what is left in `params_m`
-    (10^6) and `macs_g` (10^9); gains are dense over compressed, `time_gain` on `device`.
+    that alone; what is left in `params_m` (10^6) and `macs_g` (10^9); gains are dense over
+    compressed, `time_gain` on `device`, empty where the source does not name it.
     """
 
     page: str
@@ -70,7 +70,6 @@ class Compressed(_Changed):
     top1_dense: float | None
     top1: float | None
     top1_change: float | None
-    perplexity: float | None
     params_m: float | None
     macs_g: float | None
     params_gain: float | None

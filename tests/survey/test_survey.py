@@ -176,16 +176,15 @@ def test_published_compressed_models_are_those_of_their_sources(page, method, se
 def test_a_published_compressed_model_says_what_it_gained_or_what_is_left_of_it():
     rows = [row for page in ("pruning", "low_rank") for row in survey.compressed(f"compression/{page}")]
     assert len(rows) >= 15 and all(row.source and row.dataset for row in rows)
-    assert all(row.time_gain is None or row.device or row.method == "NViT" for row in rows)
+    unnamed = {"NViT", "features of low rank (AAFM, GFM)"}                          # their abstracts name no machine
+    assert all(row.time_gain is None or row.device or row.method in unnamed for row in rows)
     assert [row.params_gain for row in rows if row.method.startswith("activation-aware")] == [2.5]    # 1 / (1 - 0.6)
 
 
-def test_svd_llm_stands_with_its_perplexities_beside_those_it_was_compared_with():
-    rows = {(row.method, row.setting[:4]): row for row in survey.compressed("compression/low_rank") if row.perplexity}
-    assert {key: row.perplexity for key, row in rows.items()} == {
-        ("SVD", "20 %"): 20061, ("ASVD", "20 %"): 11.14, ("SVD-LLM", "20 %"): 7.94,
-        ("ASVD", "40 %"): 1407, ("SVD-LLM", "40 %"): 13.11}
-    assert all(row.top1 is None and row.change is None and row.source == "arXiv 2403.07378v1" for row in rows.values())
+def test_the_one_published_low_rank_vit_with_a_measured_gain_is_as_its_abstract_says():
+    [row] = [row for row in survey.compressed("compression/low_rank") if row.time_gain]
+    assert (row.model, row.change, row.time_gain) == ("DeiT-B", -0.23, 1.188)       # 18.8 % more pictures a second
+    assert row.params_gain == pytest.approx(1 / (1 - 0.33), abs=0.005)              # 33 % fewer parameters
 
 
 @pytest.mark.parametrize("page, method, model, setting, dense, top1", [        # typed from the sources
