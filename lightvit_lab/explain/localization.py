@@ -62,7 +62,7 @@ class Localization:
 
     def beyond(self, baselines: Sequence[str], seed: int = 0
                ) -> dict[str, dict[str, tuple[float, float, float]]]:
-        """By how much each other explainer is better than the best of `baselines`: (mean, low, high).
+        """(mean, low, high) of what each other explainer is better by than the best of `baselines`.
 
         The differences are those of the same resampled pictures, and the best baseline is chosen
         anew in each resample, so that an interval above 0 says: better than every one of them. Of
