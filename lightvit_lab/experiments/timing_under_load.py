@@ -1,8 +1,8 @@
-"""Two ways of timing one model against itself: on a machine that is left alone, and on a busy one.
+"""Two ways of timing one model against itself, on a machine as it is and on one made busy.
 
-`chapters/foundations/measuring_efficiency` shows what this study stores. The ratio is 1, so whatever
-else comes out is the fault of the way. Neighbours are processes that work in bursts, one for each
-processor.
+`chapters/foundations/measuring_efficiency` shows what this study stores. The ratio is 1, so
+whatever else comes out is the fault of the way. Neighbours are processes that work in bursts, one for each
+processor; what else runs on the machine is not known, as on any shared one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ CALLS, TRIALS = 15, 60
 
 
 def timing_under_load(_study: Study) -> dict[str, Any]:
-    """The ratios that both ways give in `TRIALS` trials, alone and beside neighbours."""
+    """The ratios that both ways give in `TRIALS` trials, without and with neighbours."""
     torch.manual_seed(0)
     model, inputs = models.create_model(MODEL).eval(), torch.randn(BATCH, 3, 32, 32)
     conditions = {}
-    for label, count in (("left alone", 0), ("beside neighbours", os.cpu_count() or 1)):
+    cases = (("nothing added", 0), ("busy neighbours added", os.cpu_count() or 1))
+    for label, count in cases:
         with neighbours(count):
             trials = [(mean_ratio(model, inputs), ratio_in_turns(model, inputs))
                       for _ in range(TRIALS)]
