@@ -42,6 +42,24 @@ class Distilled:
     source: str
 
 
+@dataclass(frozen=True)
+class Detected:
+    """One published backbone of a detector (Mask R-CNN on COCO): sizes as printed there.
+
+    `params_m` and `flops_g` are of the whole detector, in 10^6 and 10^9; both average precisions
+    in percent.
+    """
+
+    page: str
+    backbone: str
+    schedule: str
+    params_m: float
+    flops_g: float
+    box_ap: float
+    mask_ap: float
+    source: str
+
+
 class _Changed:
     """Rows with two accuracies, or with what lies between them."""
 
@@ -126,6 +144,11 @@ def published() -> list[Published]:
 def distilled(page: str) -> list[Distilled]:
     """Published students on the page of this stem."""
     return _on_page(Distilled, page)
+
+
+def detected(page: str) -> list[Detected]:
+    """Published backbones of detectors on the page of this stem."""
+    return _on_page(Detected, page)
 
 
 def compressed(page: str) -> list[Compressed]:

@@ -154,6 +154,14 @@ def test_published_students_are_those_of_their_sources(page, student, method, al
     assert [(row.alone, row.distilled) for row in found] == [(alone, distilled)] and found[0].source
 
 
+def test_published_detectors_are_those_of_the_authors_readme():
+    rows = {(row.backbone, row.schedule[:2]): row for row in survey.detected("components/lightvit")}
+    assert len(rows) == 6 and all("hunto/LightViT" in row.source for row in rows.values())
+    tiny, base = rows["LightViT-T", "12"], rows["LightViT-B", "36"]
+    assert (tiny.params_m, tiny.flops_g, tiny.box_ap, tiny.mask_ap) == (28, 187, 37.8, 35.9)
+    assert (base.params_m, base.flops_g, base.box_ap, base.mask_ap) == (54, 240, 45.0, 41.2)
+
+
 def test_every_published_student_stands_on_a_page_of_the_taxonomy():
     from lightvit_lab.survey.leaves import read_rows
 
