@@ -34,7 +34,8 @@ def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome],
     """How many cases agree, how closely, for how many points, and what to mind all the same."""
     points = f"{exercise.points} point{'s' if exercise.points != 1 else ''}"
     if exercise.cases is None:
-        return CheckResult("passed", exercise.id, f"Right ({points}).", seed=seed)
+        text = f"Right ({points}).{_measured(exercise, given[0])}"
+        return CheckResult("passed", exercise.id, text, seed=seed)
     cases = "The freshly drawn case agrees"
     if len(given) > 1:
         cases = f"All {len(given)} freshly drawn cases agree"
@@ -54,8 +55,9 @@ def known(exercise: Exercise, mistake: Known, hint: str, outcome: Outcome,
     if outcome.error:
         problem = _error_text(outcome.error, exercise)
         status, text = "error", f"{problem[0].upper()}{problem[1:]} {hint}"
-    return CheckResult(status, exercise.id, text, mistake=mistake.name, seed=seed,
-                       printed=outcome.printed)
+    measured = _measured(exercise, outcome)
+    return CheckResult(status, exercise.id, text + measured, mistake=mistake.name, seed=seed,
+                       printed="" if measured else outcome.printed)
 
 
 def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, expected: Outcome,
@@ -67,6 +69,9 @@ def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, 
     if given.error:
         text = where + _error_text(given.error, exercise)
         return CheckResult("error", exercise.id, text, seed=seed, printed=given.printed)
+    measured = _measured(exercise, given)
+    if measured:
+        return CheckResult("wrong", exercise.id, f"That is not it.{measured}", seed=seed)
     if single:   # its reference is the answer itself, so nothing of it is shown
         text = _value_verdict(given.value, expected.value, exercise.tolerance)
         return CheckResult("wrong", exercise.id, text, seed=seed)
@@ -74,6 +79,12 @@ def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, 
     return CheckResult("wrong", exercise.id, f"{where}{found.text}.{_warning(given)}",
                        both_values(given.value, expected.value), seed=seed, printed=given.printed,
                        drawing=comparison_drawing(given.value, expected.value))
+
+
+def _measured(exercise: Exercise, outcome: Outcome) -> str:
+    """What the judge of a decision measured; empty for other exercises."""
+    decision = exercise.cases is None and exercise.prepare is not None
+    return f" {outcome.printed.strip()}" if decision and outcome.printed else ""
 
 
 def _warning(outcome: Outcome) -> str:

@@ -1,0 +1,39 @@
+"""Exercises that are judged by what an answer leads to: a limit respected, a quality reached.
+
+A judge tries a decision, on a model or on a stored table, and gives two things: the name of what
+is wrong with it, "" where nothing is, and a sentence with what was measured. Whatever keeps to
+the limit and is good enough passes, not only the page's own answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .comparison import item
+
+Judge = Callable[[Any], tuple[str, str]]
+
+
+def by_outcome(judge: Judge) -> Callable[[Any], str]:
+    """The `prepare` of an exercise: the judge's verdict is compared, its sentence is shown."""
+    def verdict(answer: Any) -> str:
+        fault, measured = judge(answer)
+        print(measured)
+        return fault
+    return verdict
+
+
+def numbers(answer: Any, keys: Sequence[Any]) -> tuple[float, ...] | None:
+    """A list, tuple, tensor or array of len(keys) numbers, or a dict of these keys, as floats.
+
+    None where it is anything else, or holds anything that is not a finite number.
+    """
+    if isinstance(answer, Mapping):
+        answer = [answer[key] for key in keys] if set(answer) == set(keys) else None
+    try:
+        found = tuple(float(item(value)) for value in answer)
+    except (TypeError, ValueError):
+        return None
+    finite = all(abs(value) < float("inf") for value in found)
+    return found if len(found) == len(keys) and finite else None
