@@ -7,10 +7,13 @@ from lightvit_lab.exercises.outcome import numbers
 
 RIGHT = {
     "token_pruning.schedule": [[0.4] * 6, (0.5, 0.4, 0.4, 1, 1, 1), [0.35, 0.5, 0.6, 0.6, 0.6, 1.0], [0.4, 0.4, 0.4, 1, 1, 1]],
+    "pruning.ratios": [[0.65] + [0.95] * 5, [0.7, 0.9, 0.95, 0.95, 0.95, 0.95], (0.8, 0.9, 0.9, 0.9, 0.95, 0.95), [0.5] + [0.98] * 5],
 }
 WRONG = {
     "token_pruning.schedule": [([1] * 6, "too late"), ([0.06, 1, 1, 1, 1, 1], "all at once"), ([0.1] * 6, "shares of the whole picture"),
                                ([0.4] * 5, None), ([0.4, 0.4, 0.4, 0.4, 0.4, 1.4], None), (0.4, None), ("half", None)],
+    "pruning.ratios": [([0] * 6, "shares kept"), ([0.3] + [0.9] * 5, "too many stay"), ([0.92] * 6, "alike"), ([0.97] * 6, "alike"), ([0.96, 0.85, 0.85, 0.9, 0.9, 0.95], "the wrong block"),
+                       ([0.9] * 5, None), ([1.0] * 6, None)],
 }
 
 
