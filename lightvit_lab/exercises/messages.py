@@ -14,6 +14,7 @@ from .comparison import both_values, describe, difference, item
 from .declaration import Exercise, Known
 from .drawing import comparison_drawing
 from .limits import TimeUp, seconds_allowed
+from .outcome import Verdict
 from .result import CheckResult
 from .running import Outcome
 
@@ -34,7 +35,7 @@ def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome],
     """How many cases agree, how closely, for how many points, and what to mind all the same."""
     points = f"{exercise.points} point{'s' if exercise.points != 1 else ''}"
     if exercise.cases is None:
-        text = f"Right ({points}).{_measured(exercise, given[0])}"
+        text = f"Right ({points}).{_measured(given[0])}"
         return CheckResult("passed", exercise.id, text, seed=seed)
     cases = "The freshly drawn case agrees"
     if len(given) > 1:
@@ -55,9 +56,8 @@ def known(exercise: Exercise, mistake: Known, hint: str, outcome: Outcome,
     if outcome.error:
         problem = _error_text(outcome.error, exercise)
         status, text = "error", f"{problem[0].upper()}{problem[1:]} {hint}"
-    measured = _measured(exercise, outcome)
-    return CheckResult(status, exercise.id, text + measured, mistake=mistake.name, seed=seed,
-                       printed="" if measured else outcome.printed)
+    return CheckResult(status, exercise.id, text + _measured(outcome), mistake=mistake.name,
+                       seed=seed, printed=outcome.printed)
 
 
 def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, expected: Outcome,
@@ -69,9 +69,9 @@ def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, 
     if given.error:
         text = where + _error_text(given.error, exercise)
         return CheckResult("error", exercise.id, text, seed=seed, printed=given.printed)
-    measured = _measured(exercise, given)
-    if measured:
-        return CheckResult("wrong", exercise.id, f"That is not it.{measured}", seed=seed)
+    if isinstance(given.value, Verdict):
+        text = f"{where}That is not it.{_measured(given)}"
+        return CheckResult("wrong", exercise.id, text, seed=seed, printed=given.printed)
     if single:   # its reference is the answer itself, so nothing of it is shown
         text = _value_verdict(given.value, expected.value, exercise.tolerance)
         return CheckResult("wrong", exercise.id, text, seed=seed)
@@ -81,10 +81,9 @@ def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, 
                        drawing=comparison_drawing(given.value, expected.value))
 
 
-def _measured(exercise: Exercise, outcome: Outcome) -> str:
+def _measured(outcome: Outcome) -> str:
     """What the judge of a decision measured; empty for other exercises."""
-    decision = exercise.cases is None and exercise.prepare is not None
-    return f" {outcome.printed.strip()}" if decision and outcome.printed else ""
+    return f" {outcome.value.measured}" if isinstance(outcome.value, Verdict) else ""
 
 
 def _warning(outcome: Outcome) -> str:

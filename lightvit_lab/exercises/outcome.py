@@ -12,16 +12,31 @@ from typing import Any
 
 from .comparison import item
 
-Judge = Callable[[Any], tuple[str, str]]
+Judge = Callable[..., tuple[str, str]]
 
 
-def by_outcome(judge: Judge) -> Callable[[Any], str]:
-    """The `prepare` of an exercise: the judge's verdict is compared, its sentence is shown."""
-    def verdict(answer: Any) -> str:
-        fault, measured = judge(answer)
-        print(measured)
-        return fault
-    return verdict
+class Verdict(str):
+    """The name of what is wrong, "" where nothing is, and in `measured` what was measured."""
+
+    measured: str
+
+    def __new__(cls, fault: str, measured: str) -> Verdict:
+        verdict = super().__new__(cls, fault)
+        verdict.measured = measured
+        return verdict
+
+
+def by_outcome(judge: Judge) -> Callable[[Any], Any]:
+    """The `prepare` of an exercise that a judge decides.
+
+    `judge(decision, *case)` gives fault and sentence. The answer is the decision, or a function
+    that decides case by case.
+    """
+    def prepared(answer: Any) -> Any:
+        if callable(answer):
+            return lambda *case: Verdict(*judge(answer(*case), *case))
+        return Verdict(*judge(answer))
+    return prepared
 
 
 def numbers(answer: Any, keys: Sequence[Any]) -> tuple[float, ...] | None:
