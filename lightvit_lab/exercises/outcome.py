@@ -52,3 +52,14 @@ def numbers(answer: Any, keys: Sequence[Any]) -> tuple[float, ...] | None:
         return None
     finite = all(abs(value) < float("inf") for value in found)
     return found if len(found) == len(keys) and finite else None
+
+
+def pairs(answer: Any, firsts: Sequence[int],
+          seconds: Sequence[int]) -> frozenset[tuple[int, int]] | None:
+    """A list, set or tensor of pairs of whole numbers; None where it holds anything else."""
+    try:
+        found = [tuple(item(part) for part in pair) for pair in answer]
+    except TypeError:
+        return None
+    fit = all(len(pair) == 2 and pair[0] in firsts and pair[1] in seconds for pair in found)
+    return frozenset((int(one), int(other)) for one, other in found) if fit else None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightvit_lab.exercises import examine, find
-from lightvit_lab.exercises.outcome import numbers
+from lightvit_lab.exercises.outcome import numbers, pairs
 
 
 def fared(first, second, sure, right, sort, macs):
@@ -38,10 +38,16 @@ def in_order(sure, right, sort, macs, budget, thresholds):
     return torch.tensor(chosen)
 
 
+def every(*blocks):
+    """All four global tokens of these blocks."""
+    return [(block, token) for block in blocks for token in range(4)]
+
+
 RIGHT = {
     "token_pruning.schedule": [[0.4] * 6, (0.5, 0.4, 0.4, 1, 1, 1), [0.35, 0.5, 0.6, 0.6, 0.6, 1.0], [0.4, 0.4, 0.4, 1, 1, 1]],
     "pruning.ratios": [[0.65] + [0.95] * 5, [0.7, 0.9, 0.95, 0.95, 0.95, 0.95], (0.8, 0.9, 0.9, 0.9, 0.95, 0.95), [0.5] + [0.98] * 5],
     "early_exit.fair": [finest, careful, in_order, searched(lambda thresholds: thresholds.tolist()[:4] + [0.5])],
+    "lightvit.lesion": [every(1, 2, 3) + [(0, 1), (0, 2)], {(0, 1), *every(1, 2, 3)}, torch.tensor(every(3, 1, 2)), [[0, 3], *every(1, 2, 3)]],
 }
 WRONG = {
     "token_pruning.schedule": [([1] * 6, "too late"), ([0.06, 1, 1, 1, 1, 1], "all at once"), ([0.1] * 6, "shares of the whole picture"),
@@ -50,6 +56,8 @@ WRONG = {
                        ([0.9] * 5, None), ([1.0] * 6, None)],
     "early_exit.fair": [(lambda *case: (2.0, 2.0), "no budget"), (lambda *case: torch.zeros(2), "the cheapest"), (lambda *case: 0.9, None),
                         (lambda *case: (0.7, 0.7), "the mean alone")],
+    "lightvit.lesion": [([], "too few"), (every(0, 1, 2, 3), "the first block"), ([(0, 2), (0, 3), *every(1, 2, 3)], "the wrong voices"),
+                        ([(4, 0)], None), ([0, 1, 2], None), (3, None), ([(0.5, 1)], None)],
 }
 
 
@@ -73,3 +81,10 @@ def test_numbers_come_from_whatever_holds_them():
         assert numbers(answer, ["a", "b"]) == (1.0, 0.5)
     for answer in ([1], [1, "x"], [1, float("nan")], [1, None], None, 3, {"a": 1}, {"a": 1, "c": 2}):
         assert numbers(answer, ["a", "b"]) is None
+
+
+def test_pairs_come_from_lists_sets_and_tensors():
+    for answer in ([(0, 1), [1, 0]], {(0, 1), (1, 0)}, torch.tensor([[0, 1], [1, 0]])):
+        assert pairs(answer, range(2), range(2)) == {(0, 1), (1, 0)}
+    for answer in ([(0, 2)], [(0,)], [0, 1], None, [("0", 1)], [(0, 0.5)]):
+        assert pairs(answer, range(2), range(2)) is None

@@ -65,7 +65,8 @@ EXERCISES = (
     Exercise("pruning.compensation", points=3, minutes=15, cases=layers, tolerance=1e-4),
     Exercise("pruning.realisation", points=1, minutes=5, tolerance=2e-3),
     Exercise("pruning.budget", points=2, minutes=8, tolerance=2e-3),
-    Exercise("pruning.ratios", points=3, minutes=12, prepare=by_outcome(judge_ratios),
+    Exercise("pruning.ratios", points=3, minutes=12, seconds=60,
+             prepare=by_outcome(judge_ratios),
              names={"without": lambda ratios: without(*ratios)}),
 )
 

@@ -92,7 +92,8 @@ EXERCISES = (
     Exercise("token_pruning.sampling", points=3, minutes=15,
              cases=lambda g: [scores(g, 10, 5), scores(g, 14, 7)]),
     Exercise("token_pruning.lengths", points=1, minutes=5, tolerance=2e-3),
-    Exercise("token_pruning.schedule", points=3, minutes=15, prepare=by_outcome(judge_schedule),
+    Exercise("token_pruning.schedule", points=3, minutes=15, seconds=60,
+             prepare=by_outcome(judge_schedule),
              names={"moved": lambda keeps: moved(*keeps)}),
 )
 
