@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .comparison import item
+from .conversion import item
 
 Judge = Callable[..., tuple[str, str]]
 

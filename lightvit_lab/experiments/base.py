@@ -1,7 +1,8 @@
 """The zoo's teacher, which many studies make smaller or faster: what is left of it, and its time.
 
-All rows are fine-tuned by the same rates for the same steps, and nothing was chosen on the test
-pictures. Times are measured at the end, all rows of a study in turns with the dense model.
+All rows of a stage are fine-tuned alike, the dense model too. `TUNINGS` says how; the study
+`fine_tuning` chose each rate on validation pictures, and nothing was chosen on the test pictures.
+Times are measured at the end, all rows of a study in turns with the dense model.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ from torch import Tensor, nn
 from .. import checkpoint, data, profiling, training
 from ..checkpoint import zoo
 from ..compression import pruning
+from ..distillation import distill
+from ..distillation.response_distillation import Labels, SoftTargets
 from ..models.transforming import copied
 from ..runtime.wrapped import unwrapped
 from .kit import Row, Run, Study, cpu_timed, scored, times
+from .stored_logits import stored_logits
 
 MODEL, DATASET, TEST = "lab_vit_teacher", "cifar10", 5000
 FINE_TUNING = {"steps": 100, "batch_size": 128, "lr": 2e-3, "optimizer": "muon",
                "schedule": "linear", "warmup": 0.1, "augment": ("flip", "crop")}
+LONG = "fine-tuned, 900 steps"      # with the dense model as teacher
+TUNINGS = {"fine-tuned": FINE_TUNING, LONG: {**FINE_TUNING, "steps": 900}}
 
 
 @cache
@@ -44,13 +50,24 @@ def inputs(count: int, split: str = "test") -> Tensor:
     return data.load(DATASET, split).batch(torch.arange(count))[0]
 
 
-def fine_tuned(model: nn.Module, seed: int, keep_zeros: bool = False) -> nn.Module:
-    """A copy, trained for a few steps on labels at a small rate."""
-    model = copied(model)
-    with pruning.keep_zeros(model) if keep_zeros else nullcontext():
-        training.fit(model, data.load(DATASET), **FINE_TUNING, seed=seed, label_smoothing=0.1,
-                     progress=False, threads=torch.get_num_threads())
-    return model
+def tuned(changed: nn.Module, stage: str, seed: int, keep_zeros: bool = False, **own: Any
+          ) -> nn.Module:
+    """`changed` where `stage` does not train; else a copy, trained as `TUNINGS` says or as `own`.
+
+    The long stage learns from labels and from the dense model, the short one from labels alone.
+    """
+    if stage not in TUNINGS:
+        return changed
+    changed, train = copied(changed), data.load(DATASET)
+    settings = {**TUNINGS[stage], **own, "seed": seed, "progress": False,
+                "threads": torch.get_num_threads()}
+    with pruning.keep_zeros(changed) if keep_zeros else nullcontext():
+        if stage == LONG:
+            distill(changed, stored_logits(model(), train, settings, DATASET), train,
+                    {"labels": Labels(), "soft targets": SoftTargets()}, **settings)
+        else:
+            training.fit(changed, train, label_smoothing=0.1, **settings)
+    return changed
 
 
 def described(model: nn.Module) -> dict[str, Any]:
@@ -71,6 +88,11 @@ def _bytes(model: nn.Module) -> int:
         return path.stat().st_size
 
 
+def tuning_key(stage: str) -> list[Any]:
+    """What of training decides a run of `stage`; where nothing trains, that of the short one."""
+    return sorted(TUNINGS.get(stage, FINE_TUNING).items())
+
+
 def run(make: Callable[[], nn.Module], stage: str, seed: int,
         more: Callable[[nn.Module], dict[str, Any]]) -> Run:
     """One run: the model that `make` makes, described, with `more` of it, and its seconds."""
@@ -86,8 +108,10 @@ def result(study: Study, apply: Callable[[nn.Module, Row], nn.Module],
     `apply(model, row)` is what is timed; `batches` are pictures a call by the ending of their keys.
     """
     dense, rows = model(), study.table()
-    models = {"dense": dense} | {label: apply(dense, row) for label, row in study.rows.items()}
+    models = {"dense": dense} | {label: apply(dense, row) for label, row in study.rows.items()
+                                 if label != "dense"}
     timed = times(models, "dense", {key: inputs(size) for key, size in batches.items()}, budget_s)
     return {"dataset": DATASET, "model": MODEL, "test_pictures": TEST,
-            "fine_tuning": dict(FINE_TUNING), "dense": {**described(dense), **timed["dense"]},
+            "fine_tuning": dict(FINE_TUNING), "tunings": TUNINGS,
+            "dense": {**described(dense), **timed["dense"]},
             "rows": [{**row, **timed[row["label"]]} for row in rows], **more}

@@ -56,17 +56,17 @@ def changed(model: nn.Module, row: Row, seed: int = 0, compensate: bool = False)
 
 def run(row: Row, stage: str, seed: int) -> Run:
     """One row, as far as `stage`."""
-    call = row.calls[0][0]
+    calls = [call for call, _ in row.calls]
 
     def make() -> nn.Module:
         compensate = stage != "one-shot" and "compensated" in row.stages
         model = changed(base.model(), row, seed, compensate)
-        if stage != "fine-tuned" or call is movement_pruned:
+        if movement_pruned in calls:        # trained already
             return model
-        return base.fine_tuned(model, seed, keep_zeros=row.columns["part"] == "weights")
+        return base.tuned(model, stage, seed, keep_zeros=row.columns.get("part") == "weights")
 
     def error(model: nn.Module) -> dict[str, float | None]:
-        factors = call is low_rank.factorize and stage == "one-shot"
+        factors = low_rank.factorize in calls and stage == "one-shot"
         return {"output_error": _output_error(model) if factors else None}
 
     return base.run(make, stage, seed, error)
@@ -104,7 +104,7 @@ def result(study: Study, **alone: Callable[..., nn.Module]) -> dict[str, Any]:
 
 def key(row: Row, stage: str, seed: int) -> list[Any]:
     """All that decides a run."""
-    return [base.MODEL, base.mark(), CALIBRATION, base.TEST, sorted(base.FINE_TUNING.items()),
+    return [base.MODEL, base.mark(), CALIBRATION, base.TEST, base.tuning_key(stage),
             row.recipe, "compensated" in row.stages, stage, seed]
 
 

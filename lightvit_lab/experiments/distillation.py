@@ -7,7 +7,6 @@ own, so none is tuned to this set; nothing was chosen on the test pictures.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -20,9 +19,8 @@ from ..checkpoint import zoo
 from ..distillation import distill
 from ..distillation import feature_distillation as features
 from ..distillation import response_distillation as responses
-from ..distillation.model_outputs import LiveTeacher
-from .kit import (SEEDS, Row, Run, Study, as_text, cache_file, calls_of, cpu_timed, read_table,
-                  scored)
+from .kit import SEEDS, Row, Run, Study, as_text, calls_of, cpu_timed, read_table, scored
+from .stored_logits import stored_logits
 
 STUDENT, DATASET, STEPS = "lab_vit_student", "cifar10", 200
 SETTINGS = {"batch_size": 128, "lr": 9e-3, "optimizer": "muon", "schedule": "linear",
@@ -81,7 +79,8 @@ def trained_student(terms: Mapping[str, Any], teacher: str | None, labels: Any, 
     torch.manual_seed(seed)
     student = models.create_model(STUDENT, **arguments)
     if teacher and stored:
-        answers, teacher_seconds = cpu_timed(lambda: _stored(answers, train, settings))
+        answers, teacher_seconds = cpu_timed(
+            lambda: stored_logits(answers, train, settings, DATASET))
     history, seconds = cpu_timed(lambda: _fit(student, answers, train, labels, terms, settings))
     return {"seed": seed, "seconds": round(history.seconds, 1), "cpu_seconds": seconds,
             "teacher_cpu_seconds": teacher_seconds, **scored(training.evaluate(student, test))}
@@ -97,15 +96,6 @@ def _fit(student: nn.Module, teacher: Any, train: data.Pictures, labels: Any,
 def objectives(labels: Any, terms: Mapping[str, Any]) -> dict[str, Any]:
     """What `distill` adds up."""
     return ({"labels": labels} if labels else {}) | dict(terms)
-
-
-def _stored(teacher: nn.Module, train: data.Pictures, settings: Mapping[str, Any]) -> Any:
-    """What `teacher` says of every view of a run, from the cache if it ran before."""
-    names = ("steps", "batch_size", "seed", "augment", "progress")
-    views = {name: settings[name] for name in names}
-    run = f"{LiveTeacher(teacher).identity} {views} {DATASET}"
-    name = f"logits-{hashlib.sha256(run.encode()).hexdigest()[:20]}.safetensors"
-    return responses.store_logits(teacher, train, cache_file(name), **views)
 
 
 def row(leaf: str = "none", terms: Mapping[str, str] | None = None, teacher: str | None = "CNN",

@@ -58,18 +58,18 @@ def run(row: Row, stage: str, seed: int) -> Run:
     """One row, as far as `stage`."""
     def make() -> nn.Module:
         model = row.apply(base.model())
-        if stage != "fine-tuned":
-            return model
-        tune = _with_teacher if row.columns["method"] == "dynamicvit" else base.fine_tuned
-        return tune(model, seed)
+        if row.columns.get("method") == "dynamicvit" and stage in base.TUNINGS:
+            return _with_teacher(model, stage, seed)
+        return base.tuned(model, stage, seed)
 
-    return base.run(make, stage, seed, lambda model: _tokens(model, row.columns["method"] == "ats"))
+    varies = row.columns.get("method") == "ats"
+    return base.run(make, stage, seed, lambda model: _tokens(model, varies))
 
 
-def _with_teacher(model: nn.Module, seed: int) -> nn.Module:
+def _with_teacher(model: nn.Module, stage: str, seed: int) -> nn.Module:
     """Trained as DynamicViT is: its predictors cannot learn from labels alone."""
     model = copied(model)
-    fine_tune(model, base.model(), data.load(base.DATASET), **base.FINE_TUNING, seed=seed,
+    fine_tune(model, base.model(), data.load(base.DATASET), **base.TUNINGS[stage], seed=seed,
               progress=False, threads=torch.get_num_threads())
     return model
 
@@ -127,8 +127,7 @@ def result(study: Study, large: Mapping[str, str]) -> dict[str, Any]:
 
 def key(row: Row, stage: str, seed: int) -> list[Any]:
     """All that decides a run."""
-    return [base.MODEL, base.mark(), base.TEST, sorted(base.FINE_TUNING.items()), row.recipe, stage,
-            seed]
+    return [base.MODEL, base.mark(), base.TEST, base.tuning_key(stage), row.recipe, stage, seed]
 
 
 def _study(name: str, rows: dict[str, Row], large: Mapping[str, str]) -> Study:

@@ -2,7 +2,8 @@
 
 The table of a study lies in a JSON file of its name, or in the module that makes its runs. A run is
 written to the user's cache as it ends: a study that was stopped goes on, and several processes may
-share one. `studies` finds every `Study` of this package by scanning it.
+share one. Runs that the stored result holds already are taken from it, by the digest of all that
+decides them: a new row costs that row. `studies` finds every `Study` of this package by scanning.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ast
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from .. import profiling, runtime, storage, training
 from ..errors import LabError
+from . import results
 
 SEEDS = (0, 1, 2)
 Run = dict[str, Any]
@@ -92,7 +94,7 @@ class Study:
 
     def table(self) -> list[dict[str, Any]]:
         """Every run as one flat row: label, recipe, the columns of the row and those of the run."""
-        return [{"label": label, "recipe": row.recipe, **row.columns, **run}
+        return [{**run, "label": label, "recipe": row.recipe, **row.columns}
                 for label, row in self.rows.items() for run in self.runs[label]]
 
     def _runs(self, label: str, row: Row) -> list[Run]:
@@ -105,10 +107,17 @@ class Study:
             torch.manual_seed(seed)
             return self.run(row, stage, seed)
 
-        if self.key:
-            return cached(self.cache, self.key(row, stage, seed), make, name)
-        print(name, flush=True)
-        return make()
+        if self.key is None:
+            print(name, flush=True)
+            return make()
+        digest = digest_of(self.key(row, stage, seed))
+        return self.stored.get(digest) or {**cached(self.cache, digest, make, name), "key": digest}
+
+    @cached_property
+    def stored(self) -> dict[str, Run]:
+        """Runs that the stored result of this study holds, by the digest of their key."""
+        known = self.name in results.names()
+        return {run["key"]: run for run in _runs_in(results.load(self.name).data)} if known else {}
 
 
 def read_rows(name: str, functions: Mapping[str, Any]) -> dict[str, Row]:
@@ -127,8 +136,11 @@ def _row(functions: Mapping[str, Any], recipe: str, stages: Iterable[str] = ("",
 
 
 def calls_of(recipe: str, functions: Mapping[str, Any]) -> Calls:
-    """(function, arguments) of each call in "prune_mlp(ratio=0.5) -> prune_heads(ratio=0.25)"."""
-    steps = [ast.parse(step, mode="eval").body for step in recipe.split(" -> ")]
+    """(function, arguments) of each call in "prune_mlp(ratio=0.5) -> prune_heads(ratio=0.25)".
+
+    None in "", the recipe of a model that is left as it is.
+    """
+    steps = [ast.parse(step, mode="eval").body for step in recipe.split(" -> ") if step]
     return tuple((functions[step.func.id], _arguments(step)) for step in steps)
 
 
@@ -150,13 +162,26 @@ def cache_file(name: str) -> Path:
     return path
 
 
-def cached(study: str, key: list[Any], make: Callable[[], Run], label: str) -> Run:
-    """What `make()` returned where `key`, all that decides it, was the same; else made and written.
+def digest_of(key: list[Any]) -> str:
+    """A short name for `key`, all that decides a run."""
+    return hashlib.sha256(json.dumps(key, default=str).encode()).hexdigest()[:20]
+
+
+def _runs_in(stored: Any) -> Iterator[Run]:
+    """Every run with a key, wherever it stands in a stored result."""
+    if isinstance(stored, dict) and "key" in stored:
+        yield stored
+    elif isinstance(stored, (dict, list)):
+        for part in stored.values() if isinstance(stored, dict) else stored:
+            yield from _runs_in(part)
+
+
+def cached(study: str, digest: str, make: Callable[[], Run], label: str) -> Run:
+    """What `make()` returned where the digest of its key was the same; else made and written.
 
     `label` is printed. A damaged file is made anew; what cannot be written is returned, with a
     warning.
     """
-    digest = hashlib.sha256(json.dumps(key, default=str).encode()).hexdigest()[:20]
     path = runtime.cache() / "studies" / f"{study}-{digest}.json"
     try:
         if storage.is_file(path):

@@ -16,7 +16,8 @@ def put_base():
         torch.manual_seed(0)
         model = models.create_model("lab_vit_student", dim=32, depth=depth).eval()
         for name, value in {"model": lambda: model, "mark": lambda: "untrained", "DATASET": "digits", "TEST": 96,
-                            "FINE_TUNING": FINE_TUNING}.items():
+                            "FINE_TUNING": FINE_TUNING,
+                            "TUNINGS": {"fine-tuned": FINE_TUNING, base.LONG: FINE_TUNING}}.items():
             patch.setattr(base, name, value)
         patch.setattr(kit.runtime, "cache", lambda: folder)
     return put

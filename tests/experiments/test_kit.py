@@ -21,7 +21,7 @@ def folder(monkeypatch, tmp_path):
 
 
 def kept(run, about=("a", 1)):
-    return kit.cached("study", list(about), run if callable(run) else lambda: run, "label")
+    return kit.cached("study", kit.digest_of(list(about)), run if callable(run) else lambda: run, "label")
 
 
 def never():
@@ -32,7 +32,7 @@ def test_a_run_is_made_once_and_again_only_for_another_study_or_another_setting(
     assert kept(RUN) == RUN and kept(never) == RUN
     assert capsys.readouterr().out == "label: test 0.5, 3.0 s\n"
     assert kept({**RUN, "test": 0.6}, ("a", 2))["test"] == 0.6 and len(list(folder.iterdir())) == 2
-    assert kit.cached("another", ["a", 1], lambda: {**RUN, "test": 0.7}, "label")["test"] == 0.7
+    assert kit.cached("another", kit.digest_of(["a", 1]), lambda: {**RUN, "test": 0.7}, "label")["test"] == 0.7
     assert kept(never) == RUN and len(list(folder.iterdir())) == 3
 
 

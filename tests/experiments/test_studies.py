@@ -96,11 +96,21 @@ FILES = [
 def test_runs_that_were_cached_by_earlier_versions_are_found(monkeypatch, name, label, stage, seed, file):
     monkeypatch.setattr(base.zoo, "card", lambda name: {"sha256": f"card of {name}"})
     study, looked_for = studies.STUDIES[name], []
+    monkeypatch.setattr(results, "names", tuple)        # what is stored is not looked for in the cache
     monkeypatch.setattr(storage, "is_file", lambda path: looked_for.append(path.stem) or True)
     monkeypatch.setattr(storage, "read_json", lambda *given: {"test": 1, "cpu_seconds": 1.0})
     row = study.rows[label]
     dataclasses.replace(study, rows={label: row}).runs
     assert dict(zip(itertools.product(row.stages, row.seeds), looked_for))[stage, seed] == file
+
+
+@pytest.mark.parametrize("name", ["pruning_cifar10", "low_rank_cifar10", "token_merging_cifar10", "token_pruning_cifar10",
+                                  "distillation_cifar10", "distillation_limits"])
+def test_what_is_stored_already_is_not_made_again(name):
+    study = studies.STUDIES[name]
+    study = dataclasses.replace(study, run=lambda *_: pytest.fail("made again"),
+                                rows={label: study.rows[label] for label in list(study.rows)[:4]})
+    assert all(0 < run["test"] < 1 for runs in study.runs.values() for run in runs)
 
 
 @pytest.mark.parametrize("name", ["pruning_cifar10", "low_rank_cifar10", "token_merging_cifar10", "token_pruning_cifar10"])
