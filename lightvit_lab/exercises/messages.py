@@ -15,6 +15,7 @@ from .conversion import alike, item, remark
 from .declaration import Exercise, Known
 from .drawing import comparison_drawing
 from .limits import TimeUp, seconds_allowed
+from .outcome import Verdict
 from .result import CheckResult
 from .running import Outcome
 
@@ -36,6 +37,9 @@ def passed(exercise: Exercise, given: list[Outcome], expected: list[Outcome],
     points = f"{exercise.points} point{'s' if exercise.points != 1 else ''}"
     pairs = ((one.value, other.value) for one, other in zip(given, expected))
     types = next((text for pair in pairs if (text := remark(*pair))), "")
+    if isinstance(given[0].value, Verdict):
+        text = f"Right ({points}).{_measured(given[0])}"
+        return CheckResult("passed", exercise.id, text, seed=seed, printed=given[0].printed)
     if exercise.cases is None:
         return CheckResult("passed", exercise.id, f"Right ({points}).{types}", seed=seed)
     cases = "The freshly drawn case agrees"
@@ -91,8 +95,8 @@ def known(exercise: Exercise, mistake: Known, hint: str, outcome: Outcome,
     if outcome.error:
         problem = outcome.problem or _error_text(outcome.error, exercise)
         status, text = "error", f"{problem[0].upper()}{problem[1:]} {hint}"
-    return CheckResult(status, exercise.id, text, mistake=mistake.name, seed=seed,
-                       printed=outcome.printed)
+    return CheckResult(status, exercise.id, text + _measured(outcome), mistake=mistake.name,
+                       seed=seed, printed=outcome.printed)
 
 
 def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, expected: Outcome,
@@ -104,6 +108,9 @@ def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, 
     if given.error:
         text = where + (given.problem or _error_text(given.error, exercise))
         return CheckResult("error", exercise.id, text, seed=seed, printed=given.printed)
+    if isinstance(given.value, Verdict):
+        text = f"{where}That is not it.{_measured(given)}"
+        return CheckResult("wrong", exercise.id, text, seed=seed, printed=given.printed)
     if single:   # its reference is the answer itself, so nothing of it is shown
         text = _value_verdict(exercise, given.value, expected.value)
         return CheckResult("wrong", exercise.id, text, seed=seed)
@@ -112,6 +119,11 @@ def unknown(exercise: Exercise, index: int, cases: list[tuple], given: Outcome, 
                        both_values(given.value, expected.value), seed=seed, printed=given.printed,
                        drawing=comparison_drawing(alike(given.value, expected.value),
                                                   expected.value))
+
+
+def _measured(outcome: Outcome) -> str:
+    """What the judge of a decision measured; empty for other exercises."""
+    return f" {outcome.value.measured}" if isinstance(outcome.value, Verdict) else ""
 
 
 def _warning(outcome: Outcome) -> str:

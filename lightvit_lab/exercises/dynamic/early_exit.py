@@ -1,11 +1,13 @@
 """What the exercises of `chapters/dynamic/early_exit` are tried on."""
 
 from bisect import bisect_left
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from ..declaration import Exercise
+from ..declaration import Exercise, OpenExercise
+from ..outcome import by_outcome, numbers
 
 
 def uniform(generator: Generator, count: int) -> Tensor:
@@ -72,6 +74,43 @@ def scores(generator: Generator) -> list[tuple]:
     return [(one,) for one in drawn]
 
 
+# how hard a picture of the frequent and of the rare sort may be for exit 0, exit 1 and the end
+REACH = torch.tensor([[0.90, 0.30], [0.89, 0.92], [0.99, 0.95]], dtype=torch.float64)
+
+
+def two_sorts(generator: Generator) -> tuple:
+    """Confidences, whether right, sorts of pictures, one of them rare, costs, budget, thresholds."""
+    sort, hard = (uniform(generator, 1200) > 0.88).long(), uniform(generator, 1200)
+    noise = 0.2 * uniform(generator, 2400).view(2, -1) - 0.1
+    macs = torch.tensor([30.0, 50.0, 80.0]).double() * (1 + 0.2 * uniform(generator, 1))
+    return ((1 - hard / 2 + noise).clamp(max=1), hard < REACH[:, sort], sort, macs,
+            0.62 * macs[2].item(), torch.linspace(0.4, 1.06, 12, dtype=torch.float64))
+
+
+def led_to(first: float, second: float, sure: Tensor, right: Tensor, sort: Tensor,
+           macs: Tensor) -> tuple[float, float, float]:
+    """Accuracy of the worst sort, accuracy, mean cost."""
+    taken = torch.where(sure[0] >= first, 0, torch.where(sure[1] >= second, 1, 2))
+    hits = right.gather(0, taken[None])[0].double()
+    worst = min(hits[sort == one].mean().item() for one in (0, 1))
+    return worst, hits.mean().item(), macs[taken].mean().item()
+
+
+def judge_fair(answer: Any, sure: Tensor, right: Tensor, sort: Tensor, macs: Tensor,
+               budget: float, thresholds: Tensor) -> tuple[str, str]:
+    """Within the budget, the worst sort within two points of the best that thresholds allow."""
+    chosen, given = numbers(answer, range(2)), (sure, right, sort, macs)
+    if chosen is None:
+        return "form", "Return two numbers, the thresholds of the two exits."
+    worst, mean, cost = led_to(*chosen, *given)
+    found = (led_to(*pair, *given) for pair in torch.cartesian_prod(thresholds, thresholds))
+    best = max((one for one in found if one[2] <= budget), key=lambda one: one[0])
+    poor = "" if worst >= best[0] - 0.02 else "rash" if cost < 0.8 * budget else "unfair"
+    return ("over" if cost > budget * (1 + 1e-9) else poor,
+            f"{cost:.1f} million MACs in the mean, {budget:.1f} may be spent; {mean:.1%} right, of "
+            f"the worst sort {worst:.1%}, which can be {best[0]:.1%}.")
+
+
 EXERCISES = (
     Exercise("early_exit.mean_cost", points=1, minutes=5, tolerance=1e-6,
              cases=lambda g: [leavings(g, ends) for ends in (6, 5, 3)]),
@@ -82,4 +121,8 @@ EXERCISES = (
              cases=lambda g: [confidences(g, bins) for bins in (5, 10, 4)]),
     Exercise("early_exit.halting", points=2, minutes=12, cases=scores),
     Exercise("early_exit.unused", points=1, minutes=8, digits=3, unit="percent"),
+    Exercise("early_exit.fair", points=3, minutes=15, prepare=by_outcome(judge_fair),
+             cases=lambda g: [two_sorts(g) for _ in range(2)]),
 )
+
+OPEN = (OpenExercise("early_exit.would_you", points=4, minutes=8),)

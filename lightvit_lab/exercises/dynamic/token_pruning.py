@@ -1,11 +1,17 @@
 """What the exercises of `chapters/dynamic/token_pruning` are tried on."""
 
+import math
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from ..declaration import Exercise
+from ... import checkpoint, data, profiling
+from ...dynamic.token_pruning import prune_tokens
+from ..declaration import Exercise, OpenExercise
+from ..outcome import by_outcome, numbers
 
 
 def tokens_and_scores(generator: Generator, count: int, kept: int) -> tuple:
@@ -72,6 +78,30 @@ def on_steps(generator: Generator) -> tuple:
     found = torch.tensor([[1.0, 3.0], [3.0, 1.0]])[torch.randint(2, (4,), generator=generator)]
     return found.flatten(), 8
 
+@cache
+def moved(*keeps: float) -> tuple[float, float]:
+    """Of the zoo's model whose blocks keep these shares: share of the MACs, nats it moves by."""
+    vit = checkpoint.load("zoo:lab_vit_teacher/shapes")
+    pictures = data.load("shapes", "val", count=128).inputs
+    small = prune_tokens(vit, keeps, range(6), "topk")
+    with torch.no_grad():
+        whole, now = (model(pictures).log_softmax(1) for model in (vit, small))
+    macs = [profiling.count(model, (3, 32, 32)).macs for model in (small, vit)]
+    return macs[0] / macs[1], (whole.exp() * (whole - now)).sum(1).mean().item()
+
+
+def judge_schedule(answer: Any) -> tuple[str, str]:
+    """Shares of the six blocks: at most 42 % of the MACs, half as far as one block."""
+    keeps = numbers(answer, range(6))
+    if keeps is None or not all(0 < share <= 1 for share in keeps):
+        return "form", "Give six shares, one for each block, each above 0 and at most 1."
+    (macs, apart), wanted = moved(*keeps), moved(0.15, 1, 1, 1, 1, 1)[1] / 2
+    far = "" if apart <= wanted else "starved" if math.prod(keeps) < 5e-3 else "at once"
+    return ("over" if macs > 0.42 else far,
+            f"{macs:.1%} of the MACs, at most 42 % are allowed; the answers move by {apart:.4f} "
+            f"nats, at most {wanted:.4f} are wanted.")
+
+
 EXERCISES = (
     Exercise("token_pruning.fused", points=3, minutes=12,
              cases=lambda g: [tokens_and_scores(g, 8, 3), tokens_and_scores(g, 11, 5)]),
@@ -83,4 +113,9 @@ EXERCISES = (
     Exercise("token_pruning.sampling", points=3, minutes=15,
              cases=lambda g: [scores(g, 10, 5), scores(g, 14, 7), on_steps(g)]),
     Exercise("token_pruning.lengths", points=1, minutes=5, digits=2),
+    Exercise("token_pruning.schedule", points=3, minutes=15, seconds=60,
+             prepare=by_outcome(judge_schedule),
+             names={"moved": lambda keeps: moved(*keeps)}),
 )
+
+OPEN = (OpenExercise("token_pruning.controls", points=4, minutes=8),)

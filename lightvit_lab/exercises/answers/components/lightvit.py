@@ -125,4 +125,29 @@ MISTAKES = {
                 swap={"// 2": "/ 2"}),
         Mistake("windows counted once", "You counted one of the two products inside windows.",
                 "Scores and mixing, both: 2 * 49 * N d.", swap={"// 2": "// 4"})),
+    "lightvit.lesion": (
+        Mistake("the first block", "One whole block's voices are silent, or nearly, and it is the "
+                "block that the others build on.", "Silence the four voices of each block in "
+                "turn, and compare the accuracies: one block stands out.",
+                answer=[(block, token) for block in range(3) for token in range(4)]),
+        Mistake("the wrong voices", "Of the block that matters you silenced voices that it cannot "
+                "do without.", "Leave block 0 alone, or try its tokens one by one: some are "
+                "needed, some are not.",
+                answer=[(0, 0), (0, 1), *((block, token) for block in (1, 2, 3)
+                                          for token in range(4))]),
+        Mistake("too few", "The accuracy is high enough, and you could have silenced more.",
+                "Whole blocks can go: try all four tokens of a block at once.",
+                answer=[(block, token) for block in (2, 3) for token in range(4)])),
+}
+
+RUBRICS = {
+    "lightvit.needed": (
+        (1, "says that they do not contradict each other: training without a part asks whether "
+            "another way can be learned, a lesion asks what this trained model relies on"),
+        (1, "says that what comes behind was trained on sums with the broadcast in them, so that "
+            "zero is an input it has never seen, and not simply missing news"),
+        (1, "proposes a control: the mean broadcast, or that of another picture, in its place, or "
+            "training on for a while after the lesion"),
+        (1, "says that three seeds, short training and 8 x 8 tokens cannot show a small "
+            "difference: 'not shown to be worse' is not 'as good'")),
 }

@@ -158,4 +158,30 @@ MISTAKES = {
         Mistake("upside down", "Upside down: a block is worth far more than the exits.",
                 "Cost of the exits over what one picture is spared.",
                 swap={"11 * dim * classes / block": "block / (11 * dim * classes)"})),
+    "early_exit.fair": (
+        Mistake("the mean alone", "One sort pays for it: it is rare, and leaves where it is not "
+                "known, which the mean over all pictures hardly notices.", "Compute the accuracy "
+                "of each sort, and compare pairs of thresholds by the lower one.",
+                swap={"min(hits[sort == one].mean() for one in sort.unique())": "hits.mean()"}),
+        Mistake("no budget", "The worst sort fares well, and the mean cost is above the budget.",
+                "Leave out pairs whose macs[taken].mean() is above the budget.",
+                swap={"macs[taken].mean() <= budget and ": ""}),
+        Mistake("the cheapest", "That costs little, and leaves accuracy lying about: there is "
+                "budget left, and the worst sort would be glad of it.", "Do not look for the "
+                "lowest cost: any cost within the budget is as good.", swap={
+                    "best, chosen = -1.0": "best, chosen = -1e9",
+                    "min(hits[sort == one].mean() for one in sort.unique())":
+                    "-macs[taken].mean()"})),
+}
+
+RUBRICS = {
+    "early_exit.would_you": (
+        (1, "asks for time at batch 1, with the slowest pictures (a high percentile): who goes to "
+            "the end waits longer than without exits"),
+        (1, "asks for accuracy, or misses, of the rare kind apart, by exit, with an interval, and "
+            "for a threshold chosen on validation pictures"),
+        (1, "asks whether confidence keeps its word on pictures of this hospital: calibration, "
+            "also where scanner or patients differ from the training's"),
+        (1, "proposes something that makes every picture faster alike: a pruned, distilled or "
+            "smaller model, or exits that rank pictures and never end the work")),
 }

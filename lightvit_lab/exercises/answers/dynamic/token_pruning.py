@@ -124,4 +124,27 @@ MISTAKES = {
         Mistake("square of the sums", "You squared the ratio of the sums. Each picture attends to "
                 "itself alone.", "4 * 65**2 over 17**2 + 33**2 + 49**2 + 65**2.",
                 answer=(4 * 65 / (17 + 33 + 49 + 65)) ** 2)),
+    "token_pruning.schedule": (
+        Mistake("too late", "Your plan spends more than it may. What is dropped late saves little: "
+                "the blocks before have been paid for.", "Begin to drop in blocks 0 and 1; each "
+                "block pays attention for all that enter it.", answer=[1, 1, 1, 0.3, 0.3, 0.3]),
+        Mistake("all at once", "Within the limit, and the answers move too far: most tokens go in "
+                "one early block, before attention has carried anything on.", "Spread it: each "
+                "block drops some of those present.", answer=[0.12, 1, 1, 1, 1, 1]),
+        Mistake("shares of the whole picture", "Hardly a token reaches the end: shares multiply, "
+                "each is one of the tokens that are present.", "0.3 in each of six blocks leaves "
+                "1 token of 64. Keep more in the later blocks.",
+                answer=[0.5, 0.25, 0.12, 0.06, 0.03, 0.02])),
+}
+
+RUBRICS = {
+    "token_pruning.controls": (
+        (1, "asks for random dropping of as many tokens at the same place, over several draws: "
+            "what it reaches, the choice has not earned"),
+        (1, "asks for a choice that looks at nothing, such as the centre of the picture, and for a "
+            "score over many pictures in place of one film, with intervals"),
+        (1, "asks for the whole model trained as long, if hers was trained after the cut, and for "
+            "seeds or an interval: 0.3 points may be either"),
+        (1, "asks for measured time, at the batch it is to run with (one picture, too), against "
+            "the whole model with fused attention, and whether tokens are gathered or masked")),
 }
