@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import data, explain, models, training
 from . import results
-from .kit import SEEDS, Row, Run, Study, cpu_timed, scored
+from .kit import SEEDS, Row, Run, Study, scored
 
 NAME, MODEL = "reading_attention", "lab_vit"
 PICTURES, CHECKED = 300, 24
@@ -43,11 +43,16 @@ def trained_model() -> nn.Module:
     return results.load_weights(NAME, models.create_model(MODEL)).eval()
 
 
+def trained(row: Row, seed: int) -> tuple[nn.Module, training.History]:
+    """A model of this seed, trained on shapes."""
+    model = row.apply(MODEL)
+    return model, training.fit(model, data.load("shapes"), seed=seed, precision="float32",
+                               attention="fused", threads=torch.get_num_threads(), **SETTINGS)
+
+
 def run(row: Row, _stage: str, seed: int) -> Run:
     """Train on shapes; score every explainer, and check that it heeds the weights."""
-    model = row.apply(MODEL)
-    history = training.fit(model, data.load("shapes"), seed=seed, precision="float32",
-                           attention="fused", threads=torch.get_num_threads(), **SETTINGS)
+    model, history = trained(row, seed)
     weights = results.save_weights(NAME, model) if seed == row.seeds[0] else {}
     score = training.evaluate(model, data.load("shapes", "test"))
     return {"seed": seed, "seconds": round(history.seconds, 1), **scored(score),
@@ -79,38 +84,22 @@ def checked(model: nn.Module) -> dict[str, dict[str, float]]:
 
 
 def beyond_run(row: Row, _stage: str, seed: int) -> Run:
-    """Train as `run` does (of the first seed the weights are there), and compare maps in pairs."""
-    model = trained_model() if seed == row.seeds[0] else row.apply(MODEL)
-    if seed != row.seeds[0]:
-        training.fit(model, data.load("shapes"), seed=seed, precision="float32",
-                     attention="fused", threads=torch.get_num_threads(), **SETTINGS)
-    score = training.evaluate(model, data.load("shapes", "test"))
-    found, seconds = cpu_timed(lambda: beyond_baselines(model.eval()))
-    return {"seed": seed, **scored(score), "seconds": seconds, "cpu_seconds": seconds,
-            "beyond": found}
-
-
-def beyond_baselines(model: nn.Module) -> dict[str, Any]:
-    """By how much each map lies beyond the best baseline, on the pictures of `map_scores`."""
+    """By how much maps lie beyond the best baseline; of the first seed the weights are there."""
+    model = trained_model() if seed == row.seeds[0] else trained(row, seed)[0].eval()
     pictures, rows = data.load("shapes", "test", count=PICTURES), {}
     found = explain.localize(model, pictures, EXPLAINERS, "labels", progress=False)
-    for name, row in found.beyond(BASELINES).items():
-        rows[name] = {measure: [round(value, 4) for value in values]
-                      for measure, values in row.items()}
-    return rows
-
-
-def beyond_key(_row: Row, _stage: str, seed: int) -> list[Any]:
-    """All that decides a run of `beyond_run`."""
-    return [NAME, MODEL, sorted(SETTINGS.items()), PICTURES, list(EXPLAINERS), BASELINES, seed]
+    for name, measures in found.beyond(BASELINES).items():
+        rows[name] = {}
+        for measure, values in measures.items():
+            rows[name][measure] = [round(value, 4) for value in values]
+    return {"seed": seed, "beyond": rows}
 
 
 def beyond_result(study: Study) -> dict[str, Any]:
-    """What is stored of the comparison in pairs: every seed's."""
-    return {"model": MODEL, "pictures": PICTURES, "baselines": BASELINES,
-            "runs": study.runs[MODEL]}
+    """What is stored of the comparison in pairs."""
+    return {"pictures": PICTURES, "baselines": BASELINES, "runs": study.runs[MODEL]}
 
 
 ROWS = {MODEL: Row(calls=((models.create_model, {}),), seeds=SEEDS)}
 STUDIES = (Study(NAME, result, ROWS, run),
-           Study(f"{NAME}_beyond", beyond_result, ROWS, beyond_run, beyond_key, NAME))
+           Study(f"{NAME}_beyond", beyond_result, ROWS, beyond_run))

@@ -1,8 +1,8 @@
 """Two ways of timing one model against itself, on a machine as it is and on one made busy.
 
 `chapters/foundations/measuring_efficiency` shows what this study stores. The ratio is 1, so
-whatever else comes out is the fault of the way. Neighbours are processes that work in bursts, one for each
-processor; what else runs on the machine is not known, as on any shared one.
+whatever else comes out is the fault of the way. Neighbours are processes that work in bursts, one
+for each processor; what else runs on the machine is not known, as on any shared one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import models, profiling
+from ..profiling.timing import timed
 from .kit import Study
 
 NAME, MODEL, BATCH = "timing_under_load", "lab_vit_student", 8
@@ -30,9 +31,8 @@ def timing_under_load(_study: Study) -> dict[str, Any]:
     """The ratios that both ways give in `TRIALS` trials, without and with neighbours."""
     torch.manual_seed(0)
     model, inputs = models.create_model(MODEL).eval(), torch.randn(BATCH, 3, 32, 32)
-    conditions = {}
-    cases = (("nothing added", 0), ("busy neighbours added", os.cpu_count() or 1))
-    for label, count in cases:
+    conditions, processors = {}, os.cpu_count() or 1
+    for label, count in (("nothing added", 0), ("busy neighbours added", processors)):
         with neighbours(count):
             trials = [(mean_ratio(model, inputs), ratio_in_turns(model, inputs))
                       for _ in range(TRIALS)]
@@ -68,19 +68,12 @@ def bursts(seed: int) -> None:
         time.sleep(draw.uniform(0.05, 1))
 
 
-def mean_ratio(model: nn.Module, inputs: Tensor) -> float:
-    """The mean of `CALLS` calls over the mean of as many that come after them."""
-    torch.set_num_threads(1)
-    first, second = (_mean_seconds(model, inputs) for _ in range(2))
-    return round(first / second, 4)
-
-
 @torch.inference_mode()
-def _mean_seconds(model: nn.Module, inputs: Tensor) -> float:
-    start = time.perf_counter()
-    for _ in range(CALLS):
-        model(inputs)
-    return (time.perf_counter() - start) / CALLS
+def mean_ratio(model: nn.Module, inputs: Tensor) -> float:
+    """The time of `CALLS` calls over that of as many that come after them."""
+    torch.set_num_threads(1)
+    seconds = [timed(model, inputs) for _ in range(2 * CALLS)]
+    return round(sum(seconds[:CALLS]) / sum(seconds[CALLS:]), 4)
 
 
 def ratio_in_turns(model: nn.Module, inputs: Tensor) -> dict[str, float | None]:

@@ -70,8 +70,10 @@ class Localization:
         """
         for name in baselines:
             require_choice("beyond", "baselines", name, tuple(self.scores))
-        means = {name: _resampled(torch.stack([values[measure] for measure in MEASURES], dim=1),
-                                  seed) * _UPWARD for name, values in self.per_picture.items()}
+        means = {}
+        for name, values in self.per_picture.items():
+            columns = torch.stack(list(values.values()), dim=1)
+            means[name] = _resampled(columns, seed) * _UPWARD
         best = torch.stack([means[name] for name in baselines]).amax(dim=0)
         return {name: dict(zip(MEASURES, _intervals(one - best)))
                 for name, one in means.items() if name not in baselines}

@@ -152,13 +152,18 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
 def _gain(best: str, runs: Sequence[Mapping[str, Any]], baseline: str,
           others: Sequence[Mapping[str, Any]]) -> str:
     """By how much the best lies above the baseline, seed by seed, and whether that is settled."""
-    by_seed, base = ({run.get("seed", place): 100 * run["test"] for place, run in enumerate(each)}
-                     for each in (runs, others))
+    by_seed, base = _by_seed(runs), _by_seed(others)
     seeds = [seed for seed in by_seed if seed in base]
-    gain, low, high = paired_interval(*([each[seed] for seed in seeds] for each in (by_seed, base)))
+    gain, low, high = paired_interval([by_seed[seed] for seed in seeds],
+                                      [base[seed] for seed in seeds])
     settled = "" if low > 0 else f"; {len(seeds)} seeds do not settle it"
     return (f"{best} is best: {gain:+.1f} points ({low:+.1f} to {high:+.1f}, seed by seed) from "
             f"{baseline}, which has {mean(base.values()):.1f} %{settled}.")
+
+
+def _by_seed(runs: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Accuracies in percent."""
+    return {run.get("seed", place): 100 * run["test"] for place, run in enumerate(runs)}
 
 
 def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]],
