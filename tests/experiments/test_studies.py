@@ -87,9 +87,6 @@ FILES = [
     ("distillation_cifar10", "shallow mimic + deep generation", "", 2, "distillation-fc9ca74c8de5f4f2abb9"),
     ("distillation_limits", "soft targets, a teacher with its classes shuffled", "", 2, "distillation-02548103722d9ce8ec0a"),
     ("distillation_limits", "soft targets, long", "", 0, "distillation-c6fefb2b0f40497551a8"),
-    ("early_exit_cifar10", "taught by the end", "", 1, "early_exit-55492eb849d680763882"),
-    ("early_exit_cifar10", "labels alone", "", 0, "early_exit-b174d8f736515e348eb2"),
-    ("early_exit_cifar10", "tokens halt", "", 0, "early_exit-882f8d163c77a821fa71"),
 ]
 
 

@@ -164,3 +164,18 @@ def test_a_diagram_says_the_largest_and_the_smallest_error_and_tables_the_bins_t
     assert table["series"] == ["exit 0", "exit 0", "end"] and table["bin"] == ["up to 33%", "up to 100%", "up to 100%"]
     assert table["pictures"] == [10, 90, 50] and table["right (%)"] == pytest.approx([30, 80, 98])
     assert words(figures.reliability_diagram({"end": found["end"]}))[1] == "The calibration error of end is 2.0 points."
+
+
+def test_a_diagram_hangs_each_exit_behind_its_block_with_what_a_picture_has_cost_up_to_there():
+    figure = figures.exit_diagram([0, 2], 4, [0.3, 0.8, 1.0])
+    boxes, shares = figure.data
+    assert boxes.text == ("stem", "0", "1", "2", "3", "end", "exit 0", "exit 1") and shares.text == ("30%", "80%", "100%")
+    assert boxes.x[-2:] == (1.5, 3.5) == shares.x[:2]             # between blocks 0 and 1, which stand at 1 and 2; 2 and 3
+    down = [(line.x0, line.y0, line.y1) for line in figure.layout.shapes if line.type == "line" and line.x0 == line.x1]
+    assert down == [(1.5, 1, 0.25), (3.5, 1, 0.25)]
+    alt, finding, table = words(figure)
+    assert "behind block 0 and 2" in alt.lower() and finding.endswith("30% of the model's MACs, up to the end 100%.")
+    assert table["behind block"] == ["0", "2", "3"]
+    for wrong in (([0, 3], 4, [0.3, 0.8, 1.0]), ([0, 2], 4, [0.3, 1.0])):
+        with pytest.raises(LabError, match="one cost more than exits"):
+            figures.exit_diagram(*wrong)

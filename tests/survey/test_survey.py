@@ -218,6 +218,9 @@ def test_the_one_published_low_rank_vit_with_a_measured_gain_is_as_its_abstract_
     ("token_merging", "ToMe", "ViT-B/16", "r=13, off the shelf", 84.57, 82.6),
     ("token_merging", "ToMe", "ViT-L/16", "r=23, off the shelf", 86.92, 86.14),
     ("token_merging", "ToMe", "ViT-H/14, SWAG", "r=40, off the shelf", 88.55, 88.25),
+    ("early_exit", "A-ViT", "DeiT-Ti", "tokens halt, 100 epochs", 72.2, 71.4),
+    ("early_exit", "A-ViT", "DeiT-S", "tokens halt, 100 epochs", 79.9, 78.8),
+    ("early_exit", "AdaViT", "DeiT-S", "patches, heads, attention and MLPs chosen", 79.9, 77.3),
     ("early_exit", "CF-ViT", "DeiT-S", "coarse 9x9, threshold 1: no picture leaves early", 79.9, 81.9),
 ])
 def test_published_dynamic_networks_are_those_of_their_sources(page, method, model, setting, dense, top1):
@@ -235,6 +238,8 @@ def test_gains_of_dynamic_networks_come_from_both_throughputs_or_are_as_stated_a
     assert rows["Evo-ViT", "DeiT-S"].throughput_img_s == 1510 and rows["Evo-ViT", "DeiT-S"].time_gain is None
     assert rows["DynamicViT", "DeiT-S"].macs_gain == pytest.approx(4.61 / 2.9)
     assert rows["DynamicViT", "LV-ViT-M"].macs_gain is None
+    assert rows["AdaViT", "DeiT-S"].macs_gain == pytest.approx(4.61 / 2.3)
+    assert (rows["AdaViT", "T2T-ViT-19"].top1, rows["AdaViT", "T2T-ViT-19"].macs_g) == (81.1, 3.9)
 
 
 def test_every_published_dynamic_network_has_a_source_and_stands_on_its_page_of_the_taxonomy():
