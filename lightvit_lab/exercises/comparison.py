@@ -171,14 +171,16 @@ def _scalar_difference(given: Any, expected: Any, tolerance: float | Digits,
                        name: str) -> Difference | None:
     number, given = _is_number(expected), _real(given)
     if not (_is_number(given) if number else isinstance(given, type(expected))):
-        return Difference(f"{name} is {_kind(given)}; expected "
-                          f"{'a number' if number else _kind(expected)}", True)
+        kind = "a number" if number else "None" if expected is None else _kind(expected)
+        return Difference(f"{name} is {_kind(given)}; expected {kind}", True)
     if number and _numbers_agree(given, expected, tolerance):
         return None
     if not number and _folded(given) == _folded(expected):
         return None
     if number and math.isnan(given):
         return Difference(f"{name} is NaN (not a number); 0 / 0 and inf - inf make NaN", True)
+    if isinstance(expected, int) and isinstance(given, float):     # off by one, shown in full
+        return Difference(f"{name} differs: expected {expected}, given {given:.15g}")
     beyond = _beyond(tolerance) if isinstance(expected, float) else ""
     return Difference(f"{name} differs{beyond}: "
                       f"expected {_digits(expected)}, given {_digits(given)}")

@@ -141,8 +141,9 @@ def _value_verdict(exercise: Exercise, given: Any, expected: Any) -> str:
     if found.discreet:
         return f"{found.text}."
     if isinstance(expected, (int, float)) and not isinstance(expected, bool):
-        wanted = f" It is asked for to {exercise.closeness}." if exercise.digits else ""
-        return f"{item(given)} is too {'low' if item(given) < expected else 'high'}.{wanted}"
+        wanted = f" It is asked for to {exercise.closeness}, rounded." if exercise.digits else ""
+        number = f"{item(given):.12g}" if isinstance(item(given), float) else item(given)
+        return f"{number} is too {'low' if item(given) < expected else 'high'}.{wanted}"
     return "That is not it, though its type and size are right."
 
 

@@ -30,11 +30,12 @@ def step(generator: Generator) -> tuple:
 
 
 def map_and_mask(generator: Generator, left: int, top: int) -> tuple:
-    """A map of 4 x 4 patches, a peak, some below 0; a mask of 16 x 16 pixels that cuts patches."""
+    """A map of 4 x 4 patches, a mask of 16 x 16 pixels that cuts patches; below 0 on and off it."""
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[top:top + 6, left:left + 7] = True
     patch_map = torch.rand(4, 4, generator=generator) - 0.1
     patch_map[top // 4 + 1, left // 4 + 1] += 2
+    patch_map[[top // 4, 3], [left // 4, 3]] = -0.5
     return patch_map, mask
 
 

@@ -116,8 +116,8 @@ MISTAKES = {
                 "One multiply and one add are one MAC: leave the factor 2 out.",
                 swap={"linear + windows + both_ways": "2 * (linear + windows + both_ways)"})),
     "lightvit.budget": (
-        Mistake("one way", "You counted one way, from image to global tokens or back.",
-                "Aggregating and broadcasting have two products each: 4 N T d together.",
+        Mistake("one way", "Twice too many: there are two ways, from image to global tokens and "
+                "back, and each has two products.", "Aggregating and broadcasting: 4 N T d.",
                 swap={" // 2": ""}),
         Mistake("rounded up", "With so many it costs a little more: a budget is a limit.",
                 "Round down.", swap={"// 2": "// 2 + 1"}),

@@ -76,8 +76,8 @@ MISTAKES = {
                 "down.", swap={" - 1": ""}),
         Mistake("in patches", "This is the side in patches. We asked for pixels.",
                 "A patch is 16 pixels wide.", swap={"16 * ": ""}),
-        Mistake("half the quadratic part", "You counted one of attention's two products.",
-                "The quadratic part is 2 N^2 d: the share is N / (6 d + N).",
+        Mistake("half the quadratic part", "Twice too many tokens. Attention has two products, and "
+                "the width is 384.", "The quadratic part is 2 N^2 d: the share is N / (6 d + N).",
                 swap={"6 * 384": "12 * 384"}),
         Mistake("one long row", "This is the side of a picture that is one patch high.",
                 "Tokens fill a square: take the square root before you multiply by the patch size.",
