@@ -18,13 +18,14 @@ from time import process_time
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import checkpoint, data, models, profiling, training
 from ..checkpoint import zoo
 from ..distillation import distill
 from ..distillation import feature_distillation as features
 from ..distillation import response_distillation as responses
+from ..distillation.model_outputs import collect_outputs
 from ..profiling.timing import summary
 from .kit import SEEDS, Row, Run, Study, as_text, calls_of, cpu_timed, read_table, scored
 from .stored_logits import stored_logits
@@ -173,7 +174,38 @@ def timed_result(study: Study) -> dict[str, Any]:
     found, times = result(study), step_times(study.rows)
     for label, row in found["rows"].items():
         row |= times[label]
-    return {**found, "turns": TURNS}
+    last = {name: last_layer(TEACHERS[name]()) for name in found["teachers"] if name in OF_THE_ZOO}
+    return {**found, "turns": TURNS, "last_layers": last}
+
+
+def last_layer(teacher: nn.Module, count: int = 500) -> dict[str, Any]:
+    """How many directions the teacher's last layer fills on test pictures, and its shape.
+
+    `single` is the mean over pictures, `together` is of all their tokens, each at 95 % of the sum
+    of squares; `beyond_student` is the share of it that no width of the student's spans.
+    """
+    inputs, _ = data.load(DATASET, "test", count=count).batch(torch.arange(count))
+    with torch.no_grad():
+        tokens = torch.cat([collect_outputs(teacher, batch, features=(-1,)).tokens(-1)
+                            for batch in inputs.split(100)])
+    single = [directions(picture) for picture in tokens]
+    energy = squared_singular_values(tokens.flatten(0, 1))
+    beyond = energy[models.create_model(STUDENT).dim :].sum() / energy.sum()
+    return {"pictures": count, "places": tokens.shape[1], "width": tokens.shape[2],
+            "single": round(sum(single) / len(single), 1),
+            "together": directions(tokens.flatten(0, 1)), "beyond_student": round(beyond.item(), 4)}
+
+
+def directions(tokens: Tensor, share: float = 0.95) -> int:
+    """How many directions hold `share` of the sum of squares of tokens (N, D)."""
+    energy = squared_singular_values(tokens)
+    return 1 + int((energy.cumsum(0) / energy.sum() < share).sum())
+
+
+def squared_singular_values(tokens: Tensor) -> Tensor:
+    """Squares of the singular values of tokens (N, D), falling: (D,), by D x D products."""
+    tokens = tokens.double()
+    return torch.linalg.eigvalsh(tokens.T @ tokens).flip(0).clamp_min(0)
 
 
 def step_times(rows: Mapping[str, Row]) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ class Published:
 class Distilled:
     """One published student: top-1 in percent on ImageNet-1K `alone` and `distilled`.
 
-    `teacher` is empty where our source does not name it.
+    `teacher` is empty where no source that we read names it.
     """
 
     page: str
@@ -39,6 +39,19 @@ class Distilled:
     teacher: str
     alone: float | None
     distilled: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """The logits of a teacher that others stored: `epochs` of `pictures` in `gigabytes` (10^9)."""
+
+    page: str
+    method: str
+    data_set: str
+    pictures: int | None
+    epochs: int
+    gigabytes: float
     source: str
 
 
@@ -127,6 +140,11 @@ def published() -> list[Published]:
 def distilled(page: str) -> list[Distilled]:
     """Published students on the page of this stem."""
     return _on_page(Distilled, page)
+
+
+def stores(page: str) -> list[Store]:
+    """Published stores of a teacher's logits on the page of this stem."""
+    return [_row(Store, row) for row in read_rows("stores.csv") if row["page"] == page]
 
 
 def compressed(page: str) -> list[Compressed]:

@@ -112,6 +112,19 @@ def test_steps_are_timed_in_turns_as_multiples_of_the_first_row(made, monkeypatc
     assert all(one["step_interval_ms"][0] <= one["step_ms"] <= one["step_interval_ms"][1] for one in times.values())
 
 
+def test_pictures_of_one_direction_each_fill_one_alone_and_all_of_theirs_together(monkeypatch):
+    tokens = torch.zeros(4, 6, 16)
+    for picture in range(4):
+        tokens[picture, :, 3 * picture] = torch.arange(1.0, 7.0)
+    assert [distillation.directions(picture) for picture in tokens] == [1, 1, 1, 1]
+    assert distillation.directions(tokens.flatten(0, 1)) == 4 and distillation.directions(tokens.flatten(0, 1), share=0.5) == 2
+    noise = torch.randn(40, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(distillation.squared_singular_values(noise), torch.linalg.svdvals(noise.double()) ** 2)
+    monkeypatch.setattr(distillation, "DATASET", "digits")
+    found = distillation.last_layer(teacher(), count=100)
+    assert (found["places"], found["width"], found["beyond_student"]) == (256, 8, 0) and 1 <= found["single"] <= found["together"] <= 8
+
+
 def test_the_rows_of_the_book_cover_every_leaf_of_the_branch_and_every_objective():
     rows = distillation.ROWS
     leaves = {leaf.leaf for leaf in survey.taxonomy() if leaf.page and leaf.page.startswith("distillation/")}

@@ -138,12 +138,27 @@ def test_published_figures_name_their_source_and_no_model_stands_twice():
 @pytest.mark.parametrize("page, student, method, alone, distilled", [     # typed from the sources that the table names
     ("response", "DeiT-Ti", "token, hard targets", 72.2, 74.5), ("response", "TinyViT-21M", "stored logits on IN-22k", 83.1, 84.8),
     ("feature", "DeiT-Tiny", "ViTKD", 74.42, 76.06), ("feature", "DeiT-Tiny", "manifold", None, 76.5),
-    ("feature", "DeiT-Tiny", "widened last block", 74.86, 78.23),
+    ("feature", "DeiT-Tiny", "widened last block", 74.86, 78.23), ("feature", "DeiT-Base", "ViTKD", 81.76, 83.46),
+    ("feature", "DeiT-Base", "ViTKD and logits (NKD)", 81.76, 85.41),
 ])
 def test_published_students_are_those_of_their_sources(page, student, method, alone, distilled):
     rows = survey.distilled(f"distillation/{page}_distillation")
     found = [row for row in rows if (row.student, row.method) == (student, method)]
     assert [(row.alone, row.distilled) for row in found] == [(alone, distilled)] and found[0].source
+
+
+def test_every_published_student_has_the_teacher_that_its_authors_name():
+    teachers = {row.method: row.teacher for page in ("response", "feature") for row in survey.distilled(f"distillation/{page}_distillation")
+                if row.student in ("DeiT-S", "TinyViT-5M", "DeiT-Tiny")}
+    assert teachers["token, hard targets"] == "RegNetY-160" and teachers["manifold"] == "CaiT-S24"
+    assert teachers["stored logits on IN-22k"] == "CLIP-ViT-L/14-22k" and all(teachers.values())
+
+
+def test_stores_of_logits_are_those_of_tinyvits_readme():
+    found = {row.data_set: row for row in survey.stores("distillation/response_distillation")}
+    assert [(found[name].gigabytes, found[name].epochs) for name in ("ImageNet-1K", "ImageNet-22K")] == [(16, 300), (481, 90)]
+    assert found["ImageNet-1K"].pictures == 1_281_167 and found["ImageNet-22K"].pictures is None
+    assert survey.stores("distillation/feature_distillation") == []
 
 
 def test_every_published_student_stands_on_a_page_of_the_taxonomy():
