@@ -43,6 +43,24 @@ class Distilled:
 
 
 @dataclass(frozen=True)
+class Detected:
+    """One published backbone of a detector (Mask R-CNN on COCO): sizes as printed there.
+
+    `params_m` and `flops_g` are of the whole detector, in 10^6 and 10^9; both average precisions
+    in percent.
+    """
+
+    page: str
+    backbone: str
+    schedule: str
+    params_m: float
+    flops_g: float
+    box_ap: float
+    mask_ap: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Store:
     """The logits of a teacher that others stored: `epochs` of `pictures` in `gigabytes` (10^9)."""
 
@@ -71,8 +89,8 @@ class Compressed(_Changed):
     """One published compressed model: what it lost and what it gained.
 
     `top1_dense` and `top1` in percent on `dataset`, `top1_change` in points where the source gives
-    that alone; of language models the `perplexity`, lower is better; what is left in `params_m`
-    (10^6) and `macs_g` (10^9); gains are dense over compressed, `time_gain` on `device`.
+    that alone; what is left in `params_m` (10^6) and `macs_g` (10^9); gains are dense over
+    compressed, `time_gain` on `device`, empty where the source does not name it.
     """
 
     page: str
@@ -83,7 +101,6 @@ class Compressed(_Changed):
     top1_dense: float | None
     top1: float | None
     top1_change: float | None
-    perplexity: float | None
     params_m: float | None
     macs_g: float | None
     params_gain: float | None
@@ -140,6 +157,11 @@ def published() -> list[Published]:
 def distilled(page: str) -> list[Distilled]:
     """Published students on the page of this stem."""
     return _on_page(Distilled, page)
+
+
+def detected(page: str) -> list[Detected]:
+    """Published backbones of detectors on the page of this stem."""
+    return _on_page(Detected, page)
 
 
 def stores(page: str) -> list[Store]:

@@ -25,13 +25,18 @@ def layers(generator: Generator) -> list[tuple]:
 
 
 def spectra(generator: Generator) -> list[tuple]:
-    """Singular values, falling about as those of whitened weights do, and a share of energy."""
+    """Singular values, falling about as those of whitened weights do, and a share of energy.
+
+    The last share is reached exactly.
+    """
     def falling(count: int, fall: float) -> Tensor:
         wobble = 1 + 0.1 * torch.rand(count, generator=generator, dtype=torch.float64)
         return (fall ** torch.arange(count) * wobble).sort(descending=True).values
 
+    exact = torch.tensor([3.0, 2, 1, 1, 1]).double()      # squares that sum to 16
+    scale = 2.0 ** torch.randint(-3, 4, (1,), generator=generator)
     return [(falling(24, 0.93), 0.9), (falling(30, 0.95), 0.8), (falling(40, 0.97), 0.85),
-            (falling(36, 0.96), 0.7)]
+            (falling(36, 0.96), 0.7), (scale * exact, 13 / 16)]
 
 
 def inputs(generator: Generator) -> list[tuple]:
@@ -56,5 +61,5 @@ EXERCISES = (
     Exercise("low_rank.energy", points=2, minutes=8, cases=spectra),
     Exercise("low_rank.whitened", points=3, minutes=15, cases=inputs, tolerance=1e-6),
     Exercise("low_rank.segments", points=2, minutes=8, cases=keys),
-    Exercise("low_rank.budget", points=1, minutes=6, tolerance=2e-3),
+    Exercise("low_rank.budget", points=1, minutes=6, digits=3),
 )

@@ -30,13 +30,14 @@ def tokens(generator: Generator) -> list[tuple]:
     return [(draw(size, 7, 4), draw(size, 7, 9)) for size in (3, 2, 4)]
 
 
-def with_gradients(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+def with_gradients(loss: Callable[..., Tensor]) -> Callable[..., dict[str, Tensor]]:
     """The loss, and its gradients in student, teacher and projector; zeros where none flows."""
-    def differentiated(*tensors: Tensor) -> tuple[Tensor, ...]:
-        value = loss(*tensors)
-        if not isinstance(value, Tensor) or not value.requires_grad:
-            return value, *map(torch.zeros_like, tensors)
-        return value, *grad(value, tensors, allow_unused=True, materialize_grads=True)
+    def differentiated(*tensors: Tensor) -> dict[str, Tensor]:
+        value, slopes = loss(*tensors), tuple(map(torch.zeros_like, tensors))
+        if isinstance(value, Tensor) and value.requires_grad:
+            slopes = grad(value, tensors, allow_unused=True, materialize_grads=True)
+        names = ("gradient of student", "gradient of teacher", "gradient of weight")
+        return {"loss": value, **dict(zip(names, slopes))}
 
     return differentiated
 
@@ -61,7 +62,7 @@ def features(generator: Generator) -> list[tuple]:
 EXERCISES = (
     Exercise("feature_distillation.attention_map", points=2, minutes=8, cases=maps),
     Exercise("feature_distillation.similarity", points=2, minutes=10, cases=batches),
-    Exercise("feature_distillation.budget", points=1, minutes=6, tolerance=2e-3),
+    Exercise("feature_distillation.budget", points=1, minutes=6, digits=3),
     Exercise("feature_distillation.within", points=2, minutes=10, cases=tokens),
     Exercise("feature_distillation.hint", 2, 10, hints, prepare=with_gradients),
     Exercise("feature_distillation.unreachable", 2, 12, features, tolerance=1e-4),

@@ -32,10 +32,10 @@ def answers(generator: Generator) -> list[tuple]:
 
 
 EXERCISES = (
-    Exercise("response_distillation.odds", points=1, minutes=4, tolerance=2e-3),
+    Exercise("response_distillation.odds", points=1, minutes=4, digits=3),
     Exercise("response_distillation.soft_targets", points=3, minutes=12, cases=logits),
     Exercise("response_distillation.gradient", points=2, minutes=10, cases=logits),
     Exercise("response_distillation.step", points=2, minutes=10, cases=two_layers),
     Exercise("response_distillation.token", points=2, minutes=8, cases=answers),
-    Exercise("response_distillation.budget", points=1, minutes=6, tolerance=2e-3),
+    Exercise("response_distillation.budget", points=1, minutes=6, digits=2),
 )

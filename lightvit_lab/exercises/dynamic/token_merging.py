@@ -7,8 +7,16 @@ from ..declaration import Exercise
 
 
 def keys(generator: Generator, count: int, r: int) -> tuple:
-    """Keys (tokens, dim), an even number of tokens, of very different lengths, and r."""
+    """Keys (tokens, dim), an even number of tokens, of very different lengths, and r.
+
+    One of A is like two of B, another one is like the first of those, too, and one is the opposite.
+    """
     directions = torch.randn(count, 3, generator=generator)
+    alike = torch.randperm(count // 2, generator=generator)[:3] * 2
+    places = torch.cat([alike, alike[:2] + 1])
+    wobble = 0.1 * torch.randn(5, 3, generator=generator)
+    signs = torch.tensor([1, 1, -1, 1, 1])[:, None]
+    directions[places] = signs * (torch.tensor([3.0, 1.0, 2.0]).roll(r) + wobble)
     return directions * (0.2 + 4 * torch.rand(count, 1, generator=generator)), r
 
 
@@ -32,10 +40,15 @@ def one_head(generator: Generator, count: int, dim: int) -> tuple:
 
 
 def two_merges(generator: Generator, many: int, some: int, few: int) -> tuple:
-    """Tokens (L, d) that are left, and places of two merges: (N,) below M and (M,) below L."""
+    """Tokens (L, d) that are left, and places of two merges: (N,) below M and (M,) below L.
+
+    The first places beyond L that `first` and `first[second]` name are two different ones.
+    """
     first, second = places(generator, many, some), places(generator, some, few)
-    left = torch.randn(few, 3, generator=generator)
-    return left, first[torch.randperm(many, generator=generator)], second.flip(0)
+    left, second = torch.randn(few, 3, generator=generator), second.flip(0)
+    first = first[torch.randperm(many, generator=generator)]
+    first, second[0] = torch.cat([torch.tensor([some - 1, some - 2]), first]), 1
+    return left, first, second
 
 
 EXERCISES = (
@@ -46,7 +59,7 @@ EXERCISES = (
     Exercise("token_merging.log_size", points=2, minutes=10,
              cases=lambda g: [one_head(g, 5, 4), one_head(g, 8, 9)]),
     Exercise("token_merging.unmerge", points=2, minutes=8,
-             cases=lambda g: [two_merges(g, 12, 7, 4), two_merges(g, 20, 11, 5)]),
+             cases=lambda g: [two_merges(g, 24, 16, 4), two_merges(g, 40, 22, 5)]),
     Exercise("token_merging.tokens_left", points=1, minutes=6),
-    Exercise("token_merging.time_gain", points=2, minutes=8, tolerance=5e-3),
+    Exercise("token_merging.time_gain", points=2, minutes=8, digits=2),
 )

@@ -7,13 +7,13 @@ from ..declaration import Exercise
 
 
 def shapes(generator: Generator) -> tuple:
-    """Shapes of queries, keys and values; values are twice as wide."""
+    """Shapes of queries, keys and values; keys may be more or fewer, values are wider."""
     def draw(low: int, high: int) -> int:
         return int(torch.randint(low, high, (), generator=generator))
 
     batch, heads, queries, width = draw(2, 5), draw(2, 7), draw(10, 200), 8 * draw(2, 5)
-    key = (batch, heads, draw(201, 300), width)
-    return (batch, heads, queries, width), key, (*key[:3], 2 * width)
+    key = (batch, heads, draw(201, 300) if draw(0, 3) else queries // 2, width)
+    return (batch, heads, queries, width), key, (*key[:3], width + 8 * draw(1, 5))
 
 
 def rounds(generator: Generator, count: int) -> tuple:
@@ -37,11 +37,11 @@ N, D, L = 197, 192, 12
 MACS = {"layers": 196 * 768 * D + L * 12 * N * D**2 + D * 1000, "attention": L * 2 * N**2 * D}
 
 EXERCISES = (
-    Exercise("measuring_efficiency.share", points=1, minutes=5, tolerance=2.4e-3, names=MACS),
+    Exercise("measuring_efficiency.share", 1, 5, digits=3, unit="percent", names=MACS),
     Exercise("measuring_efficiency.attention_macs", points=2, minutes=10,
              cases=lambda g: [shapes(g) for _ in range(3)]),
     Exercise("measuring_efficiency.ratio", points=2, minutes=10,
-             cases=lambda g: [rounds(g, count) for count in (9, 15, 21)]),
+             cases=lambda g: [rounds(g, count) for count in (9, 14, 20)]),
     Exercise("measuring_efficiency.attainable", points=2, minutes=8, cases=layers),
-    Exercise("measuring_efficiency.amdahl", points=1, minutes=4, tolerance=5e-3),
+    Exercise("measuring_efficiency.amdahl", points=1, minutes=4, digits=3),
 )

@@ -39,7 +39,7 @@ def map_and_mask(generator: Generator, left: int, top: int) -> tuple:
 
 
 EXERCISES = (
-    Exercise("reading_attention.residual", points=1, minutes=5, tolerance=2e-3),
+    Exercise("reading_attention.residual", 1, 5, digits=3, unit="percent"),
     Exercise("reading_attention.rollout", points=3, minutes=15,
              cases=lambda g: [blocks(g) for _ in range(3)]),
     Exercise("reading_attention.patches", points=1, minutes=6,
