@@ -39,9 +39,9 @@ class DistillationObjective(Protocol):
     """One term of the loss: a frozen dataclass, by whose parameters a checkpoint knows it.
 
     It may name the layers it needs: `student_features`, `student_attention`, `student_values`, and
-    the same of the teacher, tuples of 0-based blocks. If it has a method `build(student, teacher) ->
-    nn.Module`, which takes the outputs of both for a few pictures, the module is trained along with
-    the student and called in the objective's place.
+    the same of the teacher, tuples of 0-based blocks. If it has a method `build(student, teacher)
+    -> nn.Module`, which takes the outputs of both for a few pictures, the module is trained along
+    with the student and called in the objective's place.
     """
 
     weight: float

@@ -31,9 +31,10 @@ class ModelOutputs:
     where the model has one (then `logits` are those of the class token's head). `features` has the
     output of each wanted layer: tokens (B, N, D), of which the first `prefix` stand for no patch,
     or maps (B, C, h, w). `attention` has weights (B, heads, N, N) and `values` the values that they
-    mix (B, heads, N, head_dim). Layers are 0-based blocks, or stages where there are none, by the number that was given: -1 is the last. `grids` are the
-    (rows, columns) that the model names for the patches of these pictures; patches that form none
-    of them may be taken for a square if `square`.
+    mix (B, heads, N, head_dim). Layers are 0-based blocks, or stages where there are none, by the
+    number that was given: -1 is the last. `grids` are the (rows, columns) that the model names for
+    the patches of these pictures; patches that form none of them may be taken for a square if
+    `square`.
     """
 
     logits: Tensor
@@ -103,7 +104,8 @@ def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = 
     with hooked(hooks.values()), timm_parts.both_heads(model):
         logits = model(inputs)
     _require_collected(model, hooks, outputs)
-    if outputs.attention or outputs.values or any(value.ndim == 3 for value in outputs.features.values()):
+    tokens = any(value.ndim == 3 for value in outputs.features.values())
+    if tokens or outputs.attention or outputs.values:
         outputs.prefix = timm_parts.num_prefix_tokens(model)
         _read_grids(model, inputs, outputs)
     both = isinstance(logits, tuple) and len(logits) == 2

@@ -138,8 +138,9 @@ def row(leaf: str = "none", terms: Mapping[str, str] | None = None, teacher: str
            "arguments": arguments or {}, "steps": steps, **more}
     added = objectives(how["labels"], how["terms"])
     columns = {"leaf": leaf, "teacher": teacher, "stored": stored and teacher is not None,
-               "steps": STEPS * steps, "weights": {name: _weights(one) for name, one in added.items()},
-               "objective": " + ".join(map(repr, added.values())), "version": version}
+               "objective": " + ".join(map(repr, added.values())), "steps": STEPS * steps,
+               "weights": {name: _weights(one) for name, one in added.items()},
+               "version": version}
     return Row(columns, ((trained_student, how),), seeds=SEEDS)
 
 
@@ -241,7 +242,8 @@ def _ready(how: Mapping[str, Any], train: data.Pictures, settings: Mapping[str, 
     teacher = TEACHERS[how["teacher"]]()
     if not how["stored"]:
         return teacher
-    views = {name: settings[name] for name in ("steps", "batch_size", "seed", "augment", "progress")}
+    names = ("steps", "batch_size", "seed", "augment", "progress")
+    views = {name: settings[name] for name in names}
     return responses.store_logits(teacher, train, folder / f"{how['teacher']}.safetensors", **views)
 
 

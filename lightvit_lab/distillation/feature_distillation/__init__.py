@@ -3,7 +3,8 @@
 The three leaves of the survey have a file each: attention, structure, direct mimicking. Losses are
 plain functions of tensors; objectives are for `distill`, and name the layers they compare. Features
 on different grids are joined by averaging the finer one (`align`), of different widths by a linear
-projector that is trained along and dropped, but for the lift of `lift_last_layer`, which stays. Page: chapters/distillation/feature_distillation.
+projector that is trained along and dropped; the lift of `lift_last_layer` stays. Page:
+chapters/distillation/feature_distillation.
 """
 
 from .attention import (AttentionTransfer, AttentionWeights, ValueRelations, attention_map,

@@ -66,7 +66,7 @@ def value_relations(values: Tensor) -> Tensor:
 
 
 def value_relations_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of `value_relations` of values (B, heads, N, head_dim), mean over rows.
+    """KL(teacher || student) of `value_relations`, the mean over rows; values (B, heads, N, d).
 
     Widths of heads may differ. Where numbers of heads do, the values of all heads are joined and
     split into as many as divide both, as in MiniLMv2 (arXiv 2012.15828). Raises LabError where
