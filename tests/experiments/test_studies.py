@@ -83,8 +83,6 @@ FILES = [
     ("token_pruning_cifar10", "evit 0.5", "fine-tuned", 1, "dynamic-1d5e141bb54aa4ff1c1d"),
     ("token_pruning_cifar10", "random 0.3", "off the shelf", 0, "dynamic-99674526e2dfb8e14879"),
     ("distillation_cifar10", "labels alone", "", 0, "distillation-629c9ebfcc75ded2a595"),
-    ("distillation_cifar10", "distillation token", "", 1, "distillation-a39d3f24ba27c4722e25"),
-    ("distillation_cifar10", "shallow mimic + deep generation", "", 2, "distillation-fc9ca74c8de5f4f2abb9"),
     ("distillation_limits", "soft targets, a teacher with its classes shuffled", "", 2, "distillation-02548103722d9ce8ec0a"),
     ("distillation_limits", "soft targets, long", "", 0, "distillation-c6fefb2b0f40497551a8"),
 ]
