@@ -54,12 +54,13 @@ def numbers(answer: Any, keys: Sequence[Any]) -> tuple[float, ...] | None:
     return found if len(found) == len(keys) and finite else None
 
 
-def pairs(answer: Any, firsts: Sequence[int],
-          seconds: Sequence[int]) -> frozenset[tuple[int, int]] | None:
-    """A list, set or tensor of pairs of whole numbers; None where it holds anything else."""
+def pairs(answer: Any, firsts: Sequence[Any], seconds: Sequence[Any]) -> frozenset | None:
+    """A list, set or tensor of pairs, each of one of both lists; None where it is anything else."""
     try:
         found = [tuple(item(part) for part in pair) for pair in answer]
     except TypeError:
         return None
-    fit = all(len(pair) == 2 and pair[0] in firsts and pair[1] in seconds for pair in found)
-    return frozenset((int(one), int(other)) for one, other in found) if fit else None
+    if not all(len(pair) == 2 and pair[0] in firsts and pair[1] in seconds for pair in found):
+        return None
+    return frozenset((firsts[firsts.index(one)], seconds[seconds.index(other)])
+                     for one, other in found)

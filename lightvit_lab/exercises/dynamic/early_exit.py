@@ -79,7 +79,7 @@ REACH = torch.tensor([[0.90, 0.30], [0.89, 0.92], [0.99, 0.95]], dtype=torch.flo
 
 
 def two_sorts(generator: Generator) -> tuple:
-    """Confidences, whether right, sorts of pictures, one of them rare, costs, budget, thresholds."""
+    """Confidences, whether right, sorts of pictures, one rare, costs, budget, thresholds."""
     sort, hard = (uniform(generator, 1200) > 0.88).long(), uniform(generator, 1200)
     noise = 0.2 * uniform(generator, 2400).view(2, -1) - 0.1
     macs = torch.tensor([30.0, 50.0, 80.0]).double() * (1 + 0.2 * uniform(generator, 1))

@@ -1,9 +1,15 @@
 """What the exercises of `chapters/dynamic/token_merging` are tried on."""
 
+from functools import cache
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
-from ..declaration import Exercise
+from ... import checkpoint, data, profiling
+from ...dynamic.token_merging import merge_tokens
+from ..declaration import Exercise, OpenExercise
+from ..outcome import by_outcome, numbers
 
 
 def keys(generator: Generator, count: int, r: int) -> tuple:
@@ -51,6 +57,30 @@ def two_merges(generator: Generator, many: int, some: int, few: int) -> tuple:
     return left, first, second
 
 
+@cache
+def merging(*plan: int) -> tuple[float, float]:
+    """Of the zoo's model that merges by this plan: share of the MACs, drift of the logits."""
+    vit = checkpoint.load("zoo:lab_vit_teacher/shapes")
+    pictures = data.load("shapes", "val", count=128).inputs
+    merged = merge_tokens(vit, r=list(plan))
+    with torch.no_grad():
+        whole, now = vit(pictures), merged(pictures)
+    macs = [profiling.count(model, (3, 32, 32)).macs for model in (merged, vit)]
+    return macs[0] / macs[1], ((now - whole).norm() / whole.norm()).item()
+
+
+def judge_plan(answer: Any) -> tuple[str, str]:
+    """Six numbers of pairs: at most 59 % of the MACs, two thirds of what an early plan drifts."""
+    plan = numbers(answer, range(6))
+    if plan is None or any(r < 0 or r != int(r) for r in plan):
+        return "form", "Give six whole numbers, one for each block, of pairs to merge."
+    (macs, apart), wanted = merging(*map(int, plan)), merging(20, 20, 0, 0, 0, 0)[1] * 2 / 3
+    far = "" if apart <= wanted else "greedy" if macs < 0.52 else "early"
+    return ("over" if macs > 0.59 else far,
+            f"{macs:.1%} of the MACs, at most 59 % are allowed; the logits drift by {apart:.1%}, "
+            f"at most {wanted:.1%} are wanted.")
+
+
 EXERCISES = (
     Exercise("token_merging.match", points=3, minutes=12,
              cases=lambda g: [keys(g, 12, 4), keys(g, 20, 7)]),
@@ -62,4 +92,8 @@ EXERCISES = (
              cases=lambda g: [two_merges(g, 24, 16, 4), two_merges(g, 40, 22, 5)]),
     Exercise("token_merging.tokens_left", points=1, minutes=6),
     Exercise("token_merging.time_gain", points=2, minutes=8, digits=2),
+    Exercise("token_merging.plan", points=3, minutes=15, seconds=60,
+             prepare=by_outcome(judge_plan), names={"merging": lambda plan: merging(*plan)}),
 )
+
+OPEN = (OpenExercise("token_merging.which", points=4, minutes=8),)

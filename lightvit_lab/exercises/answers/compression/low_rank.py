@@ -119,4 +119,32 @@ MISTAKES = {
                 "4 N d^2 + 8 N d^2 stay.", swap={"12 *": "4 *"}),
         Mistake("class token forgotten", "This is the gain with 64 tokens. The class token is one "
                 "of the N = 65.", "1 + N / (6 d), with N = 65.", swap={"65": "64"})),
+    "low_rank.allocate": (
+        Mistake("equal ranks", "You gave all layers the same rank. Layers with a steep spectrum do "
+                "not need it, those with a flat one would be glad of it.", "Give units of rank one "
+                "by one, each to the layer where it keeps most energy for a parameter.",
+                body="return [int(budget // sum(costs))] * len(spectra)"),
+        Mistake("price forgotten", "Within the budget, and more energy can be kept for it: a unit "
+                "of rank costs ten times as much in one layer as in another.", "Divide the share "
+                "of the energy by what the unit costs before you sort.",
+                swap={"share / cost": "share"}),
+        Mistake("over budget", "Your ranks cost more parameters than there are.", "A unit of rank "
+                "in layer i costs costs[i]; take it only if so much is left.",
+                swap={"costs[layer] <= budget and ": "budget > 0 and ",
+                      "budget - costs[layer]": "budget - 1"}),
+        Mistake("budget left over", "A good part of the budget is not spent.", "Go on to the next "
+                "offer where one does not fit, until none fits.",
+                swap={"ranks = [0]": "budget, ranks = budget // 2, [0]"})),
+}
+
+RUBRICS = {
+    "low_rank.linear": (
+        (1, "works out that at 197 tokens and width 384 the products of tokens are a small part of "
+            "the MACs (N / (6 d + N), about 8 %), so little can be saved"),
+        (1, "says that 'linear' is a slope: with its own projections and small products it may be "
+            "slower at 197 tokens, and the crossing has to be measured on the telephone"),
+        (1, "says that the model must be trained anew or on, which costs time, and that accuracy "
+            "needs a control trained as long with ordinary attention"),
+        (1, "names two others that touch the linear layers or the number of tokens: pruning, "
+            "factorized layers, quantization, merging or dropping tokens, a smaller student")),
 }

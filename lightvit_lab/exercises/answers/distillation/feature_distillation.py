@@ -134,4 +134,25 @@ MISTAKES = {
         Mistake("squared once more", "Eigenvalues of the features' products are squares already.",
                 "Square singular values, and leave eigenvalues as they are.",
                 swap={"pow(2)": "pow(4)"})),
+    "feature_distillation.layers": (
+        Mistake("the last block", "Nobody reads the image tokens that leave the student's last "
+                "block: the slope of the logits there is zero.", "Take the last block but one, or "
+                "an earlier one.", answer=(3, 2)),
+        Mistake("the first block", "A loss on block 0 teaches block 0 alone: nothing flows upwards "
+                "from it.", "A loss on layer l teaches the blocks 0 to l.", answer=(0, 2)),
+        Mistake("the teacher's first layer", "This layer of the teacher hardly tells "
+                "the classes apart: read linearly, it is wrong on most of the new pictures.", "Read the teacher's layers linearly: the "
+                "later ones know more.", answer=(2, 0))),
+}
+
+RUBRICS = {
+    "feature_distillation.looks_alike": (
+        (1, "says that the maps agree because the loss asked for just that: it shows that the term "
+            "was minimised, on what it compares"),
+        (1, "says that where features are strong is not what is done with them: the class token's "
+            "reading, or the answer, need not follow"),
+        (1, "asks for controls: the untrained student, one trained on labels alone, the maps of "
+            "another picture, or a hill in the centre"),
+        (1, "measures accuracy against labels alone at equal steps with several seeds, or with a "
+            "wrong teacher, or agreement of the answers in place of maps")),
 }

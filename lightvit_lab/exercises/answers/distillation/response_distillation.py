@@ -151,4 +151,25 @@ MISTAKES = {
         Mistake("what is saved", "This is the share of the cost that is saved.",
                 "The cost of the live teacher divided by that of the stored answers.",
                 answer=12 / 27)),
+    "response_distillation.temperature": (
+        Mistake("as it is", "The teacher hardly says anything of the other classes: nearly all of "
+                "its answer is the label.", "Raise the temperature until a quarter of the answer "
+                "is left for the rest.", answer=1),
+        Mistake("too high", "Loud enough, and no longer clear: the wrong classes have come so "
+                "close to each other that unrelated ones get much of the rest.",
+                "Lower it, until the related classes have 80 % of the rest.", answer=20),
+        Mistake("upside down", "Below 1 the answer becomes sharper than the teacher's own.",
+                "Logits are divided by the temperature: 4 where you have 1/4.", answer=0.25)),
+}
+
+RUBRICS = {
+    "response_distillation.never_wrong": (
+        (1, "says that such an answer is the label over again: what is left for the other classes, "
+            "0.01 %, has no weight in the loss (1 - p of the label weighs it)"),
+        (1, "proposes a higher temperature, standardised logits, or decoupling, and says that it "
+            "lifts the share (or the weight) of the wrong classes in the loss"),
+        (1, "proposes pictures that the teacher has not learned by heart: unlabelled or held-out "
+            "ones, stronger augmentation, or a teacher stopped earlier or smoothed"),
+        (1, "names a control: label smoothing, or a teacher whose wrong classes are shuffled, with "
+            "several seeds")),
 }

@@ -134,4 +134,25 @@ MISTAKES = {
                 "Divide the old 40 by them.", swap={"40 / ": ""}),
         Mistake("matching subtracted", "Matching costs time, it gives none.",
                 "Plus 3 ms, not minus.", swap={"1.7 + 3": "1.7 - 3"})),
+    "token_merging.plan": (
+        Mistake("too late", "Your plan spends more than it may. What is merged late saves little: "
+                "it has been computed in all blocks before.", "Move some of the pairs from the "
+                "last three blocks to the first three.", answer=[0, 0, 0, 16, 16, 16]),
+        Mistake("too early", "Within the limit, and the logits drift too far: block 0 merges "
+                "many tokens that know little of each other yet.", "Take pairs from block 0 and "
+                "give them to blocks 1 and 2.", answer=[20, 12, 8, 4, 2, 1]),
+        Mistake("too much", "You saved far more than you had to, and the logits drift too far for "
+                "it.", "Merge less in all: there is room up to the limit.", answer=[16] * 6)),
+}
+
+RUBRICS = {
+    "token_merging.which": (
+        (1, "parcels: says that large batches on a GPU and a classifier with one object are the "
+            "case in which merging (or dropping) pays most"),
+        (1, "street: says that every place needs an answer, so what is dropped is a hole, while "
+            "merged tokens can be handed back to their patches"),
+        (1, "street: says that one picture at a time on a processor may not get faster at all, and "
+            "that many small objects leave little that is alike"),
+        (1, "names what to measure first: time in that batch and at that size on that machine, and "
+            "accuracy (small objects apart) against random merging or the untouched model")),
 }

@@ -99,4 +99,26 @@ MISTAKES = {
                 answer=100 / 0.475 - 100),
         Mistake("in percent", "Right, in percent. We asked how many times as fast.",
                 "Divide by 100.", swap={"1 /": "100 /"})),
+    "measuring_efficiency.choose": (
+        Mistake("the most accurate", "One picture takes too long. Its MACs may look harmless: they "
+                "do not rank speed.", "Read the time of one picture, and the upper end of its "
+                "interval, before the accuracy.", answer="lightvit_small"),
+        Mistake("no batch", "Quick enough with one picture at a time, and too slow in batches.",
+                "Divide the time of a batch by its number of pictures; some models lose by it.",
+                answer="swiftformer_xs"),
+        Mistake("the fewest MACs", "Quick enough by day and by night, and its top-1 is below 75 %.",
+                "Keep those that are in time, then look at the accuracy: the lightest by MACs is "
+                "not the only one in time.", answer="efficientvit_b0")),
+}
+
+RUBRICS = {
+    "measuring_efficiency.disagree": (
+        (1, "times both in turns, on the telephone itself, with as many threads, in the type and "
+            "at the batch that will be used, and gives the ratio with its interval"),
+        (1, "checks the count: whether it saw attention and fused or packed operators, so that "
+            "'half' is half of what is executed"),
+        (1, "profiles by part: where does the time go, and is it bound by memory or by products "
+            "(intensity, roofline)?"),
+        (1, "names a cause without MACs: norms, softmax, moving or reshaping tokens, the start of "
+            "many small operators, an operator that has no fast kernel there, narrow layers")),
 }

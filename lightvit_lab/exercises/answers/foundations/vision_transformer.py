@@ -106,6 +106,17 @@ MISTAKES = {
                 "is the same to the last digit when patches are shuffled?", "That is C. Then: of "
                 "whom do the rows not sum to 1?",
                 answer={"A": "no position", "B": "wrong axis", "C": "no scale"})),
+    "vision_transformer.halves": (
+        Mistake("too few", "The accuracy is high enough, and too many MACs are left.",
+                "An MLP has 8 N d^2, more than an attention of this size: silence the MLPs that "
+                "can be spared, and then some attentions.",
+                answer=[(number, "attn") for number in range(1, 6)]),
+        Mistake("the first block", "You silenced something in the block that all others build on.",
+                "Silence one block after the other, alone: one of them cannot be spared. Keep it "
+                "whole.", answer=[(number, "mlp") for number in range(6)] + [(5, "attn")]),
+        Mistake("too much", "Block 0 is whole, and too little of the others is left.",
+                "You need not go below 45 % of the MACs: give some halves their voice back.",
+                answer=[(number, part) for number in range(1, 6) for part in ("attn", "mlp")])),
 }
 
 RUBRICS = {

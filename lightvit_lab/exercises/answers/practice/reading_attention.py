@@ -111,4 +111,28 @@ MISTAKES = {
                 "mean over its pixels.", swap={"pool(mask[None].float(), patch_map.shape)[0]":
                 "F.interpolate(mask[None, None].float(), patch_map.shape, "
                 "mode='nearest-exact')[0, 0]"})),
+    "reading_attention.report": (
+        Mistake("no better than the centre", "A hill in the centre of the picture, which has seen "
+                "neither model nor picture, does as well by this measure.", "Compare with the "
+                "upper end of the best of edges, centre and random.",
+                answer=("rollout", "pointing")),
+        Mistake("no better than edges", "The edges of the picture, which have never seen the "
+                "model, do as well by this measure.", "Compare with the upper end of the edges' "
+                "interval, too; by IoU no map lies beyond it.", answer=("rollout", "iou")),
+        Mistake("not about the class", "It lies beyond all that knows nothing, and it is the same "
+                "map whatever the classifier says: it cannot show why this class was chosen.",
+                "Look at the column head: attention and rollout stand at 1.00.",
+                answer=("attention, block 1", "energy"))),
+}
+
+RUBRICS = {
+    "reading_attention.tumour": (
+        (1, "says that the maps show where the answer is sensitive or what is attended to, not "
+            "that the answer is right: accuracy needs test pictures of its own"),
+        (1, "asks for maps that know nothing (centre, edges, chance): tumours may stand in the "
+            "middle or be the busiest spot"),
+        (1, "asks for a model with fresh weights, or weights drawn anew: a map that stays shows "
+            "the picture and not what was learned"),
+        (1, "asks for pictures without a tumour, or of another class, or with the tumour covered: "
+            "does the map, and the answer, change?")),
 }
