@@ -191,4 +191,4 @@ def _row(kind: type, row: dict[str, str]) -> Any:
 def _value(kind: str, text: str) -> str | float | int | None:
     if "None" in kind and not text:
         return None
-    return {"str": str, "int": int}.get(kind, float)(text)
+    return {"str": str, "int": int, "int | None": int}.get(kind, float)(text)
