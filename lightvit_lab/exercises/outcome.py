@@ -57,7 +57,7 @@ def numbers(answer: Any, keys: Sequence[Any]) -> tuple[float, ...] | None:
 def pairs(answer: Any, firsts: Sequence[Any], seconds: Sequence[Any]) -> frozenset | None:
     """A list, set or tensor of pairs, each of one of both lists; None where it is anything else."""
     try:
-        found = [tuple(item(part) for part in pair) for pair in answer]
+        found = [tuple(map(item, pair)) for pair in answer]
     except TypeError:
         return None
     if not all(len(pair) == 2 and pair[0] in firsts and pair[1] in seconds for pair in found):

@@ -227,11 +227,15 @@ def step_times(rows: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
                 seconds[label].append(_seconds_a_step(how, teachers[label], train, settings))
     timings = {label: summary(values, SETTINGS["batch_size"]) for label, values in seconds.items()}
     measured = profiling.Timings(timings, f"{TURNS} turns", {})
-    return {label: {"step_ms": round(one.latency_ms, 1),
-                    "step_interval_ms": [round(edge, 1) for edge in one.interval_ms],
-                    "step_ratio": [round(edge, 3) for edge in
-                                   measured.ratio(label, next(iter(rows))).estimate]}
-            for label, one in timings.items()}
+    return {label: _step(measured, label, next(iter(rows))) for label in timings}
+
+
+def _step(measured: profiling.Timings, label: str, base: str) -> dict[str, Any]:
+    """Milliseconds of one step of `label` with their interval, and its time over that of `base`."""
+    one, ratio = measured[label], measured.ratio(label, base)
+    return {"step_ms": round(one.latency_ms, 1),
+            "step_interval_ms": [round(edge, 1) for edge in one.interval_ms],
+            "step_ratio": [round(edge, 3) for edge in ratio.estimate]}
 
 
 def _ready(how: Mapping[str, Any], train: data.Pictures, settings: Mapping[str, Any],

@@ -4,7 +4,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, nn
 
 from ... import checkpoint, data, training
 from ...compression.pruning import prune_mlp
@@ -35,14 +35,17 @@ def layers(generator: Generator) -> list[tuple]:
     return [layer(6, 3), layer(9, 4)]
 
 
+def neurons(model: nn.Module) -> int:
+    """Neurons of all its MLPs."""
+    return sum(block.mlp.fc1.out_features for block in model.blocks)
+
+
 @cache
 def without(*ratios: float) -> tuple[float, float]:
     """Of the zoo's model without these shares of its neurons: the share that stays, accuracy."""
     vit, val = checkpoint.load("zoo:lab_vit_teacher/shapes"), data.load("shapes", "val", count=256)
     small = prune_mlp(vit, {f"blocks.{i}.mlp": ratio for i, ratio in enumerate(ratios)})
-    stay, all_of_them = (sum(block.mlp.fc1.out_features for block in model.blocks)
-                         for model in (small, vit))
-    return stay / all_of_them, training.evaluate(small, val).accuracy
+    return neurons(small) / neurons(vit), training.evaluate(small, val).accuracy
 
 
 def judge_ratios(answer: Any) -> tuple[str, str]:
