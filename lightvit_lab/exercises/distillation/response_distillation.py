@@ -1,6 +1,7 @@
 """What the exercises of `chapters/distillation/response_distillation` are tried on."""
 
 from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -39,9 +40,9 @@ def taught() -> tuple[Tensor, Tensor, Tensor]:
     """The zoo's CNN on validation shapes: its logits, the labels, which classes are related."""
     val = data.load("shapes", "val", count=256)
     words = [set(name.split()) for name in val.class_names]
-    kin = torch.tensor([[one != other and bool(one & other) for other in words] for one in words])
+    kin = torch.tensor([one != other and bool(one & other) for one, other in product(words, words)])
     with torch.no_grad():
-        return checkpoint.load("zoo:lab_cnn/shapes")(val.inputs), val.labels, kin
+        return checkpoint.load("zoo:lab_cnn/shapes")(val.inputs), val.labels, kin.view(len(words), -1)
 
 
 def spoken(temperature: float) -> tuple[float, float]:
