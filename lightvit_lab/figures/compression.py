@@ -63,7 +63,7 @@ def _over_seeds(group: Sequence[Row]) -> dict[str, Any]:
     if len(group) == 1:
         return dict(first)
     drawn = len({*tests}) > 1             # a seed that changes nothing leaves that of the pictures
-    test = dict(zip(SCORE, mean_interval(tests[:10]))) if drawn else {}
+    test = dict(zip(SCORE, mean_interval(tests[:10], within=(0, 1)))) if drawn else {}
     costs = {cost: mean(map(itemgetter(cost), group)) for cost in COSTS if cost in first}
     return {**first, **test, **costs}
 

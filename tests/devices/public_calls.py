@@ -189,6 +189,7 @@ def distilled(model: nn.Module, given: Given) -> Any:
         "soft": response_distillation.SoftTargets(),
         "hint": features.Hint(),
         "weights": features.AttentionWeights(),
+        "values": features.ValueRelations(),
     }
     return distilling.distill(model, given.teacher, given.pictures, objectives, **RUN)
 
