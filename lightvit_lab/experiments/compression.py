@@ -21,7 +21,7 @@ from ..checkpoint import zoo
 from ..compression import low_rank, pruning
 from ..compression.pruning import importance
 from . import base
-from .kit import Row, Run, Study, cpu_timed, read_rows, scored
+from .kit import SEEDS, Row, Run, Study, cpu_timed, read_rows, scored
 
 CALIBRATION = 256
 BATCH, TIMING_S = 8, 120.0     # pictures a call, and seconds, of the timing at the end
@@ -122,8 +122,8 @@ def key(row: Row, stage: str, seed: int) -> list[Any]:
             row.recipe, "compensated" in row.stages, stage, seed, *version]
 
 
-DRAWS = (0, 1, 2, 3, 4)
-SCORED_ON = {"cifar10": 2000, "shapes": 2000}                  # test pictures
+DRAWS = {"magnitude": (0,), "random": (0, 1, 2, 3, 4)}         # of the others, SEEDS
+SCORED_ON = {"cifar10": 2000, "shapes": 1000}                  # test pictures
 SHARES = {"cifar10": (0.5, 0.75), "shapes": (0.75, 0.9)}       # of the neurons, removed
 FEW = (2, 8, 32, 128)                                          # calibration pictures, compensated
 
@@ -141,7 +141,7 @@ def _draw_rows() -> dict[str, Row]:
 def _draw_row(dataset: str, share: float, way: str, pictures: int = 0) -> Row:
     """`pictures` for the compensation; 0 is without."""
     columns = {"dataset": dataset, "ratio": share, "importance": way, "pictures": pictures}
-    seeds = DRAWS if pictures or way != "magnitude" else (0,)      # there is nothing to draw
+    seeds = SEEDS if pictures else DRAWS.get(way, SEEDS)
     calls = ((pruning.prune_mlp, {"ratio": share, "importance": way}),)
     return Row(columns, calls, ("compensated" if pictures else "one-shot",), seeds)
 
@@ -181,7 +181,8 @@ def draws(study: Study) -> dict[str, Any]:
             "dense": dense, "rows": study.table()}
 
 
-STUDIES = (Study("pruning_cifar10",
+STUDIES = (Study("pruning_draws", draws, _draw_rows(), run_draw, key_draw, "compression"),
+           Study("pruning_cifar10",
                  partial(result, mlp=pruning.prune_mlp, heads=pruning.prune_heads),
                  PRUNING_ROWS, run, key, "compression"),
            Study("low_rank_cifar10", result, LOW_RANK_ROWS, run, key, "compression"))
