@@ -40,9 +40,10 @@ def taught() -> tuple[Tensor, Tensor, Tensor]:
     """The zoo's CNN on validation shapes: its logits, the labels, which classes are related."""
     val = data.load("shapes", "val", count=256)
     words = [set(name.split()) for name in val.class_names]
-    kin = torch.tensor([one != two and bool(one & two) for one, two in product(words, words)])
+    kin = [one != two and bool(one & two) for one, two in product(words, words)]
     with torch.no_grad():
-        return checkpoint.load("zoo:lab_cnn/shapes")(val.inputs), val.labels, kin.view(len(words), -1)
+        said = checkpoint.load("zoo:lab_cnn/shapes")(val.inputs)
+    return said, val.labels, torch.tensor(kin).view(len(words), -1)
 
 
 def spoken(temperature: float) -> tuple[float, float]:
