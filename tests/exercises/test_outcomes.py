@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lightvit_lab.exercises import examine, find
+from lightvit_lab.exercises import all_exercises, examine, find, open_exercises, page_of
 from lightvit_lab.exercises.compression import low_rank
 from lightvit_lab.exercises.outcome import numbers, pairs
 
@@ -51,7 +51,7 @@ def bisected(spectra, costs, budget):
 
 
 def improved(spectra, costs, budget):
-    """Begins with nothing, and spends up to a hundred times where it helps most by hand."""
+    """Begins with nothing, and gives one unit of rank after the other to the best offer that fits."""
     ranks = [0] * len(spectra)
     gain = lambda i: (spectra[i][ranks[i]]**2 / spectra[i].square().sum()).item() / costs[i] if ranks[i] < 40 else -1
     while True:
@@ -105,6 +105,19 @@ WRONG = {
     "feature_distillation.layers": [((3, 0), "the last block"), ((0, 1), "the first block"), ((1, 0), "the teacher's first layer"),
                                     ((4, 0), None), (2, None), ((1, 1.5), None)],
 }
+
+
+def test_every_page_has_a_decision_with_three_right_answers_or_more_and_an_open_question():
+    pages = {page_of(exercise) for exercise in all_exercises()}
+    assert {page_of(find(name)) for name, answers in RIGHT.items() if len(answers) >= 3} == pages
+    assert {page_of(question) for question in open_exercises()} == pages
+    assert RIGHT.keys() == WRONG.keys()
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_each_fault_that_a_judge_names_has_its_hint(name):
+    assert len(find(name).mistakes) >= 3
+    assert {mistake for _, mistake in WRONG[name]} == {None, *(mistake.name for mistake in find(name).mistakes)}
 
 
 @pytest.mark.parametrize("name, answer", [(name, answer) for name, answers in RIGHT.items() for answer in answers])

@@ -97,8 +97,8 @@ EXERCISES = (
              cases=lambda g: [confidences(g, bins) for bins in (5, 10, 4)]),
     Exercise("early_exit.halting", points=2, minutes=12, cases=scores),
     Exercise("early_exit.unused", points=1, minutes=8, tolerance=2e-3),
-    Exercise("early_exit.fair", points=3, minutes=15, prepare=by_outcome(judge_fair),
-             cases=lambda g: [two_sorts(g) for _ in range(2)]),
+    Exercise("early_exit.fair", points=3, minutes=15, seconds=30,
+             prepare=by_outcome(judge_fair), cases=lambda g: [two_sorts(g) for _ in range(2)]),
 )
 
 OPEN = (OpenExercise("early_exit.would_you", points=4, minutes=8),)

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from ... import checkpoint, data, profiling
 from ...dynamic.token_merging import merge_tokens
@@ -45,15 +45,23 @@ def two_merges(generator: Generator, many: int, some: int, few: int) -> tuple:
 
 
 @cache
-def merging(*plan: int) -> tuple[float, float]:
-    """Of the zoo's model that merges by this plan: share of the MACs, drift of the logits."""
+def unmerged() -> tuple[nn.Module, int, Tensor, Tensor]:
+    """The zoo's model, its MACs, pictures, and its logits, (128, classes)."""
     vit = checkpoint.load("zoo:lab_vit_teacher/shapes")
     pictures = data.load("shapes", "val", count=128).inputs
+    with torch.no_grad():
+        return vit, profiling.count(vit, (3, 32, 32)).macs, pictures, vit(pictures)
+
+
+@cache
+def merging(*plan: int) -> tuple[float, float]:
+    """Of the zoo's model that merges by this plan: share of the MACs, drift of the logits."""
+    vit, macs, pictures, whole = unmerged()
     merged = merge_tokens(vit, r=list(plan))
     with torch.no_grad():
-        whole, now = vit(pictures), merged(pictures)
-    macs = [profiling.count(model, (3, 32, 32)).macs for model in (merged, vit)]
-    return macs[0] / macs[1], ((now - whole).norm() / whole.norm()).item()
+        now = merged(pictures)
+    left = profiling.count(merged, (3, 32, 32)).macs / macs
+    return left, ((now - whole).norm() / whole.norm()).item()
 
 
 def judge_plan(answer: Any) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from ... import checkpoint, data, profiling
 from ...dynamic.token_pruning import prune_tokens
@@ -58,15 +58,24 @@ def scores(generator: Generator, count: int, draws: int) -> tuple:
 MODELS = [(8, 49, (None, 0.7, None, 0.7)), (12, 64, (0.45, 0.7, None))]
 
 @cache
-def moved(*keeps: float) -> tuple[float, float]:
-    """Of the zoo's model whose blocks keep these shares: share of the MACs, nats it moves by."""
+def unpruned() -> tuple[nn.Module, int, Tensor, Tensor]:
+    """The zoo's model, its MACs, pictures, and what it says of them, (128, classes)."""
     vit = checkpoint.load("zoo:lab_vit_teacher/shapes")
     pictures = data.load("shapes", "val", count=128).inputs
+    with torch.no_grad():
+        said = vit(pictures).log_softmax(1)
+    return vit, profiling.count(vit, (3, 32, 32)).macs, pictures, said
+
+
+@cache
+def moved(*keeps: float) -> tuple[float, float]:
+    """Of the zoo's model whose blocks keep these shares: share of the MACs, nats it moves by."""
+    vit, macs, pictures, whole = unpruned()
     small = prune_tokens(vit, keeps, range(6), "topk")
     with torch.no_grad():
-        whole, now = (model(pictures).log_softmax(1) for model in (vit, small))
-    macs = [profiling.count(model, (3, 32, 32)).macs for model in (small, vit)]
-    return macs[0] / macs[1], (whole.exp() * (whole - now)).sum(1).mean().item()
+        now = small(pictures).log_softmax(1)
+    left = profiling.count(small, (3, 32, 32)).macs / macs
+    return left, (whole.exp() * (whole - now)).sum(1).mean().item()
 
 
 def judge_schedule(answer: Any) -> tuple[str, str]:

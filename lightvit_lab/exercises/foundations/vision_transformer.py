@@ -45,15 +45,15 @@ def without(silent: frozenset = frozenset()) -> tuple[float, float]:
         getattr(vit.blocks[number], part).register_forward_hook(
             lambda layer, inputs, output: torch.zeros_like(output))
     saved = sum(HALF_MACS[part] for _, part in silent) / (6 * sum(HALF_MACS.values()))
-    return 1 - saved, training.evaluate(vit, data.load("shapes", "val", count=256)).accuracy
+    return 1 - saved, training.evaluate(vit, data.load("shapes", "val", count=128)).accuracy
 
 
 def judge_halves(answer: Any) -> tuple[str, str]:
-    """Pairs of block and half: at most 45 % of the MACs are left, at most two points are lost."""
+    """Pairs of block and half: at most 45 % of the MACs are left, at most three points are lost."""
     silent = pairs(answer, range(6), list(HALF_MACS))
     if silent is None:
         return "form", 'Give a list of pairs (block, "attn" or "mlp"), blocks from 0 to 5.'
-    (left, right), wanted = without(silent), without()[1] - 0.02
+    (left, right), wanted = without(silent), without()[1] - 0.03
     lost = "first" if any(number == 0 for number, _ in silent) else "too much"
     return ("" if right >= wanted else lost) or ("dear" if left > 0.45 else ""), (
         f"{left:.1%} of the blocks' MACs are left, at most 45 % may be; {right:.1%} right, at "

@@ -141,8 +141,8 @@ MISTAKES = {
         Mistake("the first block", "A loss on block 0 teaches block 0 alone: nothing flows upwards "
                 "from it.", "A loss on layer l teaches the blocks 0 to l.", answer=(0, 2)),
         Mistake("the teacher's first layer", "This layer of the teacher hardly tells "
-                "the classes apart: read linearly, it is wrong on most of the new pictures.", "Read the teacher's layers linearly: the "
-                "later ones know more.", answer=(2, 0))),
+                "the classes apart: read linearly, it is wrong on most of the new pictures.",
+                "Read the teacher's layers linearly: the later ones know more.", answer=(2, 0))),
 }
 
 RUBRICS = {
