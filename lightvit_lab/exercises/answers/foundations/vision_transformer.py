@@ -110,7 +110,7 @@ MISTAKES = {
         Mistake("too few", "The accuracy is high enough, and too many MACs are left.",
                 "An MLP has 8 N d^2, more than an attention of this size: silence the MLPs that "
                 "can be spared, and then some attentions.",
-                answer=[(number, "attn") for number in range(1, 6)]),
+                answer=[(number, "attn") for number in range(2, 6)]),
         Mistake("the first block", "You silenced something in the block that all others build on.",
                 "Silence one block after the other, alone: one of them cannot be spared. Keep it "
                 "whole.", answer=[(number, "mlp") for number in range(6)] + [(5, "attn")]),
