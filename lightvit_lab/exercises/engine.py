@@ -191,7 +191,8 @@ def _closest(exercise: Exercise, given: Any, right: float) -> Known | None:
 def _explained(exercise: Exercise, answer: Any, given: Outcome, case: tuple,
                seed: int) -> Outcome:
     """The outcome, with a sentence where the check's own code failed on what was returned."""
-    if not (given.error and exercise.prepare) or inspect.isclass(answer) or not callable(answer):
+    unprepared = given.error and exercise.prepare and exercise.cases
+    if not unprepared or inspect.isclass(answer) or not callable(answer):
         return given
     bare = replace(exercise, prepare=None)
     own, reference = (outcomes(bare, each, [case], seed)[0]

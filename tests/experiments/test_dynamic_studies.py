@@ -106,5 +106,5 @@ def test_random_choices_keep_as_many_tokens_and_differ_from_picture_to_picture()
 
 def test_the_rows_of_the_book_have_every_method_the_pages_speak_of():
     merging, pruning = dynamic.MERGING_ROWS.values(), dynamic.PRUNING_ROWS.values()
-    assert {row.columns["method"] for row in merging} == {"weighted", "mean", "max", "prune", "mlerp", "tofu", "cluster", "random"}
-    assert {row.columns["method"] for row in pruning} == {"evit", "topk", "ats", "dynamicvit", "random", "coarse to fine"}
+    assert {row.columns["method"] for row in merging} == {"weighted", "mean", "max", "prune", "mlerp", "tofu", "cluster", "random", "dense"}
+    assert {row.columns["method"] for row in pruning} == {"evit", "topk", "ats", "dynamicvit", "random", "coarse to fine", "dense"}

@@ -117,7 +117,7 @@ def test_stubs_are_not_started_and_a_folder_without_notebook_is_missing(graded):
 
 def test_each_row_says_what_was_wrong_and_the_better_of_two_files_counts(graded):
     assert statuses(graded, "half") == {"count": "passed", "patchify": "wrong", "attention": "passed",
-                                        "block_macs": "wrong", "budget": "wrong", "diagnose": "error"}
+                                        "block_macs": "wrong", "budget": "wrong", "diagnose": "error", "halves": "missing"}
     rows = graded[0]["half"]
     known = {mistake.name: mistake.hint for mistake in find("vision_transformer.patchify").mistakes}
     assert rows["patchify"]["message"].startswith(known[rows["patchify"]["mistake"]])
