@@ -22,9 +22,13 @@ MODEL, DATASETS, TEST = "lab_lightvit", ("cifar10", "fashion_mnist", "shapes"), 
 # What becomes of the keys and values, (B, T, 2 dim), that image tokens look at.
 LESIONS: dict[str, Callable[[Tensor], Tensor] | None] = {
     "whole": None,
-    "hands back nothing": lambda both: both * (torch.arange(both.shape[-1]) < both.shape[-1] // 2),
+    "hands back nothing": lambda both: _keys_alone(*both.chunk(2, dim=-1)),
     "the mean of 256 pictures": lambda both: both.mean(dim=0, keepdim=True).expand_as(both),
     "what belongs to another picture": lambda both: both.roll(1, dims=0)}
+
+
+def _keys_alone(keys: Tensor, values: Tensor) -> Tensor:
+    return torch.cat([keys, torch.zeros_like(values)], dim=-1)
 
 
 @contextmanager

@@ -119,10 +119,11 @@ def lift_last_layer(model: nn.Module, width: int) -> nn.Module:
     timm_parts.require_plain_vit("lift_last_layer", model)
     require_range("lift_last_layer", "width", width, 1)
     dim, classes = model.head.in_features, model.head.out_features
-    model.blocks.append(nn.Sequential(nn.Linear(dim, width, bias=False), nn.LayerNorm(width)))
-    model.norm, model.head = nn.Identity(), nn.Linear(width, classes)
-    for layer in (model.blocks[-1][0], model.head):
-        initialise_linear(layer)
+    with torch.inference_mode(False):       # else the new weights could not be trained later
+        model.blocks.append(nn.Sequential(nn.Linear(dim, width, bias=False), nn.LayerNorm(width)))
+        model.norm, model.head = nn.Identity(), nn.Linear(width, classes)
+        for layer in (model.blocks[-1][0], model.head):
+            initialise_linear(layer)
     if hasattr(model, "fc_norm"):
         model.fc_norm = nn.Identity()
     return model
