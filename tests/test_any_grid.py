@@ -35,8 +35,9 @@ TRANSFORMS = {
     "dynamicvit": lambda model, seen: token_pruning.prune_tokens(model, 0.6, (1,), method="dynamicvit"),
     "ats": lambda model, seen: token_pruning.prune_tokens(model, 0.6, (1,), method="ats"),
     "ats, padded": lambda model, seen: token_pruning.prune_tokens(model, 0.6, (1,), method="ats", lengths="padded"),
-    "halting": lambda model, seen: token_halting.add_halting(model, 0.4),
+    "halting": lambda model, seen: token_halting.add_halting(model, 0.3, 0.4),
     "exits": lambda model, seen: early_exit.add_exits(model, [1]),
+    "lgvit exits": lambda model, seen: early_exit.add_exits(model, [1], head="lgvit"),
     "skipping": lambda model, seen: block_skipping.add_skipping(model, [1]),
     "mlp": lambda model, seen: pruning.prune_mlp(model, 0.5, "activation", seen),
     "heads": lambda model, seen: pruning.prune_heads(model, 0.34),
@@ -55,7 +56,7 @@ def transformed(name, model, seen):
     return TRANSFORMS[name](model, seen).eval()
 
 
-BY_CLASS_TOKEN = ("evit", "ats", "ats, padded", "topk", "halting")
+BY_CLASS_TOKEN = ("evit", "ats", "ats, padded", "topk", "halting", "lgvit exits")
 FITTING = [(kind, name) for kind in ("patches", "timm", "timm, registers") for name in TRANSFORMS
            if kind != "timm, registers" or name not in BY_CLASS_TOKEN]      # its head reads the mean
 
@@ -109,7 +110,7 @@ def test_transforms_see_tokens_in_reading_order_whatever_the_length_of_rows(kind
     logits = wide(images)
     assert logits.shape == (2, 10) and logits.isfinite().all()
     torch.testing.assert_close(logits, thin(relaid(images, 15, 1)), rtol=1e-4, atol=1e-5)
-    if name not in ("exits", "skipping"):
+    if name not in ("exits", "lgvit exits", "skipping"):
         assert not torch.allclose(logits, whole, atol=1e-4)
 
 

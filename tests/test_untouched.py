@@ -55,7 +55,7 @@ def gated() -> nn.Module:
 
 
 def halting() -> nn.Module:
-    return unsettled(token_halting.add_halting(lab(), 0.4))
+    return unsettled(token_halting.add_halting(lab(), 0.3, 0.4))
 
 
 def chosen() -> nn.Module:

@@ -1,9 +1,10 @@
 """Exits behind the blocks of the zoo's teacher: what they learn, what rules spare, what time says.
 
-The page `chapters/dynamic/early_exit` shows what this study stores. Rules and temperatures are
-calibrated on validation pictures, and nothing was chosen on the test pictures. Each seed trains the
-exits alone, then the model with them, with and without the end as teacher; times are those of the
-first seed, in turns with the model without exits.
+The page `chapters/dynamic/early_exit` shows what this study stores. Every run begins with a fresh
+copy of the teacher and trains for as many steps: the exits alone, the model with them, or, as the
+control, the model without exits by the settings of the second. Rules and temperatures are
+calibrated on validation pictures, the rate of the second was chosen on them, and nothing on the
+test pictures. Times are those of the first seed, in turns with the model without exits.
 """
 
 from __future__ import annotations
@@ -16,22 +17,25 @@ from torch import Tensor, nn
 
 from .. import data, profiling, training
 from ..dynamic.early_exit import (
-    Confidence, EarlyExitViT, ExitObjective, Patience, Rule, add_exits, calibrate_confidence,
-    calibrate_rule, confidence, every_logit, exit_macs, exits_taken, reliability, train_exits,
-    with_rule)
+    Confidence, EarlyExitViT, Entropy, ExitObjective, Patience, Rule, add_exits,
+    calibrate_confidence, choose_rule, confidence, every_logit, exit_macs, exits_taken,
+    reliability, trade_off, train_exits, with_rule)
+from ..models.transforming import copied
 from ..runtime.running import as_input, on_device
 from ..runtime.wrapped import unwrapped
 from . import adaptive_depth, base, kit
 from .kit import SEEDS, Row, Run, Study, cpu_timed, scored
 
 LAYERS, VALIDATION = (0, 1, 2, 3, 4), 1000
-COMMON = {"batch_size": 128, "warmup": 0.1, "augment": ("flip", "crop"), "progress": False}
-STAGES = {"exits alone": {**COMMON, "steps": 120, "lr": 5e-3, "whole": False},
-          "all together": {**COMMON, "steps": 80, "lr": 2e-3, "optimizer": "muon",
-                           "schedule": "linear", "whole": True}}
+WHOLE = adaptive_depth.TRAINING         # of every model that trains with all its weights
+STAGES = {"exits alone": {**WHOLE, "lr": 5e-3, "optimizer": "adamw", "schedule": "cosine",
+                          "whole": False},
+          "all together": {**WHOLE, "whole": True}}
 SPARED = 0.005                          # of accuracy on validation pictures, that a rule may cost
 THRESHOLDS = (*(round(0.2 + 0.02 * step, 2) for step in range(40)), 0.99, 0.995, 1.0)
 TIMED, TIMING_S = {1: 32, 32: 96}, 40.0      # pictures a call: test pictures in all
+TIMED_RULES = ("as accurate", "half way", "2 agree", "3 agree", "nobody leaves")
+TAUGHT, LABELS, LGVIT = "taught by the end", "labels alone", "LGViT's heads, taught by the end"
 
 
 class InBatches(nn.Module):
@@ -58,39 +62,59 @@ class AllExits(nn.Module):
         return logits[exits_taken(self.model.rule, logits), places]
 
 
-def trained_exits(teaching: str, teach: float, seed: int) -> Run:
-    """The exits alone, then all together, each calibrated and scored, and for the first seed timed.
+def trained_exits(stage: str, seed: int, teach: float, head: str) -> Run:
+    """Exits trained as `stage` says, calibrated and scored.
 
-    `teach` is the weight of the end as the exits' teacher; `teaching` says it in the rows.
+    `teach` is the weight of the end as their teacher. The first seed of linear exits that the end
+    teaches is timed.
     """
-    parts: Run = {"exits": [], "rows": [], "frontier": [], "times": {}}
-    model, timed = add_exits(base.model(), list(LAYERS)), {"no exits": base.model()}
-    for stage, settings in STAGES.items():
-        train_exits(model, data.load(base.DATASET), ExitObjective(teach=teach), seed=seed,
-                    threads=torch.get_num_threads(), **settings)
-        scaled = calibrate_confidence(model, _pictures("val", VALIDATION))
-        rules = calibrated(scaled)
-        for part, rows in _scored_exits(scaled, rules).items():
-            parts[part] += [{"stage": stage, "teaching": teaching, "seed": seed, **row}
-                            for row in rows]
-        timed |= {f"{stage}, {label}": with_rule(scaled, rule) for label, rule in rules.items()}
-        timed[f"{stage}, looked at afterwards"] = AllExits(with_rule(scaled, rules["as accurate"]))
-    if (teach, seed) == (1.0, 0):
-        parts["times"] = times(timed)
-        parts["rows"] = [{**row, **parts["times"][f"{row['stage']}, {row['label']}"]}
-                         for row in parts["rows"]]
-    return {**parts, "exit_macs": list(exit_macs(model, (3, 32, 32))),
-            "test": parts["rows"][0]["test"]}
+    model = add_exits(base.model(), list(LAYERS), head=head)
+    train_exits(model, data.load(base.DATASET), ExitObjective(teach=teach), seed=seed,
+                threads=torch.get_num_threads(), **STAGES[stage])
+    model = calibrate_confidence(model, _pictures("val", VALIDATION))
+    rules, macs = calibrated(model), exit_macs(model, (3, 32, 32))
+    found = _scored_exits(model, rules)
+    to_time = _to_time(model, rules) if (teach, head, seed) == (1.0, "linear", 0) else {}
+    return {"exit_macs": list(macs), **found, "times": times(to_time) if to_time else {},
+            "test": found["exits"][-1]["test"]}
+
+
+def without_exits(stage: str, seed: int) -> Run:
+    """The control: the model itself, trained by the settings of `stage`."""
+    model = copied(base.model())
+    settings = {name: value for name, value in STAGES[stage].items() if name != "whole"}
+    training.fit(model, data.load(base.DATASET), seed=seed, threads=torch.get_num_threads(),
+                 **settings)
+    return scored(training.evaluate(model, _pictures("test", base.TEST)))
+
+
+def _to_time(model: EarlyExitViT, rules: Mapping[str, Rule]) -> dict[str, nn.Module]:
+    leaving = {label: with_rule(model, rules[label]) for label in TIMED_RULES}
+    return {"no exits": base.model(), **leaving,
+            "looked at afterwards": AllExits(leaving["as accurate"])}
 
 
 def calibrated(model: EarlyExitViT) -> dict[str, Rule]:
-    """Rules from validation pictures: nearly as accurate as the end, half of the cost, patience."""
+    """Rules from validation pictures.
+
+    Nearly as accurate as the end; half way from the cost of the first exit to that of the end; and
+    those that read probabilities, as cheap as those that wait until exits agree.
+    """
     pictures, macs = _pictures("val", VALIDATION), exit_macs(model, (3, 32, 32))
-    end = training.evaluate(with_rule(model, None), pictures).accuracy
-    accurate = calibrate_rule(model, pictures, accuracy=max(0.0, end - SPARED))
-    cheap = calibrate_rule(model, pictures, mean_macs=(macs[0] + macs[-1]) / 2)
-    return {"as accurate": accurate.rule, "half of the cost": cheap.rule, "2 agree": Patience(2),
-            "3 agree": Patience(3), "nobody leaves": Confidence(1.0)}
+    logits = every_logit(model, pictures)
+    end = (logits[-1].argmax(1) == pictures.labels).double().mean().item()
+    goals = {"as accurate": {"accuracy": max(0.0, end - SPARED)},
+             "half way": {"mean_macs": (macs[0] + macs[-1]) / 2}}
+    rules: dict[str, Rule] = {}
+    for agree in (2, 3):
+        taken = exits_taken(Patience(agree), logits)
+        rules[f"{agree} agree"] = Patience(agree)
+        goals[f"as cheap as {agree} agree"] = {
+            "mean_macs": torch.tensor(macs).double()[taken].mean().item()}
+    points = {"": trade_off(model, pictures), ", entropy": trade_off(model, pictures, Entropy)}
+    for label, goal in goals.items():
+        rules |= {label + kind: choose_rule(tried, **goal).rule for kind, tried in points.items()}
+    return {**rules, "nobody leaves": Confidence(1.0)}
 
 
 def _scored_exits(model: EarlyExitViT, rules: Mapping[str, Rule]) -> dict[str, list[dict]]:
@@ -105,7 +129,7 @@ def _scored_exits(model: EarlyExitViT, rules: Mapping[str, Rule]) -> dict[str, l
              **_outcome(rule, logits, labels, macs)} for label, rule in rules.items()]
     frontier = [{"threshold": threshold, **_outcome(Confidence(threshold), logits, labels, macs)}
                 for threshold in THRESHOLDS]
-    return {"exits": exits, "rows": rows, "frontier": frontier}
+    return {"exits": exits, "rules": rows, "frontier": frontier}
 
 
 def _outcome(rule: Rule, logits: Tensor, labels: Tensor, macs: Sequence[int]) -> dict[str, Any]:
@@ -137,71 +161,76 @@ def times(models: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
     were scored.
     """
     models = {label: unwrapped(model) for label, model in models.items()}
+    costs = {label: _costs(model) for label, model in models.items()}
     rows: dict[str, dict[str, Any]] = {label: {} for label in models}
     for size, count in TIMED.items():
         inputs, ending = _pictures("test", count).inputs, "_1" if size == 1 else ""
         batched = {label: InBatches(model, size) for label, model in models.items()}
         timed = kit.times(batched, "no exits", {ending: inputs}, TIMING_S, digits=4, pictures=count)
         for label, model in models.items():
-            rows[label] |= {**timed[label], f"timed_macs{ending}": _mean_macs(model, inputs)}
+            cost = costs[label][_exits_taken(model, inputs)].mean().item()
+            rows[label] |= {**timed[label], f"timed_macs{ending}": round(cost)}
     return rows
 
 
-def _mean_macs(model: nn.Module, inputs: Tensor) -> int:
-    size = tuple(inputs.shape[1:])
+def _costs(model: nn.Module) -> Tensor:
+    """MACs of a picture that leaves at each exit; of all, where none leaves."""
+    if isinstance(model, EarlyExitViT):
+        return torch.tensor(exit_macs(model, (3, 32, 32))).double()
     if isinstance(model, AllExits):
-        return exit_macs(model.model, size)[-1]
+        return _costs(model.model)[-1:]
+    return torch.tensor([profiling.count(model, (3, 32, 32)).macs]).double()
+
+
+def _exits_taken(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Places in `_costs` (N,)."""
     if not isinstance(model, EarlyExitViT):
-        return profiling.count(model, size).macs
+        return torch.zeros(len(inputs)).long()
     with on_device(model):
-        exits = model.leave(as_input(model, inputs)).exits.cpu()
-    return round(torch.tensor(exit_macs(model, size)).double()[exits].mean().item())
+        return model.leave(as_input(model, inputs)).exits.cpu()
 
 
-TEACHING = {"taught by the end": 1.0, "labels alone": 0.0}
-ROWS = {label: Row(calls=((trained_exits, {"teaching": label, "teach": teach}),), seeds=SEEDS)
-        for label, teach in TEACHING.items()}
+ROWS = {
+    LABELS: Row(calls=((trained_exits, {"teach": 0.0, "head": "linear"}),), stages=(*STAGES,),
+                seeds=SEEDS),
+    TAUGHT: Row(calls=((trained_exits, {"teach": 1.0, "head": "linear"}),), stages=(*STAGES,),
+                seeds=SEEDS),
+    LGVIT: Row(calls=((trained_exits, {"teach": 1.0, "head": "lgvit"}),), stages=(*STAGES,),
+               seeds=SEEDS),
+    "without exits": Row(calls=((without_exits, {}),), stages=("all together",), seeds=SEEDS),
+}
 
 
-def run(row: Row, _stage: str, seed: int) -> Run:
-    """One way of training the exits, or one of `adaptive_depth`."""
+def run(row: Row, stage: str, seed: int) -> Run:
+    """One way of training the exits, the control, or one of `adaptive_depth`."""
     (call, how), = row.calls
-    more = {"seed": seed} if call is trained_exits else {
-        "model": base.model(),
+    more = {"stage": stage, "seed": seed} if stage else {
+        "seed": seed, "model": base.model(),
         "pictures": {"train": _pictures("train"), "test": _pictures("test", base.TEST)}}
     result, seconds = cpu_timed(lambda: call(**how, **more))
-    return {**result, "seconds": seconds, "cpu_seconds": seconds}
+    return {"stage": stage, "seed": seed, **result, "seconds": seconds, "cpu_seconds": seconds}
 
 
-def key(row: Row, _stage: str, seed: int) -> list[Any]:
-    """All that decides a run."""
+def key(row: Row, stage: str, seed: int) -> list[Any]:
+    """All that decides a run; "fresh": each begins with the teacher as it is."""
     (call, how), = row.calls
-    if call is trained_exits:
-        return [base.MODEL, base.mark(), LAYERS, base.TEST, VALIDATION,
-                *(sorted(settings.items()) for settings in STAGES.values()), SPARED, THRESHOLDS,
-                TIMED, TIMING_S, how["teaching"], seed]
-    label = next(label for label, one in adaptive_depth.ROWS.items() if one is row)
-    return [base.MODEL, base.mark(), base.TEST, sorted(adaptive_depth.TRAINING.items()), label,
-            sorted(how.items())]
+    about = [base.MODEL, base.mark(), base.TEST, call.__name__, sorted(how.items()), seed]
+    if not stage:
+        return [*about, sorted(adaptive_depth.TRAINING.items())]
+    more = [LAYERS, VALIDATION, SPARED, THRESHOLDS, TIMED, TIMING_S]
+    return [*about, "fresh", sorted(STAGES[stage].items()), *(more if how else [])]
 
 
 def result(study: Study) -> dict[str, Any]:
-    """All exits, rules and thresholds of every run; times of the first; what depth adapts."""
-    exits = [run for label in TEACHING for run in study.runs[label]]
+    """Every run with its exits, rules and thresholds, and times of the first seeds; the model."""
     score = training.evaluate(base.model(), _pictures("test", base.TEST))
-    cost, timed = profiling.count(base.model(), (3, 32, 32)), exits[0]["times"]
+    cost = profiling.count(base.model(), (3, 32, 32))
+    blocks = sum(cost.by_module[f"blocks.{place}"] for place in range(len(base.model().blocks)))
     return {"model": base.MODEL, "dataset": base.DATASET, "test_pictures": score.count,
             "calibration_pictures": VALIDATION, "layers": list(LAYERS), "training": STAGES,
             "dense": {**scored(score), "params": cost.params, "macs": cost.macs,
-                      **timed["no exits"]},
-            "depth": [{"label": label, **study.runs[label][0]} for label in adaptive_depth.ROWS],
-            "exit_macs": exits[0]["exit_macs"],
-            "afterwards": {stage: timed[f"{stage}, looked at afterwards"] for stage in STAGES},
-            **{part: _joined(exits, part) for part in ("exits", "rows", "frontier")}}
-
-
-def _joined(runs: Sequence[Run], part: str) -> list[dict[str, Any]]:
-    return [row for run in runs for row in run[part]]
+                      "stem_macs": cost.macs - blocks},
+            "runs": study.table()}
 
 
 STUDIES = (Study("early_exit_cifar10", result, {**ROWS, **adaptive_depth.ROWS}, run, key,

@@ -16,13 +16,14 @@ from ..dynamic.early_exit.report import Reliability
 from ..dynamic.early_exit.rules import Confidence, confidence, exits_taken
 from ..errors import LabError, plain_numbers, require_whole
 from .card import Card
-from .display import COLOURS, described, style
+from .display import COLOURS, TEXT, described, style
 from .film import State, film
 from .overlay import picture_uri
 from .parts import LINE, PATTERNS, error_bars, folded, listed, percents, require_some
 from .tables import by_column
 
-__all__ = ["exit_frontier", "exits_by_threshold", "reliability_diagram", "shares_leaving"]
+__all__ = ["exit_diagram", "exit_frontier", "exits_by_threshold", "reliability_diagram",
+           "shares_leaving"]
 
 # From the strictest on, so that the last state, that of paper, is one where pictures leave early.
 THRESHOLDS = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -31,6 +32,46 @@ OPENS = 0.9             # the threshold nearest to it is that at which the film 
 # dark is deep
 _DEEPEST = "#000001"        # black has a twin in dark themes, where dark would not be deep any more
 _SHADES = ("#FDE725", "#9FB57A", "#5E8C8C", "#3B5F86", "#35406B", "#2A1A4A", _DEEPEST)
+
+
+def exit_diagram(layers: Sequence[int], blocks: int, costs: Sequence[float]) -> go.Figure:
+    """A row of `blocks` between stem and end, and below it the exits behind blocks `layers`.
+
+    `costs` are shares of the model's MACs up to each exit, the end's last, and stand at them.
+    Raises LabError where there is not one for each.
+    """
+    if len(costs) != len(layers) + 1 or not all(0 <= layer < blocks - 1 for layer in layers):
+        raise LabError(f"exit_diagram: layers={list(layers)} of {blocks} blocks and {len(costs)} "
+                       "costs; give 0-based blocks before the last, and one cost more than exits")
+    names = ["stem", *(str(block) for block in range(blocks)), "end"]
+    boxes = [(place, 1.0, name, COLOURS[5]) for place, name in enumerate(names)]
+    boxes += [(layer + 1.5, 0.0, f"exit {place}", COLOURS[1])
+              for place, layer in enumerate(layers)]
+    shares = [(layer + 1.5, -0.45) for layer in layers] + [(blocks + 1, 0.55)]
+    figure = go.Figure(go.Scatter(
+        x=[x for x, *_ in boxes], y=[y for _, y, *_ in boxes], text=[box[2] for box in boxes],
+        mode="text", textfont=dict(size=TEXT, color="#222222"), hoverinfo="skip"))
+    figure.add_trace(go.Scatter(
+        x=[x for x, _ in shares], y=[y for _, y in shares], mode="text", hoverinfo="skip",
+        text=[f"{cost:.0%}" for cost in costs], textfont=dict(size=TEXT, color="#222222")))
+    for x, y, _, colour in boxes:
+        figure.add_shape(type="rect", x0=x - 0.42, x1=x + 0.42, y0=y - 0.25, y1=y + 0.25,
+                         line=dict(color=colour, width=2))
+    for x0, x1, y0, y1 in [*((place + 0.42, place + 0.58, 1, 1) for place in range(blocks + 1)),
+                           *((layer + 1.5, layer + 1.5, 1, 0.25) for layer in layers)]:
+        figure.add_shape(type="line", x0=x0, x1=x1, y0=y0, y1=y1,
+                         line=dict(color="#555555", width=1.5))
+    figure.update_xaxes(visible=False, range=[-0.6, blocks + 1.6])
+    figure.update_yaxes(visible=False, range=[-0.7, 1.4])
+    figure.update_layout(height=190, showlegend=False, margin=dict(l=5, r=5, t=5, b=5))
+    return described(figure, f"A row of boxes: the stem, {blocks} blocks and the end. Behind "
+                             f"block {listed(map(str, layers))} a line goes down to an exit of its "
+                             "own.",
+                     f"Up to exit 0 a picture has cost {costs[0]:.0%} of the model's MACs, up to "
+                     f"the end {costs[-1]:.0%}.",
+                     {"leaves at": [*(f"exit {place}" for place in range(len(layers))), "end"],
+                      "behind block": [*map(str, layers), str(blocks - 1)],
+                      "share of the MACs": [f"{cost:.1%}" for cost in costs]})
 
 
 def exit_frontier(lines: Mapping[str, Sequence[tuple[float, float]]],

@@ -84,8 +84,7 @@ def main(steps: int, seconds: float, whole: bool) -> None:
         candidates[label] = with_rule(exits, rule)
         print(f"{label}: {rule}\n{exit_report(candidates[label], test).table()}", flush=True)
     speeds(candidates, test.inputs, seconds)
-    halting = add_halting(model, start=0.3)
-    nn.init.normal_(halting.score.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    halting = add_halting(model, scale=0.1, center=0.8)
     with torch.no_grad():
         kept = halting.halt(test.inputs[:64]).kept.float().mean(0).tolist()
     print("tokens that enter each block:", [round(value, 1) for value in kept])

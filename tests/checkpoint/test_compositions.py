@@ -43,15 +43,16 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "coarse": lambda model, seen: coarse_fine.coarse_to_fine(model, 1.0),
     "merge": lambda model, seen: token_merging.merge_tokens(model, 3, mode="tofu"),
     "exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0)),
-    "halting": lambda model, seen: token_halting.add_halting(model, start=0.3),
+    "lgvit exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0), head="lgvit"),
+    "halting": lambda model, seen: token_halting.add_halting(model, scale=0.3, center=0.8),
     "skipping": lambda model, seen: block_skipping.add_skipping(model, [1], start=-1.0),
 }
 PRUNED = ("blocks", "embedding", "heads", "head_width", "mlp")
 REPLACED = ("linformer", "nystrom")                       # attention
-DYNAMIC = ("evit", "dynamicvit", "ats", "coarse", "merge", "exits", "halting", "skipping")      # blocks: one at a time
+DYNAMIC = ("evit", "dynamicvit", "ats", "coarse", "merge", "exits", "lgvit exits", "halting", "skipping")      # blocks: one at a time
 NOT_TOGETHER = {"rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2:4"}, "linformer": {"nystrom"},
                 **{step: {*DYNAMIC, *REPLACED} - {step} for step in DYNAMIC}}
-for step in ("exits", "halting", "skipping"):             # they say which blocks by their numbers
+for step in ("exits", "lgvit exits", "halting", "skipping"):             # they say which blocks by their numbers
     NOT_TOGETHER[step] |= {"blocks"}
 NOT_FOR_LIGHTVIT = {"embedding", *REPLACED, *DYNAMIC}
 

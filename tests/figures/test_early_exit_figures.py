@@ -82,7 +82,7 @@ def test_captions_and_table_of_the_film_count_who_left_who_is_right_and_the_mean
         "100% of what the end costs."]
     assert film.finding == "A threshold of 0.5 gets 75.0% right for 25% of the end's MACs, one of 1 gets 75.0% right."
     rows = re.findall('<tr><th scope="row">(.*?)</th>(.*?)</tr>', film.html)
-    assert [(name, re.findall("<td>(.*?)</td>", cells)) for name, cells in rows][1] == ("0.75", ["50.0%", "100.0%", "25.0", "62%"])
+    assert [(name, re.findall("<td>(.*?)</td>", cells)) for name, cells in rows][1] == ("0.75", ["50.0\xa0%", "100.0\xa0%", "25.0", "62\xa0%"])
 
 
 def test_tiles_stand_from_the_least_sure_to_the_surest_and_say_exit_and_verdict_in_words_and_frames():
@@ -164,3 +164,18 @@ def test_a_diagram_says_the_largest_and_the_smallest_error_and_tables_the_bins_t
     assert table["series"] == ["exit 0", "exit 0", "end"] and table["bin"] == ["up to 33%", "up to 100%", "up to 100%"]
     assert table["pictures"] == [10, 90, 50] and table["right (%)"] == pytest.approx([30, 80, 98])
     assert words(figures.reliability_diagram({"end": found["end"]}))[1] == "The calibration error of end is 2.0 points."
+
+
+def test_a_diagram_hangs_each_exit_behind_its_block_with_what_a_picture_has_cost_up_to_there():
+    figure = figures.exit_diagram([0, 2], 4, [0.3, 0.8, 1.0])
+    boxes, shares = figure.data
+    assert boxes.text == ("stem", "0", "1", "2", "3", "end", "exit 0", "exit 1") and shares.text == ("30%", "80%", "100%")
+    assert boxes.x[-2:] == (1.5, 3.5) == shares.x[:2]             # between blocks 0 and 1, which stand at 1 and 2; 2 and 3
+    down = [(line.x0, line.y0, line.y1) for line in figure.layout.shapes if line.type == "line" and line.x0 == line.x1]
+    assert down == [(1.5, 1, 0.25), (3.5, 1, 0.25)]
+    alt, finding, table = words(figure)
+    assert "behind block 0 and 2" in alt.lower() and finding.endswith("30% of the model's MACs, up to the end 100%.")
+    assert table["behind block"] == ["0", "2", "3"]
+    for wrong in (([0, 3], 4, [0.3, 0.8, 1.0]), ([0, 2], 4, [0.3, 1.0])):
+        with pytest.raises(LabError, match="one cost more than exits"):
+            figures.exit_diagram(*wrong)

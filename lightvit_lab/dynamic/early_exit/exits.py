@@ -9,7 +9,6 @@ Be Your Own Teacher, arXiv 1905.08094.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,34 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data import Pictures
-from ...errors import LabError, plain_numbers, require_range
-from ...models.timm_parts import (WrappedBlock, embed, finish, last_norm, reads_class_token,
-                                  require_plain_vit)
+from ...errors import LabError, plain_numbers, require_choice, require_range
+from ...models.timm_parts import WrappedBlock, embed, finish, require_plain_vit
 from ...models.transforming import Plan, transform, transformed
 from ...runtime.wrapped import unwrapped
 from ...training import Batch, History, fit, label_loss
 from ..layers import listed, require_layers
 from ..token_pruning.adaptive_sampling import drop_pictures
+from .heads import HEADS, ExitHead, make_head
 from .rules import Rule, rule_from_plan, rule_to_plan
-
-
-class ExitHead(nn.Module):
-    """A norm and a linear layer on what the model's own head reads: a class token, or a mean.
-
-    (batch, tokens, dim) -> logits (batch, classes), divided in eval mode by `temperature`, which
-    calibration sets.
-    """
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.norm, self.head = copy.deepcopy(last_norm(model)), copy.deepcopy(model.head)
-        self.prefix = None if reads_class_token(model) else model.num_prefix_tokens
-        self.register_buffer("temperature", torch.ones(()))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        one = tokens[:, 0] if self.prefix is None else tokens[:, self.prefix:].mean(1)
-        logits = self.head(self.norm(one))
-        return logits if self.training else logits / self.temperature.to(logits)
 
 
 class ExitBlock(WrappedBlock):
@@ -74,11 +54,14 @@ class EarlyExitViT(nn.Module):
     every=True)` returns those of all exits, the end's last.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[int]):
+    def __init__(self, model: nn.Module, layers: Sequence[int], head: str = "linear"):
         super().__init__()
         self.model, self.rule = model, None
-        for layer in layers:
-            model.blocks[layer] = ExitBlock(model.blocks[layer], ExitHead(model))
+        heads = {layer: make_head(head, model, place, len(layers))
+                 for place, layer in enumerate(sorted(layers))}
+        for layer, exit_head in heads.items():
+            exit_head.to(next(model.parameters()))
+            model.blocks[layer] = ExitBlock(model.blocks[layer], exit_head)
 
     @property
     def blocks(self) -> nn.Module:
@@ -159,15 +142,18 @@ class EarlyExitViT(nn.Module):
 
 
 @plain_numbers
-def add_exits(model: nn.Module, layers: Sequence[int], rule: Rule | None = None) -> EarlyExitViT:
+def add_exits(model: nn.Module, layers: Sequence[int], rule: Rule | None = None,
+              head: str = "linear") -> EarlyExitViT:
     """A copy of `model` with an exit behind each of the 0-based blocks `layers`.
 
-    Each is a copy of the model's own norm and head; train them before use: `train_exits`. `rule`
-    (`Confidence(0.9)`, `Patience(2)`) says when pictures leave; None lets none leave, so that the
-    logits stay those of `model`. Raises LabError on layers out of range or given twice, on rules
-    that no picture can meet, and on other models than the lab's ViT and timm's ViT and DeiT.
+    Each is a copy of the model's own norm and head, behind LGViT's convolution or attention with
+    `head="lgvit"`; train them before use: `train_exits`. `rule` (`Confidence(0.9)`, `Entropy(0.3)`,
+    `Patience(2)`) says when pictures leave; None lets none leave, so that the logits stay those of
+    `model`. Raises LabError on layers out of range or given twice, on rules that no picture can
+    meet, and on other models than the lab's ViT and timm's ViT and DeiT.
     """
-    plan = {"transform": "early_exit", "layers": listed(layers), "rule": rule_to_plan(rule)}
+    plan = {"transform": "early_exit", "layers": listed(layers), "rule": rule_to_plan(rule),
+            "head": head}
     return transformed(model, plan, apply_exits)
 
 
@@ -179,7 +165,10 @@ def with_rule(model: EarlyExitViT, rule: Rule | None) -> EarlyExitViT:
 
 @transform("early_exit")
 def apply_exits(model: nn.Module, plan: Plan) -> EarlyExitViT:
-    """Put exits behind the blocks of `plan`: {"layers": [1, 3], "rule": a rule's plan or None}."""
+    """Put exits behind the blocks of `plan`: {"layers": [1, 3], "rule": a rule's plan or None}.
+
+    "head" is one of `heads.HEADS`, and missing in plans of exits that were first saved.
+    """
     if isinstance(model, EarlyExitViT):
         raise LabError(f"add_exits: this model has exits behind blocks {list(model.exit_layers)}; "
                        "give the model before, which is model.model, or name all layers at once")
@@ -187,13 +176,14 @@ def apply_exits(model: nn.Module, plan: Plan) -> EarlyExitViT:
     if any(hasattr(block, "trace") for block in model.blocks):
         raise LabError("add_exits: this model merges tokens, and sizes of merged tokens are those "
                        "of a whole batch, which no picture can leave; give the model before")
-    depth = len(model.blocks)
+    head, depth = plan.get("head", "linear"), len(model.blocks)
+    require_choice("add_exits", "head", head, HEADS)
     if depth < 2:
         raise LabError(f"add_exits: this model has {depth} block, and an exit needs one behind "
                        "it; give a deeper one")
     layers = require_layers("add_exits", plan.get("layers"), depth - 2,
                             f"; the last of the {depth} blocks ends in the model's own head")
-    return apply_exit_rule(EarlyExitViT(model, layers), plan)
+    return apply_exit_rule(EarlyExitViT(model, layers, head), plan)
 
 
 @transform("exit_rule")

@@ -6,7 +6,7 @@ tried then only reads its logits. Page: chapters/dynamic/early_exit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +21,10 @@ from ...runtime.running import as_input, on_device
 from ...runtime.wrapped import require_unwrapped
 from ...training import Score
 from .exits import EarlyExitViT, require_exits
-from .rules import Confidence, Rule, confidence, exits_taken
+from .rules import Confidence, Entropy, Rule, confidence, entropy, exits_taken
 
 BATCH, BINS, MAX_THRESHOLDS = 256, 10, 200
+MEASURES = {Confidence: confidence, Entropy: entropy}        # of what a rule's threshold is one
 TEMPERATURES = torch.logspace(-1, 1, 81, device="cpu")       # 0.1 to 10, six percent apart
 
 
@@ -154,44 +155,56 @@ class Point:
     mean_macs: float
 
 
-def trade_off(model: EarlyExitViT, data: Pictures) -> list[Point]:
-    """What each threshold of confidence gives on `data`, the cheapest first.
+def trade_off(model: EarlyExitViT, data: Pictures,
+              rule: type[Confidence] | type[Entropy] = Confidence) -> list[Point]:
+    """What each threshold of `rule` gives on `data`, the cheapest first.
 
-    Thresholds are quantiles of the confidences that occur.
+    Thresholds are quantiles of the confidences, or entropies, that occur.
     """
+    require_choice("trade_off", "rule", getattr(rule, "__name__", rule),
+                   [kind.__name__ for kind in MEASURES])
     logits = every_logit(model, data)
     macs = torch.tensor(exit_macs(model, _input_size(data)), device="cpu").double()
     right = logits.argmax(2) == data.labels
     points = []
-    for threshold in _thresholds(logits):
-        taken = exits_taken(Confidence(threshold), logits)
+    for threshold in _thresholds(MEASURES[rule](logits[:-1])):
+        taken = exits_taken(rule(threshold), logits)
         accuracy = right.gather(0, taken[None]).double().mean().item()
-        points.append(Point(Confidence(threshold), accuracy, macs[taken].mean().item()))
+        points.append(Point(rule(threshold), accuracy, macs[taken].mean().item()))
     return sorted(points, key=lambda point: point.mean_macs)
 
 
 @plain_numbers
 def calibrate_rule(model: EarlyExitViT, data: Pictures, accuracy: float | None = None,
-                   mean_macs: float | None = None) -> Point:
+                   mean_macs: float | None = None,
+                   rule: type[Confidence] | type[Entropy] = Confidence) -> Point:
     """The cheapest rule of at least `accuracy`, or the most accurate of at most `mean_macs`.
 
-    Give one of both, and validation pictures; `with_rule(model, point.rule)` then uses the rule.
+    `rule` says of which kind: Confidence or Entropy. Give one of both goals, and validation
+    pictures; `with_rule(model, point.rule)` then uses the rule.
     Raises LabError where no rule reaches the goal, and says what is reached.
     """
+    return choose_rule(trade_off(model, data, rule), accuracy, mean_macs)
+
+
+@plain_numbers
+def choose_rule(points: Sequence[Point], accuracy: float | None = None,
+                mean_macs: float | None = None) -> Point:
+    """The same of `points` that were tried already: `trade_off(model, data)`."""
     if (accuracy is None) == (mean_macs is None):
         raise LabError(f"calibrate_rule: accuracy={accuracy}, mean_macs={mean_macs}; give exactly "
                        "one of both")
     require_range("calibrate_rule", "accuracy", 1 if accuracy is None else accuracy, 0, 1)
     require_range("calibrate_rule", "mean_macs", 1 if mean_macs is None else mean_macs, 0)
-    points = trade_off(model, data)
     if accuracy is not None:
-        points.sort(key=lambda point: (point.mean_macs, -point.accuracy))
-        fitting = [point for point in points if point.accuracy >= accuracy]
+        order = sorted(points, key=lambda point: (point.mean_macs, -point.accuracy))
+        fitting = [point for point in order if point.accuracy >= accuracy]
         reached = f"accuracy={accuracy}; the best is {max(one.accuracy for one in points):.4f}"
     else:
-        reached = f"mean_macs={mean_macs}; the cheapest is {points[0].mean_macs:.0f}"
-        points.sort(key=lambda point: (-point.accuracy, point.mean_macs))
-        fitting = [point for point in points if point.mean_macs <= mean_macs]
+        order = sorted(points, key=lambda point: (-point.accuracy, point.mean_macs))
+        fitting = [point for point in order if point.mean_macs <= mean_macs]
+        cheapest = min(point.mean_macs for point in points)
+        reached = f"mean_macs={mean_macs}; the cheapest is {cheapest:.0f}"
     if not fitting:
         raise LabError(f"calibrate_rule: no threshold reaches {reached}. Ask for that, or train "
                        "the exits longer: train_exits")
@@ -233,9 +246,9 @@ def _input_size(data: Pictures) -> tuple[int, ...]:
     return (3, *data.pixels.shape[2:])
 
 
-def _thresholds(logits: Tensor) -> list[float]:
-    """0, 1, and at most MAX_THRESHOLDS between the confidences of all exits but the end."""
-    sure = confidence(logits[:-1]).flatten().unique()
+def _thresholds(sure: Tensor) -> list[float]:
+    """0, 1, and at most MAX_THRESHOLDS between the values that occur."""
+    sure = sure.flatten().unique()
     sure = (sure[1:] + sure[:-1]) / 2        # between them, so that rounding turns no picture back
     places = torch.linspace(0, len(sure) - 1, min(len(sure), MAX_THRESHOLDS), device="cpu").long()
     return [0.0, *sure[places].tolist(), 1.0]

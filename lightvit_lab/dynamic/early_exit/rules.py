@@ -7,6 +7,7 @@ model that runs and the calibration that only reads stored logits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -14,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import LabError, number, plain_numbers, require_whole
+from ...errors import LabError, number, plain_numbers, require_range, require_whole
 
 
 @plain_numbers
 @dataclass(frozen=True)
 class Confidence:
-    """Leave where the largest probability reaches `threshold` (BranchyNet uses the entropy)."""
+    """Leave where the largest probability reaches `threshold`."""
 
     threshold: float
 
@@ -32,6 +33,24 @@ class Confidence:
     def leaves(self, passed: Sequence[Tensor]) -> Tensor:
         """(B,): whether the exit is sure enough."""
         return confidence(passed[-1]) >= self.threshold
+
+
+@plain_numbers
+@dataclass(frozen=True)
+class Entropy:
+    """Leave where the entropy of the probabilities, over its largest value log(classes), is small.
+
+    BranchyNet's rule (arXiv 1709.01686), which does not divide; so thresholds lie in 0 to 1 here.
+    """
+
+    threshold: float
+
+    def __post_init__(self) -> None:
+        require_range("Entropy", "threshold", self.threshold, 0, 1)
+
+    def leaves(self, passed: Sequence[Tensor]) -> Tensor:
+        """(B,): whether the exit's entropy is at most the threshold."""
+        return entropy(passed[-1]) <= self.threshold
 
 
 @plain_numbers
@@ -50,8 +69,8 @@ class Patience:
         return (guesses == guesses[0]).all(0) & (len(passed) >= self.agree)
 
 
-Rule = Confidence | Patience
-RULES: dict[str, type[Rule]] = {"confidence": Confidence, "patience": Patience}
+Rule = Confidence | Entropy | Patience
+RULES: dict[str, type[Rule]] = {"confidence": Confidence, "entropy": Entropy, "patience": Patience}
 
 
 def confidence(logits: Tensor) -> Tensor:
@@ -59,13 +78,19 @@ def confidence(logits: Tensor) -> Tensor:
     return logits.float().softmax(-1).amax(-1)
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy of the softmax over log(classes), (..., classes) -> (...), 0 to 1, in float32."""
+    probabilities = logits.float().softmax(-1)
+    return torch.special.entr(probabilities).sum(-1) / math.log(logits.shape[-1])
+
+
 def rule_to_plan(rule: Rule | None) -> dict[str, Any] | None:
     """`rule` as plain data. Raises LabError if it is none."""
     if rule is None:
         return None
     if not isinstance(rule, Rule):
-        raise LabError(f"early_exit: rule={rule!r} is no rule; give Confidence(0.9), Patience(2), "
-                       "or None for no exit")
+        raise LabError(f"early_exit: rule={rule!r} is no rule; give Confidence(0.9), Entropy(0.3), "
+                       "Patience(2), or None for no exit")
     return {"name": type(rule).__name__.lower(), **asdict(rule)}
 
 

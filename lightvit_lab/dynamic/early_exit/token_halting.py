@@ -1,9 +1,9 @@
 """Tokens that halt: each adds up a score from block to block, and is dropped where it reaches one.
 
-The scheme of A-ViT (Yin et al., arXiv 2112.07658) after Graves's adaptive computation time (arXiv
-1603.08983), with a linear layer of its own for the score. A-ViT's released code masks halted
-tokens; here, in eval mode, they are gone. Pictures then differ in length: those of one length run
-together, so that none is padded. Page: chapters/dynamic/early_exit.
+A-ViT (Yin et al., arXiv 2112.07658) after Graves's adaptive computation time (arXiv 1603.08983).
+The score needs no weights: it is a sigmoid of the first channel of each token. A-ViT's released
+code masks halted tokens; here, in eval mode, they are gone. Pictures then differ in length: those
+of one length run together, so that none is padded. Page: chapters/dynamic/early_exit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data import Pictures
@@ -24,6 +25,7 @@ from ...runtime.wrapped import unwrapped
 from ...training import Batch, History, fit, label_loss
 
 FULL = 0.99       # the sum at which a token halts: one, less a little (arXiv 1603.08983)
+LARGEST = 1000.0  # of scale and center; the authors use scales to 100 and centers to 75
 Group = tuple[Tensor, Tensor, Tensor]        # pictures (g,), tokens (g, n, dim), sums (g, n)
 
 
@@ -38,7 +40,7 @@ class Pondered(NamedTuple):
     """What training needs of a pass.
 
     `logits` (B, classes); `ponder` (), the mean of blocks and remainder over all tokens; `halting`
-    (depth,), how much of the tokens' scores fell on each block.
+    (depth,), the mean score of a token at each block, 0 where it runs no more.
     """
 
     logits: Tensor
@@ -53,11 +55,9 @@ class HaltingViT(nn.Module):
     the class token halts, the picture is done. `model(inputs, ponder=True)` returns a `Pondered`.
     """
 
-    def __init__(self, model: nn.Module, start: float):
+    def __init__(self, model: nn.Module, scale: float, center: float):
         super().__init__()
-        self.model, self.score = model, nn.Linear(model.head.in_features, 1)
-        nn.init.zeros_(self.score.weight)
-        nn.init.constant_(self.score.bias, torch.tensor(start, device="cpu").logit().item())
+        self.model, self.scale, self.center = model, scale, center
         self.prefix = model.num_prefix_tokens
 
     @property
@@ -71,8 +71,8 @@ class HaltingViT(nn.Module):
         return (self.masked(inputs) if self.training else self.halt(inputs)).logits
 
     def halting(self, tokens: Tensor) -> Tensor:
-        """The scores (B, N), in (0, 1), that tokens (B, N, dim) add up."""
-        return self.score(tokens)[..., 0].float().sigmoid()
+        """The scores (B, N), in (0, 1), that tokens (B, N, dim) add up: of their first channel."""
+        return (self.scale * tokens[..., 0].float() - self.center).sigmoid()
 
     def halt(self, inputs: Tensor) -> Halted:
         """Run without the tokens that halted, and without the pictures whose class token did.
@@ -99,7 +99,7 @@ class HaltingViT(nn.Module):
         """The same with all tokens computed, those that halted masked, so that gradients pass."""
         tokens = embed(self.model, inputs)
         total = tokens.new_zeros(tokens.shape[:2]).float()
-        mixed, ponder, shares = torch.zeros_like(tokens[:, :self.prefix]), 0, []
+        mixed, ponder, scores = torch.zeros_like(tokens[:, :self.prefix]), 0, []
         for place, block in enumerate(self.blocks):
             runs = total < FULL
             keys = runs | ~runs[:, :1]      # where the class token halted nothing counts any more
@@ -110,8 +110,8 @@ class HaltingViT(nn.Module):
             ponder = ponder + runs + torch.where(after >= FULL, share, 0.0)
             mixed = mixed + share[:, :1, None].to(tokens) * tokens[:, :self.prefix]
             total = torch.where(runs, after, total)
-            shares.append(share.mean())
-        return Pondered(finish(self.model, mixed), ponder.mean(), torch.stack(shares))
+            scores.append((self.halting(tokens) * runs).mean())
+        return Pondered(finish(self.model, mixed), ponder.mean(), torch.stack(scores))
 
     def _share(self, tokens: Tensor, total: Tensor, place: int) -> tuple[Tensor, Tensor]:
         """What of one each token spends on this block, and the sums after it.
@@ -141,28 +141,33 @@ class HaltingViT(nn.Module):
 
 
 @plain_numbers
-def add_halting(model: nn.Module, start: float = 0.02) -> HaltingViT:
-    """A copy of `model` whose tokens halt; each block adds `start`, 0 < start < 1, to every sum.
+def add_halting(model: nn.Module, scale: float = 10.0, center: float = 30.0) -> HaltingViT:
+    """A copy of `model` whose tokens halt; a block adds sigmoid(scale * token[0] - center) to each.
 
-    Where `start` times the blocks stays under one, nothing halts before the end; `train_halting`
-    changes what blocks add. Raises LabError on models whose head reads no class token, and on other
-    models than the lab's ViT and timm's ViT and DeiT.
+    No weights are added. The authors' values are the defaults, for DeiT-Ti; give a center at which
+    nothing halts at first (`scale` times the largest first channel, or more), and `train_halting`.
+    Raises LabError on models whose head reads no class token, and on other models than the lab's
+    ViT and timm's ViT and DeiT.
     """
-    return transformed(model, {"transform": "token_halting", "start": start}, apply_halting)
+    plan = {"transform": "token_halting", "scale": scale, "center": center}
+    return transformed(model, plan, apply_halting)
 
 
 @transform("token_halting")
 def apply_halting(model: nn.Module, plan: Plan) -> HaltingViT:
-    """Let the tokens of `model` halt as `plan` says: {"start": 0.02}."""
+    """Let the tokens of `model` halt as `plan` says: {"scale": 10.0, "center": 30.0}."""
+    if "start" in plan:
+        raise LabError("add_halting: this model was saved when tokens halted by a linear layer of "
+                       "their own, and now they halt by their first channel, as A-ViT's do; make "
+                       "it anew: add_halting(model), then train_halting")
     require_plain_vit("add_halting", model)
     require_plain_blocks("add_halting", model)
     if not has_class_token(model) or not reads_class_token(model):
         raise LabError("add_halting: the head of this model reads no class token, whose halting "
                        "ends a picture; give one that does, such as create_model('lab_vit')")
-    start = require_range("add_halting", "start", plan.get("start"), 1e-6, 1 - 1e-6)
-    halting = HaltingViT(model, start)
-    halting.score.to(next(model.parameters()))
-    return halting
+    scale = require_range("add_halting", "scale", plan.get("scale"), 0, LARGEST)
+    center = require_range("add_halting", "center", plan.get("center"), -LARGEST, LARGEST)
+    return HaltingViT(model, scale, center)
 
 
 @plain_numbers
@@ -170,13 +175,15 @@ def apply_halting(model: nn.Module, plan: Plan) -> HaltingViT:
 class HaltingObjective:
     """The labels' loss; `ponder` times the mean depth of tokens; `prior` times a divergence.
 
-    It is that of the halting shares from a normal distribution over blocks, of standard deviation 1
-    around the 1-based block `depth`, as in A-ViT: without it tokens halt all at once, or never.
+    The divergence is that of the mean scores of the blocks, divided by their sum, from a normal
+    distribution of standard deviation 1 around the 1-based block `depth`, as A-ViT's code takes it
+    (of the prior from the scores, over the number of blocks). Weights are the authors', who train
+    for 100 epochs; fewer steps want larger ones.
     """
 
     depth: float = 4.0
     ponder: float = 5e-4
-    prior: float = 0.1
+    prior: float = 1e-3
 
     def __post_init__(self) -> None:
         require_range("HaltingObjective", "depth", self.depth, 1)
@@ -185,12 +192,15 @@ class HaltingObjective:
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         logits, ponder, halting = model(batch.inputs, ponder=True)
-        places = torch.arange(1, len(halting) + 1, device=halting.device)
-        prior = (-0.5 * (places - self.depth) ** 2).log_softmax(0)
-        share = halting.clamp(min=1e-8)
         terms = {"labels": label_loss(logits, batch), "ponder": self.ponder * ponder,
-                 "prior": self.prior * (share * (share.log() - prior)).sum()}
+                 "prior": self.prior * self._divergence(halting)}
         return sum(terms.values()), logits, terms
+
+    def _divergence(self, halting: Tensor) -> Tensor:
+        places = torch.arange(1, len(halting) + 1, device=halting.device)
+        prior = (-0.5 * (places - self.depth) ** 2).softmax(0)
+        share = (halting / halting.sum().clamp(min=1e-30)).clamp(0.01, 0.99)
+        return F.kl_div(share.log(), prior, reduction="batchmean")
 
 
 def train_halting(model: HaltingViT, data: Pictures, objective: HaltingObjective | None = None,

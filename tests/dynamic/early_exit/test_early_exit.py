@@ -10,7 +10,8 @@ from lightvit_lab import models, profiling
 from lightvit_lab.compression.low_rank import factors as low_rank
 from lightvit_lab.compression.pruning import pruners as pruning
 from lightvit_lab.dynamic.early_exit.exits import EarlyExitViT, add_exits, with_rule
-from lightvit_lab.dynamic.early_exit.rules import Confidence, Patience, confidence, exits_taken
+from lightvit_lab.dynamic.early_exit.rules import Confidence, Entropy, Patience, confidence, entropy, exits_taken
+from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError
 
 
@@ -89,16 +90,20 @@ def test_confidence_and_patience_on_logits_worked_by_hand():
     assert not Patience(2).leaves([sure, unsure]).item() and Patience(2).leaves([sure, unsure, unsure]).item()
     assert exits_taken(Patience(2), torch.stack([sure, unsure, unsure, sure])).tolist() == [2]
     assert exits_taken(Confidence(0.99), torch.stack([sure, unsure])).tolist() == [1]
+    assert entropy(sure).item() == pytest.approx(0.1615, abs=2e-4)      # 0.0347 + 2 * 0.0713 of the largest, log 3 = 1.0986
+    assert entropy(torch.zeros(1, 7)).item() == pytest.approx(1) and entropy(torch.tensor([[200.0, 0, 0]])).item() == 0
+    assert Entropy(0.17).leaves([unsure, sure]).item() and not Entropy(0.15).leaves([sure]).item()
     assert exits_taken(None, torch.stack([sure, unsure])).tolist() == [1]
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["confidence", "patience"])
+@pytest.mark.parametrize("kind", ["confidence", "entropy", "patience"])
 def test_the_running_model_leaves_where_the_stored_logits_say(kind):
     exits = add_exits(small(), [0, 1, 2])
     every = torch.stack(exits(BATCH, every=True))
     middle = confidence(every[0]).sort().values[3:5].mean().item()
-    rule = Confidence(middle) if kind == "confidence" else Patience(2)
+    low = entropy(every[0]).sort().values[3:5].mean().item()
+    rule = {"confidence": Confidence(middle), "entropy": Entropy(low), "patience": Patience(2)}[kind]
     taken = with_rule(exits, rule).leave(BATCH).exits
     assert torch.equal(taken, exits_taken(rule, every))
     assert len(taken.unique()) > 1
@@ -160,6 +165,9 @@ REFUSED = [
     (lambda model: add_exits(model, [1], 0.9), "give Confidence"),
     (lambda model: with_rule(model, None), "has no exits"),
     (lambda model: Confidence(1.1), "reached by no picture"), (lambda model: Confidence(-0.1), "0 <= threshold"),
+    (lambda model: Entropy(1.5), "threshold=1.5"), (lambda model: add_exits(model, [1], head="conv"), "Give one of: linear, lgvit"),
+    (lambda model: add_exits(small("mean"), [1], head="lgvit"), "adds to a class token"),
+    (lambda model: add_exits(prune_tokens(model, 0.5, (0,)), [1], head="lgvit")(BATCH, every=True), "too few for the grid of 4 x 4"),
     (lambda model: Patience(0), "1 <= agree"), (lambda model: Patience(1.5), "whole number"),
 ]
 

@@ -8,7 +8,7 @@ from lightvit_lab import data, profiling
 from lightvit_lab.dynamic.early_exit.exits import add_exits, with_rule
 from lightvit_lab.dynamic.early_exit.report import (
     calibrate_confidence, calibrate_rule, every_logit, exit_macs, exit_report, reliability, trade_off)
-from lightvit_lab.dynamic.early_exit.rules import Confidence, confidence
+from lightvit_lab.dynamic.early_exit.rules import Confidence, Entropy, Patience, confidence
 from lightvit_lab.errors import LabError
 
 
@@ -70,6 +70,16 @@ def test_the_calibrated_rule_does_to_the_running_model_what_was_promised(exits, 
     assert all(one.mean_macs >= wanted.mean_macs for one in trade_off(exits, shapes) if one.accuracy >= best)
 
 
+def test_thresholds_of_entropy_reach_what_the_rule_itself_gives_on_the_pictures(exits, shapes):
+    points = trade_off(exits, shapes, Entropy)
+    assert points[0].mean_macs == exit_macs(exits, (3, 32, 32))[0]
+    assert points[-1].mean_macs == exit_macs(exits, (3, 32, 32))[-1] and points[-1].rule == Entropy(0.0)
+    point = calibrate_rule(exits, shapes, mean_macs=(points[0].mean_macs + points[-1].mean_macs) / 2, rule=Entropy)
+    report = exit_report(with_rule(exits, point.rule), shapes)
+    assert isinstance(point.rule, Entropy) and len(report.exits.unique()) > 1
+    assert report.mean_macs == pytest.approx(point.mean_macs) and report.score.accuracy == pytest.approx(point.accuracy)
+
+
 def test_calibrated_exits_name_the_same_classes_with_less_loss_on_the_pictures(exits, shapes):
     before, scaled = every_logit(exits, shapes), calibrate_confidence(exits, shapes)
     after = every_logit(scaled, shapes)
@@ -87,9 +97,10 @@ def test_calibrated_exits_name_the_same_classes_with_less_loss_on_the_pictures(e
     (lambda exits, shapes: calibrate_rule(exits, shapes, accuracy=1.0), "the best is"),
     (lambda exits, shapes: calibrate_rule(exits, shapes, accuracy=1.5), "accuracy <= 1"),
     (lambda exits, shapes: calibrate_rule(exits, shapes, mean_macs=1.0), "the cheapest is"),
+    (lambda exits, shapes: trade_off(exits, shapes, Patience), "Give one of: Confidence, Entropy"),
     (lambda exits, shapes: exit_report(small(), shapes), "has no exits"),
     (lambda exits, shapes: exit_report(exits, shapes, batch_size=0), "batch_size"),
-], ids=range(7))
+], ids=range(8))
 def test_what_cannot_be_reported_or_reached_is_refused_with_what_can(exits, shapes, call, says):
     with pytest.raises(LabError, match=says):
         call(exits, shapes)
