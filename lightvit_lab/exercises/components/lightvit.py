@@ -53,7 +53,8 @@ def lesioned(silent: frozenset[tuple[int, int]] = frozenset()) -> float:
     for number, block in enumerate(blocks):
         tokens = torch.tensor([token for place, token in silent if place == number]).long()
         block.attn.kv_global.register_forward_hook(
-            lambda _, inputs, output, tokens=tokens: output.index_fill(1, tokens, 0.0))
+            lambda _, inputs, output, tokens=tokens:
+            output.index_fill(1, tokens.to(output.device), 0.0))
     return training.evaluate(model, data.load("shapes", "val", count=128)).accuracy
 
 
