@@ -28,7 +28,8 @@ def biased_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor,
     `bias` is broadcast to (batch, heads, queries, keys). Gradients, GPUs, other types than float32,
     compilers and counters get torch's fused kernel; on a CPU the faster form is taken.
     """
-    if bias_may_be_written(query, key, bias) and _writing_is_faster(query, key, value, bias, scale):
+    parts = (query, key, value, bias)
+    if may_be_written(*parts) and _writing_is_faster(*parts, scale):
         return written_out(query, key, value, bias, scale)
     return F.scaled_dot_product_attention(query, key, value, bias, scale=scale)
 
@@ -40,14 +41,15 @@ def written_out(query: Tensor, key: Tensor, value: Tensor, bias: Tensor,
     return scores.add_(bias).softmax(dim=-1) @ value
 
 
-def bias_may_be_written(query: Tensor, key: Tensor, bias: Tensor) -> bool:
+def may_be_written(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> bool:
     """Whether there is a choice: a plain call on a CPU, in float32, that wants no gradient."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(query) is not Tensor:
         return False
     if query.device.type != "cpu" or query.ndim != 4 or torch.is_autocast_enabled("cpu"):
         return False
-    exact = query.dtype == bias.dtype == torch.float32
-    learns = torch.is_grad_enabled() and (query.requires_grad or bias.requires_grad)
+    parts = (query, key, value, bias)
+    exact = all(part.dtype == torch.float32 for part in parts)
+    learns = torch.is_grad_enabled() and any(part.requires_grad for part in parts)
     small = query.shape[:-1].numel() * key.shape[-2] <= SQUARES
     return exact and small and not learns and _get_current_dispatch_mode() is None
 

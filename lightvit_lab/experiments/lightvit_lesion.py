@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .. import checkpoint, data, training
 from ..checkpoint import zoo
+from ..runtime.hooks import Hook, hooked
 from .kit import Study, scored
 
 MODEL, DATASETS, TEST = "lab_lightvit", ("cifar10", "fashion_mnist", "shapes"), 4000
@@ -35,13 +36,9 @@ def _keys_alone(keys: Tensor, values: Tensor) -> Tensor:
 def lesion(model: nn.Module, change: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
     """Change what every block's global tokens hand back, the output of `kv_global`."""
     layers = [layer for name, layer in model.named_modules() if name.endswith("kv_global")]
-    handles = [layer.register_forward_hook(lambda _layer, _inputs, output: change(output))
-               for layer in layers if change]
-    try:
+    with hooked([Hook(layer, "output", lambda _layer, _inputs, _more, output: change(output))
+                 for layer in layers if change]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def result(_study: Study) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .. import models, profiling
 from ..profiling.timing import timed
+from ..runtime.running import on_device
 from .kit import Study
 
 NAME, MODEL, BATCH = "timing_under_load", "lab_vit_student", 8
@@ -71,8 +72,8 @@ def bursts(seed: int) -> None:
 @torch.inference_mode()
 def mean_ratio(model: nn.Module, inputs: Tensor) -> float:
     """The time of `CALLS` calls over that of as many that come after them."""
-    torch.set_num_threads(1)
-    seconds = [timed(model, inputs) for _ in range(2 * CALLS)]
+    with on_device(model, threads=1, place=torch.device("cpu")):
+        seconds = [timed(model, inputs) for _ in range(2 * CALLS)]
     return round(sum(seconds[:CALLS]) / sum(seconds[CALLS:]), 4)
 
 

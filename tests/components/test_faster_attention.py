@@ -72,7 +72,7 @@ def test_the_form_that_takes_less_time_is_taken_and_the_question_is_asked_once(m
     assert len(calls) == asked + 2
 
 
-@pytest.mark.parametrize("case", ["gradient", "bias with a gradient", "float64", "autocast", "meta", "fake", "counter",
+@pytest.mark.parametrize("case", ["gradient", "key with a gradient", "value with a gradient", "bias with a gradient", "float64", "autocast", "meta", "fake", "counter",
                                   "compiler", "tracing", "three dimensions", "too large"])
 def test_where_there_is_no_choice_torch_s_kernel_is_taken(written, monkeypatch, case):
     query, key, value, bias = drawn(*SHAPES[0])
@@ -80,8 +80,8 @@ def test_where_there_is_no_choice_torch_s_kernel_is_taken(written, monkeypatch, 
                 "fake": lambda: FakeTensorMode(allow_non_fake_inputs=True)}
     if case == "gradient":
         query.requires_grad_()
-    if case == "bias with a gradient":
-        bias.requires_grad_()
+    if case.endswith(" with a gradient"):
+        {"key": key, "value": value, "bias": bias}[case.split()[0]].requires_grad_()
     if case == "float64":
         query, key, value, bias = (part.double() for part in (query, key, value, bias))
     if case == "meta":

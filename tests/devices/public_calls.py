@@ -270,7 +270,10 @@ CALLS: dict[str, Call] = {
     "distillation.collect_outputs": Call(
         lambda model, given: model_outputs.collect_outputs(model, given.inputs, features=(0, -1), attention=(1,))
     ),
-    "distillation.lift_last_layer": Call(lambda model, given: mimicking.lift_last_layer(vit(pool="mean"), 48)),
+    "distillation.lift_last_layer": Call(
+        lambda model, given: training.evaluate(mimicking.lift_last_layer(model, 48), given.pictures),
+        lambda: vit(pool="mean"),
+    ),
     "distillation.store_logits": Call(stored, refuses_train_mode=True),
     "dynamic.add_exits": Call(lambda model, given: early_exit.add_exits(model, layers=[0, 2])),
     "dynamic.add_exits lgvit": Call(
@@ -574,7 +577,6 @@ INSIDE = {
 PARTS = LOOK | INSIDE
 # Nothing is computed from pictures, or the reader's own code computes it, on the processor.
 ON_THE_PROCESSOR = {
-    "distillation.lift_last_layer",
     "experiments.mean_ratio",
     "checkpoint.save",
     "compression.apply_factors",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...components import initialise_linear
 from ...errors import LabError, plain_numbers, require_grid, require_range
 from ...models import timm_parts
+from ...models.transforming import Plan, transform, transformed
 from ...training import Batch
 from ..model_outputs import ModelOutputs, objective
 from .joining import Layers, Pair, Pairs, joined_grid, joined_tokens
@@ -109,21 +110,31 @@ class ShallowMimic(_Mimicking):
 
 
 def lift_last_layer(model: nn.Module, width: int) -> nn.Module:
-    """Let `model`, a plain ViT, end in tokens of `width`, with a fresh head; returns it.
+    """A copy of `model`, a plain ViT, that ends in tokens of `width`, with a fresh head.
 
     After the last block come a linear map without bias and a norm, which stay in the model: they
     count as its last block, in place of the final norm. In the paper the head reads the mean of
     these image tokens, so create the model with pool="mean". Tian et al., From Per-Image Low-Rank
     to Encoding Mismatch, arXiv 2511.15572. Raises LabError for other models.
     """
+    plan = {"transform": "lift_last_layer", "width": width}
+    return transformed(model, plan, apply_lift)
+
+
+@transform("lift_last_layer")
+@torch.inference_mode(False)            # else the new weights could not be trained later
+def apply_lift(model: nn.Module, plan: Plan) -> nn.Module:
+    """Let `model` end as `plan` says: {"width": 192}."""
     timm_parts.require_plain_vit("lift_last_layer", model)
-    require_range("lift_last_layer", "width", width, 1)
-    dim, classes = model.head.in_features, model.head.out_features
-    with torch.inference_mode(False):       # else the new weights could not be trained later
-        model.blocks.append(nn.Sequential(nn.Linear(dim, width, bias=False), nn.LayerNorm(width)))
-        model.norm, model.head = nn.Identity(), nn.Linear(width, classes)
-        for layer in (model.blocks[-1][0], model.head):
-            initialise_linear(layer)
+    width = require_range("lift_last_layer", "width", plan.get("width"), 1)
+    head, dim = model.head, model.head.in_features
+    lift = nn.Sequential(nn.Linear(dim, width, bias=False), nn.LayerNorm(width))
+    model.norm, model.head = nn.Identity(), nn.Linear(width, head.out_features)
+    for layer in (lift[0], model.head):
+        initialise_linear(layer)
+    model.blocks.append(lift)
+    for part in (lift, model.head):
+        part.to(head.weight)            # its device and its type
     if hasattr(model, "fc_norm"):
         model.fc_norm = nn.Identity()
     return model

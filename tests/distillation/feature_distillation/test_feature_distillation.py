@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from lightvit_lab import models
+from lightvit_lab import checkpoint, models
 from lightvit_lab.distillation import feature_distillation as features
 from lightvit_lab.distillation.feature_distillation.mimicking import Generator, draw_hidden
 from lightvit_lab.distillation.model_outputs import ModelOutputs, collect_outputs
@@ -363,6 +363,14 @@ def test_a_lift_stays_in_the_student_and_its_head_reads_the_mean_of_the_lifted_t
     sizes = [sum(value.numel() for name, value in model.named_parameters() if "norm" not in name.split(".")[0] and
                  not name.startswith("head")) for model in (plain, student)]
     assert sizes[1] - sizes[0] == added and lift.bias is None
+
+
+def test_a_lifted_copy_has_its_models_type_is_saved_and_loaded_and_leaves_the_model_as_it_was(tmp_path):
+    plain, inputs = _vit("lab").double(), _random(3, 3, 32, 32)
+    student = features.lift_last_layer(plain, 12)
+    assert len(plain.blocks) == 2 and {value.dtype for value in student.parameters()} == {torch.float64}
+    checkpoint.save(student.float(), tmp_path / "lifted.safetensors")
+    assert torch.equal(checkpoint.load(tmp_path / "lifted.safetensors")(inputs), student(inputs))
 
 
 def test_a_lift_is_refused_for_what_is_no_plain_vit_and_for_no_width():
