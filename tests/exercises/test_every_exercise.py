@@ -58,7 +58,7 @@ def test_a_typed_number_passes_in_each_right_rounding_and_a_mistake_in_none(exer
         for digits in range(1, 13):             # a coarse rounding may be that of another mistake, or of the answer
             given = float(f"{mistake.answer:.{digits}g}")
             assert examine(exercise, given).status == ("passed" if given in roundings else "wrong")
-    assert "digit" in exercise.prompt or "decimal" in exercise.prompt
+    assert f"{('one', 'two', 'three', 'four')[exercise.digits - 1]} digit" in exercise.prompt.lower()
 
 
 @each_exercise

@@ -8,7 +8,7 @@ import pytest
 
 from lightvit_lab import storage
 from lightvit_lab.errors import LabError
-from lightvit_lab.experiments import base, results, studies
+from lightvit_lab.experiments import base, kit, results, studies
 
 MODULE = """
 from lightvit_lab.experiments.kit import Row, Study
@@ -102,7 +102,8 @@ def test_runs_that_were_cached_by_earlier_versions_are_found(monkeypatch, name, 
 
 @pytest.mark.parametrize("name", ["pruning_cifar10", "low_rank_cifar10", "token_merging_cifar10", "token_pruning_cifar10",
                                   "distillation_cifar10", "distillation_limits"])
-def test_what_is_stored_already_is_not_made_again(name):
+def test_what_is_stored_already_is_not_made_again(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(kit.runtime, "cache", lambda: tmp_path)
     study = studies.STUDIES[name]
     study = dataclasses.replace(study, run=lambda *_: pytest.fail("made again"),
                                 rows={label: study.rows[label] for label in list(study.rows)[:4]})
