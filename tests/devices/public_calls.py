@@ -358,7 +358,7 @@ CALLS: dict[str, Call] = {
         lambda model, given: adaptive_depth.halted_macs(model, torch.full((2, 4), 10))
     ),
     "experiments.halting": Call(
-        lambda model, given: adaptive_depth.halting(model, given.splits, 2.0, 0.01)
+        lambda model, given: adaptive_depth.halting(model, given.splits, 0, 2.0, 3.0, ponder=0.01)
     ),
     "experiments.linear_accuracy": Call(
         lambda model, given: difficulty.linear_accuracy(tiny(given), tiny(given))
@@ -388,7 +388,7 @@ CALLS: dict[str, Call] = {
     ),
     "experiments.run": Call(lambda model, given: base.run(lambda: model, "one-shot", 0, described)),
     "experiments.skipping": Call(
-        lambda model, given: adaptive_depth.skipping(model, given.splits, 0.5, 0.5)
+        lambda model, given: adaptive_depth.skipping(model, given.splits, 0, 0.5, 0.5, 2)
     ),
     "experiments.statistics_accuracy": Call(
         lambda model, given: difficulty.statistics_accuracy(given.pictures, given.pictures)
@@ -513,6 +513,7 @@ LOOK = {
     "experiments.part_macs",
     "compression.magnitude",
     "compression.block_layers",
+    "distillation.apply_lift",
     "compression.apply_low_rank_attention",
     "compression.apply_sparsity",
     "compression.weighted_layers",

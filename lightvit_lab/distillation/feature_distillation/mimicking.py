@@ -110,7 +110,7 @@ class ShallowMimic(_Mimicking):
 
 
 def lift_last_layer(model: nn.Module, width: int) -> nn.Module:
-    """A copy of `model`, a plain ViT, that ends in tokens of `width`, with a fresh head.
+    """A copy of `model`, a plain ViT, that ends in tokens of `width`, with fresh heads.
 
     After the last block come a linear map without bias and a norm, which stay in the model: they
     count as its last block, in place of the final norm. In the paper the head reads the mean of
@@ -127,14 +127,18 @@ def apply_lift(model: nn.Module, plan: Plan) -> nn.Module:
     """Let `model` end as `plan` says: {"width": 192}."""
     timm_parts.require_plain_vit("lift_last_layer", model)
     width = require_range("lift_last_layer", "width", plan.get("width"), 1)
-    head, dim = model.head, model.head.in_features
-    lift = nn.Sequential(nn.Linear(dim, width, bias=False), nn.LayerNorm(width))
-    model.norm, model.head = nn.Identity(), nn.Linear(width, head.out_features)
-    for layer in (lift[0], model.head):
+    weight = model.head.weight
+    lift = nn.Sequential(nn.Linear(weight.shape[1], width, bias=False), nn.LayerNorm(width))
+    heads = {name: nn.Linear(width, head.out_features) for name in ("head", "head_dist")
+             if (head := getattr(model, name, None)) is not None}
+    for layer in (lift[0], *heads.values()):
         initialise_linear(layer)
+    for part in (lift, *heads.values()):
+        part.to(weight)                 # its device and its type
+    for name, head in heads.items():
+        setattr(model, name, head)
+    model.norm = nn.Identity()
     model.blocks.append(lift)
-    for part in (lift, model.head):
-        part.to(head.weight)            # its device and its type
     if hasattr(model, "fc_norm"):
         model.fc_norm = nn.Identity()
     return model

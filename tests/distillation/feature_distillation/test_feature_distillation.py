@@ -9,9 +9,13 @@ import torch
 from torch import nn
 
 from lightvit_lab import checkpoint, models
+from lightvit_lab.compression.pruning import prune_embedding
 from lightvit_lab.distillation import feature_distillation as features
 from lightvit_lab.distillation.feature_distillation.mimicking import Generator, draw_hidden
 from lightvit_lab.distillation.model_outputs import ModelOutputs, collect_outputs
+from lightvit_lab.dynamic.early_exit import add_exits, add_halting, add_skipping
+from lightvit_lab.dynamic.token_merging import merge_tokens
+from lightvit_lab.dynamic.token_pruning import coarse_to_fine, prune_tokens
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch
 
@@ -371,6 +375,26 @@ def test_a_lifted_copy_has_its_models_type_is_saved_and_loaded_and_leaves_the_mo
     assert len(plain.blocks) == 2 and {value.dtype for value in student.parameters()} == {torch.float64}
     checkpoint.save(student.float(), tmp_path / "lifted.safetensors")
     assert torch.equal(checkpoint.load(tmp_path / "lifted.safetensors")(inputs), student(inputs))
+
+
+def test_both_heads_of_a_distilled_model_read_the_lifted_tokens():
+    model = models.create_model("deit_tiny_distilled_patch16_224", img_size=32, embed_dim=24, depth=2, num_classes=5)
+    lifted, inputs = features.lift_last_layer(model, 12).eval(), _random(2, 3, 32, 32)
+    tokens = collect_outputs(lifted, inputs, features=(-1,)).features[-1]
+    assert tokens.shape[-1] == 12 and lifted.head_dist.weight.shape == (5, 12)
+    both = (lifted.head(tokens[:, 0]) + lifted.head_dist(tokens[:, 1])) / 2
+    torch.testing.assert_close(lifted(inputs), both)
+
+
+@pytest.mark.parametrize("width", [24, 30])
+@pytest.mark.parametrize("change", [
+    lambda model: features.lift_last_layer(model, 12), lambda model: prune_embedding(model, 0.5),
+    lambda model: add_exits(model, [0]), lambda model: add_skipping(model, [1]), add_halting, lambda model: coarse_to_fine(model, 1.0),
+    lambda model: merge_tokens(model, 2), lambda model: prune_tokens(model, 0.5, (1,))])
+def test_what_needs_tokens_of_one_width_says_that_it_comes_before_the_lift(change, width):
+    lifted = features.lift_last_layer(models.create_model("lab_vit_student", image_size=16, dim=24), width)
+    with pytest.raises(LabError, match="lift|before its blocks were replaced"):
+        change(lifted)
 
 
 def test_a_lift_is_refused_for_what_is_no_plain_vit_and_for_no_width():
