@@ -10,6 +10,7 @@ from .attention import Attention, attend, attention_weights, join_heads, split_h
 from .attention_free import Pooling
 from .blocks import Mlp, PreNormBlock, initialise_linear
 from .efficient_attention import WindowAttention
+from .faster_attention import biased_attention
 from .maps import Grid, Windows, sort_into_windows, to_map, to_tokens
 from .patch_embedding import ConvStem, PatchEmbedding, convolution
 from .position_encoding import RelativePositionBias, relative_position_index

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import plain_numbers
 from ..runtime.full_precision import full_precision
+from .faster_attention import biased_attention
 from .maps import Grid
 
 
@@ -42,8 +43,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
            scale: float | None = None, fused: bool = True) -> Tensor:
     """Mean of the values for each query by `attention_weights`: (batch, heads, queries, head_dim).
 
-    With `fused` torch's kernel does it, and the weights never exist in memory.
+    With `fused` torch's kernel does it, and the weights never exist in memory; with a `bias`, on a
+    CPU and without gradients, the faster form does (`faster_attention`).
     """
+    if fused and bias is not None:
+        return biased_attention(query, key, value, bias, scale)
     if fused:
         return F.scaled_dot_product_attention(query, key, value, bias, scale=scale)
     return attention_weights(query, key, bias, scale).to(value) @ value

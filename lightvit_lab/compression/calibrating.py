@@ -58,7 +58,8 @@ def require_calibration(caller: str, calibration: Calibration | None,
     inputs, given = calibration if is_pair else (calibration, None)
     require_images(caller, inputs)
     if len(inputs) < 2:
-        raise LabError(f"{caller}: calibration has {len(inputs)} pictures; give 32 or more")
+        pictures = "1 picture" if len(inputs) == 1 else "0 pictures"
+        raise LabError(f"{caller}: calibration has {pictures}; give 32 or more")
     low, high, far = inputs.min(), inputs.max(), inputs.mean().abs() > 5 or inputs.std() > 20
     if not torch.isfinite(inputs).all() or far or low >= 0:
         raise LabError(f"{caller}: calibration runs from {low:.3g} to {high:.3g}, and is not "

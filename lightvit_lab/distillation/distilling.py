@@ -38,10 +38,10 @@ _REPLACED = {"objective": "give `objectives`",
 class DistillationObjective(Protocol):
     """One term of the loss: a frozen dataclass, by whose parameters a checkpoint knows it.
 
-    It may name the layers it needs: `student_features`, `teacher_features`, `student_attention`,
-    `teacher_attention`, tuples of 0-based blocks. If it has a method `build(student, teacher) ->
-    nn.Module`, which takes the outputs of both for a few pictures, the module is trained along with
-    the student and called in the objective's place.
+    It may name the layers it needs: `student_features`, `student_attention`, `student_values`, and
+    the same of the teacher, tuples of 0-based blocks. If it has a method `build(student, teacher)
+    -> nn.Module`, which takes the outputs of both for a few pictures, the module is trained along
+    with the student and called in the objective's place.
     """
 
     weight: float
@@ -124,13 +124,13 @@ def _outputs(student: nn.Module, live: Any, batch: Batch,
     return teacher, collect_outputs(student, as_input(student, batch.inputs), *layers)
 
 
-def _layers(objectives: Iterable[DistillationObjective], model: str) -> tuple[tuple, tuple]:
-    """Layers of the "student" or the "teacher" whose features, and whose attention, are needed."""
+def _layers(objectives: Iterable[DistillationObjective], model: str) -> tuple[tuple, ...]:
+    """Layers of the "student" or "teacher" whose features, attention and values are needed."""
     def needed(what: str) -> tuple[int, ...]:
         layers = chain.from_iterable(getattr(value, f"{model}_{what}", ()) for value in objectives)
         return tuple(sorted(set(layers)))
 
-    return needed("features"), needed("attention")
+    return needed("features"), needed("attention"), needed("values")
 
 
 def _first_batch(data: Pictures, count: int, place: torch.device) -> Batch:

@@ -30,16 +30,18 @@ class ModelOutputs:
     `logits` (B, classes); `token_logits` (B, classes) are those of the distillation token's head,
     where the model has one (then `logits` are those of the class token's head). `features` has the
     output of each wanted layer: tokens (B, N, D), of which the first `prefix` stand for no patch,
-    or maps (B, C, h, w). `attention` has weights (B, heads, N, N). Layers are 0-based blocks, or
-    stages where there are none, by the number that was given: -1 is the last. `grids` are the
-    (rows, columns) that the model names for the patches of these pictures; patches that form none
-    of them may be taken for a square if `square`.
+    or maps (B, C, h, w). `attention` has weights (B, heads, N, N) and `values` the values that they
+    mix (B, heads, N, head_dim). Layers are 0-based blocks, or stages where there are none, by the
+    number that was given: -1 is the last. `grids` are the (rows, columns) that the model names for
+    the patches of these pictures; patches that form none of them may be taken for a square if
+    `square`.
     """
 
     logits: Tensor
     token_logits: Tensor | None = None
     features: dict[int, Tensor] = field(default_factory=dict)
     attention: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
     prefix: int = 0
     grids: Sequence[tuple[int, int]] = ()
     square: bool = True
@@ -90,7 +92,7 @@ def objective(kind: type) -> type:
 
 
 def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = (),
-                    attention: Sequence[int] = ()) -> ModelOutputs:
+                    attention: Sequence[int] = (), values: Sequence[int] = ()) -> ModelOutputs:
     """Run `model` on `inputs` (B, 3, H, W) and collect outputs, of these layers too.
 
     Both heads of a model with a distillation token are collected, which it runs in train mode only.
@@ -98,11 +100,12 @@ def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = 
     cannot be read.
     """
     model, outputs = unwrapped(model), ModelOutputs(inputs)
-    hooks = _hooks(model, features, attention, outputs)
+    hooks = _hooks(model, features, attention, values, outputs)
     with hooked(hooks.values()), timm_parts.both_heads(model):
         logits = model(inputs)
     _require_collected(model, hooks, outputs)
-    if outputs.attention or any(value.ndim == 3 for value in outputs.features.values()):
+    tokens = any(value.ndim == 3 for value in outputs.features.values())
+    if tokens or outputs.attention or outputs.values:
         outputs.prefix = timm_parts.num_prefix_tokens(model)
         _read_grids(model, inputs, outputs)
     both = isinstance(logits, tuple) and len(logits) == 2
@@ -116,8 +119,8 @@ def collect_outputs(model: nn.Module, inputs: Tensor, features: Sequence[int] = 
 
 
 def _hooks(model: nn.Module, features: Sequence[int], attention: Sequence[int],
-           outputs: ModelOutputs) -> dict[tuple[str, int], Hook]:
-    """Hooks by ("features" or "attention", layer), which collect these into `outputs`."""
+           values: Sequence[int], outputs: ModelOutputs) -> dict[tuple[str, int], Hook]:
+    """Hooks by (name of the field, layer), which collect features and the rest into `outputs`."""
     name = type(model).__name__
 
     def hook(modules: Sequence[nn.Module], layer: int, side: str, collect: Any) -> Hook:
@@ -137,15 +140,21 @@ def _hooks(model: nn.Module, features: Sequence[int], attention: Sequence[int],
                            "several weights a head; AttentionTransfer compares its maps")
         outputs.attention[layer] = weights
 
+    def collect_values(layer: int, module: nn.Module, given: tuple, keywords: dict) -> None:
+        outputs.values[layer] = timm_parts.values_and_mixed(module)[0](*given[:1]).float()
+
     blocks = timm_parts.blocks(model) if features else []
     try:
-        modules = list(timm_parts.attention_modules(model).values()) if attention else []
+        modules = (list(timm_parts.attention_modules(model).values())
+                   if attention or values else [])
     except LabError as error:
         raise LabError(f"distill: {error}; AttentionTransfer compares any maps") from error
     hooks = {("features", layer): hook(blocks, layer, "output", collect_features)
              for layer in features}
-    return hooks | {("attention", layer): hook(modules, layer, "input", collect_attention)
-                    for layer in attention}
+    for name, layers, collect in (("attention", attention, collect_attention),
+                                  ("values", values, collect_values)):
+        hooks |= {(name, layer): hook(modules, layer, "input", collect) for layer in layers}
+    return hooks
 
 
 def _channels_second(model: nn.Module, output: Any) -> Tensor:
@@ -222,13 +231,13 @@ class LiveTeacher:
         return f"{type(self.model).__name__} {digest.hexdigest()[:16]}"
 
     @torch.no_grad()
-    def outputs(self, batch: Batch, features: Sequence[int] = (),
-                attention: Sequence[int] = ()) -> ModelOutputs:
+    def outputs(self, batch: Batch, features: Sequence[int] = (), attention: Sequence[int] = (),
+                values: Sequence[int] = ()) -> ModelOutputs:
         """The teacher's outputs for `batch`."""
         # float32 needs its cast too: the student may be under autocast
         with cast(self.choices["teacher_precision"], batch.inputs.device):
             inputs = as_input(self.model, batch.inputs)
-            return collect_outputs(self.model, inputs, features, attention)
+            return collect_outputs(self.model, inputs, features, attention, values)
 
 
 @torch.no_grad()

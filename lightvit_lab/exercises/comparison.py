@@ -1,4 +1,7 @@
-"""Compare an answer with the expected one, and say in words where they differ."""
+"""Compare an answer with the expected one, and say in words where they differ.
+
+Values count: their type does not, as long as it holds them (see `conversion`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .conversion import alike, item
+from .typed import Digits
 
 SMALL = 16   # outputs of up to so many numbers are shown whole
 
@@ -24,13 +30,19 @@ class Difference:
     discreet: bool = False
 
 
-def difference(given: Any, expected: Any, tolerance: float,
+def difference(given: Any, expected: Any, tolerance: float | Digits,
                name: str = "the output") -> Difference | None:
     """How `given` differs from `expected`; None where they agree within `tolerance`.
 
-    The tolerance is both relative and absolute. Knows tensors (any device), numbers, bools,
-    strings, None, and tuples, lists and dicts of them. NaN agrees with NaN.
+    The tolerance is both relative and absolute, or the digits that count. Knows tensors (any device
+    and dtype), arrays, numbers, bools, strings, None, and tuples, lists and dicts of them. Whole
+    numbers are compared exactly. NaN agrees with NaN.
     """
+    return _difference(alike(given, expected), expected, tolerance, name)
+
+
+def _difference(given: Any, expected: Any, tolerance: float | Digits,
+                name: str) -> Difference | None:
     if isinstance(expected, Tensor):
         return _tensor_difference(given, expected, tolerance, name)
     if isinstance(expected, Mapping):
@@ -42,7 +54,7 @@ def difference(given: Any, expected: Any, tolerance: float,
 
 def both_values(given: Any, expected: Any) -> str:
     """Expected over given, two aligned lines, where both are small; else an empty string."""
-    texts = [_small(expected), _small(given)]
+    texts = [_small(expected), _small(alike(given, expected))]
     return "" if None in texts else f"expected  {texts[0]}\ngiven     {texts[1]}"
 
 
@@ -56,20 +68,10 @@ def describe(value: Any) -> str:
     return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 
-def item(value: Any) -> Any:
-    """The number inside a tensor or array of one element; anything else as it is."""
-    device = getattr(getattr(value, "device", None), "type", "")
-    single = hasattr(value, "item") and math.prod(getattr(value, "shape", (0,))) == 1
-    return value.item() if single and device != "meta" else value
-
-
-def _tensor_difference(given: Any, expected: Tensor, tolerance: float,
+def _tensor_difference(given: Any, expected: Tensor, tolerance: float | Digits,
                        name: str) -> Difference | None:
     if expected.dim() == 0 and _is_single(given):
-        if not _is_inexact(expected):              # compared exactly: 3.7 is not 3
-            return _scalar_difference(item(given), expected.item(), 0.0, name)
-        if not isinstance(given, Tensor) and _is_number(item(given)):
-            given = torch.tensor(item(given), dtype=expected.dtype)
+        return _scalar_difference(item(given), expected.item(), tolerance, name)
     if not isinstance(given, Tensor):
         return Difference(f"{name} is {_kind(given)}; expected a tensor of shape "
                           f"{tuple(expected.shape)}", True)
@@ -78,21 +80,13 @@ def _tensor_difference(given: Any, expected: Tensor, tolerance: float,
                           "on the cpu", True)
     if given.shape != expected.shape:
         text = f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
-        if given.dtype != expected.dtype:
-            text += f", and is {given.dtype}, expected {expected.dtype}"
         return Difference(text, True)
-    if given.dtype != expected.dtype:
-        text = f"{name} is {given.dtype}, expected {expected.dtype}; its shape is right"
-        return Difference(text, True)
-    return _value_difference(plain(given), plain(expected), tolerance, name)
+    return _value_difference(given, expected, tolerance, name)
 
 
 def _is_single(given: Any) -> bool:
-    """Whether it is a number or bool of Python or NumPy, or a whole number in a tensor."""
-    if not isinstance(given, Tensor):
-        return isinstance(item(given), (int, float))
-    whole = not _is_inexact(given) and given.dtype != torch.bool
-    return given.dim() == 0 and whole and given.device.type != "meta"
+    """Whether it holds one number or bool, whatever its type."""
+    return isinstance(item(given), (int, float, complex))
 
 
 def _is_inexact(tensor: Tensor) -> bool:
@@ -106,32 +100,42 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
-def _value_difference(given: Tensor, expected: Tensor, tolerance: float,
+def _value_difference(given: Tensor, expected: Tensor, tolerance: float | Digits,
                       name: str) -> Difference | None:
-    inexact = _is_inexact(given)
+    types = "the shape {shape} and the dtype are right"
+    if given.dtype != expected.dtype:
+        types = f"the shape {{shape}} is right, the dtype is {given.dtype}"
+    types, inexact = types.format(shape=tuple(given.shape)), _is_inexact(expected)
+    given, expected = (plain(part).to(torch.complex128) for part in (given, expected))
     close = given == expected
     if inexact:
-        close = torch.isclose(given, expected, tolerance, tolerance, equal_nan=True)
+        relative = tolerance.relative if isinstance(tolerance, Digits) else tolerance
+        close = torch.isclose(given, expected, relative, relative, equal_nan=True)
     if close.all():
         return None
     strange = given.isnan() & ~expected.isnan()
     if strange.any():
         return Difference(f"{name} has NaN (not a number) in {int(strange.sum())} of "
                           f"{given.numel()} places, the first {_place(strange)}; 0 / 0, inf - inf "
-                          "and the root of a negative number make NaN", True)
-    gap = (given.to(torch.complex128) - expected.to(torch.complex128)).abs()
-    gap = gap.nan_to_num(math.inf, math.inf).where(~close, 0.0)
-    one, other, distance = (_digits(part.flatten()[gap.argmax()].item())
+                          "and the root or logarithm of a negative number make NaN", True)
+    gap = (given - expected).abs().nan_to_num(math.inf, math.inf).where(~close, 0.0)
+    one, other, distance = (_digits(_real(part.flatten()[gap.argmax()].item()))
                             for part in (given, expected, gap))
     count = f"{int((~close).sum())} of {given.numel()} values of {name}"
     beyond = _beyond(tolerance) if inexact else ""
-    return Difference(f"the shape {tuple(given.shape)} and the dtype are right, but {count} "
-                      f"differ{beyond}, most {_place(gap == gap.max())}: expected {other}, "
-                      f"given {one}, a difference of {distance}")
+    return Difference(f"{types}, but {count} differ{beyond}, most {_place(gap == gap.max())}: "
+                      f"expected {other}, given {one}, a difference of {distance}")
 
 
-def _beyond(tolerance: float) -> str:
-    return f" by more than the tolerance, {tolerance:g}" if tolerance else ""
+def _real(number: complex | float) -> complex | float:
+    """A complex number that is real, as a real one."""
+    return number.real if isinstance(number, complex) and number.imag == 0 else number
+
+
+def _beyond(tolerance: float | Digits) -> str:
+    if not tolerance or isinstance(tolerance, Digits):
+        return ""
+    return f" by more than the tolerance, {tolerance:g}"
 
 
 def _place(mask: Tensor) -> str:
@@ -139,51 +143,65 @@ def _place(mask: Tensor) -> str:
     return f"at {mask.nonzero()[0].tolist()}" if mask.dim() else "as a single number"
 
 
-def _mapping_difference(given: Any, expected: Mapping, tolerance: float,
+def _mapping_difference(given: Any, expected: Mapping, tolerance: float | Digits,
                         name: str) -> Difference | None:
     if not isinstance(given, Mapping):
         return Difference(f"{name} is {_kind(given)}; expected a dict", True)
     if set(given) != set(expected):
         keys = [sorted(map(str, part)) for part in (given, expected)]
         return Difference(f"{name} has the keys {keys[0]}, expected {keys[1]}", True)
-    parts = (difference(given[key], expected[key], tolerance, f"{name}[{key!r}]")
+    parts = (_difference(given[key], expected[key], tolerance, f"{name}[{key!r}]")
              for key in expected)
     return next((part for part in parts if part), None)
 
 
-def _sequence_difference(given: Any, expected: tuple | list, tolerance: float,
+def _sequence_difference(given: Any, expected: tuple | list, tolerance: float | Digits,
                          name: str) -> Difference | None:
     if not isinstance(given, (tuple, list)):
         return Difference(f"{name} is {_kind(given)}; expected a {type(expected).__name__} of "
                           f"{len(expected)}", True)
     if len(given) != len(expected):
         return Difference(f"{name} has {len(given)} parts, expected {len(expected)}", True)
-    parts = (difference(given[i], expected[i], tolerance, f"{name}[{i}]")
+    parts = (_difference(given[i], expected[i], tolerance, f"{name}[{i}]")
              for i in range(len(expected)))
     return next((part for part in parts if part), None)
 
 
-def _scalar_difference(given: Any, expected: Any, tolerance: float, name: str) -> Difference | None:
-    number = _is_number(expected)
+def _scalar_difference(given: Any, expected: Any, tolerance: float | Digits,
+                       name: str) -> Difference | None:
+    number, given = _is_number(expected), _real(given)
     if not (_is_number(given) if number else isinstance(given, type(expected))):
-        return Difference(f"{name} is {_kind(given)}; expected "
-                          f"{'a number' if number else _kind(expected)}", True)
-    if number and _numbers_agree(given, expected, tolerance) or not number and given == expected:
+        kind = "a number" if number else "None" if expected is None else _kind(expected)
+        return Difference(f"{name} is {_kind(given)}; expected {kind}", True)
+    if number and _numbers_agree(given, expected, tolerance):
+        return None
+    if not number and _folded(given) == _folded(expected):
         return None
     if number and math.isnan(given):
         return Difference(f"{name} is NaN (not a number); 0 / 0 and inf - inf make NaN", True)
+    if isinstance(expected, int) and isinstance(given, float):     # off by one, shown in full
+        return Difference(f"{name} differs: expected {expected}, given {given:.15g}")
     beyond = _beyond(tolerance) if isinstance(expected, float) else ""
     return Difference(f"{name} differs{beyond}: "
                       f"expected {_digits(expected)}, given {_digits(given)}")
+
+
+def _folded(value: Any) -> Any:
+    """Words without capitals, one space between them."""
+    words = value.casefold().replace("_", " ").replace("-", " ") if isinstance(value, str) else ""
+    return " ".join(words.split()) if isinstance(value, str) else value
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _numbers_agree(given: float, expected: float, tolerance: float) -> bool:
-    if isinstance(given, int) and isinstance(expected, int) and tolerance < 1e-3:
-        return given == expected   # whole numbers are counts: nearly right is wrong
+def _numbers_agree(given: float, expected: float, tolerance: float | Digits) -> bool:
+    if isinstance(tolerance, Digits):
+        return tolerance.agree(given, expected)
+    if isinstance(expected, int) and tolerance < 1e-3:
+        # whole numbers are counts: nearly right is wrong, but for the noise of a computed float
+        return given == expected or abs(given - expected) <= 1e-9 + 1e-14 * abs(expected)
     same = math.isnan(given) and math.isnan(expected)
     return same or math.isclose(given, expected, rel_tol=tolerance, abs_tol=tolerance)
 

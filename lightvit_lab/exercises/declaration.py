@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..errors import LabError, plain_numbers, require_range
+from ..errors import LabError, plain_numbers, require_choice, require_range
+from .typed import UNITS, Digits
 
 FOLDER = Path(__file__).parent
 
@@ -57,8 +58,10 @@ class Exercise:
     """One exercise. Its id is "<stem>.<name>", the stem being that of its page and of its file.
 
     `cases(generator)` draws inputs, a list of tuples of arguments; None where the answer is a
-    value. `tolerance` is relative and absolute; tensors of integers are compared exactly, and so
-    are whole numbers unless the tolerance is 1e-3 or more. `prepare`, where given, turns an answer
+    value. `tolerance` is relative and absolute; whole numbers are compared exactly. Of a value that
+    is typed, `digits` says how many significant digits count: the prompt asks for them, and no
+    known mistake may agree in them; `unit` "share" also takes percent, "percent" takes "14.3 %".
+    `prepare`, where given, turns an answer
     (a module, a class) into the callable or value that is compared; it is called on solution,
     mistakes and answer alike, same seed. `seconds` is how long one call may take. `names` are those
     that the solution takes from its page, besides torch, nn, F, Tensor, copy and math. `posed` and
@@ -71,6 +74,8 @@ class Exercise:
     minutes: int
     cases: Callable[[torch.Generator], list[tuple]] | None = None
     tolerance: float = 1e-5
+    digits: int | None = None
+    unit: str = ""
     prepare: Callable[[Any], Any] | None = None
     seconds: float = 10.0
     names: Mapping[str, Any] = field(default_factory=dict)
@@ -81,8 +86,15 @@ class Exercise:
         caller = _require_worth(self)
         require_range(caller, "tolerance", self.tolerance, 0)
         require_range(caller, "seconds", self.seconds, 0.1)
+        require_range(caller, "digits", self.digits or 1, 1, 9)
+        require_choice(caller, "unit", self.unit, UNITS)
         if self.answers is not None:
             require_fitting(self, self.answers)
+
+    @property
+    def closeness(self) -> float | Digits:
+        """How closely an answer must agree."""
+        return Digits(self.digits) if self.digits else self.tolerance
 
     @property
     def title(self) -> str:

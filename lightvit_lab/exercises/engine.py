@@ -15,15 +15,18 @@ import pkgutil
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import LabError, plain_numbers, require_choice
 from . import messages, record
 from .comparison import describe, difference
+from .conversion import item
 from .declaration import Answers, Exercise, Known, OpenExercise, Posed
 from .result import CheckResult
 from .running import Outcome, draw, outcomes
+from .typed import Digits, readings
 
 __all__ = ["Answers", "CheckResult", "Exercise", "Known", "OpenExercise", "Posed",
            "all_exercises", "check", "examine", "find", "open_exercises", "page_of", "reset"]
@@ -54,6 +57,17 @@ def examine(exercise: Exercise, answer: Any, seed: int | None = None) -> CheckRe
     if refusal:
         return CheckResult("wrong", exercise.id, refusal)
     seed = next(_seeds) if seed is None else seed
+    if not exercise.digits:
+        return _judge(exercise, answer, seed)
+    results = []                       # of each way in which a typed value may be meant
+    for value, remark in readings(answer, exercise.unit):
+        result = _judge(exercise, value, seed)
+        results.append(replace(result, message=result.message + remark))
+    return min(results, key=lambda result: (result.status != "passed", result.mistake is None))
+
+
+def _judge(exercise: Exercise, answer: Any, seed: int) -> CheckResult:
+    """Compare an answer with the reference, then with the known mistakes."""
     cases = draw(exercise, seed)
     given = outcomes(exercise, answer, cases, seed)
     if any(_is_stub(outcome) for outcome in given):
@@ -61,16 +75,19 @@ def examine(exercise: Exercise, answer: Any, seed: int | None = None) -> CheckRe
     expected = outcomes(exercise, exercise.solution, cases, seed)
     _require_reference(exercise, expected)
     failing = next((i for i, pair in enumerate(zip(given, expected))
-                    if not _same(*pair, exercise.tolerance)), None)
+                    if not _same(*pair, exercise.closeness)), None)
     if failing is None:
         return messages.passed(exercise, given, expected, seed)
-    mistake = _recognise(exercise, given, cases, seed)
+    if exercise.digits and messages.is_too_coarse(exercise, given[0].value, expected[0].value):
+        return messages.too_coarse(exercise, given[0].value, seed)
+    mistake = _recognise(exercise, given, expected, cases, seed)
+    outcome = _explained(exercise, answer, given[failing], cases[failing], seed)
     if mistake:
         _attempts[exercise.id, mistake.name] += 1
         first = _attempts[exercise.id, mistake.name] == 1
         return messages.known(exercise, mistake, mistake.hint if first else mistake.stronger,
-                              given[failing], seed)
-    return messages.unknown(exercise, failing, cases, given[failing], expected[failing], seed)
+                              outcome, seed)
+    return messages.unknown(exercise, failing, cases, outcome, expected[failing], seed)
 
 
 def reset() -> None:
@@ -135,21 +152,54 @@ def _open(module: str) -> tuple[OpenExercise, ...]:
 
 # --- judging what an answer gave
 
-def _same(one: Outcome, other: Outcome, tolerance: float) -> bool:
+def _same(one: Outcome, other: Outcome, tolerance: float | Digits) -> bool:
     """The same value within the tolerance, or the same exception with the same message."""
     if one.error or other.error:
         return type(one.error) is type(other.error) and str(one.error) == str(other.error)
     return difference(one.value, other.value, tolerance) is None
 
 
-def _recognise(exercise: Exercise, given: list[Outcome], cases: list[tuple],
-               seed: int) -> Known | None:
-    """The first known mistake that gives what the answer gave, on every case."""
-    for mistake in exercise.mistakes:
+def _recognise(exercise: Exercise, given: list[Outcome], expected: list[Outcome],
+               cases: list[tuple], seed: int) -> Known | None:
+    """The first known mistake that gives what the answer gave, on every case.
+
+    Of a typed value, rounded to two digits or more, the closest, and none that is farther away than
+    the solution.
+    """
+    if exercise.digits:
+        return _closest(exercise, item(given[0].value), item(expected[0].value))
+
+    def is_made(mistake: Known) -> bool:
         known = outcomes(exercise, mistake.answer, cases, seed)
-        if all(_same(one, other, exercise.tolerance) for one, other in zip(given, known)):
-            return mistake
-    return None
+        return all(_same(*pair, exercise.closeness) for pair in zip(given, known))
+
+    return next(filter(is_made, exercise.mistakes), None)
+
+
+def _closest(exercise: Exercise, given: Any, right: float) -> Known | None:
+    """The known mistake whose value was typed, if it lies closer than the right one."""
+    if type(given) not in (int, float):
+        return None
+    closest = min(exercise.mistakes, key=lambda mistake: abs(mistake.answer - given), default=None)
+    if closest is None or abs(closest.answer - given) >= abs(right - given):
+        return None
+    digits, value = exercise.closeness, float(closest.answer)
+    made = digits.agree(given, value) or digits.too_coarse(given, value, least=2)
+    return closest if made else None
+
+
+def _explained(exercise: Exercise, answer: Any, given: Outcome, case: tuple,
+               seed: int) -> Outcome:
+    """The outcome, with a sentence where the check's own code failed on what was returned."""
+    unprepared = given.error and exercise.prepare and exercise.cases
+    if not unprepared or inspect.isclass(answer) or not callable(answer):
+        return given
+    bare = replace(exercise, prepare=None)
+    own, reference = (outcomes(bare, each, [case], seed)[0]
+                      for each in (answer, exercise.solution))
+    if own.error or reference.error:
+        return given
+    return replace(given, problem=messages.unusable(own.value, reference.value, given.error))
 
 
 def _unfinished(value: Any) -> bool:

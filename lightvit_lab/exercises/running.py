@@ -27,7 +27,8 @@ class Outcome:
     """What one call gave: a value, or the exception it raised.
 
     `changed` lists the arguments it wrote into, `printed` is what it printed, `was_training` says
-    that it is a module in train mode whose outputs depend on the mode.
+    that it is a module in train mode whose outputs depend on the mode. `problem` says in a sentence
+    why what was returned cannot be used, where that is what raised the exception.
     """
 
     value: Any = None
@@ -35,6 +36,7 @@ class Outcome:
     changed: tuple[int, ...] = ()
     printed: str = ""
     was_training: bool = False
+    problem: str = ""
 
 
 def draw(exercise: Exercise, seed: int) -> list[tuple]:

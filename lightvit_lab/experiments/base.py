@@ -1,7 +1,8 @@
 """The zoo's teacher, which many studies make smaller or faster: what is left of it, and its time.
 
 All rows of a stage are fine-tuned alike, the dense model too. `TUNINGS` says how; the study
-`fine_tuning` chose each rate on validation pictures, and nothing was chosen on the test pictures.
+`fine_tuning` chose the rate of the short stage on validation pictures, and longer ones take it
+over; nothing was chosen on the test pictures.
 Times are measured at the end, all rows of a study in turns with the dense model.
 """
 

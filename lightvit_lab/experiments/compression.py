@@ -2,7 +2,9 @@
 
 The pages of `chapters/compression` show what these studies store. A row goes as far as its stages
 say: "one-shot", "compensated" (least squares put what is left right), "fine-tuned" (from the best
-of the stages before). Calibration pictures are training pictures, another draw for each seed.
+of the stages before). Calibration pictures are training pictures, another draw for each seed, and
+what goes at random is another draw as well. `pruning_draws` asks what a choice is worth: neurons
+alone, each score and chance drawn several times, on CIFAR-10 and on the shapes.
 """
 
 from __future__ import annotations
@@ -14,14 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import data, training
+from .. import checkpoint, data, training
+from ..checkpoint import zoo
 from ..compression import low_rank, pruning
+from ..compression.pruning import importance
 from . import base
-from .kit import Row, Run, Study, read_rows, scored
+from .kit import SEEDS, Row, Run, Study, cpu_timed, read_rows, scored
 
 CALIBRATION = 256
 BATCH, TIMING_S = 8, 120.0     # pictures a call, and seconds, of the timing at the end
 COMPENSATED = (pruning.prune_mlp, pruning.prune_heads, pruning.prune_head_width)
+WANDA = "block by block"       # how it works now: runs of the version before count no more
 
 
 def movement_pruned(model: nn.Module, ratio: float, calibration: Any = None) -> nn.Module:
@@ -35,9 +40,9 @@ LOW_RANK_ROWS = read_rows("low_rank_cifar10", vars(low_rank))
 
 
 @cache
-def calibration(seed: int) -> tuple[Tensor, Tensor]:
+def calibration(seed: int, dataset: str | None = None) -> tuple[Tensor, Tensor]:
     """Training pictures and their labels, another draw for each seed."""
-    pictures = data.load(base.DATASET)
+    pictures = data.load(dataset or base.DATASET)
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
     return pictures.batch(order[:CALIBRATION])
 
@@ -48,6 +53,8 @@ def changed(model: nn.Module, row: Row, seed: int = 0, compensate: bool = False)
         how = dict(arguments)
         if how.pop("calibrated", call is not low_rank.replace_attention):
             how["calibration"] = calibration(seed)
+        if how.get("importance") == "random":
+            how["seed"] = seed
         if compensate and call in COMPENSATED:
             how["compensate"] = True
         model = call(model, **how)
@@ -87,9 +94,13 @@ def _timed(model: nn.Module, row: Row) -> nn.Module:
     return changed(model, row)
 
 
+def _validation() -> data.Pictures:
+    return data.load(base.DATASET, "val", count=2000)
+
+
 def _sensitivity(part: str, prune: Callable[..., nn.Module]) -> list[dict[str, Any]]:
     """Accuracy on 2,000 validation pictures with one layer pruned at a time."""
-    pictures = data.load(base.DATASET, "val", count=2000)
+    pictures = _validation()
     rows = pruning.sensitivity(base.model(), pictures, prune, importance="taylor",
                                calibration=calibration(0))
     return [{"part": part, "layer": row["layer"], "ratio": row["ratio"], **scored(training.Score(
@@ -98,17 +109,80 @@ def _sensitivity(part: str, prune: Callable[..., nn.Module]) -> list[dict[str, A
 
 def result(study: Study, **alone: Callable[..., nn.Module]) -> dict[str, Any]:
     """Every run beside the dense model; of the parts in `alone`, also each layer pruned alone."""
-    return base.result(study, _timed, {"": BATCH}, TIMING_S, calibration=CALIBRATION,
-                       sensitivity=[row for part in alone.items() for row in _sensitivity(*part)])
+    more = {"sensitivity": [row for part in alone.items() for row in _sensitivity(*part)]}
+    if alone:       # the whole model, on the pictures on which its layers are judged
+        more["sensitivity_dense"] = scored(training.evaluate(base.model(), _validation()))
+    return base.result(study, _timed, {"": BATCH}, TIMING_S, calibration=CALIBRATION, **more)
 
 
 def key(row: Row, stage: str, seed: int) -> list[Any]:
     """All that decides a run."""
+    version = [WANDA] if row.columns.get("method") == "wanda" else []
     return [base.MODEL, base.mark(), CALIBRATION, base.TEST, base.tuning_key(stage),
-            row.recipe, "compensated" in row.stages, stage, seed]
+            row.recipe, "compensated" in row.stages, stage, seed, *version]
 
 
-STUDIES = (Study("pruning_cifar10",
+DRAWS = {"magnitude": (0,), "random": (0, 1, 2, 3, 4)}         # of the others, SEEDS
+SCORED_ON = {"cifar10": 2000, "shapes": 1000}                  # test pictures
+SHARES = {"cifar10": (0.5, 0.75), "shapes": (0.75, 0.9)}       # of the neurons, removed
+FEW = (2, 8, 32, 128)                                          # calibration pictures, compensated
+
+
+def _draw_rows() -> dict[str, Row]:
+    """One-shot rows of every importance, and compensated rows on few calibration pictures."""
+    rows = {f"{dataset}, {share:.0%}, {way}": _draw_row(dataset, share, way)
+            for dataset, shares in SHARES.items() for share in shares
+            for way in importance.IMPORTANCES}
+    return rows | {f"cifar10, 75%, compensated on {count}":
+                   _draw_row("cifar10", 0.75, "magnitude", count)
+                   for count in (*FEW, CALIBRATION)}
+
+
+def _draw_row(dataset: str, share: float, way: str, pictures: int = 0) -> Row:
+    """`pictures` for the compensation; 0 is without."""
+    columns = {"dataset": dataset, "ratio": share, "importance": way, "pictures": pictures}
+    seeds = SEEDS if pictures else DRAWS.get(way, SEEDS)
+    calls = ((pruning.prune_mlp, {"ratio": share, "importance": way}),)
+    return Row(columns, calls, ("compensated" if pictures else "one-shot",), seeds)
+
+
+@cache
+def _whole(dataset: str) -> nn.Module:
+    return checkpoint.load(f"zoo:{base.MODEL}/{dataset}")
+
+
+def _tested(model: nn.Module, dataset: str) -> dict[str, float]:
+    return scored(training.evaluate(model, data.load(dataset, "test", count=SCORED_ON[dataset])))
+
+
+def run_draw(row: Row, stage: str, seed: int) -> Run:
+    """One choice of neurons, scored on test pictures."""
+    dataset, pictures = row.columns["dataset"], row.columns["pictures"]
+    inputs, labels = calibration(seed, dataset)
+    few = slice(pictures or None)
+    how = {"calibration": (inputs[few], labels[few]), "seed": seed, "compensate": pictures > 0}
+    [(call, arguments)] = row.calls
+    model, seconds = cpu_timed(lambda: call(_whole(dataset), **arguments, **how))
+    return {"stage": stage, "seed": seed, **_tested(model, dataset), "seconds": seconds,
+            "cpu_seconds": seconds}
+
+
+def key_draw(row: Row, stage: str, seed: int) -> list[Any]:
+    """All that decides a run."""
+    dataset = row.columns["dataset"]
+    return [base.MODEL, zoo.card(f"{base.MODEL}/{dataset}")["sha256"], CALIBRATION,
+            SCORED_ON[dataset], dict(row.columns), row.recipe, seed]
+
+
+def draws(study: Study) -> dict[str, Any]:
+    """Every run, and each whole model's score."""
+    dense = {dataset: _tested(_whole(dataset), dataset) for dataset in SCORED_ON}
+    return {"model": base.MODEL, "calibration": CALIBRATION, "test_pictures": SCORED_ON,
+            "dense": dense, "rows": study.table()}
+
+
+STUDIES = (Study("pruning_draws", draws, _draw_rows(), run_draw, key_draw, "compression"),
+           Study("pruning_cifar10",
                  partial(result, mlp=pruning.prune_mlp, heads=pruning.prune_heads),
                  PRUNING_ROWS, run, key, "compression"),
            Study("low_rank_cifar10", result, LOW_RANK_ROWS, run, key, "compression"))

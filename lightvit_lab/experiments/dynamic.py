@@ -14,17 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import data, models, profiling
+from .. import data, models, profiling, training
 from ..dynamic.token_merging import merge_tokens
-from ..dynamic.token_pruning import Choose, fine_tune, present_tokens, prune_tokens
+from ..dynamic.token_merging.merging import ProportionalAttention
+from ..dynamic.token_pruning import (Choose, CoarseToFineObjective, coarse_to_fine,  # noqa: F401
+                                     fine_tune, present_tokens, prune_tokens)
 from ..models.timm_parts import token_counts
 from ..models.transforming import copied
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, on_device
 from . import base
-from .kit import Row, Run, Study, calls_of, read_rows, times
+from .kit import Row, Run, Study, calls_of, read_rows, scored, times
 
 LAYERS, COUNTED = (1, 3), 16
+# coarse to fine alone is trained so, by its own loss
+LOOKS_STAGE, LOOKS = "fine-tuned, 300 steps", {**base.FINE_TUNING, "steps": 300}
+SURE = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)     # thresholds of leaving after one look
 BATCHES, TIMING_S = {"": 32, "_1": 1}, 60.0     # pictures a call by the ending of its keys
 SIZES, LARGE, LARGE_BATCH, LARGE_S = (64, 128, 224, 320), "deit_tiny_patch16_224", 4, 12.0
 # What is done to larger pictures, by label; `r` is a sixteenth of their tokens.
@@ -50,28 +55,86 @@ def prune_at_random(model: nn.Module, keep_ratio: float, layers: Sequence[int]) 
     return pruned
 
 
+class AnyMetric(ProportionalAttention):
+    """Attention whose metric is noise, in another order for each picture: pairs to beat."""
+
+    def forward(self, tokens: Tensor, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mixed, metric = super().forward(tokens, size)
+        return mixed, torch.randn_like(metric)
+
+
+def merge_at_random(model: nn.Module, r: int) -> nn.Module:
+    """`merge_tokens`, as many pairs, whichever they are."""
+    merged = merge_tokens(model, r)
+    for block in merged.blocks:
+        block.attn = AnyMetric(block.attn)
+    return merged
+
+
 MERGING_ROWS = read_rows("token_merging_cifar10", globals())
 PRUNING_ROWS = read_rows("token_pruning_cifar10", globals())
 
 
 def run(row: Row, stage: str, seed: int) -> Run:
     """One row, as far as `stage`."""
-    def make() -> nn.Module:
-        model = row.apply(base.model())
-        if row.columns.get("method") == "dynamicvit" and stage in base.TUNINGS:
-            return _with_teacher(model, stage, seed)
-        return base.tuned(model, stage, seed)
+    method = row.columns.get("method")
+    own = {"dynamicvit": _with_teacher, "coarse to fine": _both_looks}
 
-    varies = row.columns.get("method") == "ats"
-    return base.run(make, stage, seed, lambda model: _tokens(model, varies))
+    def make() -> nn.Module:
+        return own.get(method, base.tuned)(row.apply(base.model()), stage, seed)
+
+    more = _looks if method == "coarse to fine" else partial(_tokens, varies=method == "ats")
+    return base.run(make, stage, seed, more)
 
 
 def _with_teacher(model: nn.Module, stage: str, seed: int) -> nn.Module:
     """Trained as DynamicViT is: its predictors cannot learn from labels alone."""
+    if stage not in base.TUNINGS:
+        return model
     model = copied(model)
     fine_tune(model, base.model(), data.load(base.DATASET), **base.TUNINGS[stage], seed=seed,
               progress=False, threads=torch.get_num_threads())
     return model
+
+
+def _both_looks(model: nn.Module, stage: str, seed: int) -> nn.Module:
+    """Trained as CF-ViT is: labels teach the fine look, and that teaches the coarse one."""
+    if stage != LOOKS_STAGE:
+        return model
+    model = copied(model)
+    training.fit(model, data.load(base.DATASET), objective=CoarseToFineObjective(), **LOOKS,
+                 seed=seed, progress=False, threads=torch.get_num_threads())
+    return model
+
+
+def _looks(model: nn.Module) -> dict[str, Any]:
+    """Accuracy of each look alone, and what leaving after the coarse one, if sure, would give."""
+    pictures = data.load(base.DATASET, "test", count=base.TEST)
+    with on_device(model):
+        both = [model.both_stages(as_input(model, pictures.batch(index)[0]))
+                for index in torch.arange(len(pictures)).split(250)]
+    coarse, fine = (torch.cat(logits).cpu() for logits in zip(*both))
+    right = [logits.argmax(1) == pictures.labels for logits in (coarse, fine)]
+    once, twice = (profiling.count(model, tuple(base.inputs(1).shape[1:])).macs
+                   for model.threshold in (0.0, 1.0))
+    sure = coarse.softmax(1).amax(1)
+    leaving = [{"threshold": threshold, **_leaving(sure >= threshold, right, (once, twice))}
+               for threshold in SURE]
+    return {**_tokens(model, False), "looks": [_score(one) for one in right], "leaving": leaving}
+
+
+def _leaving(early: Tensor, right: Sequence[Tensor], macs: Sequence[int]) -> dict[str, float]:
+    """Where `early` pictures have the first answer, others the second: accuracy and mean MACs.
+
+    `macs` are those of one look and of both.
+    """
+    share = early.double().mean().item()
+    return {"early": round(share, 4), **_score(right[0].where(early, right[1])),
+            "macs": round(share * macs[0] + (1 - share) * macs[1])}
+
+
+def _score(right: Tensor) -> dict[str, float]:
+    return scored(training.Score.of(int(right.sum()), len(right)))
 
 
 def _tokens(model: nn.Module, varies: bool) -> dict[str, Any]:
@@ -83,7 +146,7 @@ def _tokens(model: nn.Module, varies: bool) -> dict[str, Any]:
 
     with on_device(model), hooked([Hook(model.norm, "input", record)]):
         model(as_input(model, images))
-    row = {"tokens": round(tokens[0].sum().item() / COUNTED, 2)}
+    row = {"tokens": round(tokens[-1].sum().item() / COUNTED, 2)}     # of two looks, the last
     if varies:
         macs = (profiling.count(OnePicture(model, image[None]), tuple(image.shape)).macs
                 for image in images)

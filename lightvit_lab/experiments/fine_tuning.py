@@ -13,7 +13,7 @@ from ..compression import pruning
 from . import base
 from .kit import Row, Run, Study, cpu_timed, scored
 
-RATES = {"fine-tuned": (5e-4, 1e-3, 2e-3, 4e-3), base.LONG: (2e-3, 4e-3)}
+RATES = {"fine-tuned": (5e-4, 1e-3, 2e-3, 4e-3)}
 MODELS = {"dense": lambda: base.model(),
           "half of the neurons": lambda: pruning.prune_mlp(base.model(), 0.5)}
 ROWS = {f"{name}, {stage}, {rate:g}": Row({"model": name, "stage": stage, "rate": rate},

@@ -35,6 +35,7 @@ EXPLAINERS = {
     "centre": explain.centre_map,
     "random": explain.random_map(),
 }
+BASELINES = ("edges", "centre", "random")
 
 
 def trained_model() -> nn.Module:
@@ -42,11 +43,16 @@ def trained_model() -> nn.Module:
     return results.load_weights(NAME, models.create_model(MODEL)).eval()
 
 
+def trained(row: Row, seed: int) -> tuple[nn.Module, training.History]:
+    """A model of this seed, trained on shapes."""
+    model = row.apply(MODEL)
+    return model, training.fit(model, data.load("shapes"), seed=seed, precision="float32",
+                               attention="fused", threads=torch.get_num_threads(), **SETTINGS)
+
+
 def run(row: Row, _stage: str, seed: int) -> Run:
     """Train on shapes; score every explainer, and check that it heeds the weights."""
-    model = row.apply(MODEL)
-    history = training.fit(model, data.load("shapes"), seed=seed, precision="float32",
-                           attention="fused", threads=torch.get_num_threads(), **SETTINGS)
+    model, history = trained(row, seed)
     weights = results.save_weights(NAME, model) if seed == row.seeds[0] else {}
     score = training.evaluate(model, data.load("shapes", "test"))
     return {"seed": seed, "seconds": round(history.seconds, 1), **scored(score),
@@ -77,4 +83,23 @@ def checked(model: nn.Module) -> dict[str, dict[str, float]]:
     return rows
 
 
-STUDIES = (Study(NAME, result, {MODEL: Row(calls=((models.create_model, {}),), seeds=SEEDS)}, run),)
+def beyond_run(row: Row, _stage: str, seed: int) -> Run:
+    """By how much maps lie beyond the best baseline; of the first seed the weights are there."""
+    model = trained_model() if seed == row.seeds[0] else trained(row, seed)[0].eval()
+    pictures, rows = data.load("shapes", "test", count=PICTURES), {}
+    found = explain.localize(model, pictures, EXPLAINERS, "labels", progress=False)
+    for name, measures in found.beyond(BASELINES).items():
+        rows[name] = {}
+        for measure, values in measures.items():
+            rows[name][measure] = [round(value, 4) for value in values]
+    return {"seed": seed, "beyond": rows}
+
+
+def beyond_result(study: Study) -> dict[str, Any]:
+    """What is stored of the comparison in pairs."""
+    return {"pictures": PICTURES, "baselines": BASELINES, "runs": study.runs[MODEL]}
+
+
+ROWS = {MODEL: Row(calls=((models.create_model, {}),), seeds=SEEDS)}
+STUDIES = (Study(NAME, result, ROWS, run),
+           Study(f"{NAME}_beyond", beyond_result, ROWS, beyond_run))

@@ -22,6 +22,7 @@ from .scoring import best_iou, energy_in_mask, pointing_game, require_maps, requ
 
 MEASURES = ("pointing", "energy", "iou", "insertion", "deletion")    # of deletion, less is better
 RESAMPLES = 1000
+_UPWARD = torch.tensor([1.0, 1, 1, 1, -1], dtype=torch.double)      # of MEASURES
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,25 @@ class Localization:
                 scores[name][measure] = [round(value, 4) for value in values]
         return {"count": self.count, "chance": round(self.chance, 4), "thresholds": self.thresholds,
                 "scores": scores}
+
+
+    def beyond(self, baselines: Sequence[str], seed: int = 0
+               ) -> dict[str, dict[str, tuple[float, float, float]]]:
+        """(mean, low, high) of what each other explainer is better by than the best of `baselines`.
+
+        The differences are those of the same resampled pictures, and the best baseline is chosen
+        anew in each resample, so that an interval above 0 says: better than every one of them. Of
+        deletion, where less is better, the sign is turned. Raises LabError on unknown names.
+        """
+        for name in baselines:
+            require_choice("beyond", "baselines", name, tuple(self.scores))
+        means = {}
+        for name, values in self.per_picture.items():
+            columns = torch.stack(list(values.values()), dim=1)
+            means[name] = _resampled(columns, seed) * _UPWARD
+        best = torch.stack([means[name] for name in baselines]).amax(dim=0)
+        return {name: dict(zip(MEASURES, _intervals(one - best)))
+                for name, one in means.items() if name not in baselines}
 
 
 @plain_numbers
@@ -102,12 +122,23 @@ def localize(model: nn.Module, pictures: Any, explainers: Mapping[str, Callable[
 
 def bootstrap(values: Tensor, seed: int = 0) -> list[tuple[float, float, float]]:
     """(mean, low, high) of columns of values (N, measures): the middle 95 % of resampled means."""
+    return _intervals(_resampled(values, seed))
+
+
+def _resampled(values: Tensor, seed: int) -> Tensor:
+    """Means of the columns of values (N, measures), and below those of resamples, alike by seed."""
     count, values = len(values), values.cpu().double()
     drawn = torch.randint(count, (RESAMPLES, count), generator=torch.Generator().manual_seed(seed))
     ones = torch.ones(RESAMPLES, count, dtype=torch.double)
     means = torch.zeros_like(ones).scatter_add_(1, drawn, ones) @ values / count
-    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.double), dim=0)
-    return list(zip(values.mean(dim=0).tolist(), low.tolist(), high.tolist()))
+    return torch.cat([values.mean(dim=0, keepdim=True), means])
+
+
+def _intervals(means: Tensor) -> list[tuple[float, float, float]]:
+    """Of each column the first entry, and between what the middle 95 % of the others lie."""
+    ends = torch.tensor([0.025, 0.975], dtype=torch.double)
+    low, high = means[1:].quantile(ends, dim=0)
+    return list(zip(means[0].tolist(), low.tolist(), high.tolist()))
 
 
 def _measured(name: str, explainer: Callable[..., Tensor], model: nn.Module,

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import LabError
 from .display import DARK, HasOrigin
+from .tables import as_html
 
 __all__ = ["Card"]
 
@@ -58,7 +59,7 @@ def card(kind: str, name: str, *, controls: str, drawing: str, summary: str, fin
             f'data-lm-suppress-shortcuts="true">{style()}<div class="lab-card-controls" '
             f'hidden>{controls}</div><div class="lab-card-drawing">{drawing}</div>'
             f"{_summary_html(summary)}"
-            f'<p class="lab-card-finding">{escape(finding)}</p>{fold}{origin}'
+            f'<p class="lab-card-finding">{as_html(finding)}</p>{fold}{origin}'
             f'<script type="application/json">{packed}</script></div>'
             f"<script>{_script(kind)}</script>")
     return Card(name, summary, finding, html)
@@ -66,7 +67,7 @@ def card(kind: str, name: str, *, controls: str, drawing: str, summary: str, fin
 
 def _summary_html(summary: str) -> str:
     """The sentence that follows the controls; a film's captions stand in its states."""
-    return (f'<p class="lab-card-said" role="status" aria-live="polite">{escape(summary)}</p>'
+    return (f'<p class="lab-card-said" role="status" aria-live="polite">{as_html(summary)}</p>'
             if summary else "")
 
 

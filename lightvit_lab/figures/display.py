@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import plotly.graph_objects as go
 
 from ..errors import LabError
-from .tables import by_column, cell, html_table, table_of
+from .tables import as_html, by_column, cell, html_table, table_of
 
 __all__ = ["described", "show"]
 
@@ -141,7 +141,7 @@ def _legend(figure: go.Figure) -> list[str]:
 
 def _words_html(finding: str, table: Mapping[str, Sequence[Any]], result: HasOrigin | None) -> str:
     """What stands below a figure: finding, folded table, origin."""
-    words = f"<p>{escape(finding)}</p>" if finding else ""
+    words = f"<p>{as_html(finding)}</p>" if finding else ""
     if table:
         rows = [tuple(map(cell, row)) for row in zip(*table.values())]
         words += ("<details><summary>Data table</summary>"

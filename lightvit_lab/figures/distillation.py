@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import mean
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LabError, require_choice, require_range
-from ..training import mean_interval
+from ..training import mean_interval, paired_interval
 from .card import Card
 from .display import COLOURS, described, style
 from .film import State, film, pictures
@@ -23,6 +24,7 @@ __all__ = ["directions", "gains", "soft_labels"]
 TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 OPENS = 4.0             # the temperature at which the wrong classes can be seen
 MOST = 12               # classes that are drawn
+PERCENT = (0, 100)      # between which an accuracy lies
 _BAR, _LETTER, _LONGEST = 24, 7, 22     # pixels of a bar and of a letter, letters of a name
 
 
@@ -113,15 +115,16 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
     """Test accuracy of each objective: mean and 95 % interval, and each run as a marker.
 
     `rows` is that of a stored result: label -> {"leaf", "runs": [{"test"}, ...]}, at least two runs
-    each. Colour and marker tell the leaf of the survey; a line and a band mark the `baseline`.
-    Raises LabError if that is no row.
+    each. Colour and marker tell the leaf of the survey; a line and a band mark the `baseline`, with
+    which the best is compared seed by seed, for both saw the same pictures in the same order. Seeds
+    are the runs' own "seed", or their places. Raises LabError if the baseline is no row.
     """
     require_choice("gains", "baseline", baseline, tuple(rows))
     scores = {}
     for label, row in rows.items():
         scores[label] = [100 * run["test"] for run in row["runs"]]
     leaves = list(dict.fromkeys(row["leaf"] for row in rows.values()))
-    middle, low, high = mean_interval(scores[baseline])
+    middle, low, high = mean_interval(scores[baseline], within=PERCENT)
     figure = go.Figure()
     figure.add_vrect(x0=low, x1=high, fillcolor="#000000", opacity=0.08, line_width=0)
     figure.add_vline(x=middle, line=dict(color="#000000", width=1, dash="dash"))
@@ -134,24 +137,40 @@ def gains(rows: Mapping[str, Mapping[str, Any]], baseline: str = "labels alone")
                         tickvals=list(rows), ticktext=names)
     plot = (1 + max(name.count("<br>") for name in names)) * LINE * len(rows) + 10 * len(rows) + 20
     figure.update_layout(height=plot + 80, margin=dict(t=20, b=60))
-    means = {label: mean_interval(values) for label, values in scores.items()}
+    means = {label: mean_interval(values, within=PERCENT) for label, values in scores.items()}
     columns = {"objective": list(rows), "leaf": [row["leaf"] for row in rows.values()]}
     columns |= zip(("test accuracy (%)", "low", "high"), zip(*means.values()))
     best = max(means, key=lambda label: means[label][0])
-    finding = (f"{best} is best: {means[best][0] - middle:+.1f} points from {baseline}, which has "
-               f"{middle:.1f} %" + ("." if means[best][1] > high else "; the intervals overlap."))
-    if best == baseline:
-        finding = f"Nothing is above {baseline}, {middle:.1f} %."
+    finding = f"Nothing is above {baseline}, {middle:.1f} %."
+    if best != baseline:
+        finding = _gain(best, rows[best]["runs"], baseline, rows[baseline]["runs"])
     alt = (f"Test accuracy of {len(rows)} objectives with intervals, each seed as an open marker; "
            f"a line and a band mark {baseline}.")
     return described(figure, alt, finding, columns)
+
+
+def _gain(best: str, runs: Sequence[Mapping[str, Any]], baseline: str,
+          others: Sequence[Mapping[str, Any]]) -> str:
+    """By how much the best lies above the baseline, seed by seed, and whether that is settled."""
+    by_seed, base = _by_seed(runs), _by_seed(others)
+    seeds = [seed for seed in by_seed if seed in base]
+    gain, low, high = paired_interval([by_seed[seed] for seed in seeds],
+                                      [base[seed] for seed in seeds])
+    settled = "" if low > 0 else f"; {len(seeds)} seeds do not settle it"
+    return (f"{best} is best: {gain:+.1f} points ({low:+.1f} to {high:+.1f}, seed by seed) from "
+            f"{baseline}, which has {mean(base.values()):.1f} %{settled}.")
+
+
+def _by_seed(runs: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Accuracies in percent."""
+    return {run.get("seed", place): 100 * run["test"] for place, run in enumerate(runs)}
 
 
 def _add_leaf(figure: go.Figure, index: int, leaf: str, scores: Mapping[str, Sequence[float]],
               baseline: str) -> None:
     """Means with intervals of a leaf's rows, named in the legend, and their single runs."""
     series = style(index)["marker"]
-    means = {label: mean_interval(values) for label, values in scores.items()}
+    means = {label: mean_interval(values, within=PERCENT) for label, values in scores.items()}
     middles, lows, highs = zip(*means.values())
     figure.add_trace(go.Scatter(
         x=middles, y=list(means), mode="markers", marker=series | {"size": 12}, legendgroup=leaf,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ __all__ = ["table"]
 Columns = Mapping[str, Sequence[Any]]
 NARROW = 4              # columns that fit a phone side by side; a row of more becomes a list there
 MOST = 60               # points of one line that its data table holds in full
+_NUMBER = re.compile(r"\s*[(\[<>=~+\u2212-]*\s*[.\d]")
+_LEFT = ' style="text-align:left"'
 
 
 def table(rows: Sequence[Mapping[str, Any]] | Columns, caption: str = "") -> None:
@@ -92,23 +95,37 @@ def html_table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]],
     """Text in an HTML table; the first cell of each row names it.
 
     With `lists`, the book's style sheet turns rows of more than `NARROW` columns into lists on a
-    phone: each cell then says its head.
+    phone: each cell then says its head. Columns of text begin at the left, numbers end at the
+    right.
     """
-    above = f"<caption>{escape(caption)}</caption>" if caption else ""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    above = f"<caption>{as_html(caption)}</caption>" if caption else ""
+    sides = ["", *(_LEFT if is_text(column) else "" for column in list(zip(*rows))[1:])]
+    head = "".join(f'<th scope="col"{side}>{as_html(text)}</th>'
+                   for text, side in zip(heads, sides))
     wide = lists and len(heads) > NARROW
     body = ""
     for first, *rest in rows:
-        cells = "".join(f"<td{_head(title) if wide else ''}>{escape(text)}</td>"
-                        for title, text in zip(heads[1:], rest))
-        body += f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
+        cells = "".join(f"<td{side}{_head(title) if wide else ''}>{as_html(text)}</td>"
+                        for title, text, side in zip(heads[1:], rest, sides[1:]))
+        body += f'<tr><th scope="row">{as_html(first)}</th>{cells}</tr>'
     return (f'<div class="lab-results{" lab-table-wide" if wide else ""}" tabindex="0" '
-            f'role="region" aria-label="{escape(name)}" style="overflow-x:auto"><table>{above}'
+            f'role="region" aria-label="{as_html(name)}" style="overflow-x:auto"><table>{above}'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
 
 
+def as_html(text: str) -> str:
+    """Text in HTML, percent as in the prose of the book: "9.4%" becomes "9.4 %", on one line."""
+    return escape(re.sub(r"(?<=\d)%", "\u00a0%", text))
+
+
+def is_text(column: Sequence[str]) -> bool:
+    """Whether most cells of a column begin with words, not with a number and its sign."""
+    said = [text for text in column if text.strip()]
+    return sum(_NUMBER.match(text) is None for text in said) > len(said) / 2
+
+
 def _head(title: str) -> str:
-    return f' data-head="{escape(title)}"'
+    return f' data-head="{as_html(title)}"'
 
 
 def cell(value: Any) -> str:

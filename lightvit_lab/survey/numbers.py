@@ -30,7 +30,7 @@ class Published:
 class Distilled:
     """One published student: top-1 in percent on ImageNet-1K `alone` and `distilled`.
 
-    `teacher` is empty where our source does not name it.
+    `teacher` is empty where no source that we read names it.
     """
 
     page: str
@@ -39,6 +39,37 @@ class Distilled:
     teacher: str
     alone: float | None
     distilled: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Detected:
+    """One published backbone of a detector (Mask R-CNN on COCO): sizes as printed there.
+
+    `params_m` and `flops_g` are of the whole detector, in 10^6 and 10^9; both average precisions
+    in percent.
+    """
+
+    page: str
+    backbone: str
+    schedule: str
+    params_m: float
+    flops_g: float
+    box_ap: float
+    mask_ap: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """The logits of a teacher that others stored: `epochs` of `pictures` in `gigabytes` (10^9)."""
+
+    page: str
+    method: str
+    data_set: str
+    pictures: int | None
+    epochs: int
+    gigabytes: float
     source: str
 
 
@@ -58,8 +89,8 @@ class Compressed(_Changed):
     """One published compressed model: what it lost and what it gained.
 
     `top1_dense` and `top1` in percent on `dataset`, `top1_change` in points where the source gives
-    that alone; of language models the `perplexity`, lower is better; what is left in `params_m`
-    (10^6) and `macs_g` (10^9); gains are dense over compressed, `time_gain` on `device`.
+    that alone; what is left in `params_m` (10^6) and `macs_g` (10^9); gains are dense over
+    compressed, `time_gain` on `device`, empty where the source does not name it.
     """
 
     page: str
@@ -70,7 +101,6 @@ class Compressed(_Changed):
     top1_dense: float | None
     top1: float | None
     top1_change: float | None
-    perplexity: float | None
     params_m: float | None
     macs_g: float | None
     params_gain: float | None
@@ -129,6 +159,16 @@ def distilled(page: str) -> list[Distilled]:
     return _on_page(Distilled, page)
 
 
+def detected(page: str) -> list[Detected]:
+    """Published backbones of detectors on the page of this stem."""
+    return _on_page(Detected, page)
+
+
+def stores(page: str) -> list[Store]:
+    """Published stores of a teacher's logits on the page of this stem."""
+    return [_row(Store, row) for row in read_rows("stores.csv") if row["page"] == page]
+
+
 def compressed(page: str) -> list[Compressed]:
     """Published compressed models on the page of this stem."""
     return _on_page(Compressed, page)
@@ -151,4 +191,4 @@ def _row(kind: type, row: dict[str, str]) -> Any:
 def _value(kind: str, text: str) -> str | float | int | None:
     if "None" in kind and not text:
         return None
-    return {"str": str, "int": int}.get(kind, float)(text)
+    return {"str": str, "int": int, "int | None": int}.get(kind, float)(text)

@@ -110,12 +110,16 @@ def schedule_factor(step: int, steps: int, warmup: float, schedule: str = "cosin
 
 
 def _hidden_matrices(model: nn.Module) -> list[Tensor]:
-    """Trained matrices and filters, except tables, first filters, depthwise ones and the head."""
+    """Trained matrices and filters, except tables, first filters, depthwise ones and heads.
+
+    Heads are what is named so, also that of a distillation token, and the last matrix.
+    """
     known = tables(model)
-    matrices = [value for name, value in model.named_parameters()
+    matrices = [(name, value) for name, value in model.named_parameters()
                 if value.ndim > 1 and value.requires_grad and name not in known]
-    hidden = [value for number, value in enumerate(matrices[:-1])
-              if min(value.shape[:2]) > 1 and not (number == 0 and value.ndim > 2)]
+    hidden = [value for number, (name, value) in enumerate(matrices[:-1])
+              if min(value.shape[:2]) > 1 and not (number == 0 and value.ndim > 2)
+              and name.split(".")[-2:-1] not in (["head"], ["head_dist"])]
     if not hidden:
         raise LabError('fit: optimizer="muon" is for hidden matrices, and '
                        f'{type(model).__name__} has none; give optimizer="adamw"')

@@ -35,8 +35,9 @@ class Score:
         return cls(right / count, *wilson_interval(right, count), count)
 
     def __str__(self) -> str:
-        return (f"{self.accuracy:.1%} (95 % interval {self.low:.1%} to {self.high:.1%}, "
-                f"{self.count:,} pictures)")
+        accuracy, low, high = (100 * share for share in (self.accuracy, self.low, self.high))
+        return (f"{accuracy:.1f} % (95 % interval {low:.1f} to {high:.1f} %, {self.count:,} "
+                "pictures)")
 
 
 @plain_numbers
@@ -73,9 +74,30 @@ def wilson_interval(successes: int, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of 2 to 10 runs and its 95 % interval (Student's t), wide for few runs."""
+def mean_interval(values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)
+                  ) -> tuple[float, float, float]:
+    """Mean of 2 to 10 runs and its 95 % interval (Student's t), wide for few runs.
+
+    `within` are the least and the greatest value there can be, (0, 1) for accuracies: the interval
+    ends there. It covers as often, since the true mean lies between them. Raises LabError on other
+    numbers of runs, and on values outside.
+    """
     require_range("mean_interval", "len(values)", len(values), 2, 10)
+    for value in values:
+        require_range("mean_interval", "value", value, *within)
     middle, error = mean(values), stdev(values) / math.sqrt(len(values))
     half = _STUDENT_T[len(values) - 2] * error
-    return middle, middle - half, middle + half
+    return middle, max(within[0], middle - half), min(within[1], middle + half)
+
+
+def paired_interval(values: Sequence[float], others: Sequence[float]
+                    ) -> tuple[float, float, float]:
+    """Mean of `values` less `others`, run by run, and its 95 % interval, as `mean_interval`.
+
+    Run i of both has the same seed: what that seed does to both, an easy order of pictures, falls
+    out. Raises LabError where there are not as many of both.
+    """
+    if len(values) != len(others):
+        raise LabError(f"paired_interval: {len(values)} values and {len(others)} others; give both "
+                       "of the same seeds, in the same order")
+    return mean_interval([value - other for value, other in zip(values, others)])

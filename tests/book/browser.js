@@ -42,6 +42,28 @@ window.looks = (() => {
     }
   }
 
+  // Text of the same classes all the way up, and of the same colours, is of one kind: one of each is marked for axe,
+  // which takes seconds for the contrast of a page with thousands of words.
+  function markOneTextOfEachKind() {
+    const kinds = new Set();
+    document.querySelectorAll("[data-one-of-a-kind]").forEach(element => element.removeAttribute("data-one-of-a-kind"));
+    for (const element of document.querySelectorAll("body *")) {
+      const text = [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
+      if (!text || !seen(element)) continue;
+      const path = [];
+      for (let at = element; at && at !== document.body; at = at.parentElement) {
+        const style = getComputedStyle(at);
+        path.push(at.tagName, at.getAttribute("class"), style.backgroundColor, style.backgroundImage, style.opacity);
+      }
+      const {color, fill, fontSize, fontWeight} = getComputedStyle(element);
+      const kind = [color, fill, fontSize, fontWeight, ...path].join("<");
+      if (kinds.has(kind)) continue;
+      kinds.add(kind);
+      element.setAttribute("data-one-of-a-kind", "");
+    }
+    return kinds.size;
+  }
+
   function figures() {                         // blank ones
     const data = ".trace, .plot image, .heatmaplayer > *, .imagelayer > *, .barlayer > *, .scatterlayer > *";
     return [...document.querySelectorAll(".lab-figure")].flatMap((figure, index) => {
@@ -129,5 +151,5 @@ window.looks = (() => {
     return wrong.slice(0, 12);
   }
 
-  return {settle, useTheme, oneWordOfEachKind, figures, labels, formulas, edges};
+  return {settle, useTheme, oneWordOfEachKind, markOneTextOfEachKind, figures, labels, formulas, edges};
 })();

@@ -118,6 +118,8 @@ class Tab:
     errors: list[str] = field(default_factory=list)     # in the console, or thrown by a script
     failed: list[str] = field(default_factory=list)     # requests to the book's host without an answer, or a bad one
     elsewhere: list[str] = field(default_factory=list)  # requests to any other host
+    covers: int = 0                                     # over what answers a prediction, as the page was opened
+    covered: list[float] = field(default_factory=list)  # heights in pixels of what lay below them
 
     def look(self, at: str) -> list[str]:
         """What is wrong with the page's "figures", "labels", "formulas" or "edges"."""
@@ -147,6 +149,9 @@ def open_tab(browser: object, origin: str, address: str, view: str = "wide", cov
         tab.page.goto(f"{origin}/{address}", wait_until="load")
         tab.page.evaluate("document.querySelectorAll('details.lab-further').forEach(fold => { fold.open = true; })")
         tab.page.evaluate("() => looks.settle()")
+        tab.covers = tab.page.locator(".lab-predict-cover").count()
+        tab.covered = tab.page.locator(".lab-predict-covered").evaluate_all(
+            "boxes => boxes.map(box => box.getBoundingClientRect().height)")
         if not covered:
             tab.page.evaluate("document.querySelectorAll('.lab-predict-cover button').forEach(button => button.click())")
             tab.page.evaluate("() => looks.settle()")
@@ -182,17 +187,49 @@ def _listen(tab: Tab, origin: str) -> None:
     tab.page.on("response", response)
 
 
-def accessibility(tab: Tab, options: dict | None = None) -> list[str]:
-    """What axe-core calls serious or critical, by all its rules or as `options` say: rule, advice, places.
+STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
+KEYBOARD = Path(__file__).with_name("keyboard.js")
 
-    Of the coloured words of code it looks at one of each kind: all others on the page have the same colours.
+
+def walk(tab: Tab) -> tuple[int, list[str], list[str], str]:
+    """Press Tab until the focus has left the page: stops, what it missed, where it is not seen, where it was caught."""
+    tab.page.add_style_tag(content=STILL)
+    tab.page.evaluate(KEYBOARD.read_text(encoding="utf-8"))
+    stops = tab.page.evaluate("() => keyboard.start()")
+    for _ in range(stops + 400):
+        tab.page.keyboard.press("Tab")
+        caught = tab.page.evaluate("() => keyboard.note()")
+        if caught is None:
+            missed, unseen = tab.page.evaluate("() => [keyboard.missed(), keyboard.notSeen()]")
+            return stops, missed, unseen, ""
+        if caught:
+            break
+    return stops, [], [], caught or "the focus never leaves the page"
+
+
+CONTRAST = "color-contrast"
+
+
+def accessibility(tab: Tab, contrast: bool = True, others: bool = True) -> list[str]:
+    """What axe-core calls serious or critical: of the `contrast` of text, and by all `others` of its rules.
+
+    Of text it looks at one of each kind: all other text of the page has the same colours.
     """
+    found = axe(tab, contrast=True)["violations"] if contrast else []
+    found += axe(tab, contrast=False)["violations"] if others else []
+    return [_violation(rule) for rule in found if rule["impact"] in ("serious", "critical")]
+
+
+def axe(tab: Tab, contrast: bool, result: str = "violations") -> dict[str, list[dict]]:
+    """What axe-core finds, by the rule on contrast alone or by all others."""
     from axe_playwright_python.sync_playwright import Axe
 
     tab.page.evaluate("() => looks.oneWordOfEachKind()")
-    asked = {"resultTypes": ["violations"], "preload": False} | (options or {})
-    found = Axe().run(tab.page, None, asked).response["violations"]
-    return [_violation(rule) for rule in found if rule["impact"] in ("serious", "critical")]
+    if contrast:
+        assert tab.page.evaluate("() => looks.markOneTextOfEachKind()") > 0
+    looked_at = {"include": [["[data-one-of-a-kind]"]]} if contrast else None
+    rules = {"runOnly": [CONTRAST]} if contrast else {"rules": {CONTRAST: {"enabled": False}}}
+    return Axe().run(tab.page, looked_at, {"resultTypes": [result], "preload": False} | rules).response
 
 
 def _violation(rule: dict) -> str:

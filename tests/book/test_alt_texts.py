@@ -15,15 +15,18 @@ OPTION = re.compile(r"^:\w+:.*$", re.MULTILINE)
 def calls(text):
     """The names and keyword arguments of all `show(...)` and `figures.explorer(...)` in the code cells of a page."""
     for cell in CELL.findall(text):
-        for node in ast.walk(ast.parse(OPTION.sub("", cell))):
+        for node in ast.walk(tree := ast.parse(OPTION.sub("", cell))):
             name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if name in ("show", "figures.explorer"):
-                yield name, {keyword.arg: keyword.value for keyword in node.keywords} | brought(node)
+                yield name, {keyword.arg: keyword.value for keyword in node.keywords} | brought(node, tree)
 
 
-def brought(node):
+def brought(node, cell):
     """The words that a figure of the library brings by itself; tests/figures/test_words.py holds that it does."""
-    names = [ast.unparse(inner.func) for argument in node.args for inner in ast.walk(argument) if isinstance(inner, ast.Call)]
+    given = {target.id: each.value for each in ast.walk(cell) if isinstance(each, ast.Assign)
+             for target in each.targets if isinstance(target, ast.Name)}
+    arguments = [given.get(ast.unparse(argument), argument) for argument in node.args]
+    names = [ast.unparse(inner.func) for argument in arguments for inner in ast.walk(argument) if isinstance(inner, ast.Call)]
     own = any(name.startswith("figures.") or name == "described" for name in names)
     return {"alt": ast.Constant("Its own."), "finding": ast.Constant("Its own.")} if own else {}
 

@@ -22,7 +22,6 @@ LEFT_OUT = shutil.ignore_patterns(
     "_build",
     "_vendor",
     "__pycache__",
-    "zoo",
     "*_cifar10.json",
     "*.ipynb",
     ".*_cache",

@@ -2,7 +2,6 @@
 
 import functools
 import re
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import browser
@@ -12,8 +11,6 @@ from bs4 import BeautifulSoup
 browser.skip_unless_asked()
 pytestmark = pytest.mark.browser
 PAGES = browser.pages()
-STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
-KEYBOARD = Path(__file__).with_name("keyboard.js").read_text(encoding="utf-8")
 LOOKED_AT = ["book/intro.html", "book/status.html", "chapters/foundations/measuring_efficiency.html"]
 VISIONS = ("protan", "deutan", "tritan", "grey")
 SENTENCE = re.compile(r"\S.*\w.*\.\s*$", re.DOTALL)
@@ -29,34 +26,6 @@ def name(page):
     return page.removesuffix(".html").split("/")[-1]
 
 
-def walk(tab):
-    """Press Tab until the focus has left the page; what it missed, where it was not seen, where it was caught."""
-    tab.page.add_style_tag(content=STILL)
-    tab.page.evaluate(KEYBOARD)
-    stops = tab.page.evaluate("() => keyboard.start()")
-    for _ in range(stops + 400):
-        tab.page.keyboard.press("Tab")
-        caught = tab.page.evaluate("() => keyboard.note()")
-        if caught is None:
-            missed, unseen = tab.page.evaluate("() => [keyboard.missed(), keyboard.notSeen()]")
-            return stops, missed, unseen, ""
-        if caught:
-            break
-    return stops, [], [], caught or "the focus never leaves the page"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_tab_reaches_everything_shows_where_it_is_and_leaves_the_page(chromium, origin, page):
-    with browser.open_tab(chromium, origin, page) as tab:
-        tab.unfold()
-        stops, missed, unseen, caught = walk(tab)
-        article = built(page).article
-        asked = len(article.select("summary, .lab-explorer select")) + len(article.select(".lab-predict"))
-        assert stops > asked + 10
-        assert caught == ""
-        assert missed == [] and unseen == []
-
-
 @pytest.mark.parametrize("markup, fault", [
     ("<a href=# style='outline:none;box-shadow:none'>pale</a>", "unseen"),
     ("<button style='opacity:0'>hidden</button>", "unseen"),
@@ -67,7 +36,7 @@ def test_tab_reaches_everything_shows_where_it_is_and_leaves_the_page(chromium, 
 def test_each_fault_of_the_keyboard_would_be_seen(chromium, tmp_path, markup, fault):
     (tmp_path / "page.html").write_text(f"<!doctype html><title>t</title><link rel=icon href=data:,>{markup}")
     with browser.serve(tmp_path) as address, browser.open_tab(chromium, address, "page.html") as tab:
-        _, missed, unseen, caught = walk(tab)
+        _, missed, unseen, caught = browser.walk(tab)
     assert {"missed": bool(missed), "unseen": bool(unseen), "caught": bool(caught)} == {
         kind: kind == fault for kind in ("missed", "unseen", "caught")}
 
@@ -100,11 +69,7 @@ def test_text_stays_legible_for_colour_blind_readers(chromium, origin, page):
 
 def text_colours(tab):
     """The colours of text and ground that occur on a page, and the contrast that WCAG asks of them: what axe sees."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    tab.page.evaluate("() => looks.oneWordOfEachKind()")
-    options = {"runOnly": ["color-contrast"], "resultTypes": ["passes"], "preload": False}
-    checks = [check.get("data") or {} for rule in Axe().run(tab.page, None, options).response["passes"]
+    checks = [check.get("data") or {} for rule in browser.axe(tab, contrast=True, result="passes")["passes"]
               for node in rule["nodes"] for check in node["any"]]
     return {(data["fgColor"], data["bgColor"], float(data["expectedContrastRatio"].split(":")[0]))
             for data in checks if data.get("fgColor")}

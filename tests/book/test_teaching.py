@@ -88,7 +88,7 @@ def test_the_table_of_points_adds_up_and_leaves_no_exercise_out():
                      str(sum(each.minutes for each in exercises)), str(sum(len(each.mistakes) for each in exercises)))
     for column in range(1, 5):
         assert sum(int(row[column]) for row in pages) == int(total[column])
-    assert pages[0] == ("{doc}`/chapters/foundations/vision_transformer`", "6", "15", "54", "24")
+    assert pages[0] == ("{doc}`/chapters/foundations/vision_transformer`", "7", "18", "66", "33")
 
 
 def test_statuses_limits_and_options_are_those_of_the_command():

@@ -11,6 +11,7 @@ from lightvit_lab import checkpoint, models
 from lightvit_lab.checkpoint import recipes
 from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
 from lightvit_lab.compression.pruning import pruners as pruning, unstructured as sparsity
+from lightvit_lab.distillation.feature_distillation import lift_last_layer
 from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, rules as exit_rules, token_halting
 from lightvit_lab.dynamic.token_pruning import coarse_fine, pruning as token_pruning
 from lightvit_lab.dynamic.token_merging import merging as token_merging
@@ -46,6 +47,7 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "lgvit exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0), head="lgvit"),
     "halting": lambda model, seen: token_halting.add_halting(model, scale=0.3, center=0.8),
     "skipping": lambda model, seen: block_skipping.add_skipping(model, [1], start=-1.0),
+    "lift": lambda model, seen: lift_last_layer(model, 20),
 }
 PRUNED = ("blocks", "embedding", "heads", "head_width", "mlp")
 REPLACED = ("linformer", "nystrom")                       # attention
@@ -54,7 +56,8 @@ NOT_TOGETHER = {"rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2
                 **{step: {*DYNAMIC, *REPLACED} - {step} for step in DYNAMIC}}
 for step in ("exits", "lgvit exits", "halting", "skipping"):             # they say which blocks by their numbers
     NOT_TOGETHER[step] |= {"blocks"}
-NOT_FOR_LIGHTVIT = {"embedding", *REPLACED, *DYNAMIC}
+NOT_TOGETHER["lift"] = {"coarse", "exits", "lgvit exits", "halting"}      # they put another model around the row of blocks
+NOT_FOR_LIGHTVIT = {"embedding", *REPLACED, *DYNAMIC, "lift"}
 
 
 def small(name):
@@ -141,7 +144,7 @@ def test_a_loaded_model_can_be_transformed_and_saved_again(tmp_path):
 
 
 def test_every_transform_of_the_table_is_tried_here(tmp_path):
-    steps = ("mlp", "linformer", "rank", "zeros", "evit", "coarse", "merge", "exits", "halting", "skipping")
+    steps = ("mlp", "linformer", "rank", "zeros", "evit", "coarse", "merge", "exits", "halting", "skipping", "lift")
     used = {plan["transform"] for step in steps for plan in composed("lab_vit_student", [step]).recipe["plans"]}
     used.add(early_exit.with_rule(composed("lab_vit_student", ["exits"]), None).recipe["plans"][-1]["transform"])
     tied = composed("lab_vit_student", ["merge"])

@@ -38,7 +38,7 @@ def test_watching_leaves_the_model_in_the_mode_it_was_in_and_without_hooks_even_
 @pytest.mark.parametrize("calibration, words", [
     (None, "this needs calibration"),
     (torch.zeros(0, 3, 32, 32), "0 pictures"),
-    (torch.randn(1, 3, 32, 32), "1 pictures"),
+    (torch.randn(1, 3, 32, 32), "has 1 picture;"),
     (torch.randn(3, 32, 32), "add the batch"),
     (torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8), "floating point"),
     (torch.rand(4, 3, 32, 32), "normalised"),

@@ -23,6 +23,7 @@ from lightvit_lab.compression.low_rank import factors as low_rank, attention as 
 from lightvit_lab.compression.pruning import movement, pruners as pruning, unstructured as sparsity
 from lightvit_lab.data import Pictures
 from lightvit_lab.distillation import distilling, model_outputs
+from lightvit_lab.distillation.feature_distillation import mimicking
 from lightvit_lab.distillation.response_distillation import objectives as response_distillation, stored_logits
 from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, report as exit_report, rules as exit_rules, token_halting
 from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
@@ -36,8 +37,10 @@ from lightvit_lab.experiments import (
     dynamic,
     faults,
     kit,
+    lightvit_lesion,
     reading_attention,
     results,
+    timing_under_load,
 )
 from lightvit_lab.experiments import early_exit as exit_study
 from lightvit_lab.explain.sanity import draw_anew as drawn_anew
@@ -140,8 +143,14 @@ def described(model: nn.Module) -> dict[str, Any]:
     return {"macs": profiling.count(model, (3, 32, 32)).macs}
 
 
+def lesioned(model: nn.Module, given: Given) -> None:
+    for change in lightvit_lesion.LESIONS.values():
+        with lightvit_lesion.lesion(model, change):
+            training.evaluate(model, given.pictures)
+
+
 def fine_tuned(model: nn.Module, given: Given) -> nn.Module:
-    return base.fine_tuned(model, seed=0, keep_zeros=True)
+    return base.tuned(model, "fine-tuned", seed=0, keep_zeros=True)
 
 
 def stored(model: nn.Module, given: Given) -> Any:
@@ -189,6 +198,7 @@ def distilled(model: nn.Module, given: Given) -> Any:
         "soft": response_distillation.SoftTargets(),
         "hint": features.Hint(),
         "weights": features.AttentionWeights(),
+        "values": features.ValueRelations(),
     }
     return distilling.distill(model, given.teacher, given.pictures, objectives, **RUN)
 
@@ -245,6 +255,7 @@ CALLS: dict[str, Call] = {
     ),
     "compression.prune_heads": halved(pruning.prune_heads, importance="taylor", compensate=True),
     "compression.prune_mlp": halved(pruning.prune_mlp, importance="taylor", compensate=True),
+    "compression.prune_mlp std": halved(pruning.prune_mlp, importance="std"),
     "compression.sensitivity": Call(
         lambda model, given: pruning.sensitivity(
             model, given.pictures, ratios=(0.5,), calibration=given.calibration
@@ -259,8 +270,17 @@ CALLS: dict[str, Call] = {
     "distillation.collect_outputs": Call(
         lambda model, given: model_outputs.collect_outputs(model, given.inputs, features=(0, -1), attention=(1,))
     ),
+    "distillation.lift_last_layer": Call(
+        lambda model, given: training.evaluate(mimicking.lift_last_layer(model, 48), given.pictures),
+        lambda: vit(pool="mean"),
+    ),
     "distillation.store_logits": Call(stored, refuses_train_mode=True),
     "dynamic.add_exits": Call(lambda model, given: early_exit.add_exits(model, layers=[0, 2])),
+    "dynamic.add_exits lgvit": Call(
+        lambda model, given: training.evaluate(
+            early_exit.add_exits(model, layers=[0, 2], head="lgvit"), given.pictures
+        )
+    ),
     "dynamic.add_halting": Call(lambda model, given: token_halting.add_halting(model)),
     "dynamic.add_skipping": Call(
         lambda model, given: block_skipping.add_skipping(model, layers=[1])
@@ -333,12 +353,12 @@ CALLS: dict[str, Call] = {
     ),
     "experiments.checked": Call(lambda model, given: reading_attention.checked(model)),
     "experiments.described": Call(lambda model, given: base.described(model)),
-    "experiments.fine_tuned": Call(fine_tuned, lambda: sparsity.prune_weights(vit(), 0.5)),
+    "experiments.tuned": Call(fine_tuned, lambda: sparsity.prune_weights(vit(), 0.5)),
     "experiments.halted_macs": Call(
         lambda model, given: adaptive_depth.halted_macs(model, torch.full((2, 4), 10))
     ),
     "experiments.halting": Call(
-        lambda model, given: adaptive_depth.halting(model, given.splits, 2.0, 0.01)
+        lambda model, given: adaptive_depth.halting(model, given.splits, 0, 2.0, 3.0, ponder=0.01)
     ),
     "experiments.linear_accuracy": Call(
         lambda model, given: difficulty.linear_accuracy(tiny(given), tiny(given))
@@ -346,6 +366,14 @@ CALLS: dict[str, Call] = {
     "experiments.map_scores": Call(lambda model, given: reading_attention.map_scores(model)),
     "experiments.movement_pruned": Call(
         lambda model, given: compression.movement_pruned(model, 0.5)
+    ),
+    "experiments.lesion": Call(lesioned, lambda: models.create_model("lab_lightvit")),
+    "experiments.mean_ratio": Call(lambda model, given: timing_under_load.mean_ratio(model, given.inputs)),
+    "experiments.merge_at_random": Call(
+        lambda model, given: training.evaluate(dynamic.merge_at_random(model, 4), given.pictures)
+    ),
+    "experiments.ratio_in_turns": Call(
+        lambda model, given: timing_under_load.ratio_in_turns(model, given.inputs)
     ),
     "experiments.prune_at_random": Call(
         lambda model, given: dynamic.prune_at_random(model, 0.7, layers=(1, 2))(given.inputs)
@@ -360,7 +388,7 @@ CALLS: dict[str, Call] = {
     ),
     "experiments.run": Call(lambda model, given: base.run(lambda: model, "one-shot", 0, described)),
     "experiments.skipping": Call(
-        lambda model, given: adaptive_depth.skipping(model, given.splits, 0.5, 0.5)
+        lambda model, given: adaptive_depth.skipping(model, given.splits, 0, 0.5, 0.5, 2)
     ),
     "experiments.statistics_accuracy": Call(
         lambda model, given: difficulty.statistics_accuracy(given.pictures, given.pictures)
@@ -481,8 +509,11 @@ CALLS |= {
 }
 # They read names, shapes and flags, ask whether a model will do, or rebuild one from a plan.
 LOOK = {
+    "exercises.neurons",
+    "experiments.part_macs",
     "compression.magnitude",
     "compression.block_layers",
+    "distillation.apply_lift",
     "compression.apply_low_rank_attention",
     "compression.apply_sparsity",
     "compression.weighted_layers",
@@ -516,6 +547,10 @@ LOOK = {
 }
 # They run inside a call of CALLS, where model and tensors lie already.
 INSIDE = {
+    "compression.spreads",
+    "dynamic.make_head",
+    "experiments.last_layer",
+    "experiments.stored_logits",
     "compression.refit",
     "compression.scores",
     "compression.products",
@@ -543,6 +578,7 @@ INSIDE = {
 PARTS = LOOK | INSIDE
 # Nothing is computed from pictures, or the reader's own code computes it, on the processor.
 ON_THE_PROCESSOR = {
+    "experiments.mean_ratio",
     "checkpoint.save",
     "compression.apply_factors",
     "compression.replace_attention",

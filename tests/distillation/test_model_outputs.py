@@ -101,6 +101,21 @@ def test_a_model_of_ones_own_says_how_many_tokens_stand_in_front_or_has_none(tok
     assert shown.prefix == prefix and shown.maps(0).shape[2] ** 2 == tokens - prefix
 
 
+@pytest.mark.parametrize("name", ["lab_vit_student", "vit_tiny_patch16_224"])
+def test_values_are_the_last_third_of_qkv_head_by_head_and_let_gradients_through(name):
+    model, images = _model(name, **TIMM.get(name, ({},))[0]), _images()
+    seen, block = [], model.blocks[1]
+    handle = block.norm1.register_forward_hook(lambda module, given, output: seen.append(output))
+    found = collect_outputs(model, images, values=(1,))
+    handle.remove()
+    dim, heads = seen[0].shape[-1], block.attn.num_heads
+    values = torch.nn.functional.linear(seen[0], block.attn.qkv.weight[2 * dim:], block.attn.qkv.bias[2 * dim:])
+    torch.testing.assert_close(found.values[1], values.view(2, -1, heads, dim // heads).transpose(1, 2))
+    assert found.prefix == 1 and not found.attention
+    found.values[1].square().sum().backward()
+    assert block.attn.qkv.weight.grad[2 * dim:].abs().sum() > 0 and block.attn.qkv.weight.grad[:2 * dim].abs().sum() == 0
+
+
 def test_looking_leaves_no_hooks_and_lets_gradients_through_to_the_student():
     student = _model("lab_vit_student").train()
     shown = collect_outputs(student, _images(), features=(1,), attention=(1,))
@@ -161,7 +176,7 @@ def test_what_cannot_be_seen_is_refused_with_what_can(name):
 STEPS = {"steps": 3, "batch_size": 8, "lr": 1e-3, "threads": 1, "precision": "float32", "attention": "fused",
          "teacher_precision": "float32", "progress": False}
 KINDS = [features.AttentionTransfer, features.AttentionWeights, features.Similarity, features.Relational, features.Manifold,
-         features.Hint, features.ShallowMimic, features.DeepGeneration, features.LiftedLastLayer]
+         features.Hint, features.ShallowMimic, features.DeepGeneration, features.ValueRelations]
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +196,7 @@ def _run(shapes: data.Pictures, teacher: str, objective, **settings):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("teacher", ["lab_vit", "lab_cnn"])
 def test_each_objective_trains_the_student_with_either_teacher_and_leaves_no_projector(kind, teacher, shapes):
-    if (kind, teacher) == (features.AttentionWeights, "lab_cnn"):
+    if kind in (features.AttentionWeights, features.ValueRelations) and teacher == "lab_cnn":
         with pytest.raises(LabError, match="ResidualNetwork has no attention .*AttentionTransfer"):
             _run(shapes, teacher, kind())
         return
@@ -190,6 +205,16 @@ def test_each_objective_trains_the_student_with_either_teacher_and_leaves_no_pro
     terms = history.terms["features"]
     assert len(terms) == 3 and all(term > 0 for term in terms)
     assert history.loss == pytest.approx([sum(pair) for pair in zip(history.terms["labels"], terms)], rel=1e-5)
+
+
+def test_a_lifted_student_is_compared_without_a_projector_and_keeps_its_lift(shapes):
+    student = features.lift_last_layer(_model("lab_vit_student", pool="mean"), 128).train()
+    history = distill(student, _model("lab_cnn"), shapes, {"labels": Labels(), "lifted": features.LiftedLastLayer()}, **STEPS)
+    assert student.blocks[-1][0].weight.shape == (128, 64) and student.head.in_features == 128
+    first, *_, last = history.terms["lifted"]
+    assert 0 < last < first
+    with pytest.raises(LabError, match=r"lift_last_layer\(student, 128\)"):
+        _run(shapes, "lab_cnn", features.LiftedLastLayer())
 
 
 def test_a_run_with_projectors_is_the_same_again_and_taken_up_where_it_stopped(shapes, tmp_path):

@@ -53,7 +53,7 @@ def test_three_channels_are_a_picture_in_its_own_colours():
 
 @pytest.mark.parametrize("given, expected", [
     (torch.rand(5), torch.rand(5)), (torch.rand(2, 2), torch.rand(2, 2)), (torch.rand(4, 5), torch.rand(5, 4)),
-    (torch.rand(4, 4).double(), torch.rand(4, 4)), (torch.rand(4, 4, device="meta"), torch.rand(4, 4)),
+    (torch.rand(4, 4) * 1j, torch.rand(4, 4)), (torch.rand(4, 4, device="meta"), torch.rand(4, 4)),
     (torch.rand(4, 4, dtype=torch.complex64), torch.rand(4, 4, dtype=torch.complex64)), (3.0, torch.rand(4, 4)),
     ((torch.rand(4, 4),), (torch.rand(4, 4),)), (torch.rand(600, 4), torch.rand(600, 4))])
 def test_what_is_no_map_or_not_of_one_kind_is_not_drawn(given, expected):

@@ -3,6 +3,7 @@
 import sys
 from types import ModuleType
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -145,9 +146,26 @@ def test_a_wrong_shape_is_named_with_the_expected_one_and_the_case():
     assert result.message.startswith("Case 1 of 2") and "shape (3, 1), expected (3,)" in result.message
 
 
-def test_a_wrong_dtype_is_named_with_the_expected_one():
-    result = check("sample.row_means", lambda table, keep: row_means(table, keep).double())
-    assert result.status == "wrong" and "torch.float64, expected torch.float32" in result.message
+@pytest.mark.parametrize("cast, said", [
+    (lambda means: means.double(), "your result is torch.float64, expected was torch.float32"),
+    (lambda means: means.double().numpy(), "your result is a NumPy array of float64"),
+    (lambda means: means.tolist(), "your result is a list"),
+    (lambda means: tuple(means), "your result is a tuple"),
+    (lambda means: means.to(torch.complex64), "your result is torch.complex64")])
+def test_right_values_of_another_type_pass_with_a_remark(cast, said):
+    result = check("sample.row_means", lambda table, keep: cast(row_means(table, keep)))
+    assert result.status == "passed" and f"mind the type: {said}" in result.message
+
+
+@pytest.mark.parametrize("cast", [lambda means: means.half(), lambda means: means.double() + 1e-3,
+                                  lambda means: means.numpy() * 2, lambda means: means.tolist()[1:]])
+def test_wrong_values_of_another_type_are_refused(cast):
+    result = check("sample.row_means", lambda table, keep: cast(row_means(table, keep)))
+    assert result.status == "wrong" and "mind the type" not in result.message
+
+
+def test_a_known_mistake_in_another_type_draws_its_hint():
+    assert check("sample.row_means", lambda table, keep: row_sums(table, keep).double().numpy()).mistake == "sum"
 
 
 def test_a_device_without_numbers_is_named():
@@ -265,8 +283,97 @@ def test_a_wrong_number_is_told_its_direction():
 
 def test_a_whole_number_that_is_nearly_right_is_wrong():
     macs = made("sample.macs", 1_254_000_000)
-    assert examine(macs, 1_254_000_001).status == "wrong"
+    assert examine(macs, 1_254_000_001).status == examine(macs, 1_254_000_001.0).status == "wrong"
+    assert examine(macs, 2 * 627e6 * (1 + 2e-16)).status == "passed"
     assert examine(macs, 1_254_000_000).status == "passed"
+
+
+SHARE = made("sample.share", 0.34176, mistakes=(
+    Known("rest", 1 - 0.34176, "That is the rest.", "1 minus it."),
+    Known("near", 0.3449, "One token too many.", "64 of them.")), digits=3, unit="share")
+PERCENT = made("sample.percent", 14.2639, mistakes=(
+    Known("tokens", 14.2007, "One is no patch.", "197."), Known("share", 0.142639, "In percent.", "Times 100.")),
+    digits=4, unit="percent")
+FACTOR = made("sample.factor", 7.389, mistakes=(Known("double", 14.778, "Half of it.", "Divide by 2."),), digits=2)
+
+
+@pytest.mark.parametrize("exercise, answer", [
+    (SHARE, 0.342), (SHARE, 0.3418), (SHARE, 0.34176), (SHARE, 34.2), (SHARE, 34.18), (SHARE, "34.2 %"),
+    (SHARE, "34.176%"), (SHARE, "0.342"), (SHARE, torch.tensor(0.342)), (SHARE, torch.tensor([34.2])),
+    (PERCENT, 14.26), (PERCENT, 14.264), (PERCENT, "14.26 %"), (PERCENT, torch.tensor(14.26, dtype=torch.float64)),
+    (FACTOR, 7.4), (FACTOR, 7.39), (FACTOR, 7.389056), (FACTOR, "739 %"),
+    (FACTOR, numpy.float32(7.4)), (FACTOR, torch.tensor(7.4)), (FACTOR, 7.386), (made("sample.tie", 1.125, digits=3), 1.12),
+    (made("sample.tie", 1.125, digits=3), 1.13)])
+def test_a_typed_number_passes_with_the_digits_asked_for_or_more(exercise, answer):
+    assert examine(exercise, answer).status == "passed"
+
+
+@pytest.mark.parametrize("exercise, answer", [
+    (SHARE, 0.341), (SHARE, 0.343), (SHARE, 34.4), (SHARE, 0.0342), (SHARE, "34.2"), (SHARE, 3.42), (SHARE, "about 34.2 %"),
+    (PERCENT, 14.25), (PERCENT, 14.27), (SHARE, 0.3422), (SHARE, 0.3413), (FACTOR, 7.38), (FACTOR, 7.44), (PERCENT, "0.1426"), (PERCENT, 1426), (FACTOR, 7.3), (FACTOR, 7.5), (FACTOR, 0.074),
+    (FACTOR, None), (FACTOR, float("nan")), (FACTOR, [7.4])])
+def test_a_typed_number_beyond_its_digits_is_refused(exercise, answer):
+    result = examine(exercise, answer)
+    assert result.status == "wrong" and result.mistake in (None, "share")
+
+
+def test_a_typed_number_with_too_few_digits_is_asked_for_more_and_draws_no_hint():
+    for exercise, answer in ((SHARE, 0.34), (SHARE, 34), (PERCENT, 14.3), (PERCENT, 14), (FACTOR, 7)):
+        result = examine(exercise, answer)
+        assert result.status == "wrong" and result.mistake is None and "digits" in result.message
+
+
+@pytest.mark.parametrize("exercise, answer, name", [
+    (SHARE, 0.658, "rest"), (SHARE, 65.8, "rest"), (SHARE, "65.82 %", "rest"), (SHARE, 0.345, "near"),
+    (PERCENT, 14.2, "tokens"), (PERCENT, 14.2007, "tokens"), (PERCENT, 0.1426, "share"), (FACTOR, 15, "double")])
+def test_a_rounded_mistake_draws_its_hint_also_in_percent(exercise, answer, name):
+    assert examine(exercise, answer).mistake == name
+
+
+def test_hints_attach_by_relative_distance_however_small_the_numbers():
+    small = made("sample.small", 0.0153, mistakes=(Known("share", 0.0112, "Percent.", "Times 100."),), digits=3)
+    assert examine(small, 0.0112).mistake == "share"
+    for answer in (0.0092, 0.0132, 0.0109, 0.01):
+        assert examine(small, answer).mistake is None
+
+
+def test_percent_and_text_are_remarked_and_the_digits_are_named():
+    assert "You gave percent; as a share it is 0.342" in examine(SHARE, 34.2).message
+    assert "without quotes" in examine(SHARE, "0.342").message
+    assert "asked for to 3 digits" in examine(SHARE, 0.5).message
+    assert "0.34" not in examine(SHARE, 0.5).message
+
+
+def products(weight):
+    return weight[:, :1], weight[:1]
+
+
+def multiplied(answer):
+    """The check's own code: it multiplies the two parts that an answer returns."""
+    def product(weight):
+        left, right = answer(weight)
+        return left @ right
+    return product
+
+
+@pytest.mark.parametrize("answer, said", [
+    (lambda w: products(w)[::-1], "it returned a tuple of 2 (a tensor (1, 2), a tensor (3, 1)); expected a tuple of 2"),
+    (lambda w: (*products(w), w), "it returned a tuple of 3"), (lambda w: products(w)[0], "it returned a tensor (3, 1)"),
+    (lambda w: None, "it returned None (is a `return` missing?)")])
+def test_what_the_checks_own_code_cannot_use_is_described_as_the_readers_result(answer, said):
+    exercise = made("sample.factors", products, lambda g: [(torch.rand(3, 2, generator=g),)], prepare=multiplied)
+    result = examine(exercise, answer)
+    assert result.status == "error" and said in result.message and "raised" not in result.message
+
+
+def test_an_error_of_the_readers_own_inside_the_checks_code_stays_the_readers():
+    exercise = made("sample.factors", products, lambda g: [(torch.rand(3, 2, generator=g),)], prepare=multiplied)
+    assert "takes 0 positional arguments" in examine(exercise, lambda: None).message
+    assert "`1 / 0`" in examine(exercise, fails_in_its_line).message
+
+
+def fails_in_its_line(weight):
+    1 / 0
 
 
 def with_outputs(outputs):

@@ -45,6 +45,22 @@ def test_the_declaration_has_a_prompt_and_at_least_two_known_mistakes(exercise):
     assert len(set(names)) == len(names) >= 2
 
 
+@pytest.mark.parametrize("exercise", [exercise for exercise in EXERCISES if exercise.digits],
+                         ids=lambda exercise: exercise.id)
+def test_a_typed_number_passes_in_each_right_rounding_and_a_mistake_in_none(exercise):
+    right = exercise.solution
+    roundings = [right, *(float(f"{right:.{digits}g}") for digits in range(exercise.digits, 13))]
+    given = [*roundings, *(f"{each} %" for each in roundings if exercise.unit == "percent")]
+    given += [part for each in roundings if exercise.unit == "share" for part in (100 * each, f"{100 * each:.12g} %")]
+    assert {each: examine(exercise, each).status for each in given} == dict.fromkeys(given, "passed")
+    for mistake in exercise.mistakes:
+        assert examine(exercise, mistake.answer).mistake == mistake.name
+        for digits in range(1, 13):             # a coarse rounding may be that of another mistake, or of the answer
+            given = float(f"{mistake.answer:.{digits}g}")
+            assert examine(exercise, given).status == ("passed" if given in roundings else "wrong")
+    assert f"{('one', 'two', 'three', 'four')[exercise.digits - 1]} digit" in exercise.prompt.lower()
+
+
 @each_exercise
 def test_the_solution_passes_whatever_the_seed(exercise):
     for seed in SEEDS:
@@ -79,7 +95,8 @@ def test_an_open_question_has_a_prompt_and_a_rubric_that_gives_all_its_points(qu
 
 @pytest.mark.parametrize("exercise, mistake", MISTAKES)
 def test_a_known_mistake_draws_its_own_hint_and_no_others_whatever_the_seed(exercise, mistake):
-    others = [hint for other in exercise.mistakes if other is not mistake for hint in (other.hint, other.stronger)]
+    own = {mistake.hint, mistake.stronger}              # mistakes of one kind may share a hint
+    others = {hint for other in exercise.mistakes for hint in (other.hint, other.stronger)} - own
     for seed in SEEDS:
         reset()
         first, second = examine(exercise, mistake.answer, seed), examine(exercise, mistake.answer, seed)

@@ -30,7 +30,7 @@ def test_a_chapters_table_has_its_exercises_and_their_state():
     assert rows(table)[f"{CHAPTER}.count"].cells == (f"{CHAPTER}.count", "passed", "1 of 1", "2")
     assert rows(table)[f"{CHAPTER}.budget"].cells == (f"{CHAPTER}.budget", "wrong", "0 of 2", "1")
     assert rows(table)[f"{CHAPTER}.patchify"].status == "not started"
-    assert (table.points, table.possible, table.passed) == (1, 15, 1)
+    assert (table.points, table.possible, table.passed) == (1, 18, 1)
 
 
 def test_without_a_chapter_all_are_shown():
@@ -53,14 +53,14 @@ def test_the_text_is_aligned_and_ends_in_sums_and_the_place():
     lines = repr(progress(CHAPTER)).splitlines()
     assert lines[0].split() == ["exercise", "status", "points", "attempts"]
     assert len({line.index(status) for line, status in zip(lines[1:3], ("passed", "not started"))}) == 1
-    assert lines[-2].split() == ["all", "1", "of", "6", "passed", "1", "of", "15", "1"]
+    assert lines[-2].split() == ["all", "1", "of", "7", "passed", "1", "of", "18", "1"]
     assert str(record.path()) in lines[-1] and "LIGHTVIT_PROGRESS=0" in lines[-1]
 
 
 def test_the_html_is_a_table_with_headers_titles_and_words_for_states():
     check(f"{CHAPTER}.count", 577)
     html = progress(CHAPTER)._repr_html_()
-    assert html.count('scope="row"') == 7 and html.count('scope="col"') == 4
+    assert html.count('scope="row"') == 8 and html.count('scope="col"') == 4
     assert "passed</td>" in html and "not started</td>" in html and 'aria-hidden="true"' in html
     assert "How many tokens?</div>" in html
     assert "577" not in html and "577" not in repr(progress(CHAPTER))

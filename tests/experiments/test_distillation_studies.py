@@ -80,6 +80,51 @@ def test_another_objective_or_length_is_another_run(made, monkeypatch):
     assert len(made) == 3
 
 
+def test_a_version_is_another_run_and_rows_without_one_keep_their_keys(made):
+    one, other = (distillation.row("leaf", SOFT, "tiny", **more) for more in ({}, {"version": "heads by AdamW"}))
+    assert distillation.key(other, "", 0) == [*distillation.key(one, "", 0), "heads by AdamW"]
+    study("stored", rows={"stored": one})
+    study("stored", rows={"stored": other})
+    assert len(made) == 2
+
+
+def test_a_row_says_its_weights_and_its_students_size(made):
+    rows = {"lifted": distillation.row("leaf", {"soft targets": "SoftTargets(weight=9.0)", "others": "Decoupled(beta=3.0)"}, "tiny",
+                                       arguments={"pool": "mean"}, lift=96),
+            "plain": distillation.row(teacher=None)}
+    found = study(rows=rows)["rows"]
+    assert found["lifted"]["weights"] == {"labels": {"weight": 1.0}, "soft targets": {"weight": 9.0},
+                                          "others": {"alpha": 1.0, "beta": 3.0, "weight": 1.0}}
+    sizes = [sum(value.numel() for value in distillation.create_student(*given).parameters())
+             for given in (({"pool": "mean"}, 96), ({},))]
+    assert [found[label]["params"] for label in ("lifted", "plain")] == sizes and sizes[0] > sizes[1]
+
+
+def test_steps_are_timed_in_turns_as_multiples_of_the_first_row(made, monkeypatch):
+    monkeypatch.setattr(distillation, "TURNS", 6)
+    rows = {"labels alone": ROWS["labels alone"], "the same": distillation.row(teacher=None), "stored": ROWS["stored"],
+            "wide": distillation.row(teacher=None, arguments={"dim": 256, "depth": 6})}
+    times = distillation.step_times(rows)
+    assert times["labels alone"]["step_ratio"] == [1, 1, 1]
+    middle, low, high = times["wide"]["step_ratio"]
+    assert low <= middle <= high and low > 2                        # some ten times the MACs of the student
+    assert times["the same"]["step_ratio"][1] < 1.2 and times["the same"]["step_ratio"][2] > 0.8
+    assert all(one["step_interval_ms"][0] <= one["step_ms"] <= one["step_interval_ms"][1] for one in times.values())
+
+
+def test_pictures_of_one_direction_each_fill_one_alone_and_all_of_theirs_together(monkeypatch):
+    tokens = torch.zeros(4, 6, 16)
+    for picture in range(4):
+        tokens[picture, :, 3 * picture] = torch.arange(1.0, 7.0)
+    assert [distillation.directions(picture) for picture in tokens] == [1, 1, 1, 1]
+    assert distillation.directions(tokens.flatten(0, 1)) == 4 and distillation.directions(tokens.flatten(0, 1), share=0.5) == 2
+    noise = torch.randn(40, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(distillation.squared_singular_values(noise), torch.linalg.svdvals(noise.double()) ** 2)
+    monkeypatch.setattr(distillation, "DATASET", "digits")
+    found = distillation.last_layer(teacher(), count=100)
+    assert (found["places"], found["width"], found["beyond_student"]) == (256, 8, 0) and 1 <= found["single"] <= found["together"] <= 8
+
+
 def test_the_rows_of_the_book_cover_every_leaf_of_the_branch_and_every_objective():
     rows = distillation.ROWS
     leaves = {leaf.leaf for leaf in survey.taxonomy() if leaf.page and leaf.page.startswith("distillation/")}

@@ -43,3 +43,27 @@ def test_intervals_hold_their_means_and_baselines_have_the_same_scores_for_every
     for scores in runs:
         assert all(low <= mean <= high for row in scores.values() for mean, low, high in row.values())
         assert all(scores[name]["pointing"] == runs[0][name]["pointing"] for name in ("edges", "centre", "random"))
+
+
+def test_the_stored_comparison_in_pairs_agrees_with_the_stored_means(stored):
+    pairs = results.load("reading_attention_beyond").data
+    scores, first = stored["runs"][0]["trained"]["scores"], pairs["runs"][0]["beyond"]
+    assert [run["seed"] for run in pairs["runs"]] == [0, 1, 2] and pairs["pictures"] == stored["pictures"]
+    assert set(first) == set(reading_attention.EXPLAINERS) - set(reading_attention.BASELINES)
+    for name, row in first.items():
+        for measure, (mean, low, high) in row.items():
+            sign = -1 if measure == "deletion" else 1
+            best = max(sign * scores[idle][measure][0] for idle in reading_attention.BASELINES)
+            assert mean == pytest.approx(sign * scores[name][measure][0] - best, abs=0.012), (name, measure)
+            assert low <= mean <= high
+
+
+def test_a_stored_comparison_in_pairs_comes_out_again(stored):
+    pictures = data.load("shapes", "test", count=stored["pictures"])
+    names = ("rollout", *reading_attention.BASELINES)
+    explainers = {name: reading_attention.EXPLAINERS[name] for name in names}
+    found = explain.localize(reading_attention.trained_model(), pictures, explainers, "labels", steps=1, progress=False)
+    again = found.beyond(reading_attention.BASELINES)["rollout"]
+    row = results.load("reading_attention_beyond").data["runs"][0]["beyond"]["rollout"]
+    for measure in ("pointing", "energy", "iou"):
+        assert again[measure] == pytest.approx(row[measure], abs=0.005), measure

@@ -92,5 +92,5 @@ def test_models_of_the_zoo_come_in_float32_and_in_eval_mode(small_zoo):
 def test_the_command_trains_the_models_that_are_named(small_zoo, capsys):
     zoo.main(["lab_cnn/digits", "--threads", "1", "--precision", "float32"])
     card = there.card("lab_cnn/digits")
-    assert f"lab_cnn/digits: test {card['test']['accuracy']:.1%}" in capsys.readouterr().out
+    assert f"lab_cnn/digits: test {100 * card['test']['accuracy']:.1f} %" in capsys.readouterr().out
     assert card["command"] == "python -m lightvit_lab.experiments.zoo lab_cnn/digits"

@@ -73,6 +73,28 @@ def test_table_fits_a_page_and_the_dict_is_json():
     assert max(map(len, full.table().splitlines())) <= 80 and "100 100-100 100 100-100" in full.table()
 
 
+def found_by_hand(**columns):
+    """A Localization of maps whose values, alike in all measures, are given."""
+    values = {name: {measure: torch.tensor(column) for measure in MEASURES} for name, column in columns.items()}
+    return localization.Localization({name: {} for name in columns}, values, {}, 0.5, len(next(iter(columns.values()))))
+
+
+def test_beyond_compares_the_same_pictures_so_that_a_constant_lead_has_an_interval_of_no_width():
+    hard = [0.0, 0.2, 0.9, 0.4, 0.7, 0.1]
+    beyond = found_by_hand(map=[value + 0.05 for value in hard], hill=hard).beyond(["hill"])
+    assert list(beyond) == ["map"] and beyond["map"]["energy"] == pytest.approx((0.05,) * 3, abs=1e-6)
+    assert beyond["map"]["deletion"] == pytest.approx((-0.05,) * 3, abs=1e-6)         # of deletion, less is better
+
+
+def test_beyond_takes_the_best_baseline_anew_in_every_resample():
+    # each baseline is right on half of the pictures: whichever half is drawn more often, one of them profits
+    halves = {"left": [1.0, 0.0] * 50, "right": [0.0, 1.0] * 50}
+    mean, low, high = found_by_hand(map=[0.5] * 100, **halves).beyond(list(halves))["map"]["pointing"]
+    assert mean == pytest.approx(0) and high <= 0 and low < -0.05
+    with pytest.raises(LabError, match="beyond: baselines='centre'"):
+        found_by_hand(map=[0.5, 0.5]).beyond(["centre"])
+
+
 def test_targets_are_predicted_or_given_or_the_pictures_own():
     model, pictures, seen = student(), data.load("shapes", "test", count=5), []
 

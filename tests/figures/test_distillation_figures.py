@@ -97,7 +97,7 @@ def test_gains_draws_the_mean_and_the_interval_of_three_seeds_by_students_t():
     decoupled = next(trace for trace in figure.data if trace.name == "Objective")
     assert list(decoupled.y) == ["decoupled", "hard targets"] and list(decoupled.x) == pytest.approx([80, 73])
     half = 4.303 * 10 / math.sqrt(3)                                            # t(0.975, 2 degrees), by hand
-    assert decoupled.error_x.array[0] == pytest.approx(half) == decoupled.error_x.arrayminus[0]
+    assert decoupled.error_x.arrayminus[0] == pytest.approx(half) and decoupled.error_x.array[0] == pytest.approx(20)  # to 100
 
 
 def test_gains_shows_every_single_run_in_the_marker_of_its_leaf():
@@ -131,16 +131,34 @@ def test_directions_says_which_line_is_most_pointed():
     assert words(figures.directions({"teacher": [0.5, 0.5]}))[1] == "teacher gives one class up to 50%."
 
 
-def test_gains_says_how_far_the_best_is_from_the_baseline_and_whether_intervals_overlap():
+def test_gains_says_how_far_the_best_is_from_the_baseline_and_that_seeds_do_not_settle_it():
     alt, finding, table = words(figures.gains(ROWS))
     assert "4 objectives" in alt and "labels alone" in alt
-    assert finding == "decoupled is best: +8.0 points from labels alone, which has 72.0 %; the intervals overlap."
+    # differences seed by seed 0, 8 and 16: 8 -+ 4.303 * 8 / sqrt(3)
+    assert finding == ("decoupled is best: +8.0 points (-11.9 to +27.9, seed by seed) from labels alone, which has 72.0 %; "
+                       "3 seeds do not settle it.")
     assert table["objective"] == list(ROWS) and table["leaf"] == ["none", "Temperature", "Objective", "Objective"]
     assert table["test accuracy (%)"] == pytest.approx([72, 76, 80, 73])
     assert table["high"][1] == pytest.approx(76 + 4.303 * 2 / math.sqrt(3), abs=1e-3)     # t(0.975, 2 degrees)
 
 
-def test_gains_says_so_where_the_intervals_are_apart_and_where_nothing_gains():
-    apart = {"labels alone": row("none", 0.70, 0.701, 0.702), "hard": row("Objective", 0.80, 0.801, 0.802)}
-    assert words(figures.gains(apart))[1] == "hard is best: +10.0 points from labels alone, which has 70.1 %."
-    assert words(figures.gains(apart, baseline="hard"))[1] == "Nothing is above hard, 80.1 %."
+def test_gains_pairs_seeds_so_that_a_small_gain_in_every_one_is_settled_where_intervals_overlap():
+    apart = {"labels alone": row("none", 0.60, 0.70, 0.80), "hard": row("Objective", 0.61, 0.711, 0.812)}
+    # +1.0, +1.1, +1.2: 1.1 -+ 4.303 * 0.1 / sqrt(3) = 0.248; unpaired, both intervals are 50 points wide
+    assert words(figures.gains(apart))[1] == ("hard is best: +1.1 points (+0.9 to +1.3, seed by seed) from labels alone, "
+                                              "which has 70.0 %.")
+    assert words(figures.gains(apart, baseline="hard"))[1] == "Nothing is above hard, 71.1 %."
+
+
+def test_gains_pairs_by_the_seed_of_a_run_and_not_by_its_place():
+    rows = {"labels alone": row("none", 0.60, 0.70, 0.80), "hard": row("Objective", 0.61, 0.711, 0.812)}
+    for each in rows.values():
+        each["runs"] = [run | {"seed": seed} for seed, run in enumerate(each["runs"])]
+    rows["hard"]["runs"].reverse()
+    assert "+1.1 points (+0.9 to +1.3, seed by seed)" in words(figures.gains(rows))[1]
+
+
+def test_gains_cuts_intervals_at_a_hundred_percent():
+    rows = {"labels alone": row("none", 0.90, 0.95, 0.999), "hard": row("Objective", 0.95, 0.97, 1.0)}
+    table = words(figures.gains(rows))[2]
+    assert table["high"] == [100, 100] and min(table["low"]) > 0

@@ -82,7 +82,7 @@ def test_captions_and_table_of_the_film_count_who_left_who_is_right_and_the_mean
         "100% of what the end costs."]
     assert film.finding == "A threshold of 0.5 gets 75.0% right for 25% of the end's MACs, one of 1 gets 75.0% right."
     rows = re.findall('<tr><th scope="row">(.*?)</th>(.*?)</tr>', film.html)
-    assert [(name, re.findall("<td>(.*?)</td>", cells)) for name, cells in rows][1] == ("0.75", ["50.0%", "100.0%", "25.0", "62%"])
+    assert [(name, re.findall("<td>(.*?)</td>", cells)) for name, cells in rows][1] == ("0.75", ["50.0\xa0%", "100.0\xa0%", "25.0", "62\xa0%"])
 
 
 def test_tiles_stand_from_the_least_sure_to_the_surest_and_say_exit_and_verdict_in_words_and_frames():

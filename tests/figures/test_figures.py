@@ -89,6 +89,24 @@ def test_a_table_is_html_in_notebooks_and_text_in_terminals(shown):
     assert "data-head" not in html and "lab-table-wide" not in html
 
 
+def test_columns_of_words_begin_at_the_left_and_numbers_of_any_form_end_at_the_right(shown):
+    figures.table({"row": ["a", "b"], "words": ["yes", "no"], "signs": ["+1.5 %", "\u22120.2"], "mixed": ["", "3 of 4"],
+                   "interval": ["(0.1 to 0.2)", "no ratio"], "text with digits": ["rank 4", "2:4, rank"]})
+    html = shown[0]._repr_html_()
+    left = re.findall('<td style="text-align:left"[^>]*>([^<]*)<', html)
+    assert left == ["yes", "no"] and html.count('<th scope="col" style="text-align:left">') == 1
+
+
+def test_percent_has_one_form_in_tables_and_findings_whatever_python_wrote(shown, monkeypatch):
+    figures.table({"share of 10%": ["9.4%", "78.7 %"]}, "Up to 100%, in a 95 % interval")
+    html = shown[0]._repr_html_()
+    assert "9.4\xa0%" in html and "78.7 %" in html and "of 10\xa0%" in html and "100\xa0%, in a 95 %" in html
+    assert re.search(r"\d%", html) is None
+    shown.clear()
+    figures.show(go.Figure(), alt=ALT, finding="It saves 12.5% of it.")
+    assert "It saves 12.5\xa0% of it." in "".join(str(getattr(one, "data", one)) for one in shown)
+
+
 def test_rows_of_many_columns_say_their_heads_for_phones(shown):
     figures.table({name: [1] for name in "abcde"})
     html = shown[0]._repr_html_()

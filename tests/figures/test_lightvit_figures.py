@@ -47,10 +47,10 @@ def test_captions_and_finding_say_what_was_worked_out_by_hand():
 
 
 def test_the_table_says_of_each_map_where_it_is_highest_and_how_much_lies_outside_the_window():
-    assert rows(film()) == [["its window", "row 0, column 2", "0.5", "0%"],
-                            ["token 0 gathers", "row 0, column 0", "0.5", "100%"],
-                            ["token 0 hands back", "row 1, column 2", "0.8", f"{2 / 4.3:.0%}"],
-                            ["both steps", "row 0, column 0", "0.4", "80%"]]
+    assert rows(film()) == [["its window", "row 0, column 2", "0.5", "0\xa0%"],
+                            ["token 0 gathers", "row 0, column 0", "0.5", "100\xa0%"],
+                            ["token 0 hands back", "row 1, column 2", "0.8", f"{200 / 4.3:.0f}\xa0%"],
+                            ["both steps", "row 0, column 0", "0.4", "80\xa0%"]]
 
 
 def test_it_opens_where_the_token_gathers_and_ends_with_both_steps():

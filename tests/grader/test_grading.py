@@ -117,7 +117,7 @@ def test_stubs_are_not_started_and_a_folder_without_notebook_is_missing(graded):
 
 def test_each_row_says_what_was_wrong_and_the_better_of_two_files_counts(graded):
     assert statuses(graded, "half") == {"count": "passed", "patchify": "wrong", "attention": "passed",
-                                        "block_macs": "wrong", "budget": "wrong", "diagnose": "error"}
+                                        "block_macs": "wrong", "budget": "wrong", "diagnose": "error", "halves": "missing"}
     rows = graded[0]["half"]
     known = {mistake.name: mistake.hint for mistake in find("vision_transformer.patchify").mistakes}
     assert rows["patchify"]["message"].startswith(known[rows["patchify"]["mistake"]])
@@ -138,13 +138,14 @@ def test_a_file_that_is_no_notebook_costs_its_student_alone(graded, student):
 
 
 def test_a_notebook_that_ends_its_process_keeps_what_it_had_earned(graded):
-    assert statuses(graded, "leaves") == all_passed_but(budget="error", diagnose="error")
+    assert statuses(graded, "leaves") == all_passed_but(budget="error", diagnose="error", halves="error")
     assert "ended its own process" in graded[0]["leaves"]["budget"]["message"]
 
 
 def test_an_endless_function_costs_its_exercise_and_an_endless_cell_the_rest(graded):
     assert statuses(graded, "loops") == all_passed_but(attention="timeout")
-    assert statuses(graded, "deaf") == all_passed_but(block_macs="timeout", budget="timeout", diagnose="timeout")
+    assert statuses(graded, "deaf") == all_passed_but(
+        **dict.fromkeys(("block_macs", "budget", "diagnose", "halves"), "timeout"))
     assert f"after {SECONDS} s, in code cell 5" in graded[0]["deaf"]["block_macs"]["message"]
 
 
@@ -172,7 +173,7 @@ def test_files_outside_the_scratch_folder_and_the_grader_itself_are_out_of_reach
     assert statuses(graded, "vandal") == all_passed_but()               # its last cell asserts that all attempts failed
     if lockdown.landlock_version():
         assert (precious / "kept.txt").read_text() == "kept"
-    assert found["vandal"]["total"]["status"] == "6 of 6 passed"
+    assert found["vandal"]["total"]["status"] == "7 of 7 passed"
 
 
 def test_the_network_is_refused(graded):

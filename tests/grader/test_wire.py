@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 import time
+from fractions import Fraction
 
 import numpy
 import pytest
@@ -33,7 +34,7 @@ def test_the_cases_of_every_exercise_cross_unchanged(exercise):
     torch.ones(3, dtype=torch.bfloat16), torch.ones(2, 2).expand(3, 2, 2), torch.randn(3, requires_grad=True)])
 def test_values_of_all_kinds_cross_with_type_shape_and_dtype(value):
     arrived = there_and_back(value)
-    assert type(arrived) is type(value)
+    assert type(arrived) is type(value) and getattr(arrived, "dtype", None) == getattr(value, "dtype", None)
     assert arrived is value if value is ... else difference(arrived, value, 0.0) is None
 
 
@@ -45,7 +46,14 @@ def test_what_cannot_cross_arrives_as_an_empty_thing_of_its_name(value, name):
 
 
 def test_numbers_of_numpy_cross_as_numbers():
-    assert there_and_back(numpy.float32(2.5)) == 2.5 == there_and_back(numpy.float64(2.5)) and there_and_back(numpy.array([4])) == 4
+    assert there_and_back(numpy.float32(2.5)) == 2.5 == there_and_back(numpy.float64(2.5)) and there_and_back(numpy.array(4)) == 4
+    assert there_and_back(Fraction(5, 2)) == 2.5
+
+
+def test_arrays_of_numpy_cross_as_tensors_with_shape_and_dtype():
+    arrived = there_and_back((numpy.array([4]), numpy.eye(3)[::-1]))
+    assert [part.dtype for part in arrived] == [torch.int64, torch.float64]
+    assert arrived[0].tolist() == [4] and torch.equal(arrived[1], torch.eye(3).flip(0).double())
 
 
 def test_a_list_in_itself_is_cut_off_instead_of_followed_for_ever():

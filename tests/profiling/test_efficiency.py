@@ -51,6 +51,7 @@ def test_what_makes_no_sense_is_refused(given, message):
         profiling.efficient_error_rate(**{"cost": COST} | given)
 
 
-def test_the_docstring_says_that_the_papers_formula_was_not_seen():
-    text = profiling.efficient_error_rate.__doc__
-    assert "OUR RECONSTRUCTION" in text and "2309.02031" in text and "not at hand" in text
+def test_the_docstring_says_that_mean_and_reference_are_ours_and_warns_of_the_surveys_tables():
+    text = " ".join(profiling.efficient_error_rate.__doc__.split())
+    assert "2309.02031" in text and "the plain mean and the reference are the choice of this function" in text
+    assert "not with those of the survey's tables" in text

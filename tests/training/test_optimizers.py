@@ -35,6 +35,16 @@ def test_muon_takes_hidden_matrices_and_leaves_the_rest_and_both_ends_to_adamw()
     assert taken | left == set(names.values()) and not taken & left and {"head.weight", "pos_embed"} <= left
 
 
+def test_heads_are_left_to_adamw_where_they_are_not_the_last_matrix():
+    """A projector trained along, or the head of a distillation token, comes after them."""
+    student = models.create_model("lab_vit_student", distilled=True)
+    pair = nn.ModuleDict({"student": student, "projector": nn.Linear(64, 128)})
+    alone, beside = (create_optimizers(model, "muon", 1e-3, 0.05)[0] for model in (student, pair))
+    taken = [{id(value) for group in muon.param_groups for value in group["params"]} for muon in (alone, beside)]
+    assert taken[0] == taken[1] and len(taken[0]) > 16
+    assert not taken[0] & {id(student.head.weight), id(student.head_dist.weight), id(pair["projector"].weight)}
+
+
 def test_orthogonalized_matrices_keep_their_directions_and_lose_their_stretch():
     torch.manual_seed(0)
     for shape in ((16, 40), (40, 16), (16, 16)):

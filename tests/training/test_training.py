@@ -141,6 +141,23 @@ def test_interval_of_three_seeds_is_students():
     assert (middle, high - middle, middle - low) == pytest.approx((2.0, 2.4843, 2.4843), abs=1e-3)
 
 
+def test_an_interval_of_accuracies_ends_at_one_and_its_mean_and_lower_end_stay():
+    free = training.mean_interval([0.98, 0.99, 1.0])          # 0.99 -+ 4.303 * 0.01 / sqrt(3)
+    middle, low, high = training.mean_interval([0.98, 0.99, 1.0], within=(0, 1))
+    assert free[2] == pytest.approx(1.01484, abs=1e-4) and (middle, low) == free[:2] and high == 1
+    assert training.mean_interval([0.0, 0.01], within=(0, 1))[1] == 0
+    with pytest.raises(LabError, match="0 <= value <= 1"):
+        training.mean_interval([0.5, 98.0], within=(0, 1))
+
+
+def test_a_paired_interval_is_that_of_the_differences_run_by_run():
+    # +1.0, +1.1, +1.2: sd 0.1, t(2) = 4.303, / sqrt(3)
+    found = training.paired_interval([61.0, 71.1, 81.2], [60.0, 70.0, 80.0])
+    assert found == pytest.approx((1.1, 1.1 - 0.24843, 1.1 + 0.24843), abs=1e-4)
+    with pytest.raises(LabError, match="2 values and 3 others"):
+        training.paired_interval([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
 def test_one_run_has_no_interval():
     with pytest.raises(LabError, match="give a number with 2 <="):
         training.mean_interval([0.9])

@@ -11,13 +11,14 @@ import struct
 import time
 from typing import Any
 
+import numpy
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from lightvit_lab.errors import LabError
-from lightvit_lab.exercises.comparison import item
+from lightvit_lab.exercises.conversion import item
 
 LIMIT = 64 * 2**20   # bytes of one message; the largest answer of the book is below one MiB
 DEPTH = 20           # lists in lists
@@ -106,7 +107,9 @@ def encode(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
         return {"tensor": str(len(tensors) - 1)}
     if value is ...:
         return {"ellipsis": True}
-    if hasattr(value, "shape") and not isinstance(value, Tensor):   # numpy.float64 is a float, too
+    if isinstance(value, numpy.ndarray) and value.ndim and value.dtype.kind in "biufc":
+        return encode(torch.as_tensor(value.copy()), tensors, depth)
+    if not isinstance(value, Tensor):                               # numpy.float64 is a float, too
         value = item(value)
     if type(value) in _PLAIN:
         return value

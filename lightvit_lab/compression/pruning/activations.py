@@ -1,4 +1,4 @@
-"""Inputs and outputs of modules on calibration pictures: sizes, and values times gradients."""
+"""Inputs and outputs of modules on calibration pictures: sizes, spreads, values times gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import LabError, require_logits
 from ...runtime.hooks import Hook, hooked
-from ...runtime.running import as_input, on_device
+from ...runtime.running import as_input, double, on_device
 
 # name -> module, and "input", "output" or "change" (output - input)
 Sides = Mapping[str, tuple[nn.Module, str]]
@@ -78,6 +78,22 @@ def sizes(model: nn.Module, sides: Sides, inputs: Tensor) -> dict[str, Tensor]:
                     mean = value.abs().flatten(0, -2).mean(0)
                 total[name] = total[name] + mean * len(images)
     return {name: value.cpu() / len(inputs) for name, value in total.items()}
+
+
+def spreads(model: nn.Module, sides: Sides, inputs: Tensor) -> dict[str, Tensor]:
+    """Name -> (n,) standard deviation of a value over all tokens, in float64 on the CPU."""
+    sums: dict[str, Tensor] = dict.fromkeys(sides, 0)
+    squares, counts = dict(sums), dict(sums)
+    with record_activations(model, sides) as recorded:
+        for images in inputs.split(FEW):
+            model(as_input(model, images))
+            for name in sides:
+                value = double(recorded[name][1]).flatten(0, -2)
+                sums[name] = sums[name] + value.sum(0).cpu()
+                squares[name] = squares[name] + value.square().sum(0).cpu()
+                counts[name] += len(value)
+    return {name: (squares[name] / count - (sums[name] / count).square()).clamp(min=0).sqrt()
+            for name, count in counts.items()}
 
 
 def _require_classes(labels: Tensor, classes: int) -> None:

@@ -1,8 +1,11 @@
 """How much each unit matters: of neurons, heads, head dimensions, channels, blocks the least go.
 
-Taylor: |loss without the unit - loss| to first order, the unit's value times the gradient
-(Molchanov et al., arXiv 1906.10771; of heads: Michel et al., arXiv 1905.10650). Fisher: the mean
-square of the same for single pictures (Theis et al., arXiv 1801.05787). Derived in
+Taylor: |loss without the unit - loss| to first order, the unit's value times the gradient, of the
+mean over all pictures (Molchanov et al., arXiv 1906.10771, with the calibration set as one batch);
+per picture: the mean of |change| over single pictures, as Michel et al. (arXiv 1905.10650) have it
+for heads. Fisher: the mean square of the same (Theis et al., arXiv 1801.05787). Std: how much the
+unit varies, times the norm of what reads it, after FLAP (An et al., arXiv 2312.11983): what is
+constant can go into a bias, and `compensate=True` puts it there. Derived in
 chapters/compression/pruning.
 """
 
@@ -14,36 +17,40 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ...errors import plain_numbers
+from ...errors import LabError, plain_numbers
 from ...models.timm_parts import attentions, block_names, head_shape, mlps, stream
-from .activations import products, sizes
+from .activations import products, sizes, spreads
 
-IMPORTANCES = ("magnitude", "taylor", "fisher", "activation", "random")
 # these are in units of the loss, so that layers compare as they are
-NEED_LABELS = ("taylor", "fisher")
-NEED_INPUTS = (*NEED_LABELS, "activation")
+NEED_LABELS = ("taylor", "taylor_per_picture", "fisher")
+NEED_INPUTS = (*NEED_LABELS, "activation", "std")
+IMPORTANCES = ("magnitude", *NEED_INPUTS, "random")
+_OVER_PICTURES = {"taylor": lambda effects: effects.mean(0).abs(),
+                  "taylor_per_picture": lambda effects: effects.abs().mean(0),
+                  "fisher": lambda effects: effects.square().mean(0)}
 
 
 @plain_numbers
 def scores(model: nn.Module, part: str, importance: str, inputs: Tensor | None = None,
-           labels: Tensor | None = None, power: int = 2) -> dict[str, Tensor]:
+           labels: Tensor | None = None, power: int = 2, seed: int = 0) -> dict[str, Tensor]:
     """Layer -> scores, the higher the more it matters, in float32 on the CPU.
 
     "mlp" (neurons,); "heads" (heads,); "head_width" (2, heads, head_dim), of queries with keys and
     of values; "blocks" () each; "embedding" {"embedding": (dim,)}. Magnitude is the norm of all
-    weights that go with the unit, of `power` 2 or 1.
+    weights that go with the unit, of `power` 2 or 1; `seed` is that of random scores. Raises
+    LabError on the std of blocks.
     """
     values = magnitude(model, part, power)
     if importance == "random":
         for name, one in values.items():
-            seeded = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            seeded = torch.Generator().manual_seed(zlib.crc32(name.encode()) + seed)
             values[name] = torch.rand(one.shape, generator=seeded)
-    elif importance == "activation":
-        values = _of_activation(model, part, inputs, values)
+    elif importance in ("activation", "std"):
+        values = _of_activation(model, part, inputs, values, importance == "std")
     elif importance in NEED_LABELS:
-        values = _effects(model, part, inputs, labels)
-        for name, one in values.items():
-            values[name] = one.mean(0).abs() if importance == "taylor" else one.square().mean(0)
+        over_pictures = _OVER_PICTURES[importance]
+        values = {name: over_pictures(one)
+                  for name, one in _effects(model, part, inputs, labels).items()}
     return {name: one.detach().float().cpu() for name, one in values.items()}
 
 
@@ -132,9 +139,12 @@ def _effects(model: nn.Module, part: str, inputs: Tensor, labels: Tensor) -> dic
 
 
 def _of_activation(model: nn.Module, part: str, inputs: Tensor,
-                   magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Mean |value| of each unit times its reader's norm; of a block, how much it changes."""
-    found = sizes(model, _sides(model, part), inputs)
+                   magnitudes: Mapping[str, Tensor], std: bool) -> dict[str, Tensor]:
+    """Mean |value| of each unit, or its `std`, times its reader's norm; of a block its change."""
+    if std and part == "blocks":
+        raise LabError('prune_blocks: importance="std" is for units with a value of their own; a '
+                       'block has a stream of them: give "activation", how much it changes them')
+    found = (spreads if std else sizes)(model, _sides(model, part), inputs)
     if part == "blocks":
         return found
     if part == "embedding":

@@ -32,7 +32,7 @@ _LAYERS = {"mlp": mlps, "heads": attentions, "head_width": attentions, "blocks":
 @plain_numbers
 def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitude",
           calibration: Calibration | None = None, *, budget: str = "layer", multiple_of: int = 1,
-          compensate: bool = False, ridge: float = RIDGE) -> nn.Module:
+          compensate: bool = False, ridge: float = RIDGE, seed: int = 0) -> nn.Module:
     """Remove at least the share `ratio` of a part of every layer, or of layers that a dict names.
 
     `part` is "mlp", "heads", "head_width", "blocks" or "embedding"; `importance` is one of
@@ -40,7 +40,7 @@ def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitud
     or a pair with their labels. `budget="global"` compares units of all layers, and keeps some in
     each. `multiple_of`: keep a multiple of it, which hardware likes. `compensate=True` refits what
     reads the units on the calibration pictures, ridge regression with `ridge` as a share of their
-    variance. Raises LabError.
+    variance. `seed` is that of "random". Raises LabError.
     """
     require_choice("prune", "part", part, [*_LAYERS, "embedding"])
     caller = f"prune_{part}"
@@ -54,7 +54,7 @@ def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitud
     inputs = labels = None
     if compensate or importance in NEED_INPUTS:
         inputs, labels = require_calibration(caller, calibration, labels=importance in NEED_LABELS)
-    found = scores(model, part, importance, inputs, labels)
+    found = scores(model, part, importance, inputs, labels, seed=seed)
     kept = units_to_keep(caller, part, found, ratio, budget, multiple_of,
                          comparable=importance in NEED_LABELS)
     plan = {"transform": "prune", "part": part, "kept": kept}

@@ -2,13 +2,13 @@
 
 As `chapters/compression/pruning` derives them. Magnitude (Han et al., arXiv 1506.02626) takes the
 smallest weights. Wanda (Sun et al., arXiv 2306.11695) takes, in each row, those with the smallest
-|weight| * |input|. The pattern 2:4 (Mishra et al., arXiv 2104.08378) leaves two of every four
-inputs.
+|weight| * |input|, block by block: the inputs are those behind the blocks pruned before. The
+pattern 2:4 (Mishra et al., arXiv 2104.08378) leaves two of every four inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ...errors import LabError, number, plain_numbers, require_choice
 from ...models.transforming import Plan, transform, transformed
-from ..calibrating import Calibration, input_moments, require_calibration
+from ..calibrating import Calibration, Moments, input_moments, require_calibration
 from ..linear_layers import GroupedLinear, LowRankLinear, block_layers
 
 IMPORTANCES = ("magnitude", "wanda", "random")
@@ -33,27 +33,28 @@ def prune_weights(model: nn.Module, ratio: float | Mapping[str, float],
     """A copy of `model` with zeros: the share `ratio` of the weights of its blocks' linear layers.
 
     Shapes stay. `ratio` is one number, or one for each layer's name; zeros that are there already
-    count. `importance` is "magnitude", "wanda", which needs `calibration` (normalised pictures), or
-    "random". `pattern="2:4"` makes two zeros of every four inputs (ratio=0.5). `budget="global"`
-    takes the smallest of all layers together, not of each. Raises LabError on ratios below what is
-    zero already, or that leave no weight.
+    count. `importance` is "magnitude", "wanda", which needs `calibration` (normalised pictures) and
+    runs them once for each block, or "random". `pattern="2:4"` makes two zeros of every four inputs
+    (ratio=0.5). `budget="global"` takes the smallest of all layers together, not of each. Raises
+    LabError on ratios below what is zero already, or that leave no weight.
     """
-    layers = weighted_layers("prune_weights", model)
-    ratios = _ratios(layers, ratio)
+    ratios = _ratios(weighted_layers("prune_weights", model), ratio)
     _require_together(ratio, importance, pattern, budget)
-    scores = _scores(model, layers, importance, calibration, seed)
-    if budget == "global":
-        masks = _global_masks(layers, scores, ratio)
-    else:
-        masks = {name: _mask(name, layer.weight, scores[name], ratios[name], pattern, importance)
-                 for name, layer in layers.items()}
     shares = dict(ratio) if isinstance(ratio, Mapping) else ratio
     plan = {"transform": "prune_weights", "importance": importance, "ratio": shares,
             "pattern": pattern, "budget": budget}
     sparse = transformed(model, plan, apply_sparsity)
-    with torch.no_grad():
-        for name, mask in masks.items():
-            sparse.get_submodule(name).weight.mul_(mask)
+    layers = weighted_layers("prune_weights", sparse)
+    if importance == "wanda":
+        inputs, _ = require_calibration('prune_weights, importance="wanda"', calibration)
+        _prune_by_wanda(sparse, layers, inputs, ratios, pattern)
+        return sparse
+    scores = _scores(layers, importance, seed)
+    if budget == "global":
+        _make_zeros(layers, _global_masks(layers, scores, ratio))
+    else:
+        _make_zeros(layers, {name: _mask(name, layer.weight, scores[name], ratios[name], pattern)
+                             for name, layer in layers.items()})
     return sparse
 
 
@@ -126,8 +127,7 @@ def weighted_layers(caller: str, model: nn.Module) -> dict[str, nn.Linear | Grou
 
 
 @torch.no_grad()
-def _scores(model: nn.Module, layers: Mapping[str, nn.Module], importance: str,
-            calibration: Calibration | None, seed: int) -> dict[str, Tensor]:
+def _scores(layers: Mapping[str, nn.Module], importance: str, seed: int) -> dict[str, Tensor]:
     """How much each weight counts, (m, n). Zeros count least, whatever the importance."""
     scores = {name: layer.weight.abs() for name, layer in layers.items()}
     if importance == "random":
@@ -135,20 +135,53 @@ def _scores(model: nn.Module, layers: Mapping[str, nn.Module], importance: str,
         for name, weight in scores.items():
             drawn = torch.rand(weight.shape, generator=generator)
             scores[name] = drawn.to(weight.device) * (weight != 0)
-    if importance == "wanda":
-        inputs, _ = require_calibration('prune_weights, importance="wanda"', calibration)
-        moments = input_moments(model, inputs, layers)
-        for name, layer in layers.items():
-            norms = moments[name].second_moment.diagonal().sqrt().to(layer.weight)
-            if isinstance(layer, GroupedLinear):        # each group has inputs of its own
-                share = layer.out_features // layer.groups
-                norms = norms.view(layer.groups, layer.rank).repeat_interleave(share, dim=0)
-            scores[name] = scores[name] * norms
     return scores
 
 
+@torch.no_grad()
+def _make_zeros(layers: Mapping[str, nn.Module], masks: Mapping[str, Tensor]) -> None:
+    for name, mask in masks.items():
+        layers[name].weight.mul_(mask)
+
+
+@torch.no_grad()
+def _prune_by_wanda(model: nn.Module, layers: Mapping[str, nn.Module], inputs: Tensor,
+                    ratios: Mapping[str, float], pattern: str | None) -> None:
+    """Make zeros in `model`, in place, a block at a time.
+
+    The layers of a block are judged together, by what they are given behind the blocks before it,
+    which have their zeros already.
+    """
+    for names in _by_block(model, layers):
+        block, masks = {name: layers[name] for name in names}, {}
+        for name, moments in input_moments(model, inputs, block).items():
+            scores = block[name].weight.abs() * _norms(block[name], moments)
+            masks[name] = _mask(name, block[name].weight, scores, ratios[name], pattern, True)
+        _make_zeros(block, masks)
+
+
+def _by_block(model: nn.Module, names: Iterable[str]) -> list[list[str]]:
+    """`names` of layers in lists, one for each block of attention and MLP, in their order."""
+    blocks = [name for name, part in model.named_modules()
+              if hasattr(part, "attn") and hasattr(part, "mlp")]
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        block = next((one for one in blocks if name.startswith(f"{one}.")), name)
+        groups.setdefault(block, []).append(name)
+    return list(groups.values())
+
+
+def _norms(layer: nn.Module, moments: Moments) -> Tensor:
+    """Root mean square of each input, (n,); of a GroupedLinear (m, n), each group has its own."""
+    norms = moments.second_moment.diagonal().sqrt().to(layer.weight)
+    if isinstance(layer, GroupedLinear):
+        share = layer.out_features // layer.groups
+        norms = norms.view(layer.groups, layer.rank).repeat_interleave(share, dim=0)
+    return norms
+
+
 def _mask(name: str, weight: Tensor, scores: Tensor, ratio: float, pattern: str | None,
-          importance: str) -> Tensor:
+          by_row: bool = False) -> Tensor:
     """True where a weight stays: the best of each four, of each row, or of the whole layer."""
     if pattern:
         zeros, among = PATTERNS[pattern]
@@ -156,7 +189,7 @@ def _mask(name: str, weight: Tensor, scores: Tensor, ratio: float, pattern: str 
             raise LabError(f"prune_weights: {name} has {weight.shape[1]} inputs, no multiple of "
                            f"{among}; give pattern=None")
         return _keep_best(scores.unflatten(1, (-1, among)), zeros).flatten(1)
-    units = scores if importance == "wanda" else scores.flatten()
+    units = scores if by_row else scores.flatten()
     return _keep_best(units, _count(name, weight, ratio, units.shape[-1])).view_as(weight)
 
 

@@ -1,18 +1,20 @@
 """Attention feature distillation: the student attends to the places the teacher attends to.
 
 Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv 1612.03928, for maps of any
-network; for the weights of transformers, Wang et al., MiniLM, arXiv 2002.10957. Page:
+network; for the weights and values of transformers, Wang et al., MiniLM, arXiv 2002.10957. Page:
 chapters/distillation/feature_distillation.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...components import attention_weights, join_heads, split_heads
 from ...errors import LabError, require_grid
 from ..model_outputs import ModelOutputs, objective
 from .joining import (Layers, Pair, Pairs, align, coarser, joined_maps, require_batch,
@@ -55,6 +57,40 @@ def attention_weights_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (torch.xlogy(teacher, teacher) - teacher * logarithm).sum(dim=-1).mean()
 
 
+def value_relations(values: Tensor) -> Tensor:
+    """softmax(V V^T / sqrt(head_dim)) of values (B, heads, N, head_dim): (B, heads, N, N).
+
+    Which tokens a head finds alike by what it would hand on of them. MiniLM, arXiv 2002.10957.
+    """
+    return attention_weights(values, values)
+
+
+def value_relations_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of `value_relations`, the mean over rows; values (B, heads, N, d).
+
+    Widths of heads may differ. Where numbers of heads do, the values of all heads are joined and
+    split into as many as divide both, as in MiniLMv2 (arXiv 2012.15828). Raises LabError where
+    numbers of tokens differ. arXiv 2002.10957.
+    """
+    heads = math.gcd(student.shape[1], teacher.shape[1])
+    if student.shape[1] != teacher.shape[1]:
+        student, teacher = (split_heads(join_heads(values), 1, heads)[0]
+                            for values in (student, teacher))
+    return attention_weights_loss(value_relations(student), value_relations(teacher.detach()))
+
+
+def image_values(values: Tensor, prefix: int, size: tuple[int, int],
+                 grid: tuple[int, int] | None = None) -> Tensor:
+    """Values of image tokens on a grid of `size`: (B, heads, N, d) -> (B, heads, n, d).
+
+    The first `prefix` tokens are dropped, and the others lie on `grid`, (rows, columns), None for a
+    square. A new cell has the mean of its tokens' values.
+    """
+    grid = require_grid("image_values", values.shape[2], prefix, grid)
+    maps = values[:, :, prefix:].flatten(0, 1).transpose(1, 2).unflatten(2, grid)
+    return align(maps, size).flatten(2).transpose(1, 2).unflatten(0, values.shape[:2])
+
+
 def image_attention(weights: Tensor, prefix: int, size: tuple[int, int],
                     grid: tuple[int, int] | None = None) -> Tensor:
     """Attention among image tokens on a grid of `size`: (B, heads, N, N) -> (B, heads, n, n).
@@ -85,24 +121,54 @@ class AttentionTransfer(Pairs):
         return attention_transfer_loss(student.maps(pair[0]), teacher.maps(pair[1]))
 
 
-@objective
-class AttentionWeights(Pairs):
-    """`attention_weights_loss` of blocks of two transformers.
+class _Heads(Pairs):
+    """Pairs of blocks whose attention is compared head by head, by what the field `what` has.
 
     Models of the same tokens are compared on all of them, the class token too; others on image
-    tokens alone, on one grid. Raises LabError of a model whose weights cannot be read.
+    tokens alone, on one grid, where `joined` brings them.
+    """
+
+    student_features = teacher_features = ()
+    what, joined = "attention", staticmethod(image_attention)
+
+    def both(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair) -> list[Tensor]:
+        """What the pair of layers compares, of the student and of the teacher."""
+        models = student, teacher
+        found = [getattr(model, self.what)[layer] for model, layer in zip(models, pair)]
+        counts = [one.shape[2] for one in found]
+        if student.prefix == teacher.prefix and same_grid(student, teacher, *counts):
+            return found
+        grids = [model.grid(type(self).__name__, count) for model, count in zip(models, counts)]
+        return [self.joined(one, model.prefix, coarser(*grids), grid)
+                for one, model, grid in zip(found, models, grids)]
+
+
+@objective
+class AttentionWeights(_Heads):
+    """`attention_weights_loss` of blocks of two transformers, on the coarser of two grids.
+
+    Models of the same tokens are compared on all of them, the class token too; others on image
+    tokens alone. Raises LabError of a model whose weights cannot be read.
     """
 
     student_attention, teacher_attention = Pairs.student_features, Pairs.teacher_features
-    student_features = teacher_features = ()
 
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair, *_: Any) -> Tensor:
-        """The loss of one pair of layers: attention weights, on the coarser of the two grids."""
-        first, second = student.attention[pair[0]], teacher.attention[pair[1]]
-        counts = first.shape[-1], second.shape[-1]
-        if student.prefix != teacher.prefix or not same_grid(student, teacher, *counts):
-            grids = [model.grid("AttentionWeights", count)
-                     for model, count in zip((student, teacher), counts)]
-            first = image_attention(first, student.prefix, coarser(*grids), grids[0])
-            second = image_attention(second, teacher.prefix, coarser(*grids), grids[1])
-        return attention_weights_loss(first, second)
+        """The loss of one pair of layers: attention weights."""
+        return attention_weights_loss(*self.both(student, teacher, pair))
+
+
+@objective
+class ValueRelations(_Heads):
+    """`value_relations_loss` of blocks of two transformers, on the coarser of two grids.
+
+    MiniLM adds it to `AttentionWeights` of the last blocks, with equal weights. Raises LabError of
+    a model whose values cannot be read.
+    """
+
+    student_values, teacher_values = Pairs.student_features, Pairs.teacher_features
+    what, joined = "values", staticmethod(image_values)
+
+    def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair, *_: Any) -> Tensor:
+        """The loss of one pair of layers: likenesses of the values of tokens, head by head."""
+        return value_relations_loss(*self.both(student, teacher, pair))

@@ -1,7 +1,7 @@
 """Direct feature mimicking: the student's features, mapped to the teacher's width, copy them.
 
-What maps them is trained along by `distill` and dropped at the end. Page:
-chapters/distillation/feature_distillation.
+What maps them is trained along by `distill` and dropped at the end, or stays in the student
+(`lift_last_layer`). Page: chapters/distillation/feature_distillation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...components import initialise_linear
 from ...errors import LabError, plain_numbers, require_grid, require_range
+from ...models import timm_parts
+from ...models.transforming import Plan, transform, transformed
 from ...training import Batch
 from ..model_outputs import ModelOutputs, objective
 from .joining import Layers, Pair, Pairs, joined_grid, joined_tokens
@@ -64,8 +67,6 @@ class _Mimicking(Pairs):
     Called without projectors, it compares models of one width.
     """
 
-    with_prefix: ClassVar[bool] = False
-
     weight: float = 4.0
     whitened: bool = True
 
@@ -80,7 +81,7 @@ class _Mimicking(Pairs):
     def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair,
                 projector: nn.Module | None, _generator: None) -> Tensor:
         """The loss of one pair of layers: the student's projected tokens against the teacher's."""
-        tokens, target = joined_tokens(student, teacher, pair, self.with_prefix)
+        tokens, target = joined_tokens(student, teacher, pair)
         tokens = tokens if projector is None else projector(tokens)
         return hint_loss(tokens, whiten(target) if self.whitened else target)
 
@@ -108,22 +109,60 @@ class ShallowMimic(_Mimicking):
     teacher_layer: Layers = (0, 1)
 
 
-@objective
-class LiftedLastLayer(_Mimicking):
-    """The last layers: the student's is normed, as before its head, and lifted to another width.
+def lift_last_layer(model: nn.Module, width: int) -> nn.Module:
+    """A copy of `model`, a plain ViT, that ends in tokens of `width`, with fresh heads.
 
-    Between models with the same tokens in front those take part: a class token is all that a ViT's
-    head reads. Tian et al., From Per-Image Low-Rank to Encoding Mismatch, arXiv 2511.15572, find
-    that a narrow last layer has no room for the features of a wide one, and keep the lift in the
-    student (or widen its last block); here it serves the loss alone, so that the student stays as
-    it is, and comparisons are between students of one size.
+    After the last block come a linear map without bias and a norm, which stay in the model: they
+    count as its last block, in place of the final norm. In the paper the head reads the mean of
+    these image tokens, so create the model with pool="mean". Tian et al., From Per-Image Low-Rank
+    to Encoding Mismatch, arXiv 2511.15572. Raises LabError for other models.
+    """
+    plan = {"transform": "lift_last_layer", "width": width}
+    return transformed(model, plan, apply_lift)
+
+
+@transform("lift_last_layer")
+@torch.inference_mode(False)            # else the new weights could not be trained later
+def apply_lift(model: nn.Module, plan: Plan) -> nn.Module:
+    """Let `model` end as `plan` says: {"width": 192}."""
+    timm_parts.require_plain_vit("lift_last_layer", model)
+    width = require_range("lift_last_layer", "width", plan.get("width"), 1)
+    weight = model.head.weight
+    lift = nn.Sequential(nn.Linear(weight.shape[1], width, bias=False), nn.LayerNorm(width))
+    heads = {name: nn.Linear(width, head.out_features) for name in ("head", "head_dist")
+             if (head := getattr(model, name, None)) is not None}
+    for layer in (lift[0], *heads.values()):
+        initialise_linear(layer)
+    for part in (lift, *heads.values()):
+        part.to(weight)                 # its device and its type
+    for name, head in heads.items():
+        setattr(model, name, head)
+    model.norm = nn.Identity()
+    model.blocks.append(lift)
+    if hasattr(model, "fc_norm"):
+        model.fc_norm = nn.Identity()
+    return model
+
+
+@objective
+class LiftedLastLayer(Pairs):
+    """`hint_loss` of the last layers of a student of `lift_last_layer` and of a teacher as wide.
+
+    Between models with the same tokens in front those take part. No projector is trained along and
+    dropped, since the student's own lift does its work. arXiv 2511.15572.
     """
 
-    with_prefix: ClassVar[bool] = True
+    weight: float = 4.0
+    whitened: bool = True
 
-    def projector(self, width: int, teacher_width: int) -> nn.Module:
-        """A norm, as before the head, and a linear layer to the teacher's width."""
-        return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, teacher_width))
+    def compare(self, student: ModelOutputs, teacher: ModelOutputs, pair: Pair, *_: Any) -> Tensor:
+        """The loss of one pair of layers: lifted tokens against the teacher's."""
+        tokens, target = joined_tokens(student, teacher, pair, with_prefix=True)
+        if tokens.shape[-1] != target.shape[-1]:
+            raise LabError(f"LiftedLastLayer: the student's tokens have width {tokens.shape[-1]} "
+                           f"and the teacher's {target.shape[-1]}; lift_last_layer(student, "
+                           f"{target.shape[-1]}) lifts them, Hint projects them")
+        return hint_loss(tokens, whiten(target) if self.whitened else target)
 
 
 @objective

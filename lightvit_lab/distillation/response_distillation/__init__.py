@@ -5,12 +5,12 @@ Page: chapters/distillation/response_distillation.
 
 from .objectives import (Correlation, Decoupled, DistillationToken, HardTargets, Labels, PerSample,
                          SoftTargets, decoupled_loss, decoupled_parts, deit_loss, dist_loss,
-                         divergence, hard_target_loss, require_temperature, sharpness_temperatures,
-                         smooth_labels, soft_target_loss, standardize)
+                         divergence, hard_target_loss, per_sample_loss, require_temperature,
+                         sharpness_temperatures, smooth_labels, soft_target_loss, standardize)
 from .stored_logits import StoredLogits, store_logits
 
 __all__ = ["Correlation", "Decoupled", "DistillationToken", "HardTargets", "Labels", "PerSample",
            "SoftTargets", "StoredLogits", "decoupled_loss", "decoupled_parts", "deit_loss",
-           "dist_loss", "divergence", "hard_target_loss", "require_temperature",
+           "dist_loss", "divergence", "hard_target_loss", "per_sample_loss", "require_temperature",
            "sharpness_temperatures", "smooth_labels", "soft_target_loss", "standardize",
            "store_logits"]

@@ -112,13 +112,25 @@ def sharpness_temperatures(student: Tensor, teacher: Tensor,
                            temperature: float = 4.0) -> tuple[Tensor, Tensor]:
     """Temperatures (B, 1) of student and teacher, of sum 2T: the higher for the sharper of both.
 
-    Sharpness is the log-sum-exp of the logits. We subtract their mean first, since a shift changes
-    no softmax and could make a sharpness negative, and take no gradient: a temperature is a choice.
-    arXiv 2404.12711.
+    Sharpness is the log-sum-exp of the logits, as in the paper's text; its authors' code takes the
+    largest logit. We subtract the mean of the logits first, since a shift changes no softmax, could
+    make a sharpness negative, and is lost in stored logits, and take no gradient: a temperature is
+    a choice. arXiv 2404.12711.
     """
     sharpness = [torch.logsumexp(logits - logits.mean(1, keepdim=True), 1, keepdim=True)
                  for logits in (student.detach(), teacher.detach())]
     return tuple(2 * temperature * one / sum(sharpness) for one in sharpness)
+
+
+def per_sample_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
+    """T_s T_t KL(teacher || student) at `sharpness_temperatures` T_s, T_t, the mean over pictures.
+
+    Half of DTKD's loss, arXiv 2404.12711; the other is `soft_target_loss`.
+    """
+    _require_pair("per_sample_loss", student, teacher)
+    require_temperature("per_sample_loss", temperature)
+    own, other = sharpness_temperatures(student, teacher, temperature)
+    return (own * other * divergence(student / own, teacher / other)).mean()
 
 
 @plain_numbers
@@ -169,10 +181,17 @@ def require_temperature(caller: str, value: float | Tensor, name: str = "tempera
 
 
 class _WithTemperature:
-    """Objectives with a temperature, which is checked before any step."""
+    """Objectives with a temperature, and maybe a warm-up, which are checked before any step."""
+
+    warmup: int = 0
 
     def __post_init__(self) -> None:
         require_temperature(type(self).__name__, self.temperature)
+        require_range(type(self).__name__, "warmup", self.warmup, 0)
+
+    def share(self, step: int) -> float:
+        """What the term counts at a step, from 1: it rises evenly to 1 during `warmup` steps."""
+        return min(1.0, step / self.warmup) if self.warmup else 1.0
 
 
 @objective
@@ -237,15 +256,22 @@ class HardTargets:
 
 @objective
 class PerSample(_WithTemperature):
-    """Divergence at `sharpness_temperatures`, times the product of both (arXiv 2404.12711)."""
+    """DTKD: `alpha` * `per_sample_loss` + `beta` * `soft_target_loss`, each at `temperature`.
+
+    Both rise evenly to their weights during the first `warmup` steps; in the authors' code these
+    are 20 of 240 epochs. arXiv 2404.12711.
+    """
 
     temperature: float = 4.0
+    alpha: float = 3.0
+    beta: float = 1.0
+    warmup: int = 0
     weight: float = 1.0
 
     def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
-        ours, theirs = student.taught_logits, teacher.logits
-        own, other = sharpness_temperatures(ours, theirs, self.temperature)
-        return (own * other * divergence(ours / own, theirs / other)).mean()
+        logits = student.taught_logits, teacher.logits, self.temperature
+        both = self.alpha * per_sample_loss(*logits) + self.beta * soft_target_loss(*logits)
+        return self.share(batch.step) * both
 
 
 @objective
@@ -275,17 +301,21 @@ class DistillationToken(_WithTemperature):
 
 @objective
 class Decoupled(_WithTemperature):
-    """`decoupled_loss`; of mixed pictures, that of both labels by their shares."""
+    """`decoupled_loss`; of mixed pictures, that of both labels by their shares.
+
+    It rises evenly during the first `warmup` steps: 20 of 240 epochs in the authors' code.
+    """
 
     alpha: float = 1.0
     beta: float = 8.0
     temperature: float = 4.0
+    warmup: int = 0
     weight: float = 1.0
 
     def __call__(self, student: ModelOutputs, teacher: ModelOutputs, batch: Batch) -> Tensor:
         logits = student.taught_logits, teacher.logits
-        return batch.by_labels(lambda labels: decoupled_loss(*logits, labels, self.alpha, self.beta,
-                                                             self.temperature))
+        return self.share(batch.step) * batch.by_labels(
+            lambda labels: decoupled_loss(*logits, labels, self.alpha, self.beta, self.temperature))
 
 
 @objective

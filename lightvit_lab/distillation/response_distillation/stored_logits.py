@@ -64,10 +64,10 @@ class StoredLogits:
             raise _another_run("distill", self.path, problems, "Give distill the settings that "
                                "store_logits had, or call store_logits for this run")
 
-    def outputs(self, batch: Batch, features: Sequence[int] = (),
-                attention: Sequence[int] = ()) -> ModelOutputs:
+    def outputs(self, batch: Batch, features: Sequence[int] = (), attention: Sequence[int] = (),
+                values: Sequence[int] = ()) -> ModelOutputs:
         """Log-probabilities (B, classes) for `batch`, which any softmax takes as logits."""
-        if features or attention:
+        if features or attention or values:
             raise LabError("distill: stored logits show no features and no attention; give the "
                            "teacher itself, or objectives on logits alone")
         rows = (batch.step - 1) * self.made_for["batch_size"] + batch.places

@@ -104,8 +104,10 @@ def bipartite_soft_matching(metric: Tensor, r: int, protected: int = 1) -> Match
     even, odd = -(-protected // 2), protected // 2       # protected tokens in each of the two sets
     unit = F.normalize(metric.to(torch.promote_types(metric.dtype, torch.float32)), dim=-1)
     similarity = unit[:, ::2] @ unit[:, 1::2].mT
-    similarity[:, :even] = -torch.inf
-    similarity[:, :, :odd] = -torch.inf
+    if even:
+        similarity[:, :even] = -torch.inf
+    if odd:
+        similarity[:, :, :odd] = -torch.inf
     best, partner = similarity.max(dim=-1)
     order = best.argsort(dim=-1, descending=True)
     going, staying = order[:, :r], order[:, r:]

@@ -1,12 +1,15 @@
 """What the exercises of `chapters/components/lightvit` are tried on."""
 
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Generator
 
+from ... import checkpoint, data, training
 from ...components import attend
-from ..declaration import Exercise
+from ..declaration import Exercise, OpenExercise
+from ..outcome import by_outcome, pairs
 
 
 def maps(generator: Generator) -> list[tuple]:
@@ -42,6 +45,34 @@ def stages(generator: Generator) -> list[tuple]:
             for area in (49, 16, 49)]
 
 
+@cache
+def lesioned(silent: frozenset[tuple[int, int]] = frozenset()) -> float:
+    """Accuracy of the zoo's LightViT where these pairs (block, global token) hand back nothing."""
+    model = checkpoint.load("zoo:lab_lightvit/shapes")
+    blocks = [part for stage in model.stages for part in stage if hasattr(part, "attn")]
+    for number, block in enumerate(blocks):
+        tokens = torch.tensor([token for place, token in silent if place == number]).long()
+        block.attn.kv_global.register_forward_hook(
+            lambda _, inputs, output, tokens=tokens:
+            output.index_fill(1, tokens.to(output.device), 0.0))
+    return training.evaluate(model, data.load("shapes", "val", count=128)).accuracy
+
+
+def judge_lesion(answer: Any) -> tuple[str, str]:
+    """Pairs of block and global token: at least 12, and at most three points lost."""
+    silent = pairs(answer, range(4), range(4))
+    if silent is None:
+        return "form", "Give a list of pairs (block, global token), whole numbers from 0 to 3."
+    right, wanted = lesioned(silent), lesioned() - 0.03
+    lost = "" if right >= wanted else "first" if len(silent & BLOCK_0) > 2 else "voices"
+    return (lost or ("few" if len(silent) < 12 else ""),
+            f"{len(silent)} of 16 are silent, at least 12 are to be; {right:.1%} right, at least "
+            f"{wanted:.1%} are wanted.")
+
+
+BLOCK_0 = frozenset((0, token) for token in range(4))
+
+
 EXERCISES = (
     Exercise("lightvit.reach", points=1, minutes=3),
     Exercise("lightvit.windows", 3, 15, maps, tolerance=1e-4, names={"attend": attend}),
@@ -49,4 +80,9 @@ EXERCISES = (
     Exercise("lightvit.gates", points=2, minutes=10, cases=gates),
     Exercise("lightvit.attention_macs", points=3, minutes=12, cases=stages),
     Exercise("lightvit.budget", points=2, minutes=6),
+    Exercise("lightvit.lesion", points=3, minutes=12, seconds=60,
+             prepare=by_outcome(judge_lesion),
+             names={"lesioned": lambda silent: lesioned(frozenset(silent))}),
 )
+
+OPEN = (OpenExercise("lightvit.needed", points=4, minutes=8),)

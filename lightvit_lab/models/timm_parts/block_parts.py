@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...components import join_heads, split_heads
+from ...components import biased_attention, join_heads, split_heads
 from ...runtime.full_precision import full_precision
 from ...runtime.running import map_tensors
 
@@ -16,7 +16,8 @@ from ...runtime.running import map_tensors
 class AttentionParts(nn.Module):
     """The parts of a trained plain self-attention, under their old names, so with its state's keys.
 
-    `fused` chooses torch's kernel, as in the lab's attention.
+    `fused` chooses torch's kernel, as in the lab's attention, and with an additive mask the faster
+    form.
     """
 
     def __init__(self, attention: nn.Module):
@@ -66,6 +67,8 @@ class PlainAttention(AttentionParts):
         if not self.fused:
             return self.mix_by(self.weigh(query, key, mask), value)
         dropped = getattr(self.attn_drop, "p", 0.0) if self.training else 0.0
+        if mask is not None and mask.is_floating_point() and not dropped:
+            return biased_attention(query, key, value, mask, self.scale)
         return F.scaled_dot_product_attention(query, key, value, mask, dropped, scale=self.scale)
 
     def mix_by(self, weights: Tensor, value: Tensor) -> Tensor:

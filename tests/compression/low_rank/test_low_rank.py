@@ -209,7 +209,7 @@ def test_output_error_is_that_of_the_layers_own_outputs():
     ({"energy": float("nan")}, "0 < energy"), ({"energy": "0.9"}, "0 < energy"), ({"budget": 0.0}, "0 < budget"),
     ({"budget": 1e-4}, "rank 1"), ({"rank": 4, "qkv": "perhead"}, "per_head"), ({"rank": 4, "layers": "fc3"}, "fc"),
     ({"rank": 4, "layers": ()}, "names none"), ({"rank": 17, "qkv": "per_head"}, "rank <= 16"),
-    ({"rank": 4, "calibration": INPUTS[:0]}, "0 pictures"), ({"rank": 4, "calibration": INPUTS[:1]}, "1 pictures"),
+    ({"rank": 4, "calibration": INPUTS[:0]}, "0 pictures"), ({"rank": 4, "calibration": INPUTS[:1]}, "has 1 picture;"),
     ({"rank": 4, "calibration": INPUTS.abs()}, "normalised"),
 ])
 def test_bad_arguments_are_refused_with_what_is_allowed(arguments, words):

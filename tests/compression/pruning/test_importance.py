@@ -7,7 +7,9 @@ from drawn_weights import pictures
 from small_models import EVERY, PICTURES, PLAIN, small
 
 from lightvit_lab.compression.pruning import activations
-from lightvit_lab.compression.pruning.importance import scores
+from lightvit_lab.compression.pruning.importance import IMPORTANCES, scores
+from lightvit_lab.compression.pruning.pruners import prune_mlp
+from lightvit_lab.errors import LabError
 
 LABELS = torch.tensor([3, 1, 4, 1, 5, 9])
 
@@ -55,6 +57,14 @@ def test_taylor_and_fisher_are_the_mean_and_the_mean_square_of_the_derivative_wi
     assert slopes.abs().max() > 1e-4
     assert torch.allclose(taylor, slopes.mean(0).abs(), atol=1e-6, rtol=1e-3)
     assert torch.allclose(fisher, slopes.square().mean(0), atol=1e-7, rtol=1e-3)
+
+
+def test_taylor_per_picture_is_the_mean_size_of_the_derivative_and_no_less_than_that_of_the_mean():
+    model, inputs = small(), pictures(1, *PICTURES)
+    layer, slopes = expected(model, "mlp", "lab")
+    found = scores(model, "mlp", "taylor_per_picture", inputs, LABELS)[layer]
+    assert torch.allclose(found, slopes.abs().mean(0), atol=1e-6, rtol=1e-3)
+    assert (found - scores(model, "mlp", "taylor", inputs, LABELS)[layer]).max() > 1e-5
 
 
 def test_a_query_and_its_key_are_worth_the_same():
@@ -109,6 +119,19 @@ def test_activation_is_the_mean_size_of_a_neuron_times_the_norm_of_what_reads_it
     assert torch.allclose(scores(model, "mlp", "activation", inputs)["blocks.0.mlp"], by_hand, rtol=1e-4)
 
 
+def test_std_is_the_standard_deviation_of_a_neuron_times_the_norm_of_what_reads_it_and_0_of_a_constant():
+    model, inputs, seen = small(), pictures(1, *PICTURES), []
+    model.blocks[0].mlp.fc1.weight.data[5], model.blocks[0].mlp.fc1.bias.data[5] = 0, 3       # the neuron says 3 (nearly)
+    model.blocks[0].mlp.fc2.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    model(inputs)
+    by_hand = seen[0].flatten(0, 1).std(0, correction=0) * model.blocks[0].mlp.fc2.weight.norm(dim=0)
+    found = scores(model, "mlp", "std", inputs)["blocks.0.mlp"]
+    assert torch.allclose(found, by_hand, rtol=1e-4, atol=1e-6) and found[5] < 1e-6 < found.median()
+    assert scores(model, "mlp", "activation", inputs)["blocks.0.mlp"][5] > 1e-3
+    with pytest.raises(LabError, match='a block has a stream of them: give "activation"'):
+        scores(model, "blocks", "std", inputs)
+
+
 def test_a_block_that_adds_nothing_does_not_change_its_tokens():
     model = small()
     with torch.no_grad():
@@ -119,7 +142,7 @@ def test_a_block_that_adds_nothing_does_not_change_its_tokens():
     assert scores(model, "blocks", "magnitude")["blocks.1"] == 0
 
 
-@pytest.mark.parametrize("importance", ["taylor", "fisher", "activation", "random", "magnitude"])
+@pytest.mark.parametrize("importance", IMPORTANCES)
 def test_scoring_leaves_the_model_as_it_was_and_needs_no_trainable_weights(importance):
     model = small("lightvit").train()
     model.requires_grad_(False)
@@ -133,12 +156,14 @@ def test_scoring_leaves_the_model_as_it_was_and_needs_no_trainable_weights(impor
 
 
 @pytest.mark.parametrize("kind", EVERY)
-@pytest.mark.parametrize("importance", ["magnitude", "taylor", "fisher", "activation", "random"])
+@pytest.mark.parametrize("importance", IMPORTANCES)
 def test_every_importance_scores_every_unit_of_every_model(importance, kind):
     model, inputs = small(kind), pictures(1, *PICTURES)
     shapes = {"mlp": (48,), "heads": (3,), "head_width": (2, 3, 8), "blocks": ()}
     if kind in PLAIN:
         shapes["embedding"] = (24,)
+    if importance == "std":
+        del shapes["blocks"]
     for part, shape in shapes.items():
         found = scores(model, part, importance, inputs, LABELS)
         assert {tuple(value.shape) for value in found.values()} == {shape}
@@ -149,3 +174,9 @@ def test_random_scores_are_the_same_each_time_and_differ_between_layers():
     one, other = (scores(small(), "mlp", "random") for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not torch.equal(one["blocks.0.mlp"], one["blocks.1.mlp"])
+
+
+def test_another_seed_is_another_draw_of_what_goes_at_random():
+    first, again, other = (prune_mlp(small(), 0.5, "random", seed=seed) for seed in (0, 0, 1))
+    kept = [one.recipe["plans"][0]["kept"] for one in (first, again, other)]
+    assert kept[0] == kept[1] and all(kept[0][name] != kept[2][name] for name in kept[0])

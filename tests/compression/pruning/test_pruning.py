@@ -143,7 +143,7 @@ def test_what_is_pruned_can_be_pruned_again_until_one_unit_is_left(budget):
     (prune_mlp, {"ratio": 0.5, "importance": "fisher", "calibration": (pictures(1, *PICTURES), LABELS + 5)},
      "10 classes"),
     (prune_mlp, {"ratio": 0.5, "compensate": True}, "needs calibration"),
-    (prune_mlp, {"ratio": 0.5, "compensate": True, "calibration": pictures(1, 1, 3, 32, 32)}, "1 pictures"),
+    (prune_mlp, {"ratio": 0.5, "compensate": True, "calibration": pictures(1, 1, 3, 32, 32)}, "has 1 picture;"),
     (prune_mlp, {"ratio": 0.5, "compensate": True, "calibration": torch.rand(4, 3, 32, 32)}, "normalised"),
     (prune_mlp, {"ratio": 0.5, "compensate": True, "calibration": pictures(1, *PICTURES), "ridge": -1}, "ridge"),
     (prune_mlp, {"ratio": 0.5, "compensate": True, "calibration": pictures(1, 4, 3, 16, 16)}, "16 x 16"),

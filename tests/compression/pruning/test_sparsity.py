@@ -68,6 +68,34 @@ def test_wanda_weighs_each_weight_by_the_norm_of_its_input_and_compares_within_r
     assert pruned.tolist() == torch.tensor(2 * [[4.0, 1.0, 0.0, 0.0], [0.0, 0.2, 9.0, 0.0]]).tolist()
 
 
+def naive_wanda(model, ratio):
+    """Wanda as its authors' code has it: what a block is given comes from the blocks pruned before it."""
+    model, seen = copy.deepcopy(model), {}
+    for block in (0, 1):
+        names = [name for name in LAYERS if name.startswith(f"blocks.{block}")]
+        handles = [model.get_submodule(name).register_forward_pre_hook(
+            lambda _, given, name=name: seen.update({name: given[0].flatten(0, 1)})) for name in names]
+        with torch.no_grad():
+            model(INPUTS)
+            for name in names:
+                weight = model.get_submodule(name).weight
+                for row, scores in zip(weight, weight.abs() * seen[name].norm(dim=0)):
+                    row[scores.argsort()[:round(ratio * len(row))]] = 0
+        for handle in handles:
+            handle.remove()
+    return model
+
+
+def test_wanda_judges_a_block_by_what_the_blocks_pruned_before_hand_on():
+    model = small()
+    library, naive = prune_weights(model, 0.8, "wanda", INPUTS), naive_wanda(model, 0.8)
+    seen = {name: (library.get_submodule(name).weight != 0) != (naive.get_submodule(name).weight != 0) for name in LAYERS}
+    assert sum(apart.sum() for apart in seen.values()) <= 4                      # but for ties in the last digit
+    of_dense = prune_weights(model, {name: 0.8 for name in LAYERS if name.startswith("blocks.1")}, "wanda", INPUTS)
+    name = "blocks.1.mlp.fc1"                       # by what the whole block 0 hands on, other weights go
+    assert ((of_dense.get_submodule(name).weight != 0) != (library.get_submodule(name).weight != 0)).sum() > 4
+
+
 def test_two_of_four_keeps_the_two_best_of_every_four_inputs():
     tokens = torch.ones(8, 5, 4)
     pruned = four_inputs(2 * [[4.0, -1.0, 3.0, 2.0], [0.1, -0.2, 0.0, 0.3]], tokens, pattern="2:4")
@@ -149,7 +177,7 @@ def test_the_plan_alone_builds_a_model_that_the_weights_fit():
     ({"ratio": 0.5, "importance": "magnitud"}, 'Did you mean "magnitude"'),
     ({"ratio": 0.5, "importance": "wanda"}, "needs"),
     ({"ratio": 0.5, "importance": "wanda", "calibration": INPUTS[:0]}, "0 pictures"),
-    ({"ratio": 0.5, "importance": "wanda", "calibration": INPUTS[:1]}, "1 pictures"),
+    ({"ratio": 0.5, "importance": "wanda", "calibration": INPUTS[:1]}, "has 1 picture;"),
     ({"ratio": 0.5, "importance": "wanda", "calibration": INPUTS.abs()}, "normalised"),
     ({"ratio": 0.5, "importance": "wanda", "calibration": INPUTS, "budget": "global"}, 'budget="layer"'),
     ({"ratio": 0.5, "pattern": "2:5"}, "2:4"), ({"ratio": 0.4, "pattern": "2:4"}, "give 0.5"),

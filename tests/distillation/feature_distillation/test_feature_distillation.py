@@ -4,12 +4,18 @@ import math
 from itertools import permutations
 
 import pytest
+import timm
 import torch
 from torch import nn
 
+from lightvit_lab import checkpoint, models
+from lightvit_lab.compression.pruning import prune_embedding
 from lightvit_lab.distillation import feature_distillation as features
 from lightvit_lab.distillation.feature_distillation.mimicking import Generator, draw_hidden
-from lightvit_lab.distillation.model_outputs import ModelOutputs
+from lightvit_lab.distillation.model_outputs import ModelOutputs, collect_outputs
+from lightvit_lab.dynamic.early_exit import add_exits, add_halting, add_skipping
+from lightvit_lab.dynamic.token_merging import merge_tokens
+from lightvit_lab.dynamic.token_pruning import coarse_to_fine, prune_tokens
 from lightvit_lab.errors import LabError
 from lightvit_lab.training import Batch
 
@@ -31,15 +37,17 @@ def _batch(step: int = 1, count: int = 4) -> Batch:
     return Batch(torch.zeros(count, 3, 8, 8), torch.zeros(count, dtype=torch.long), torch.arange(count), step=step)
 
 
-def _seen(shown: torch.Tensor, prefix: int = 0, attention: torch.Tensor | None = None) -> ModelOutputs:
+def _seen(shown: torch.Tensor, prefix: int = 0, attention: torch.Tensor | None = None,
+          values: torch.Tensor | None = None) -> ModelOutputs:
     found = dict.fromkeys((0, 1, -1, -2), shown)
     return ModelOutputs(torch.zeros(len(shown), 2), features=found, attention={} if attention is None else {-1: attention},
-                prefix=prefix)
+                values={} if values is None else {-1: values}, prefix=prefix)
 
 
 TWO = {
     "attention transfer": (lambda a, b: features.attention_transfer_loss(a, b), (4, 6, 5, 5)),
     "attention weights": (lambda a, b: features.attention_weights_loss(a.softmax(-1), b.softmax(-1)), (4, 2, 9, 9)),
+    "value relations": (lambda a, b: features.value_relations_loss(a, b), (4, 2, 9, 6)),
     "similarity": (lambda a, b: features.similarity_loss(a, b), (4, 9, 6)),
     "relational": (lambda a, b: features.relational_loss(a, b), (4, 6)),
     "manifold": (lambda a, b: features.manifold_loss(a, b, samples=20), (4, 9, 6)),
@@ -156,6 +164,44 @@ def test_attention_of_vits_of_other_tokens_and_heads_is_joined_on_the_coarser_gr
         assert math.isfinite(loss.item()) and loss > 0.1
     same = _seen(_random(4, 65, 8), 1, student.attention[-1].clone())
     assert features.AttentionWeights()(student, same, _batch()).item() == pytest.approx(0, abs=1e-6)
+
+
+def _relations(values: torch.Tensor) -> list[list[float]]:
+    """Rows of one head's value relations, from values (N, head_dim), written out as in the paper."""
+    scores = [[sum(a * b for a, b in zip(one, other)) / math.sqrt(len(one)) for other in values.tolist()]
+              for one in values.tolist()]
+    return [[math.exp(score) / sum(map(math.exp, row)) for score in row] for row in scores]
+
+
+def test_value_relations_are_compared_as_minilm_writes_them_head_by_head_and_token_by_token():
+    student, teacher, rows = _random(2, 3, 5, 4), _random(2, 3, 5, 8, seed=1), []
+    for ours, theirs in zip(student.flatten(0, 1), teacher.flatten(0, 1)):
+        rows += [sum(q * math.log(q / p) for p, q in zip(*pair)) for pair in zip(_relations(ours), _relations(theirs))]
+    assert len(rows) == 2 * 3 * 5
+    assert features.value_relations_loss(student, teacher).item() == pytest.approx(sum(rows) / len(rows), rel=1e-4)
+
+
+def test_values_of_other_heads_are_joined_and_split_into_heads_that_both_can_have():
+    student, teacher = _random(2, 4, 5, 3), _random(2, 6, 5, 2, seed=1)
+    wide = [values.transpose(1, 2).reshape(2, 5, 2, 6).transpose(1, 2) for values in (student, teacher)]     # two heads of 6
+    expected = features.value_relations_loss(*wide).item()
+    assert features.value_relations_loss(student, teacher).item() == pytest.approx(expected, rel=1e-5)
+    assert expected > 0.01
+
+
+def test_values_of_vits_of_other_tokens_are_joined_on_the_coarser_grid_by_their_means():
+    values, coarse = _random(4, 2, 65, 3), torch.zeros(4, 2, 16, 3)
+    for row in range(4):
+        for column in range(4):
+            cells = [1 + 8 * (2 * row + i) + 2 * column + j for i in (0, 1) for j in (0, 1)]
+            coarse[:, :, 4 * row + column] = values[:, :, cells].mean(2)
+    torch.testing.assert_close(features.image_values(values, 1, (4, 4)), coarse)
+    student, teacher = _seen(_random(4, 65, 8), 1, values=values), _seen(_random(4, 16, 8), 0, values=coarse)
+    assert features.ValueRelations()(student, teacher, _batch()).item() == pytest.approx(0, abs=1e-6)
+    same = _seen(_random(4, 65, 8), 1, values=values.clone())
+    assert features.ValueRelations()(student, same, _batch()).item() == pytest.approx(0, abs=1e-6)
+    same.values[-1][:, :, 0] += 3                                         # the class token takes part
+    assert features.ValueRelations()(student, same, _batch()).item() > 1e-3
 
 
 # structure
@@ -289,12 +335,73 @@ def test_a_projector_finds_features_that_are_a_linear_map_of_the_students():
 
 def test_the_last_layer_is_compared_with_the_class_token_where_both_have_one():
     student, teacher = _seen(_random(4, 17, 6), 1), _seen(_random(4, 17, 9, seed=1), 1)
-    built = features.LiftedLastLayer().build(student, teacher)
-    before = built(student, teacher, _batch()).item()
+    lifted = _seen(_random(4, 17, 9), 1)
+    before = features.LiftedLastLayer()(lifted, teacher, _batch()).item()
     teacher.features[-1][:, 0] = _random(4, 9, seed=5)
-    assert built(student, teacher, _batch()).item() != before
+    assert features.LiftedLastLayer()(lifted, teacher, _batch()).item() != before
     maps = ModelOutputs(torch.zeros(4, 2), features={-1: _random(4, 9, 4, 4)})
-    assert features.LiftedLastLayer().build(student, maps)(student, maps, _batch()).item() > 0
+    assert features.LiftedLastLayer()(lifted, maps, _batch()).item() > 0
+    with pytest.raises(LabError, match=r"width 6 and the teacher's 9; lift_last_layer\(student, 9\)"):
+        features.LiftedLastLayer()(student, teacher, _batch())
+
+
+def _vit(library: str, **arguments: object) -> nn.Module:
+    torch.manual_seed(0)
+    if library == "timm":
+        return timm.create_model("deit_tiny_patch16_224", img_size=32, patch_size=4, depth=2, num_classes=10,
+                                 global_pool="avg", class_token=False, **arguments).eval()
+    return models.create_model("lab_vit_student", depth=2, pool="mean", **arguments).eval()
+
+
+@pytest.mark.parametrize("library", ["lab", "timm"])
+def test_a_lift_stays_in_the_student_and_its_head_reads_the_mean_of_the_lifted_tokens(library):
+    inputs = _random(3, 3, 32, 32)
+    plain, student = _vit(library), features.lift_last_layer(_vit(library), 12)
+    last = collect_outputs(plain, inputs, features=(1,)).features[1]
+    lift, norm = student.blocks[-1]
+    by_hand = torch.nn.functional.layer_norm(last @ lift.weight.T, (12,), norm.weight, norm.bias)
+    found = collect_outputs(student, inputs, features=(-1,))
+    torch.testing.assert_close(found.features[-1], by_hand)
+    torch.testing.assert_close(found.logits, by_hand.mean(1) @ student.head.weight.T + student.head.bias)
+    added = 12 * last.shape[-1] + 2 * 12                                   # the map and the norm's two vectors
+    sizes = [sum(value.numel() for name, value in model.named_parameters() if "norm" not in name.split(".")[0] and
+                 not name.startswith("head")) for model in (plain, student)]
+    assert sizes[1] - sizes[0] == added and lift.bias is None
+
+
+def test_a_lifted_copy_has_its_models_type_is_saved_and_loaded_and_leaves_the_model_as_it_was(tmp_path):
+    plain, inputs = _vit("lab").double(), _random(3, 3, 32, 32)
+    student = features.lift_last_layer(plain, 12)
+    assert len(plain.blocks) == 2 and {value.dtype for value in student.parameters()} == {torch.float64}
+    checkpoint.save(student.float(), tmp_path / "lifted.safetensors")
+    assert torch.equal(checkpoint.load(tmp_path / "lifted.safetensors")(inputs), student(inputs))
+
+
+def test_both_heads_of_a_distilled_model_read_the_lifted_tokens():
+    model = models.create_model("deit_tiny_distilled_patch16_224", img_size=32, embed_dim=24, depth=2, num_classes=5)
+    lifted, inputs = features.lift_last_layer(model, 12).eval(), _random(2, 3, 32, 32)
+    tokens = collect_outputs(lifted, inputs, features=(-1,)).features[-1]
+    assert tokens.shape[-1] == 12 and lifted.head_dist.weight.shape == (5, 12)
+    both = (lifted.head(tokens[:, 0]) + lifted.head_dist(tokens[:, 1])) / 2
+    torch.testing.assert_close(lifted(inputs), both)
+
+
+@pytest.mark.parametrize("width", [24, 30])
+@pytest.mark.parametrize("change", [
+    lambda model: features.lift_last_layer(model, 12), lambda model: prune_embedding(model, 0.5),
+    lambda model: add_exits(model, [0]), lambda model: add_skipping(model, [1]), add_halting, lambda model: coarse_to_fine(model, 1.0),
+    lambda model: merge_tokens(model, 2), lambda model: prune_tokens(model, 0.5, (1,))])
+def test_what_needs_tokens_of_one_width_says_that_it_comes_before_the_lift(change, width):
+    lifted = features.lift_last_layer(models.create_model("lab_vit_student", image_size=16, dim=24), width)
+    with pytest.raises(LabError, match="lift|before its blocks were replaced"):
+        change(lifted)
+
+
+def test_a_lift_is_refused_for_what_is_no_plain_vit_and_for_no_width():
+    with pytest.raises(LabError, match="lift_last_layer: ResidualNetwork is no plain ViT"):
+        features.lift_last_layer(models.create_model("lab_cnn"), 8)
+    with pytest.raises(LabError, match="width=0"):
+        features.lift_last_layer(_vit("lab"), 0)
 
 
 def test_generation_sees_no_hidden_token_and_learns_from_hidden_ones_alone():
@@ -318,7 +425,7 @@ JOINS = {
     "tokens alike": _random(4, 65, 64, seed=1),
 }
 OBJECTIVES = [features.AttentionTransfer, features.Similarity, features.Relational, features.Manifold, features.Hint,
-              features.ShallowMimic, features.DeepGeneration, features.LiftedLastLayer]
+              features.ShallowMimic, features.DeepGeneration]
 
 
 @pytest.mark.parametrize("name", JOINS)

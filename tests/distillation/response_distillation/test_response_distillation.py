@@ -184,14 +184,36 @@ def test_the_sharper_of_both_gets_the_higher_temperature_and_they_add_up():
     assert torch.allclose(shifted, own, atol=1e-4)
 
 
-def test_per_sample_is_the_divergence_at_both_temperatures_times_their_product():
+def test_per_sample_is_three_parts_of_its_divergence_and_one_of_plain_soft_targets():
     own, other = (value.double().numpy() for value in responses.sharpness_temperatures(STUDENT, TEACHER, 4.0))
     total = 0.0
     for i in range(len(STUDENT)):
         p, q = softmax(STUDENT[i : i + 1], own[i, 0])[0], softmax(TEACHER[i : i + 1], other[i, 0])[0]
         total += own[i, 0] * other[i, 0] * (q * numpy.log(q / p)).sum()
+    each = total / len(STUDENT)
+    assert responses.per_sample_loss(STUDENT, TEACHER, 4.0).item() == pytest.approx(each, rel=1e-4)
+    ours, theirs = softmax(STUDENT, 4), softmax(TEACHER, 4)
+    plain = 16 * (theirs * numpy.log(theirs / ours)).sum(1).mean()
     found = responses.PerSample(4.0)(ModelOutputs(STUDENT), ModelOutputs(TEACHER), batch())
-    assert found.item() == pytest.approx(total / len(STUDENT), rel=1e-4)
+    assert found.item() == pytest.approx(3 * each + plain, rel=1e-4)
+    other = responses.PerSample(4.0, alpha=0.5, beta=2.0)(ModelOutputs(STUDENT), ModelOutputs(TEACHER), batch())
+    assert other.item() == pytest.approx(0.5 * each + 2 * plain, rel=1e-4)
+
+
+def test_temperatures_of_logits_whose_mean_is_zero_are_those_of_the_papers_log_sum_exp():
+    ours, theirs = (logits - logits.mean(1, keepdim=True) for logits in (STUDENT, TEACHER))
+    sharp = [numpy.log(numpy.exp(logits.double().numpy()).sum(1)) for logits in (ours, theirs)]
+    own, other = responses.sharpness_temperatures(ours, theirs, 4.0)
+    assert numpy.allclose(own[:, 0].numpy(), 8 * sharp[0] / (sharp[0] + sharp[1]), rtol=1e-5)
+    assert numpy.allclose(other[:, 0].numpy(), 8 * sharp[1] / (sharp[0] + sharp[1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [responses.Decoupled, responses.PerSample])
+def test_a_warm_up_brings_the_term_in_evenly_and_then_leaves_it(kind):
+    whole = kind()(ModelOutputs(STUDENT), ModelOutputs(TEACHER), batch()).item()
+    shares = [kind(warmup=4)(ModelOutputs(STUDENT), ModelOutputs(TEACHER), batch(step=step)).item() / whole
+              for step in (1, 2, 4, 5)]
+    assert shares == pytest.approx([0.25, 0.5, 1, 1], rel=1e-5)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
@@ -260,6 +282,7 @@ def test_an_objective_refuses_such_a_temperature_before_any_step(kind):
     (lambda: responses.deit_loss(STUDENT, TOKEN, TEACHER, LABELS, alpha=1.5), "alpha=1.5.*0 <= alpha <= 1"),
     (lambda: responses.smooth_labels(LABELS, CLASSES, 1.1), "smoothing=1.1"),
     (lambda: responses.Labels(smoothing=-0.1), "Labels: smoothing=-0.1"),
+    (lambda: responses.Decoupled(warmup=-1), "Decoupled: warmup=-1"),
     (lambda: responses.SoftTargets(final_temperature=1.0), "annealing needs both.*steps=500"),
     (lambda: responses.SoftTargets(steps=10), "annealing needs both"),
     (lambda: responses.SoftTargets(final_temperature=0, steps=10), "final_temperature=0; give a number > 0"),

@@ -172,10 +172,9 @@ def test_a_file_of_another_teacher_or_run_is_not_overwritten(stored):
     assert stored.path.read_bytes() == before
 
 
-def test_features_cannot_be_had_of_a_file(stored):
-    @dataclasses.dataclass(frozen=True)
-    class Wants(Labels):
-        teacher_features: tuple[int, ...] = (0,)
+@pytest.mark.parametrize("what", ["features", "attention", "values"])
+def test_features_cannot_be_had_of_a_file(what, stored):
+    Wants = dataclasses.make_dataclass("Wants", [(f"teacher_{what}", tuple, (0,))], bases=(Labels,), frozen=True)
 
     with pytest.raises(LabError, match="stored logits show no features.*give the teacher itself"):
         distill(Net(), stored, pictures(), {"wants": Wants()}, **QUICK, **RUN)

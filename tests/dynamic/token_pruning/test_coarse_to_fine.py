@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from small_vits import INPUTS, deit, lab
 
 from lightvit_lab import checkpoint, models, profiling
-from lightvit_lab.dynamic.token_pruning.coarse_fine import by_region, coarse_to_fine
+from lightvit_lab.dynamic.token_pruning.coarse_fine import CoarseToFineObjective, by_region, coarse_to_fine
 from lightvit_lab.errors import LabError
+from lightvit_lab.training import Batch
 
 
 def test_a_region_is_two_by_two_patches():
@@ -38,15 +39,45 @@ def test_the_first_look_is_the_old_model_on_half_the_picture():
 
 
 @torch.inference_mode()
-def test_regions_matter_by_a_running_mean_of_class_attention_with_the_published_momentum(monkeypatch):
-    looking = coarse_to_fine(lab(), 1.0)
-    rows = [torch.tensor([[0.2, 0.5, 0.1, 0.1, 0.1]]), torch.tensor([[0.2, 0.1, 0.5, 0.1, 0.1]]),
-            torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0]])]
+def test_regions_matter_by_a_running_mean_from_zero_that_leaves_out_the_first_quarter_of_blocks(monkeypatch):
+    looking = coarse_to_fine(lab(depth=4), 1.0)
+    rows = [torch.tensor([[0.0, 0.0, 0.0, 0.0, 1.0]]), torch.tensor([[0.2, 0.5, 0.1, 0.1, 0.1]]),
+            torch.tensor([[0.2, 0.1, 0.5, 0.1, 0.1]]), torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0]])]
     for block, row in zip(looking.blocks, rows, strict=True):
         monkeypatch.setattr(block, "forward", lambda tokens, row=row: (tokens, row))
-    # 0.99 (0.99 first + 0.01 second) + 0.01 third, of the four tokens behind the class token (CF-ViT: beta = 0.99)
-    wanted = [0.9801 * 0.5 + 0.0099 * 0.1, 0.9801 * 0.1 + 0.0099 * 0.5, 0.9801 * 0.1 + 0.0099 * 0.1 + 0.01, 0.099]
-    assert torch.allclose(looking.coarse_stage(INPUTS[:1])[1], torch.tensor([wanted]), atol=1e-6)
+    # 0.99^2 * 0.01 second + 0.99 * 0.01 third + 0.01 fourth (ChenMnZ/CF-ViT: beta 0.99, blocks 3 to 11 of 0 to 11)
+    wanted = [0.009801 * 0.5 + 0.0099 * 0.1, 0.009801 * 0.1 + 0.0099 * 0.5, 0.009801 * 0.1 + 0.0099 * 0.1 + 0.01,
+              0.009801 * 0.1 + 0.0099 * 0.1]
+    assert torch.allclose(looking.coarse_stage(INPUTS[:1])[1], torch.tensor([wanted]), atol=1e-7)
+
+
+@torch.inference_mode()
+def test_reuse_adds_nothing_at_first_and_then_to_all_four_patches_of_a_region_what_its_coarse_token_says():
+    model = lab()
+    plain, looking = coarse_to_fine(model, 1.0), coarse_to_fine(model, 1.0, reuse=True)
+    assert torch.equal(plain(INPUTS), looking(INPUTS))
+    torch.manual_seed(1)
+    torch.nn.init.normal_(looking.reuse[1].fc2.weight)
+    seen = looking.coarse_stage(INPUTS)[2]
+    added = looking.fine_tokens(INPUTS, seen) - plain.fine_tokens(INPUTS, seen)
+    side = 2 * int(seen.shape[1]**0.5)               # the authors lay it on a map and enlarge that, nearest neighbour
+    grid = looking.reuse(seen).transpose(1, 2).unflatten(2, (side // 2, side // 2))
+    enlarged = F.interpolate(grid, (side, side), mode="nearest").flatten(2).transpose(1, 2)
+    assert torch.allclose(added, by_region(enlarged).flatten(2), atol=1e-5) and added.abs().max() > 0.1
+
+
+def test_labels_teach_the_fine_look_and_the_fine_look_teaches_the_coarse_one():
+    looking, labels = coarse_to_fine(lab(), 1.0, reuse=True).train(), torch.arange(4)
+    coarse, fine = looking.both_stages(INPUTS)
+    loss, logits, terms = CoarseToFineObjective()(looking, Batch(INPUTS, labels, torch.arange(4)))
+    wanted = fine.softmax(1)
+    assert torch.allclose(terms["labels"], F.cross_entropy(fine, labels), atol=1e-5)
+    assert torch.allclose(terms["coarse"], (wanted * (wanted.log() - coarse.log_softmax(1))).sum(1).mean(), atol=1e-5)
+    assert torch.allclose(loss, terms["labels"] + terms["coarse"]) and torch.allclose(logits, fine, atol=1e-5)
+    answers = coarse.detach().requires_grad_(), fine.detach().requires_grad_()
+    looking.both_stages = lambda images: answers
+    CoarseToFineObjective()(looking, Batch(INPUTS, labels, torch.arange(4)))[2]["coarse"].backward()
+    assert answers[0].grad is not None and answers[1].grad is None          # the teacher does not learn from its pupil
 
 
 @torch.inference_mode()
@@ -68,12 +99,13 @@ def test_a_threshold_that_nothing_reaches_costs_both_looks_and_zero_only_the_fir
     assert macs[1].macs > 2 * macs[0].macs
 
 
-def test_it_trains_comes_back_from_a_file_and_leaves_the_old_model_alone(tmp_path):
+@pytest.mark.parametrize("reuse", [False, True])
+def test_it_trains_comes_back_from_a_file_and_leaves_the_old_model_alone(tmp_path, reuse):
     model = lab()
-    before, looking = copy.deepcopy(model.state_dict()), coarse_to_fine(model, 0.5)
+    before, looking = copy.deepcopy(model.state_dict()), coarse_to_fine(model, 0.5, reuse=reuse)
     sum(logits.square().sum() for logits in looking.train().both_stages(INPUTS)).backward()
     assert all(value.grad is not None for value in looking.parameters())
-    assert list(looking.state_dict()) and set(looking.state_dict()) == set(before)
+    assert {name for name in looking.state_dict() if not name.startswith("reuse.")} == set(before)
     checkpoint.save(looking.eval(), tmp_path / "looking.safetensors")
     with torch.no_grad():
         assert torch.equal(checkpoint.load(tmp_path / "looking.safetensors")(INPUTS), looking(INPUTS))
@@ -81,7 +113,7 @@ def test_it_trains_comes_back_from_a_file_and_leaves_the_old_model_alone(tmp_pat
 
 
 @pytest.mark.parametrize("make, given, words", [
-    (lab, {"threshold": 1.5}, "0 <= threshold <= 1"), (lab, {"keep_ratio": 0}, "0 < keep_ratio <= 1"),
+    (lab, {"threshold": 1.5}, "0 <= threshold <= 1"), (lab, {"reuse": 2}, "reuse=2"), (lab, {"keep_ratio": 0}, "0 < keep_ratio <= 1"),
     (lambda: lab(image_size=12), {}, "two by two"), (lambda: lab(distilled=True), {}, "one class token"),
     (lambda: deit(class_token=False, global_pool="avg"), {}, "one class token"),
 ])

@@ -18,7 +18,8 @@ NAMES = ("q_norm", "k_norm", "attn_drop", "proj_drop", "fused_attn", "attn_dim",
          "num_reg_tokens", "no_embed_class", "pool_include_prefix", "dynamic_img_size", "has_class_token",
          "grid_size", "num_patches", "dynamic_feat_size", "strict_img_size", "dynamic_img_pad")
 SHARED = {"has_class_token"}                                    # also a function of the folder's own
-READ_BY_NAME = {"training/probing.py": {"fused_attn"}}          # a switch that any model may have; no room below says it
+# what any model may have; no room below says it
+READ_BY_NAME = {"training/probing.py": {"fused_attn"}, "distillation/feature_distillation/mimicking.py": {"fc_norm"}}
 OUTSIDE = sorted(path for path in LIBRARY.rglob("*.py") if FOLDER not in path.parents)
 
 

@@ -29,7 +29,26 @@ MISTAKES = {
                 "the width of a token.", swap={"windows)": "windows, scale=1.0)"}),
         Mistake("whole map", "Your tokens look at the whole map: size changes nothing.", "Cut the "
                 "map into windows first, as a larger batch; a softmax never crosses the batch "
-                "axis.", body="return attend(*3 * [maps.flatten(1, 2)]).reshape(maps.shape)")),
+                "axis.", body="return attend(*3 * [maps.flatten(1, 2)]).reshape(maps.shape)"),
+        Mistake("dilated windows", "Your windows are spread over the whole map: you took every so "
+                "many-th token, not neighbours.", "Split height into (height // size, size), in "
+                "this order, and width likewise.",
+                swap={"height // size, size, width // size, size, dim":
+                      "size, height // size, size, width // size, dim",
+                      "grid.transpose(2, 3).reshape(-1":
+                      "grid.permute(0, 2, 4, 1, 3, 5).reshape(-1",
+                      "grid.transpose(2, 3).reshape(maps":
+                      "grid.permute(0, 3, 1, 4, 2, 5).reshape(maps"}),
+        Mistake("windows turned over", "The windows are back in their places, and each lies on its "
+                "side: its rows have become columns.", "Swap the same two axes as on the way in, "
+                "the middle ones, and no others.",
+                swap={"grid.transpose(2, 3).reshape(maps":
+                      "grid.permute(0, 1, 4, 2, 3, 5).reshape(maps"}),
+        Mistake("rows of windows for columns", "Each window is right, and stands where another "
+                "one belongs: the grid of windows has been transposed.", "Swap the same two axes "
+                "as on the way in, the middle ones, and no others.",
+                swap={"grid.transpose(2, 3).reshape(maps":
+                      "grid.permute(0, 2, 3, 1, 4, 5).reshape(maps"})),
     "lightvit.aggregate_and_broadcast": (
         Mistake("no scale", "Your weights are too peaked. What happens to a dot product when "
                 "vectors get longer?", "Both softmaxes want their scores divided by the square "
@@ -45,7 +64,13 @@ MISTAKES = {
                 "from the result of the aggregation.", swap={"gathered @ to": "query_global @ to"}),
         Mistake("aggregated tokens not mapped", "You use the aggregated tokens themselves as keys "
                 "and as values.", "Multiply them by to_key for the keys and by to_value for the "
-                "values.", swap={" @ to_key": "", " @ to_value": ""})),
+                "values.", swap={" @ to_key": "", " @ to_value": ""}),
+        Mistake("keys and values swapped", "The two maps of the broadcast have changed places.",
+                "to_key makes what the image tokens' queries are compared with, to_value what is "
+                "mixed.", swap={"@ to_key": "@ to_value", "@ to_value": "@ to_key"}),
+        Mistake("wrong softmax axis", "Look at the sums of your weights: the columns sum to 1, the "
+                "rows do not.", "A softmax runs over the keys, the last axis.",
+                swap={"dim=-1": "dim=-2"})),
     "lightvit.gates": (
         Mistake("spatial gate forgotten", "Every place gets the same gates. Which of the two is "
                 "missing?", "Multiply by the spatial gate (B, N, 1) as well: it is made from each "
@@ -61,7 +86,12 @@ MISTAKES = {
                 swap={"* (beside": "+ output * (beside"}),
         Mistake("mean over the batch", "The pictures of a batch influence each other: compare one "
                 "picture alone with the same in a batch.", "The mean runs over the tokens of one "
-                "picture: axis 1 alone.", swap={"dim=1": "dim=(0, 1)"})),
+                "picture: axis 1 alone.", swap={"dim=1": "dim=(0, 1)"}),
+        Mistake("mean first", "The two halves have changed places: `to_place` has its weights for "
+                "the token first, then those for the mean.", "torch.cat([tokens, mean], dim=-1).",
+                swap={"[tokens, mean.expand_as(tokens)]": "[mean.expand_as(tokens), tokens]"}),
+        Mistake("sum for mean", "Your gates grow more certain with the number of tokens.",
+                "Take their mean.", swap={"tokens.mean": "tokens.sum"})),
     "lightvit.attention_macs": (
         Mistake("window's area left out", "Too few, and by more the larger the windows are. With "
                 "how many tokens does each token compare itself?", "Each of the N image tokens "
@@ -69,9 +99,15 @@ MISTAKES = {
         Mistake("full attention", "Your cost is that of tokens that see the whole map.",
                 "Each image token meets only `area` others; only the global tokens meet them all.",
                 swap={"* area": "* num_tokens"}),
-        Mistake("one way", "Aggregation or broadcast, one of them is missing: global tokens look "
-                "at image tokens, and then?", "Each way has two products of num_tokens * "
-                "num_global * dim.", swap={"2 * 2 *": "2 *"}),
+        Mistake("one way", "Half of what global tokens cost is missing: there are two ways, and "
+                "each has two products.", "Aggregate and broadcast, scores and mixing: four times "
+                "num_tokens * num_global * dim.", swap={"2 * 2 *": "2 *"}),
+        Mistake("one product in windows", "In the windows there are two products: scores, and "
+                "mixing.", "2 * num_tokens * area * dim.", swap={"2 * num_tokens * area":
+                "num_tokens * area"}),
+        Mistake("global tokens pass free", "The four linear layers run on global tokens, too.",
+                "4 * (num_tokens + num_global) * dim ** 2.",
+                swap={"(num_tokens + num_global)": "num_tokens"}),
         Mistake("kv_global left out", "One small linear layer is missing: who makes the keys and "
                 "values of the broadcast?", "kv_global maps num_global tokens from dim to 2 dim.",
                 swap={" + 2 * num_global * dim**2": ""}),
@@ -80,11 +116,38 @@ MISTAKES = {
                 "One multiply and one add are one MAC: leave the factor 2 out.",
                 swap={"linear + windows + both_ways": "2 * (linear + windows + both_ways)"})),
     "lightvit.budget": (
-        Mistake("one way", "You counted one way, from image to global tokens or back.",
-                "Aggregating and broadcasting have two products each: 4 N T d together.",
+        Mistake("one way", "Twice too many: there are two ways, from image to global tokens and "
+                "back, and each has two products.", "Aggregating and broadcasting: 4 N T d.",
                 swap={" // 2": ""}),
         Mistake("rounded up", "With so many it costs a little more: a budget is a limit.",
                 "Round down.", swap={"// 2": "// 2 + 1"}),
+        Mistake("half a token", "The budget is right, and no half token travels.", "Round down.",
+                swap={"// 2": "/ 2"}),
         Mistake("windows counted once", "You counted one of the two products inside windows.",
                 "Scores and mixing, both: 2 * 49 * N d.", swap={"// 2": "// 4"})),
+    "lightvit.lesion": (
+        Mistake("the first block", "One whole block's voices are silent, or nearly, and it is the "
+                "block that the others build on.", "Silence the four voices of each block in "
+                "turn, and compare the accuracies: one block stands out.",
+                answer=[(block, token) for block in range(3) for token in range(4)]),
+        Mistake("the wrong voices", "Of the block that matters you silenced voices that it cannot "
+                "do without.", "Leave block 0 alone, or try its tokens one by one: some are "
+                "needed, some are not.",
+                answer=[(0, 0), (0, 1), *((block, token) for block in (1, 2, 3)
+                                          for token in range(4))]),
+        Mistake("too few", "The accuracy is high enough, and you could have silenced more.",
+                "Whole blocks can go: try all four tokens of a block at once.",
+                answer=[(block, token) for block in (2, 3) for token in range(4)])),
+}
+
+RUBRICS = {
+    "lightvit.needed": (
+        (1, "says that they do not contradict each other: training without a part asks whether "
+            "another way can be learned, a lesion asks what this trained model relies on"),
+        (1, "says that what comes behind was trained on sums with the broadcast in them, so that "
+            "zero is an input it has never seen, and not simply missing news"),
+        (1, "proposes a control: the mean broadcast, or that of another picture, in its place, or "
+            "training on for a while after the lesion"),
+        (1, "says that three seeds, short training and 8 x 8 tokens cannot show a small "
+            "difference: 'not shown to be worse' is not 'as good'")),
 }

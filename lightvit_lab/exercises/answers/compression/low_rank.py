@@ -20,9 +20,10 @@ MISTAKES = {
         Mistake("singular values forgotten", "Your layers turn and turn back, but nothing "
                 "stretches: the singular values are missing.", "Multiply the rows of one factor by "
                 "values[:rank].", swap={"values[:rank, None] * ": ""}),
-        Mistake("singular values twice", "Both of your layers carry the singular values, so that "
-                "large directions come out far too large.", "Give them to one layer, or their "
-                "roots to both.", swap={"left[:, :rank]": "left[:, :rank] * values[:rank]"}),
+        Mistake("singular values twice", "The singular values count twice, in both of your layers "
+                "or squared in one: large directions come out far too large.", "Give them to one "
+                "layer, as they are, or their roots to both.",
+                swap={"left[:, :rank]": "left[:, :rank] * values[:rank]"}),
         Mistake("the smallest", "You kept the smallest singular values: the worst layer of this "
                 "rank, not the best.", "torch sorts them with the largest first: [:rank].",
                 swap={":rank": "-rank:"}),
@@ -38,7 +39,12 @@ MISTAKES = {
                 "Keep `rank` rows of one factor and as many columns of the other.",
                 swap={":rank": ":"}),
         Mistake("swapped", "The layers have changed places.", "The first has shape (rank, in), the "
-                "second (out, rank).", swap={"return first, second": "return second, first"})),
+                "second (out, rank).", swap={"return first, second": "return second, first"}),
+        Mistake("both transposed", "Both of your layers are transposed. A weight of PyTorch is "
+                "(out, in).", "first.T and second.T, as you have them now: (rank, in) and (out, "
+                "rank).", swap={"first, second,": "first.T, second.T,"}),
+        Mistake("two results", "Three things are asked for: two weights, and the bias of the "
+                "second.", "return first, second, bias", swap={"second, bias": "second"})),
     "low_rank.energy": (
         Mistake("not squared", "You summed the singular values. Energy is the sum of their "
                 "squares, since the error is one, too.", "values.square() first.",
@@ -62,25 +68,27 @@ MISTAKES = {
     "low_rank.whitened": (
         Mistake("plain", "This is the best approximation of the weight. For inputs that favour "
                 "some directions it is not the best for the output.",
-                "Decompose weight @ S in place of weight.",
+                "Decompose weight @ root in place of weight.",
                 swap={"weight @ root": "weight", " @ torch.linalg.inv(root)": ""}),
         Mistake("not undone", "This expects inputs that were whitened before. Ours come as they "
-                "are.", "Multiply by the inverse of S on the same side.",
+                "are.", "Multiply by the inverse of the root on the same side.",
                 swap={" @ torch.linalg.inv(root)": ""}),
         Mistake("moment for its root", "You weighed the directions by the second moment itself. "
-                "The error is a square, and the moment is one, too.", "S is a root of it: S @ S.T "
-                "= moment.", swap={"torch.linalg.cholesky(moment)": "moment"}),
+                "The error is a square, and the moment is one, too.", "Take a root of it: root @ "
+                "root.T = moment.", swap={"torch.linalg.cholesky(moment)": "moment"}),
         Mistake("the wrong way round", "You divided by the root first and multiplied afterwards: "
                 "directions that never occur count most.",
-                "weight @ S, and the inverse afterwards.", swap={"(moment)": "(moment).inverse()"}),
-        Mistake("root transposed", "Your root is transposed: S @ S.T is not the moment then.",
-                "torch.linalg.cholesky gives the lower root L with L @ L.T = moment: take it as it "
-                "is.", swap={"(moment)": "(moment).T"}),
+                "weight @ root, and the inverse afterwards.",
+                swap={"(moment)": "(moment).inverse()"}),
+        Mistake("root transposed", "Your root is transposed: root @ root.T is not the moment "
+                "then.", "torch.linalg.cholesky gives the lower root, with root @ root.T = moment: "
+                "take it as it is.", swap={"(moment)": "(moment).T"}),
         Mistake("diagonal", "You weighed each input by its size. Inputs move together, and that "
                 "stands beside the diagonal.", "The whole root, torch.linalg.cholesky(moment).",
                 swap={"torch.linalg.cholesky(moment)": "moment.diagonal().sqrt().diag()"}),
-        Mistake("wrong side", "S meets the outputs' side of the weight. It belongs to the inputs.",
-                "A weight is (out, in): weight @ S.", swap={"weight @ root": "root @ weight"})),
+        Mistake("wrong side", "The root meets the outputs' side of the weight. It belongs to the "
+                "inputs.", "A weight is (out, in): weight @ root.",
+                swap={"weight @ root": "root @ weight"})),
     "low_rank.segments": (
         Mistake("class token averaged in", "The class token disappears in the first segment. It "
                 "holds what the head will read.", "Leave keys[:, :, :1] as it is; average the "
@@ -108,5 +116,35 @@ MISTAKES = {
         Mistake("one product", "There are two products: queries with keys, weights with values.",
                 "2 N^2 d.", swap={"/ linear": "/ (linear + products / 2)"}),
         Mistake("MLP forgotten", "Your block has no MLP, which is most of it.",
-                "4 N d^2 + 8 N d^2 stay.", swap={"12 *": "4 *"})),
+                "4 N d^2 + 8 N d^2 stay.", swap={"12 *": "4 *"}),
+        Mistake("class token forgotten", "This is the gain with 64 tokens. The class token is one "
+                "of the N = 65.", "1 + N / (6 d), with N = 65.", swap={"65": "64"})),
+    "low_rank.allocate": (
+        Mistake("equal ranks", "You gave all layers the same rank. Layers with a steep spectrum do "
+                "not need it, those with a flat one would be glad of it.", "Give units of rank one "
+                "by one, each to the layer where it keeps most energy for a parameter.",
+                body="return [int(budget // sum(costs))] * len(spectra)"),
+        Mistake("price forgotten", "Within the budget, and more energy can be kept for it: a unit "
+                "of rank costs ten times as much in one layer as in another.", "Divide the share "
+                "of the energy by what the unit costs before you sort.",
+                swap={"share / cost": "share"}),
+        Mistake("over budget", "Your ranks cost more parameters than there are.", "A unit of rank "
+                "in layer i costs costs[i]; take it only if so much is left.",
+                swap={"costs[layer] <= budget and ": "budget > 0 and ",
+                      "budget - costs[layer]": "budget - 1"}),
+        Mistake("budget left over", "A good part of the budget is not spent.", "Go on to the next "
+                "offer where one does not fit, until none fits.",
+                swap={"ranks = [0]": "budget, ranks = budget // 2, [0]"})),
+}
+
+RUBRICS = {
+    "low_rank.linear": (
+        (1, "works out that at 197 tokens and width 384 the products of tokens are a small part of "
+            "the MACs (N / (6 d + N), about 8 %), so little can be saved"),
+        (1, "says that 'linear' is a slope: with its own projections and small products it may be "
+            "slower at 197 tokens, and the crossing has to be measured on the telephone"),
+        (1, "says that the model must be trained anew or on, which costs time, and that accuracy "
+            "needs a control trained as long with ordinary attention"),
+        (1, "names two others that touch the linear layers or the number of tokens: pruning, "
+            "factorized layers, quantization, merging or dropping tokens, a smaller student")),
 }

@@ -99,12 +99,38 @@ MISTAKES = {
                 swap={"0.75 * ": ""}),
         Mistake("attention alone", "You left the MLP whole.", "Half of its 8 d^2 goes, too.",
                 swap={"0.5 * ": ""}),
-        Mistake("share removed", "This is what goes. We asked for what is left.",
-                "1 minus what you have.", swap={"0.75": "0.25"}),
+        Mistake("share removed", "5/12 is the share that goes; or you took half of the MLP twice. "
+                "fc1 loses half of its rows and fc2 half of its columns, so of each one half is "
+                "left.", "7/12 is left: 3 d^2 and 4 d^2.", swap={"0.75": "0.25"}),
         Mistake("proj forgotten", "You cut queries, keys and values, and left the projection "
                 "whole. It reads the heads: what nobody writes, nobody need read.",
                 "3/4 of all four d x d matrices.", swap={"0.75 * 4": "0.75 * 3 + 1"}),
         Mistake("ratios multiplied", "You multiplied what is left of both. They are parts side by "
                 "side, not one after the other.", "Add 3/4 of 4 d^2 and 1/2 of 8 d^2.",
                 answer=0.75 * 0.5)),
+    "pruning.ratios": (
+        Mistake("too many stay", "More neurons stay than may.", "The mean of your six ratios has "
+                "to be 0.9 or more: all blocks have as many neurons.",
+                answer=[0.5, 0.9, 0.9, 0.9, 0.9, 0.9]),
+        Mistake("shares kept", "More neurons stay than may: are these the shares that stay? A "
+                "ratio is the share removed.", "1 minus each of your numbers.",
+                answer=[0.35, 0.05, 0.05, 0.05, 0.05, 0.05]),
+        Mistake("alike", "Within the limit, and no better than one ratio for all. The scan says "
+                "which block cannot do without its neurons.", "Take from the blocks whose curve is "
+                "flat, and give it to the one whose curve falls.", answer=[0.9] * 6),
+        Mistake("the wrong block", "Within the limit, and you cut the block deepest that bears it "
+                "least. Look at the scan once more: which curve falls?", "Keep most neurons in "
+                "block 0.", answer=[0.95, 0.95, 0.95, 0.95, 0.95, 0.65])),
+}
+
+RUBRICS = {
+    "pruning.why_not_faster": (
+        (1, "says that most matrices have the embedding on both sides, so that their products "
+            "fall with the square: 0.7 times 0.7 is about half"),
+        (1, "says that heads touch attention alone, a third of a block's weights or less, so that "
+            "there are few MACs to save"),
+        (1, "says that one small picture is bound by the start of operations and by memory, which "
+            "pruning leaves alone, or that odd widths miss the tiles of the kernels"),
+        (1, "proposes something that follows: whole blocks, widths in multiples of 8, larger "
+            "batches, or a profile of the time by operation before the next cut")),
 }

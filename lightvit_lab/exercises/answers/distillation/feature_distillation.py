@@ -23,7 +23,10 @@ MISTAKES = {
                 "F.normalize(..., dim=1) with its default p=2.", swap={", dim=1": ", p=1, dim=1"}),
         Mistake("mean over places", "You averaged over places and kept the channels. A map keeps "
                 "places.", "Channels are dimension 1: mean(dim=1), then flatten(1).",
-                swap={"mean(dim=1)": "mean(dim=(2, 3))"})),
+                swap={"mean(dim=1)": "mean(dim=(2, 3))"}),
+        Mistake("root taken", "You took the norm over channels: the root flattens the map.",
+                "The squares themselves: maps.pow(2).mean(dim=1).",
+                swap={"pow(2).mean(dim=1)": "norm(dim=1)"})),
     "feature_distillation.similarity": (
         Mistake("channels", "Your matrices compare channels. It raised nothing only since both "
                 "networks have as many here.", "Flatten each picture to one row: maps.flatten(1), "
@@ -71,7 +74,15 @@ MISTAKES = {
                 "loss would grow.", "The mean over all entries: pow(2).mean().",
                 swap={".mean()": ".sum(dim=(1, 2)).mean()"}),
         Mistake("normalised over patches", "You divided each channel by its norm over the patches.",
-                "One norm a token, over its channels: dim=-1.", swap={"dim=-1": "dim=1"})),
+                "One norm a token, over its channels: dim=-1.", swap={"dim=-1": "dim=1"}),
+        Mistake("centred", "You took each token's mean away first. That is Pearson's correlation, "
+                "no cosine.", "Normalise the tokens as they are.",
+                swap={"F.normalize(tokens[:, 1:]":
+                      "F.normalize(tokens[:, 1:] - tokens[:, 1:].mean(dim=-1, keepdim=True)"}),
+        Mistake("itself left out", "You left out the pairs of a patch with itself: they differ by "
+                "nothing, and count in the mean.", "The mean over all entries: pow(2).mean().",
+                swap={"pow(2).mean()": "pow(2).sum() / relations[0].triu(1).numel() * "
+                      "relations[0].shape[1] / (relations[0].shape[1] - 1)"})),
     "feature_distillation.hint": (
         Mistake("gradients into the teacher", "The value is right, but a gradient flows into the "
                 "teacher: it would learn to be like its student.", "teacher.detach().",
@@ -115,5 +126,33 @@ MISTAKES = {
                 swap={"torch.linalg.svdvals(features)": "features",
                       "pow(2)": "pow(2).sum(dim=0).sort(descending=True).values"}),
         Mistake("not divided", "This is the lost energy itself. Which share of all is it?",
-                "Divide by the sum of all squares.", swap={" / energy.sum()": ""})),
+                "Divide by the sum of all squares.", swap={" / energy.sum()": ""}),
+        Mistake("ascending", "You dropped the smallest directions: eigenvalues come in ascending "
+                "order.", "Flip them, or leave out the last `width`, not the first.",
+                swap={"torch.linalg.svdvals(features).pow(2)":
+                      "torch.linalg.eigvalsh(features.T @ features)"}),
+        Mistake("squared once more", "Eigenvalues of the features' products are squares already.",
+                "Square singular values, and leave eigenvalues as they are.",
+                swap={"pow(2)": "pow(4)"})),
+    "feature_distillation.layers": (
+        Mistake("the last block", "Nobody reads the image tokens that leave the student's last "
+                "block: the slope of the logits there is zero.", "Take the last block but one, or "
+                "an earlier one.", answer=(3, 2)),
+        Mistake("the first block", "A loss on block 0 teaches block 0 alone: nothing flows upwards "
+                "from it.", "A loss on layer l teaches the blocks 0 to l.", answer=(0, 2)),
+        Mistake("the teacher's first layer", "This layer of the teacher hardly tells "
+                "the classes apart: read linearly, it is wrong on most of the new pictures.",
+                "Read the teacher's layers linearly: the later ones know more.", answer=(2, 0))),
+}
+
+RUBRICS = {
+    "feature_distillation.looks_alike": (
+        (1, "says that the maps agree because the loss asked for just that: it shows that the term "
+            "was minimised, on what it compares"),
+        (1, "says that where features are strong is not what is done with them: the class token's "
+            "reading, or the answer, need not follow"),
+        (1, "asks for controls: the untrained student, one trained on labels alone, the maps of "
+            "another picture, or a hill in the centre"),
+        (1, "measures accuracy against labels alone at equal steps with several seeds, or with a "
+            "wrong teacher, or agreement of the answers in place of maps")),
 }

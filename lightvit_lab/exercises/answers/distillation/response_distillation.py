@@ -15,7 +15,9 @@ MISTAKES = {
                 swap={" / 4": "", "item()": "item() / 4"}),
         Mistake("as a share", "This is the probability of the first, were there no third class. We "
                 "asked for the ratio.", "One probability divided by the other: the sum below them "
-                "cancels.", swap={"exp": "sigmoid"})),
+                "cancels.", swap={"exp": "sigmoid"}),
+        Mistake("upside down", "This is how many times as probable the second is.",
+                "One over it.", swap={"8 / 4": "-8 / 4"})),
     "response_distillation.soft_targets": (
         Mistake("square forgotten", "Right at temperature 1 alone. At others the gradient shrinks "
                 "with the square of the temperature.", "Multiply the whole by temperature ** 2.",
@@ -47,6 +49,26 @@ MISTAKES = {
                 "reach 0 where both agree.", "Subtract the teacher's entropy, or use F.kl_div.",
                 swap={"F.kl_div(here": "F.cross_entropy(student / temperature",
                       ', reduction="batchmean"': ""}),
+        Mistake("temperature after the logarithm", "You divided the log-probabilities by the "
+                "temperature, not the logits: what comes out of them is no distribution.",
+                "Divide first: (student / temperature).log_softmax(dim=1).",
+                swap={"(student / temperature).log_softmax(dim=1)":
+                      "student.log_softmax(dim=1) / temperature"}),
+        Mistake("temperature after both", "You divided the outputs of the softmax by the "
+                "temperature, not the logits.", "Divide first: (teacher / temperature).softmax, "
+                "and likewise for the student.",
+                swap={"(student / temperature).log_softmax(dim=1)":
+                      "student.log_softmax(dim=1) / temperature",
+                      "(teacher / temperature).softmax(dim=1)":
+                      "teacher.softmax(dim=1) / temperature"}),
+        Mistake("multiplied", "You multiplied the logits by the temperature: that makes both surer "
+                "the higher it is.", "Divide the logits.",
+                swap={" / temperature": " * temperature"}),
+        Mistake("logarithm of a logarithm", "This is NaN (not a number): a logarithm of something "
+                "negative was taken, as logarithms of probabilities are. Which of the two does "
+                "F.kl_div want as logarithms?", "Logarithms for the student, probabilities for the "
+                "teacher; log_target=True if you give the teacher's as logarithms, too.",
+                swap={"(teacher / temperature).softmax": "(teacher / temperature).log_softmax"}),
         Mistake("over the batch", "Your softmax runs over the pictures.",
                 "Classes are dimension 1: dim=1.", swap={"dim=1": "dim=0"})),
     "response_distillation.gradient": (
@@ -64,6 +86,9 @@ MISTAKES = {
                 "chain rule.", swap={"temperature * apart": "apart"}),
         Mistake("batch forgotten", "The loss is a mean over pictures; this is the gradient of "
                 "their sum.", "Divide by the number of pictures.", swap={" / len(student)": ""}),
+        Mistake("divided by classes, too", "The loss is summed over classes. You took the mean "
+                "over them.", "Divide by the number of pictures alone.",
+                swap={"len(student)": "student.numel()"}),
         Mistake("not softened", "Your probabilities are those at temperature 1.", "Divide both "
                 "logits by the temperature before the softmax.", swap={" / temperature": ""}),
         Mistake("limit", "This is what the gradient comes near to at high temperature, if the "
@@ -74,9 +99,12 @@ MISTAKES = {
         Mistake("gradients into the teacher", "The student's gradient is right, but the teacher "
                 "has one, too: an optimizer that knew its weights would teach the teacher.",
                 "Call the teacher under torch.no_grad().", swap={"no_grad": "enable_grad"}),
-        Mistake("nothing learns", "Neither has a gradient: the student, too, was called under "
-                "no_grad.", "Only the teacher's call belongs under torch.no_grad().",
-                swap={"    logits": "        logits", ".backward()": ""}),
+        Mistake("backward forgotten", "Neither has a gradient: nothing was sent back.",
+                "Call backward() on the loss.", swap={".backward()": ""}),
+        Mistake("nothing learns", "The loss does not know where it comes from: the student, too, "
+                "was called under no_grad, or detached.",
+                "Only the teacher's call belongs under torch.no_grad().",
+                swap={"    logits": "        logits"}),
         Mistake("weights swapped", "The labels got the weight of the teacher.", "0.1 of the label "
                 "loss, 0.9 of the soft targets.", swap={"0.9": "0.1", "(0.1": "(0.9"}),
         Mistake("both in full", "Both terms are there in full. The two weights say how they share.",
@@ -108,8 +136,9 @@ MISTAKES = {
     "response_distillation.budget": (
         Mistake("teacher free", "As if the stored answers were free. The teacher runs once to make "
                 "them.", "Live: 3 x (3 + 6). Stored: 6 + 3 x 3.", swap={"6 + ": ""}),
-        Mistake("one student", "For one student nothing is saved. There are three.",
-                "The teacher's 6 units are paid once, not three times.", swap={"3 * ": ""}),
+        Mistake("one student", "Nothing is saved for one student, nor where each of the three pays "
+                "for the stored answers.", "The teacher's 6 units are paid once, for three "
+                "students.", swap={"3 * ": ""}),
         Mistake("backward pass forgotten", "Either your students have no backward pass, or your "
                 "teacher has one. Students have, the teacher has not.",
                 "3 units for a student's step, 6 for the teacher's answers.",
@@ -118,5 +147,29 @@ MISTAKES = {
                 "With stored answers a student's step costs its own 3 units.",
                 swap={"6 + 3 * 3": "6 + 3 * (3 + 6)"}),
         Mistake("the wrong way round", "This is the share of the cost that is left.",
-                "Its inverse.", swap={"3 * (3 + 6) / (6 + 3 * 3)": "(6 + 3 * 3) / (3 * (3 + 6))"})),
+                "Its inverse.", swap={"3 * (3 + 6) / (6 + 3 * 3)": "(6 + 3 * 3) / (3 * (3 + 6))"}),
+        Mistake("what is saved", "This is the share of the cost that is saved.",
+                "The cost of the live teacher divided by that of the stored answers.",
+                answer=12 / 27)),
+    "response_distillation.temperature": (
+        Mistake("as it is", "The teacher hardly says anything of the other classes: nearly all of "
+                "its answer is the label.", "Raise the temperature until a quarter of the answer "
+                "is left for the rest.", answer=1),
+        Mistake("too high", "Loud enough, and no longer clear: the wrong classes have come so "
+                "close to each other that unrelated ones get much of the rest.",
+                "Lower it, until the related classes have 80 % of the rest.", answer=20),
+        Mistake("upside down", "Below 1 the answer becomes sharper than the teacher's own.",
+                "Logits are divided by the temperature: 4 where you have 1/4.", answer=0.25)),
+}
+
+RUBRICS = {
+    "response_distillation.never_wrong": (
+        (1, "says that such an answer is the label over again: what is left for the other classes, "
+            "0.01 %, has no weight in the loss (1 - p of the label weighs it)"),
+        (1, "proposes a higher temperature, standardised logits, or decoupling, and says that it "
+            "lifts the share (or the weight) of the wrong classes in the loss"),
+        (1, "proposes pictures that the teacher has not learned by heart: unlabelled or held-out "
+            "ones, stronger augmentation, or a teacher stopped earlier or smoothed"),
+        (1, "names a control: label smoothing, or a teacher whose wrong classes are shuffled, with "
+            "several seeds")),
 }

@@ -10,6 +10,9 @@ MISTAKES = {
         Mistake("cost of the mean exit", "You averaged the numbers of the exits first. Costs do "
                 "not rise evenly.", "First macs[exits], then the mean.",
                 swap={"exits]": "exits.double().mean().round().long()]"}),
+        Mistake("the median", "This is what the picture in the middle costs. Few that go far cost "
+                "much, and the median does not see them.", "macs[exits].double().mean()",
+                swap={"mean()": "median()"}),
         Mistake("sum", "This is what all pictures cost together.", "Divide by their number.",
                 swap={"mean()": "sum()"}),
         Mistake("added up twice", "You added up costs that are added up already: macs[i] is all "
@@ -35,7 +38,7 @@ MISTAKES = {
                 swap={"agree - 1": "agree - 2", "agree + 1": "agree + 2"}),
         Mistake("the last chance", "You found the last place at which so many agree. Whoever may "
                 "leave does so at once.", "Note the first exit only.",
-                swap={"reversed": "", "= place\n": "= place - agree + 1\n"}),
+                swap={"reversed": ""}),
         Mistake("counted from one", "Each is one too high: exits are counted from 0.", "The first "
                 "exit is 0, the end is len(named).", swap={"return taken": "return taken + 1"}),
         Mistake("no end", "Pictures that never agree leave at the last exit in your answer. They "
@@ -65,7 +68,31 @@ MISTAKES = {
                 "Use `end`, (N,), for those that stay.", swap={"end_right)": "True)"}),
         Mistake("the wrong way round", "In your answer the unsure ones leave.",
                 "At sure >= threshold the exit's answer counts, else the end's.",
-                swap={"exit_right, end_right)": "end_right, exit_right)"})),
+                swap={"exit_right, end_right)": "end_right, exit_right)"}),
+        Mistake("strict", "Who is just as sure as the threshold stays in your answer, and leaves "
+                "by our rule.", "sure >= threshold.", swap={"sure >= ": "sure > "}),
+        Mistake("accuracy beyond", "You want more than `wanted`. Just as much is enough.",
+                ">= wanted.", swap={">= wanted": "> wanted"}),
+        Mistake("bisection", "You halved the range, or stopped before the smallest, as if "
+                "accuracy rose with the threshold. It goes up and down.",
+                "Try all thresholds, the smallest first.", body="""
+                low, high = 0, len(thresholds) - 1
+                while low < high:
+                    middle = (low + high) // 2
+                    leaves = sure >= thresholds[middle]
+                    right = torch.where(leaves, exit_right, end_right).double().mean()
+                    low, high = (low, middle) if right >= wanted else (middle + 1, high)
+                return thresholds[low].item()"""),
+        Mistake("from the end", "You went down from the largest threshold and stopped where it was "
+                "too inaccurate for the first time. Smaller ones may be accurate again.",
+                "Begin with the smallest, and return the first that is accurate enough.", body="""
+                found = thresholds[-1].item()
+                for threshold in thresholds.tolist()[::-1]:
+                    right = torch.where(sure >= threshold, exit_right, end_right)
+                    if right.double().mean() < wanted:
+                        return found
+                    found = threshold
+                return found""")),
     "early_exit.ece": (
         Mistake("bins weigh the same", "A bin of two pictures counts as much as one of two "
                 "hundred.", "Weigh each gap by its share of the pictures.",
@@ -82,7 +109,16 @@ MISTAKES = {
                 "wrong, never 80 %.", "Average in bins, then compare.",
                 body="return (sure - right.double()).abs().mean()"),
         Mistake("squared", "The gaps are squared.", "Absolute values.",
-                swap={"abs()": "square()"})),
+                swap={"abs()": "square()"}),
+        Mistake("empty bins", "A bin without pictures has no mean: 0 / 0 is NaN, and so is every "
+                "sum with it.", "Leave empty bins out.",
+                swap={"place.unique()": "range(bins)"}),
+        Mistake("one has no bin", "Confidences of exactly 1 have a bin of their own in your "
+                "answer. They belong into the last one.", "(sure * bins).long().clamp(max=bins - "
+                "1)", swap={".clamp(max=bins - 1)": ""}),
+        Mistake("one falls out", "Confidences of exactly 1 fall out of your bins. They belong into "
+                "the last one.", "Close the last bin on the right as well.",
+                swap={".clamp(max=bins - 1)": "", "place.unique()": "place.unique()[:-1]"})),
     "early_exit.halting": (
         Mistake("no remainder", "Your shares overshoot one where the token halts, or stay under "
                 "it.", "At the last block that runs, the share is what is left to one.",
@@ -101,7 +137,12 @@ MISTAKES = {
                 body="return scores * (1 - scores).cumprod(0) / (1 - scores)"),
         Mistake("one block late", "The remainder comes one block late, and may be below zero.",
                 "The block whose score would lead to one or beyond gets it.",
-                swap={"before + scores >= 1": "before >= 1"})),
+                swap={"before + scores >= 1": "before >= 1"}),
+        Mistake("limit 0.99", "Your token halts at 0.99, as the code on this page does. Here it "
+                "goes on until the sum would reach 1.", "Compare with 1, not with 0.99.",
+                swap={">= 1": ">= 0.99"}),
+        Mistake("limit 0.9", "Your token halts before the sum reaches 1.", "Compare with 1.",
+                swap={">= 1": ">= 0.9"})),
     "early_exit.unused": (
         Mistake("one exit", "This pays for one exit. A picture that leaves at the eleventh has "
                 "been through all eleven.", "All pictures pay for 11 heads.", swap={"11 * ": ""}),
@@ -117,4 +158,30 @@ MISTAKES = {
         Mistake("upside down", "Upside down: a block is worth far more than the exits.",
                 "Cost of the exits over what one picture is spared.",
                 swap={"11 * dim * classes / block": "block / (11 * dim * classes)"})),
+    "early_exit.fair": (
+        Mistake("the mean alone", "One sort pays for it: it is rare, and leaves where it is not "
+                "known, which the mean over all pictures hardly notices.", "Compute the accuracy "
+                "of each sort, and compare pairs of thresholds by the lower one.",
+                swap={"min(hits[sort == one].mean() for one in sort.unique())": "hits.mean()"}),
+        Mistake("no budget", "The worst sort fares well, and the mean cost is above the budget.",
+                "Leave out pairs whose macs[taken].mean() is above the budget.",
+                swap={"macs[taken].mean() <= budget and ": ""}),
+        Mistake("the cheapest", "That costs little, and leaves accuracy lying about: there is "
+                "budget left, and the worst sort would be glad of it.", "Do not look for the "
+                "lowest cost: any cost within the budget is as good.", swap={
+                    "best, chosen = -1.0": "best, chosen = -1e9",
+                    "min(hits[sort == one].mean() for one in sort.unique())":
+                    "-macs[taken].mean()"})),
+}
+
+RUBRICS = {
+    "early_exit.would_you": (
+        (1, "asks for time at batch 1, with the slowest pictures (a high percentile): who goes to "
+            "the end waits longer than without exits"),
+        (1, "asks for accuracy, or misses, of the rare kind apart, by exit, with an interval, and "
+            "for a threshold chosen on validation pictures"),
+        (1, "asks whether confidence keeps its word on pictures of this hospital: calibration, "
+            "also where scanner or patients differ from the training's"),
+        (1, "proposes something that makes every picture faster alike: a pruned, distilled or "
+            "smaller model, or exits that rank pictures and never end the work")),
 }

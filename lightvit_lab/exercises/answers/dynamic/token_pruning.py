@@ -35,10 +35,20 @@ MISTAKES = {
         Mistake("rounded down", "Your counts are rounded down. Shares of tokens are rounded up, so "
                 "that one always stays.", "math.ceil(keep * patches).",
                 swap={"math.ceil(keep * patches - 1e-9)": "int(keep * patches)"}),
+        Mistake("one added", "You cut off what is behind the point and add one. A share that comes "
+                "to a whole number, half of 64, is then one too many.",
+                "math.ceil(keep * patches - 1e-9).",
+                swap={"math.ceil(keep * patches - 1e-9)": "int(keep * patches) + 1"}),
+        Mistake("float noise", "Somewhere you keep one token too many: 0.55 * 100 is "
+                "55.00000000000001 in floats, and is rounded up to 56.",
+                "Take 1e-9 off before you round up.", swap={" - 1e-9": ""}),
         Mistake("share of all", "Each of your pruning blocks keeps a share of the whole picture. "
                 "It is a share of those that reach the block.",
                 "Carry the count on from block to block.",
                 swap={"total = 0": "total, whole = 0, patches", "keep * patches": "keep * whole"}),
+        Mistake("not carried on", "Each block starts with the whole picture again in your count. "
+                "Tokens that are gone stay gone.", "Those left by one block enter the next.",
+                swap={"\n        patches = left": ""}),
         Mistake("no products of tokens", "You have the linear layers. Queries times keys, and "
                 "weights times values, are missing.", "Add 2 N^2 d for each attention.",
                 swap={" + 2 * enter**2 * dim": ""}),
@@ -93,9 +103,15 @@ MISTAKES = {
         Mistake("one later", "Each of your places is one too far.", "The first place whose running "
                 "sum reaches the step: torch.searchsorted(sums, steps).",
                 swap={"unique()": "unique() + 1"}),
-        Mistake("in another order", "You sorted the scores first, so that your places are those of "
-                "a sorted list, not of the picture.", "The running sum goes in the picture's "
-                "order.", swap={"(scores /": "(scores.sort(descending=True).values /"})),
+        Mistake("in another order", "You sorted the scores first, and your places are those of "
+                "the sorted list. The released code sorts, too; the paper, and this exercise, walk "
+                "along the scores as they are.", "The running sum goes in the picture's order.",
+                swap={"(scores /": "(scores.sort(descending=True).values /"}),
+        Mistake("the nearest", "You take the running sum that is nearest to each step, as the "
+                "released code does. The paper, and this exercise, take the first that reaches it.",
+                "The first place where sums >= step.", swap={
+                    "torch.searchsorted(rising, steps)":
+                    "(rising[:, None] - steps).abs().argmin(dim=0)"})),
     "token_pruning.lengths": (
         Mistake("linear layers", "Right for the linear layers. The products of attention grow with "
                 "the square of the tokens.", "Square each length before you add.",
@@ -108,4 +124,27 @@ MISTAKES = {
         Mistake("square of the sums", "You squared the ratio of the sums. Each picture attends to "
                 "itself alone.", "4 * 65**2 over 17**2 + 33**2 + 49**2 + 65**2.",
                 answer=(4 * 65 / (17 + 33 + 49 + 65)) ** 2)),
+    "token_pruning.schedule": (
+        Mistake("too late", "Your plan spends more than it may. What is dropped late saves little: "
+                "the blocks before have been paid for.", "Begin to drop in blocks 0 and 1; each "
+                "block pays attention for all that enter it.", answer=[1, 1, 1, 0.3, 0.3, 0.3]),
+        Mistake("all at once", "Within the limit, and the answers move too far: most tokens go in "
+                "one early block, before attention has carried anything on.", "Spread it: each "
+                "block drops some of those present.", answer=[0.12, 1, 1, 1, 1, 1]),
+        Mistake("shares of the whole picture", "Hardly a token reaches the end: shares multiply, "
+                "each is one of the tokens that are present.", "0.3 in each of six blocks leaves "
+                "1 token of 64. Keep more in the later blocks.",
+                answer=[0.5, 0.25, 0.12, 0.06, 0.03, 0.02])),
+}
+
+RUBRICS = {
+    "token_pruning.controls": (
+        (1, "asks for random dropping of as many tokens at the same place, over several draws: "
+            "what it reaches, the choice has not earned"),
+        (1, "asks for a choice that looks at nothing, such as the centre of the picture, and for a "
+            "score over many pictures in place of one film, with intervals"),
+        (1, "asks for the whole model trained as long, if hers was trained after the cut, and for "
+            "seeds or an interval: 0.3 points may be either"),
+        (1, "asks for measured time, at the batch it is to run with (one picture, too), against "
+            "the whole model with fused attention, and whether tokens are gathered or masked")),
 }

@@ -26,7 +26,10 @@ MISTAKES = {
         Mistake("channels last", "Each patch holds the right numbers in another order: you put the "
                 "channel last, a convolution's weight has it first.", "Within a patch the order is "
                 "(channel, y, x): the permute ends with channels, patch rows, patch columns.",
-                swap={"1, 3, 5": "3, 5, 1"})),
+                swap={"1, 3, 5": "3, 5, 1"}),
+        Mistake("patches transposed", "The patches stand in their places, and each lies on its "
+                "side: within a patch you walk down the columns.", "The permute ends with "
+                "channels, patch rows, patch columns.", swap={"1, 3, 5": "1, 5, 3"})),
     "vision_transformer.attention": (
         Mistake("wrong softmax axis", "Look at the sums of your weights: the columns sum to 1, the "
                 "rows do not. Who shares out attention, the token that looks or the token that is "
@@ -40,7 +43,7 @@ MISTAKES = {
                 "a head, query.shape[-1].", swap={" / query.shape[-1] ** 0.5": ""}),
         Mistake("scale without root", "Your weights are too flat: you divide by too much.",
                 "The standard deviation of a dot product grows with the square root of the width: "
-                "take the root.", swap={" ** 0.5": ""}),
+                "divide once, by that root.", swap={" ** 0.5": ""}),
         Mistake("scale by tokens", "You scale by the number of tokens. The dot product sums over "
                 "something else.", "A dot product sums over the width of a head: divide by the "
                 "root of query.shape[-1], not of shape[-2].", swap={"shape[-1]": "shape[-2]"})),
@@ -61,14 +64,21 @@ MISTAKES = {
                 swap={"2 * num_keys": "2 * num_tokens"}),
         Mistake("no output projection", "One linear layer is missing: what does the block do with "
                 "the heads once they are put side by side?", "Attention ends with an output "
-                "projection, num_tokens * dim ** 2.", swap={"output = 2 * ": "output = "})),
+                "projection, num_tokens * dim ** 2.", swap={"output = 2 * ": "output = "}),
+        Mistake("tokens squared", "The linear layers are right. Between whom does attention take "
+                "its products?", "Each of num_tokens queries meets num_keys keys.",
+                swap={"num_tokens * num_keys": "num_tokens**2"}),
+        Mistake("one layer of the MLP", "The MLP has two layers: one widens, one narrows.",
+                "2 * mlp_ratio * num_tokens * dim ** 2.", swap={"mlp = 2 * ": "mlp = "})),
     "vision_transformer.budget": (
-        Mistake("rounded up", "At this size the quadratic part is just over a fifth: a budget is a "
-                "limit.", "Round the patches per side down, not to the nearest.",
-                swap={"int(": "round("}),
-        Mistake("half the quadratic part", "You counted one of attention's two products.",
-                "The quadratic part is 2 N^2 d: the share is N / (6 d + N).",
-                swap={"6 * 768": "12 * 768"}),
+        Mistake("one token too many", "Just over a fifth: 24 x 24 patches are 576 tokens, and how "
+                "many travel?", "With the class token 577 do, one more than the budget has: round "
+                "down.", swap={" - 1": ""}),
+        Mistake("in patches", "This is the side in patches. We asked for pixels.",
+                "A patch is 16 pixels wide.", swap={"16 * ": ""}),
+        Mistake("half the quadratic part", "Twice too many tokens. Attention has two products, and "
+                "the width is 384.", "The quadratic part is 2 N^2 d: the share is N / (6 d + N).",
+                swap={"6 * 384": "12 * 384"}),
         Mistake("one long row", "This is the side of a picture that is one patch high.",
                 "Tokens fill a square: take the square root before you multiply by the patch size.",
                 swap={" ** 0.5": ""}),
@@ -87,7 +97,26 @@ MISTAKES = {
         Mistake("B and C swapped", "A is right. B and C are swapped: compare accuracy with "
                 "accuracy after shuffling.", "Without positions the two accuracies are equal to "
                 "the last digit; a missing scale shows in the logits.",
-                answer={"A": "wrong axis", "B": "no position", "C": "no scale"})),
+                answer={"A": "wrong axis", "B": "no position", "C": "no scale"}),
+        Mistake("all moved on", "None is right. Begin with the one that is exact: of whom do the "
+                "rows not sum to 1?", "That is A. Then: whose accuracy is the same to the last "
+                "digit when patches are shuffled?",
+                answer={"A": "no scale", "B": "no position", "C": "wrong axis"}),
+        Mistake("all moved back", "None is right. Begin with the one that is exact: whose accuracy "
+                "is the same to the last digit when patches are shuffled?", "That is C. Then: of "
+                "whom do the rows not sum to 1?",
+                answer={"A": "no position", "B": "wrong axis", "C": "no scale"})),
+    "vision_transformer.halves": (
+        Mistake("too few", "The accuracy is high enough, and too many MACs are left.",
+                "An MLP has 8 N d^2, more than an attention of this size: silence the MLPs that "
+                "can be spared, and then some attentions.",
+                answer=[(number, "attn") for number in range(2, 6)]),
+        Mistake("the first block", "You silenced something in the block that all others build on.",
+                "Silence one block after the other, alone: one of them cannot be spared. Keep it "
+                "whole.", answer=[(number, "mlp") for number in range(6)] + [(5, "attn")]),
+        Mistake("too much", "Block 0 is whole, and too little of the others is left.",
+                "You need not go below 45 % of the MACs: give some halves their voice back.",
+                answer=[(number, part) for number in range(1, 6) for part in ("attn", "mlp")])),
 }
 
 RUBRICS = {

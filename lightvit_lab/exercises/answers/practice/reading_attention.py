@@ -17,7 +17,9 @@ MISTAKES = {
                 "Multiply by 100.", swap={"100 * ": ""}),
         Mistake("both in full", "The two paths share one token: 1/64 of it went down the one, so "
                 "the rest went down the other.", "Weigh the second by 1 - 1/64.",
-                swap={"(1 - 1 / 64)": "1"})),
+                swap={"(1 - 1 / 64)": "1"}),
+        Mistake("64 tokens", "How many tokens share what is mixed? The class token is one of them.",
+                "Divide by 65: 64 patches and the class token.", swap={"/ 65": "/ 64"})),
     "reading_attention.rollout": (
         Mistake("rows not normalised", "Rows of your steps do not sum to 1, so the product grows "
                 "with each block.", "After adding the identity, divide each row by its own sum.",
@@ -35,7 +37,12 @@ MISTAKES = {
                 "belong to the last tokens, columns to the first.", "Multiply from the left as you "
                 "go up: flow = step @ flow.", swap={"in maps": "in reversed(maps)"}),
         Mistake("columns", "You made the columns sum to 1. Row i says of what token i is made.",
-                "Sum over the last dimension, not the first.", swap={"dim=-1": "dim=0"})),
+                "Sum over the last dimension, not the first.", swap={"dim=-1": "dim=0"}),
+        Mistake("normalised too early", "You normalised the attention, then added the identity. "
+                "What entries a row has lost then no longer counts against it.",
+                "Add the identity first, then divide each row by its own sum.",
+                swap={"block.mean(dim=0) + identity":
+                      "block.mean(dim=0) / block.mean(dim=0).sum(-1, True) + identity"})),
     "reading_attention.patches": (
         Mistake("class token kept", "Your map is shifted by one patch: its first cell is the class "
                 "token.", "Leave out entry 0 before you cut the row into lines: flow[0, 1:].",
@@ -92,5 +99,40 @@ MISTAKES = {
                 "the object.", "Divide by the whole positive mass of the map.",
                 swap={"/ mass.sum()": "/ covered.sum()"}),
         Mistake("not divided", "This is the mass on the object. Which share of all is it?",
-                "Divide by the sum of the map's positive part.", swap={" / mass.sum()": ""})),
+                "Divide by the sum of the map's positive part.", swap={" / mass.sum()": ""}),
+        Mistake("absolute values", "You count what is negative as if it were positive.",
+                "clamp(min=0) instead of abs().", swap={"clamp(min=0)": "abs()"}),
+        Mistake("first pixel", "You asked one pixel of each patch. The border cuts through "
+                "patches.", "Weigh each patch by the share that the object covers: the mean over "
+                "its pixels.", swap={"pool(mask[None].float(), patch_map.shape)[0]":
+                "F.interpolate(mask[None, None].float(), patch_map.shape)[0, 0]"}),
+        Mistake("middle pixel", "You asked the pixel in the middle of each patch. The border cuts "
+                "through patches.", "Weigh each patch by the share that the object covers: the "
+                "mean over its pixels.", swap={"pool(mask[None].float(), patch_map.shape)[0]":
+                "F.interpolate(mask[None, None].float(), patch_map.shape, "
+                "mode='nearest-exact')[0, 0]"})),
+    "reading_attention.report": (
+        Mistake("no better than the centre", "A hill in the centre of the picture, which has seen "
+                "neither model nor picture, does as well by this measure.", "Compare with the "
+                "upper end of the best of edges, centre and random.",
+                answer=("rollout", "pointing")),
+        Mistake("no better than edges", "The edges of the picture, which have never seen the "
+                "model, do as well by this measure.", "Compare with the upper end of the edges' "
+                "interval, too; by IoU no map lies beyond it.", answer=("rollout", "iou")),
+        Mistake("not about the class", "It lies beyond all that knows nothing, and it is the same "
+                "map whatever the classifier says: it cannot show why this class was chosen.",
+                "Look at the column head: attention and rollout stand at 1.00.",
+                answer=("attention, block 1", "energy"))),
+}
+
+RUBRICS = {
+    "reading_attention.tumour": (
+        (1, "says that the maps show where the answer is sensitive or what is attended to, not "
+            "that the answer is right: accuracy needs test pictures of its own"),
+        (1, "asks for maps that know nothing (centre, edges, chance): tumours may stand in the "
+            "middle or be the busiest spot"),
+        (1, "asks for a model with fresh weights, or weights drawn anew: a map that stays shows "
+            "the picture and not what was learned"),
+        (1, "asks for pictures without a tumour, or of another class, or with the tumour covered: "
+            "does the map, and the answer, change?")),
 }
