@@ -5,15 +5,21 @@ No test may read or change the progress of whoever runs it.
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from lightvit_lab.runtime import ensure_torchvision
 
 ensure_torchvision()   # so that any test file may import timm, also when it runs alone
 torch.set_num_threads(1)
+# A forked child that is killed while it draws its progress would keep the lock that it shares with
+# its parent, whose next progress bar would then wait for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: tqdm.set_lock(threading.RLock()))
 os.environ["LIGHTVIT_PROGRESS"] = "0"
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from lightvit_lab.data import download
 from lightvit_lab.data.download import Remote, fetch
@@ -239,6 +240,25 @@ def test_a_download_that_was_killed_is_resumed_by_the_next_call(mirror, cache):
     part.write_bytes(CONTENT[:100_000])         # as if all that came had been written down
     assert fetch(mirror("good"), cache).read_bytes() == CONTENT
     assert mirror.asked[-1] == ("good", "bytes=100000-")
+
+
+def test_a_child_that_is_killed_while_it_draws_progress_leaves_the_parent_its_lock():
+    def hold(held):
+        tqdm.get_lock().acquire()
+        held.set()
+        time.sleep(60)
+
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    child = context.Process(target=hold, args=(held,))
+    child.start()
+    assert held.wait(20)
+    child.kill()
+    child.join()
+    bar = threading.Thread(target=lambda: tqdm(total=1, disable=False).close(), daemon=True)
+    bar.start()
+    bar.join(10)
+    assert not bar.is_alive(), "the next progress bar waits for ever"
 
 
 def test_several_processes_at_once_ask_the_mirror_once(mirror, cache):
