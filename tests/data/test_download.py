@@ -249,7 +249,7 @@ def test_a_child_that_is_killed_while_it_draws_progress_leaves_the_parent_its_lo
         time.sleep(60)
 
     context = multiprocessing.get_context("fork")
-    held = context.Event()
+    held, _ = context.Event(), tqdm.get_lock()              # made before the fork: shared by both
     child = context.Process(target=hold, args=(held,))
     child.start()
     assert held.wait(20)
