@@ -125,8 +125,8 @@ MISTAKES = {
 
 RUBRICS = {
     "pruning.why_not_faster": (
-        (1, "says that most matrices have the embedding on both sides, so that their products "
-            "fall with the square: 0.7 times 0.7 is about half"),
+        (1, "says that most matrices become smaller on both sides, so that their products fall "
+            "with the square: 0.7 times 0.7 is about half"),
         (1, "says that heads touch attention alone, a third of a block's weights or less, so that "
             "there are few MACs to save"),
         (1, "says that one small picture is bound by the start of operations and by memory, which "
