@@ -24,7 +24,7 @@ DENSE = "a GPU has sparse rows, the second device has dense tensors alone"
 CUT = {
     ("pruning", "SparseCsr"): DENSE,
     ("pruning", "formats['50%'].matrix is on lab"): DENSE,
-    ("pruning", "name 'gains' is not defined"): DENSE,  # the table of what was timed there
+    ("pruning", "name 'sparse_ratios' is not defined"): DENSE,  # the table of what was timed there
 }
 class Runs:
     """Pages run by a thread, from the last, and by whoever asks for one that was not begun."""
