@@ -40,8 +40,8 @@ def require_plain_vit(caller: str, model: nn.Module) -> None:
 def require_no_lift(caller: str, model: nn.Module) -> None:
     """Raise LabError, in the name of `caller`, for a model of `lift_last_layer`."""
     if len(model.blocks) and isinstance(model.blocks[-1], nn.Sequential):
-        raise LabError(f"{caller}: this model's last layer was lifted (lift_last_layer): a linear map "
-                       "and a norm end its row of blocks; give the model before, and lift last")
+        raise LabError(f"{caller}: this model's last layer was lifted (lift_last_layer): a linear "
+                       "map and a norm end its row of blocks; give the model before, and lift last")
 
 
 def _require_attention(caller: str, model: nn.Module) -> None:
