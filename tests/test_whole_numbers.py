@@ -16,6 +16,7 @@ from lightvit_lab.compression.low_rank.attention import replace_attention
 from lightvit_lab.compression.pruning.pruners import prune_mlp
 from lightvit_lab.compression.pruning.unstructured import prune_weights
 from lightvit_lab.distillation.response_distillation.objectives import SoftTargets
+from lightvit_lab.distillation.feature_distillation.mimicking import lift_last_layer
 from lightvit_lab.distillation.feature_distillation.structured import Manifold
 from lightvit_lab.dynamic.early_exit.block_skipping import add_skipping
 from lightvit_lab.dynamic.early_exit.exits import add_exits
@@ -104,6 +105,7 @@ PLANS = {
     "prune_tokens": lambda n: prune_tokens(small(10), 0.5, layers=[n]),
     "add_exits": lambda n: add_exits(small(10), layers=[n]),
     "add_skipping": lambda n: add_skipping(small(10), layers=(n,)),
+    "lift_last_layer": lambda n: lift_last_layer(small(), n),
 }
 
 

@@ -59,15 +59,24 @@ def tuned(changed: nn.Module, stage: str, seed: int, keep_zeros: bool = False, *
     """
     if stage not in TUNINGS:
         return changed
-    changed, train = copied(changed), data.load(DATASET)
-    settings = {**TUNINGS[stage], **own, "seed": seed, "progress": False,
-                "threads": torch.get_num_threads()}
-    with pruning.keep_zeros(changed) if keep_zeros else nullcontext():
-        if stage == LONG:
-            distill(changed, stored_logits(model(), train, settings, DATASET), train,
-                    {"labels": Labels(), "soft targets": SoftTargets()}, **settings)
-        else:
-            training.fit(changed, train, label_smoothing=0.1, **settings)
+
+    def train(copy: nn.Module, pictures: data.Pictures, **settings: Any) -> None:
+        with pruning.keep_zeros(copy) if keep_zeros else nullcontext():
+            if stage == LONG:
+                distill(copy, stored_logits(model(), pictures, settings, DATASET), pictures,
+                        {"labels": Labels(), "soft targets": SoftTargets()}, **settings)
+            else:
+                training.fit(copy, pictures, label_smoothing=0.1, **settings)
+
+    return trained_copy(changed, train, {**TUNINGS[stage], **own}, seed)
+
+
+def trained_copy(changed: nn.Module, train: Callable[..., Any], settings: Mapping[str, Any],
+                 seed: int) -> nn.Module:
+    """A copy of `changed` after `train(copy, pictures, **settings)` on the training pictures."""
+    changed = copied(changed)
+    train(changed, data.load(DATASET), **settings, seed=seed, progress=False,
+          threads=torch.get_num_threads())
     return changed
 
 

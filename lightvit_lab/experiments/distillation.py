@@ -28,7 +28,7 @@ from ..distillation import response_distillation as responses
 from ..distillation.model_outputs import collect_outputs
 from ..profiling.timing import summary
 from .kit import SEEDS, Row, Run, Study, as_text, calls_of, cpu_timed, read_table, scored
-from .stored_logits import stored_logits
+from .stored_logits import deciding, stored_logits
 
 STUDENT, DATASET, STEPS = "lab_vit_student", "cifar10", 200
 TURNS, STEPS_A_TURN = 9, 4           # of timing; the first step of a turn is not counted
@@ -246,9 +246,8 @@ def _ready(how: Mapping[str, Any], train: data.Pictures, settings: Mapping[str, 
     teacher = TEACHERS[how["teacher"]]()
     if not how["stored"]:
         return teacher
-    names = ("steps", "batch_size", "seed", "augment", "progress")
-    views = {name: settings[name] for name in names}
-    return responses.store_logits(teacher, train, folder / f"{how['teacher']}.safetensors", **views)
+    path = folder / f"{how['teacher']}.safetensors"
+    return responses.store_logits(teacher, train, path, **deciding(settings))
 
 
 def _seconds_a_step(how: Mapping[str, Any], teacher: Any, train: data.Pictures,

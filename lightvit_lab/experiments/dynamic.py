@@ -20,7 +20,6 @@ from ..dynamic.token_merging.merging import ProportionalAttention
 from ..dynamic.token_pruning import (Choose, CoarseToFineObjective, coarse_to_fine,  # noqa: F401
                                      fine_tune, present_tokens, prune_tokens)
 from ..models.timm_parts import token_counts
-from ..models.transforming import copied
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, on_device
 from . import base
@@ -91,20 +90,19 @@ def _with_teacher(model: nn.Module, stage: str, seed: int) -> nn.Module:
     """Trained as DynamicViT is: its predictors cannot learn from labels alone."""
     if stage not in base.TUNINGS:
         return model
-    model = copied(model)
-    fine_tune(model, base.model(), data.load(base.DATASET), **base.TUNINGS[stage], seed=seed,
-              progress=False, threads=torch.get_num_threads())
-    return model
+
+    def train(copy: nn.Module, pictures: data.Pictures, **settings: Any) -> None:
+        fine_tune(copy, base.model(), pictures, **settings)
+
+    return base.trained_copy(model, train, base.TUNINGS[stage], seed)
 
 
 def _both_looks(model: nn.Module, stage: str, seed: int) -> nn.Module:
     """Trained as CF-ViT is: labels teach the fine look, and that teaches the coarse one."""
     if stage != LOOKS_STAGE:
         return model
-    model = copied(model)
-    training.fit(model, data.load(base.DATASET), objective=CoarseToFineObjective(), **LOOKS,
-                 seed=seed, progress=False, threads=torch.get_num_threads())
-    return model
+    train = partial(training.fit, objective=CoarseToFineObjective())
+    return base.trained_copy(model, train, LOOKS, seed)
 
 
 def _looks(model: nn.Module) -> dict[str, Any]:

@@ -19,7 +19,12 @@ DECIDE = ("steps", "batch_size", "seed", "augment", "progress")     # which view
 def stored_logits(teacher: nn.Module, pictures: data.Pictures, settings: Mapping[str, Any],
                   dataset: str) -> StoredLogits:
     """What `teacher` says of every view of a run of `settings`, from the cache if it ran before."""
-    views = {name: settings[name] for name in DECIDE}
+    views = deciding(settings)
     run = f"{LiveTeacher(teacher).identity} {views} {dataset}"
     name = f"logits-{hashlib.sha256(run.encode()).hexdigest()[:20]}.safetensors"
     return store_logits(teacher, pictures, cache_file(name), **views)
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the `settings` of a run `store_logits` has to know."""
+    return {name: settings[name] for name in DECIDE}

@@ -42,6 +42,7 @@ from lightvit_lab.experiments import (
     results,
     timing_under_load,
 )
+from lightvit_lab.experiments import distillation as distillation_study
 from lightvit_lab.experiments import early_exit as exit_study
 from lightvit_lab.explain.sanity import draw_anew as drawn_anew
 
@@ -354,6 +355,12 @@ CALLS: dict[str, Call] = {
     "experiments.checked": Call(lambda model, given: reading_attention.checked(model)),
     "experiments.described": Call(lambda model, given: base.described(model)),
     "experiments.tuned": Call(fine_tuned, lambda: sparsity.prune_weights(vit(), 0.5)),
+    "experiments.tuned long": Call(
+        lambda model, given: base.tuned(model, base.LONG, seed=0, steps=2, batch_size=4)
+    ),
+    "experiments.last_layer": Call(
+        lambda model, given: distillation_study.last_layer(model, count=4), lambda: vit(dim=96)
+    ),
     "experiments.halted_macs": Call(
         lambda model, given: adaptive_depth.halted_macs(model, torch.full((2, 4), 10))
     ),
@@ -549,7 +556,7 @@ LOOK = {
 INSIDE = {
     "compression.spreads",
     "dynamic.make_head",
-    "experiments.last_layer",
+    "experiments.trained_copy",
     "experiments.stored_logits",
     "compression.refit",
     "compression.scores",
@@ -593,6 +600,7 @@ ON_THE_PROCESSOR = {
     "dynamic.prune_tokens",
     "dynamic.source_map",
     "experiments.halted_macs",
+    "experiments.last_layer",
     "experiments.linear_accuracy",
     "experiments.prune_at_random",
     "experiments.save_weights",

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...components import initialise_linear
-from ...errors import LabError, plain_numbers, require_grid, require_range
+from ...errors import LabError, plain_numbers, require_grid, require_range, require_whole
 from ...models import timm_parts
 from ...models.transforming import Plan, transform, transformed
 from ...training import Batch
@@ -109,6 +109,7 @@ class ShallowMimic(_Mimicking):
     teacher_layer: Layers = (0, 1)
 
 
+@plain_numbers
 def lift_last_layer(model: nn.Module, width: int) -> nn.Module:
     """A copy of `model`, a plain ViT, that ends in tokens of `width`, with fresh heads.
 
@@ -122,11 +123,10 @@ def lift_last_layer(model: nn.Module, width: int) -> nn.Module:
 
 
 @transform("lift_last_layer")
-@torch.inference_mode(False)            # else the new weights could not be trained later
 def apply_lift(model: nn.Module, plan: Plan) -> nn.Module:
     """Let `model` end as `plan` says: {"width": 192}."""
     timm_parts.require_plain_vit("lift_last_layer", model)
-    width = require_range("lift_last_layer", "width", plan.get("width"), 1)
+    width = require_whole("lift_last_layer", "width", plan.get("width"), 1)
     weight = model.head.weight
     lift = nn.Sequential(nn.Linear(weight.shape[1], width, bias=False), nn.LayerNorm(width))
     heads = {name: nn.Linear(width, head.out_features) for name in ("head", "head_dist")

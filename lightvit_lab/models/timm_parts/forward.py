@@ -31,17 +31,17 @@ def require_plain_vit(caller: str, model: nn.Module) -> None:
         raise LabError(f"{caller}: {kind} is no plain ViT, a row of blocks between patches and a "
                        f"head; {GIVE_VIT}")
     _require_attention(caller, model)
-    require_one_width(caller, model)
+    require_no_lift(caller, model)
     if isinstance(model.head, nn.Identity) or getattr(model, "attn_pool", None) is not None:
         raise LabError(f"{caller}: this {kind} has no head on a class token or a mean of tokens; "
                        "give one with num_classes > 0 and without attention pooling")
 
 
-def require_one_width(caller: str, model: nn.Module) -> None:
-    """Raise LabError, in the name of `caller`, if another layer than a block ends the row."""
-    if isinstance(model.blocks[-1], nn.Sequential):
-        raise LabError(f"{caller}: this model's last layer was lifted (lift_last_layer), and its "
-                       "tokens end wider than its blocks; give the model before, and lift last")
+def require_no_lift(caller: str, model: nn.Module) -> None:
+    """Raise LabError, in the name of `caller`, for a model of `lift_last_layer`."""
+    if len(model.blocks) and isinstance(model.blocks[-1], nn.Sequential):
+        raise LabError(f"{caller}: this model's last layer was lifted (lift_last_layer): a linear "
+                       "map and a norm end its row of blocks; give the model before, and lift last")
 
 
 def _require_attention(caller: str, model: nn.Module) -> None:

@@ -14,7 +14,7 @@ from ...runtime.wrapped import require_unwrapped
 from ..lightvit import LightViTAttention
 from ..vision_transformer import VisionTransformer
 from .attention import GIVE_VIT, attention_modules
-from .forward import require_one_width
+from .forward import require_no_lift
 from .tokens import FRONT
 
 TABLES = (*FRONT, "pos_embed")    # (1, n, dim), of tokens in front or added to tokens
@@ -104,7 +104,7 @@ def stream(model: nn.Module) -> Stream:
     if not is_vit or not _is_absent(model, "attn_pool"):
         raise LabError(f"{type(model).__name__} is no plain ViT, of one width that can be pruned; "
                        "prune neurons, heads or blocks: prune_mlp, prune_heads, prune_blocks")
-    require_one_width("prune_embedding", model)
+    require_no_lift("prune_embedding", model)
     embed = model.patch_embed
     last = embed.proj[-1] if isinstance(embed.proj, nn.Sequential) else embed.proj
     mixers, neurons = attentions(model).values(), mlps(model).values()

@@ -397,6 +397,11 @@ def test_what_needs_tokens_of_one_width_says_that_it_comes_before_the_lift(chang
         change(lifted)
 
 
+def test_a_model_without_blocks_is_lifted_too():
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=0, num_classes=5)
+    assert features.lift_last_layer(model, 12)(_random(2, 3, 32, 32)).shape == (2, 5)
+
+
 def test_a_lift_is_refused_for_what_is_no_plain_vit_and_for_no_width():
     with pytest.raises(LabError, match="lift_last_layer: ResidualNetwork is no plain ViT"):
         features.lift_last_layer(models.create_model("lab_cnn"), 8)
