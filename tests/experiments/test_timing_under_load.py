@@ -24,6 +24,21 @@ def test_a_machine_that_gets_busier_is_blamed_on_the_second_of_two_means():
     assert ratio < 0.8 and calls == 15
 
 
+def test_one_by_one_is_timed_on_one_thread_in_eval_mode_and_leaves_threads_and_mode_as_they_were():
+    class Seen(torch.nn.Module):
+        def forward(self, inputs):
+            seen.add((torch.get_num_threads(), self.training))
+            return inputs
+
+    seen, model, before = set(), Seen(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        timing_under_load.mean_ratio(model, torch.zeros(1))
+        assert seen == {(1, False)} and (torch.get_num_threads(), model.training) == (2, True)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_in_turns_says_ratio_and_interval_of_no_more_calls():
     found = timing_under_load.ratio_in_turns(torch.nn.Linear(8, 8), torch.randn(2, 8))
     assert set(found) == {"ratio", "low", "high"} and 0 < found["low"] <= found["high"]
