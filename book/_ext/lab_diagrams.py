@@ -34,7 +34,8 @@ class Diagram(SphinxDirective):
         self.env.note_dependency(str(drawn.path))
         figure = nodes.figure("", nodes.raw("", drawn.svg, format="html"), classes=["lab-drawing"])
         words, messages = self.state.inline_text(caption, self.lineno)
-        figure += nodes.caption(caption, "", *words)
+        # a caption would be numbered, which no other figure of the book is
+        figure += nodes.legend("", nodes.paragraph(caption, "", *words))
         return [figure, *messages]
 
 

@@ -16,7 +16,7 @@ from lightvit_lab.errors import LabError
 
 FILES = sorted(diagrams.FOLDER.glob("*.svg"))
 USED = re.compile(r"^```\{diagram\} (\w+)$", re.MULTILINE)
-COLUMN = 350                           # pixels that a page of 390 leaves for a drawing
+COLUMN = 342                           # pixels that a page of 390 leaves for a drawing
 COLOUR = re.compile(r"#[0-9a-f]{3,8}\b|\b(?:rgba?|hsla?)\(|\b(?:black|white|gray|grey|red|blue|green|orange)\b", re.IGNORECASE)
 each_drawing = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -59,7 +59,7 @@ def test_a_drawing_has_words_one_width_no_colour_of_its_own_and_labels_a_phone_c
 
 
 @pytest.mark.parametrize(("old", "new", "fault"), [
-    ("<desc", "<metadata", "no desc"), ('role="img"', 'role="none"', "named by"), ("14px", "13px", "below 10"),
+    ("<desc", "<metadata", "no desc"), ('role="img"', 'role="none"', "named by"), ("15px", "14px", "below 10"),
     ('class="part"', 'fill="#fff"', "fixed colour"), ('width="480"', 'width="960"', "another size"),
     (">norm<", ">norm of all tokens that came<", "four words")])
 def test_each_fault_of_a_drawing_would_be_seen(old, new, fault):
@@ -173,3 +173,34 @@ WORDS = """() => {
 def test_no_label_runs_out_of_the_drawing_or_into_another(tab, file):
     tab.set_content(f"<body style='margin:0'>{file.read_text(encoding='utf-8')}</body>")
     assert tab.evaluate(WORDS) == []
+
+
+INK = "() => { const one = getComputedStyle(document.querySelector('.lab-diagram .full')); return [one.stroke, one.fill]; }"
+
+
+@pytest.mark.parametrize("system", ["light", "dark"])
+@pytest.mark.parametrize(("page", "colours"), [
+    ("<html>", ["rgb(34, 34, 34)", "rgb(0, 114, 178)"]),       # no script has set a theme: the page is white
+    ('<html data-theme="light" style="--pst-color-text-base:#010203">', ["rgb(1, 2, 3)", "rgb(0, 114, 178)"]),
+    ('<html data-theme="dark" style="--pst-color-text-base:#f0f1f2">', ["rgb(240, 241, 242)", "rgb(164, 219, 255)"])])
+def test_in_the_book_colours_follow_the_readers_choice_and_not_the_system(tab, page, colours, system):
+    tab.emulate_media(color_scheme=system)
+    sheet = (browser.ROOT / "book" / "_static" / "lab.css").read_text(encoding="utf-8")
+    drawing = (diagrams.FOLDER / "token_merging.svg").read_text(encoding="utf-8")
+    tab.set_content(f"<!doctype html>{page}<style>{sheet}</style>{drawing}")
+    assert tab.evaluate(INK) == colours
+
+
+@pytest.mark.parametrize(("system", "ground"), [("light", (255, 255, 255)), ("dark", (20, 24, 30))])
+def test_in_a_notebook_a_drawing_brings_its_ground_so_that_any_page_around_it_will_do(tab, system, ground):
+    from base64 import b64encode
+    from io import BytesIO
+
+    from PIL import Image
+
+    tab.emulate_media(color_scheme=system)
+    data = b64encode((diagrams.FOLDER / "token_merging.svg").read_bytes()).decode()
+    tab.set_content(f"<body style='background:#808080'><img src='data:image/svg+xml;base64,{data}'>")
+    tab.wait_for_function("document.images[0].complete")
+    drawn = Image.open(BytesIO(tab.locator("img").screenshot())).convert("RGB")
+    assert drawn.size == (480, 374) and drawn.getpixel((5, 5)) == drawn.getpixel((475, 5)) == ground
