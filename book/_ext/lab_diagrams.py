@@ -1,4 +1,4 @@
-"""`{diagram} name`: a drawing of the book, in the page itself, so that its colours follow the theme.
+"""`{diagram} name`: a drawing of the book, in the page itself, whose colours follow the theme.
 
 It needs no script, and printing takes it along.
 """
