@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import diagrams
 import road
 
 from lightvit_lab.errors import LabError
@@ -103,6 +104,14 @@ def picture(directive: Directive) -> list[str]:
     return [image, *(["", *directive.inner()] if any(directive.body) else [])]
 
 
+def diagram(directive: Directive) -> list[str]:
+    """A drawing of the book as an image, its caption below."""
+    caption = "\n".join(directive.body)
+    drawn = diagrams.read(directive.argument, caption, directive.place)
+    address = directive.raw_link(f"/book/_static/diagrams/{drawn.path.name}")
+    return [f"![{drawn.alt}]({address})", "", *directive.inner()]
+
+
 def table(directive: Directive) -> list[str]:
     """A Markdown table under its caption."""
     return [*caption(directive), *directive.inner()]
@@ -169,5 +178,5 @@ DIRECTIVES: dict[str, Callable[[Directive], list[str]]] = {
     "exercise": exercise, "admonition": admonition, "dropdown": admonition,
     **dict.fromkeys(TITLES, admonition), "math": math, "figure": picture, "image": picture,
     "table": table, "list-table": list_table, "bibliography": bibliography,
-    "road": stretch,
+    "road": stretch, "diagram": diagram,
 }

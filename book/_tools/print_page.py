@@ -118,6 +118,9 @@ def make_internal(chapter: Chapter, known: set[str]) -> None:
         for name in ("id", "for"):
             if tag.get(name):
                 tag[name] = f"{chapter.slug}--{tag[name]}"
+        for name in ("aria-labelledby", "aria-describedby"):
+            if tag.get(name):
+                tag[name] = " ".join(f"{chapter.slug}--{one}" for one in tag[name].split())
     for image in chapter.article.find_all("img", src=True):
         image["src"] = below_root(image["src"], chapter.address)
     for link in chapter.article.find_all("a", href=True):

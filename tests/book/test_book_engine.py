@@ -35,6 +35,10 @@ PAGE = FRONT_MATTER + '''\
 
 The {ref}`task <page.double>` and $x^2$.
 
+```{diagram} low_rank
+Two *thin* ones, of width $k$.
+```
+
 ```{code-cell} ipython3
 import os, pathlib
 from lightvit_lab.constant import VALUE
@@ -305,6 +309,15 @@ def test_a_changed_constant_of_the_library_shows_on_the_page_after_the_next_buil
     assert "value 43 1" in text_of((book.html / "chapters/part/page.html").read_text(encoding="utf-8"))
 
 
+def test_a_drawing_stands_in_the_page_itself_with_its_caption_and_no_number(book, page):
+    figure = re.search(r'<figure class="lab-drawing.*?</figure>', page, re.DOTALL)[0]
+    assert (book.root / "book/_static/diagrams/low_rank.svg").read_text(encoding="utf-8").strip() in figure
+    caption = figure[figure.index("<figcaption>"):]
+    assert "<em>thin</em>" in caption and r"\(k\)" in caption and text_of(caption).split()[0] == "Two"
+    notebook = nbformat.read(book.html / "_sources/chapters/part/page.ipynb", as_version=4)
+    assert "/book/_static/diagrams/low_rank.svg)" in "".join(cell.source for cell in notebook.cells)
+
+
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
     """What two builds of a book with one mistake of every kind print, and the lines the mistakes stand on."""
@@ -314,6 +327,10 @@ def broken(tmp_path_factory):
 # A page of mistakes
 
 ```{no-such-directive}
+```
+
+```{diagram} low_rnk
+Words.
 ```
 
 ## A part
@@ -350,6 +367,7 @@ print("[wrong] page.bare: another number")
 
 @pytest.mark.parametrize(("directive", "message"), [
     ("{no-such-directive}", "Unknown directive type: 'no-such-directive'"),
+    ("{diagram} low_rnk", 'Did you mean "low_rank"?'),
     (":::{road} further", "give `core` or `further`, and minutes"),
     ("{exercise} Without label", "give it a :label:"),
     ("{exercise} Without solution", 'no code cell of this page calls check("page.missing", ...)'),
