@@ -115,13 +115,7 @@ def test_no_style_for_some_widths_alone_sets_a_colour():
 
 
 def test_every_fold_opens_when_its_title_is_clicked(tab):
-    tab.page.evaluate("() => document.querySelectorAll('details').forEach(fold => { fold.open = false; })")
-    for fold in tab.page.query_selector_all(".bd-article details:not([hidden])"):
-        title = fold.query_selector("summary")
-        title.click(timeout=5000)
-        shown = fold.evaluate("fold => [...fold.children].some(child => child.tagName !== 'SUMMARY' &&"
-                              " child.checkVisibility() && child.getBoundingClientRect().height > 0)")
-        assert shown, f"nothing shows under {title.inner_text()!r}"
+    _fail_if(tab.look("folds"))
 
 
 def test_every_film_opens_at_one_state_and_its_arrow_keys_show_the_others_with_their_captions(tab):
@@ -155,6 +149,8 @@ def test_a_film_plays_once_when_it_is_reached_and_stays_at_its_last_state(chromi
 
 
 def test_figures_follow_the_dark_theme_and_come_back(tab):
+    if tab.view != "wide":
+        pytest.skip("a question about the other tab")       # no style that depends on the width sets a colour
     colours = """() => [...document.querySelectorAll(".lab-plot .xtitle, .lab-plot .ytitle")]
                         .map(text => getComputedStyle(text).fill)"""
     tab.use_theme("light")
@@ -345,6 +341,7 @@ LOOKS = {
     "labels": lambda tab: tab.look("labels"),
     "formulas": lambda tab: tab.look("formulas"),
     "edges": lambda tab: tab.look("edges"),
+    "folds": lambda tab: tab.look("folds"),
     "axe": browser.accessibility,
 }
 TWO_LABELS = ("<div class=js-plotly-plot><svg class=main-svg><text class=gtitle x={} y=20>one label</text>"
@@ -362,6 +359,9 @@ FAULTS = [
     ("formulas", "<span class=math>x^2</span>"),
     ("edges", "<div style='width:900px'>wide</div>"),
     ("edges", "<div style='width:90px;overflow:hidden;white-space:nowrap'>much more than fits in here</div>"),
+    ("folds", "<details><summary>nothing</summary></details>"),
+    ("folds", "<details><summary onclick='event.preventDefault()'>stays shut</summary><p>text</p></details>"),
+    ("folds", "<details><summary>covered</summary><p>text</p></details><div style='position:fixed;inset:0'></div>"),
     ("axe", "<p style='color:#ccc;background:#fff'>pale</p>"),
     ("axe", "<img src=here.svg>"),
 ]
@@ -379,7 +379,8 @@ def _shown(chromium, folder, markup):
 
 
 def test_nothing_is_said_about_a_sound_page(chromium, tmp_path):
-    sound = f"<p>sound, for 5 $ or 6 $</p>{TWO_LABELS.format(120)}<img src=here.svg alt=dot>"
+    sound = f"<p>sound, for 5 $ or 6 $</p>{TWO_LABELS.format(120)}<img src=here.svg alt=dot>" \
+            "<details><summary>fold</summary><p>text</p></details>"
     with _shown(chromium, tmp_path, sound) as tab:
         assert not any(said := {aspect: look(tab) for aspect, look in LOOKS.items()}.values()), said
 
