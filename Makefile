@@ -89,6 +89,7 @@ $(VENV)/.book: pyproject.toml book/grader/pyproject.toml constraints.txt | $(VEN
 
 $(VENV)/.test: pyproject.toml book/grader/pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,book$(comma)classroom$(comma)compress$(comma)scale$(comma)test)
+	touch $(VENV)/.book      # which needs less
 
 $(VENV)/.minimum: CONSTRAIN := -c tests/minimum.txt
 $(VENV)/.minimum: pyproject.toml book/grader/pyproject.toml tests/minimum.txt | $(VENV)/bin/python

@@ -2,7 +2,7 @@
 
     python tests/devices/run_page.py chapters/dynamic/early_exit.md
 
-Trainings are cut to two steps, timings to two rounds, sets to 300 pictures, of some pages to 72;
+Trainings are cut to two steps, timings to two rounds, sets to 72 pictures, of one page to 300;
 pretrained weights are drawn, compiling does nothing and the network is refused: what is tried is that every call finds its
 tensors on one device, and leaves the page's on the processor.
 """

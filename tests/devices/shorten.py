@@ -10,19 +10,8 @@ from typing import Any
 
 STEPS, ROUNDS = 2, 2  # of a training; of a timing
 LARGEST = 2  # pictures in the largest batch that is tried
-LOADED = 300  # pictures of a set
-# Of the pages that are slow with so many, and say nothing else with fewer.
-FEWER = dict.fromkeys(
-    (
-        "pruning",
-        "early_exit",
-        "low_rank",
-        "token_merging",
-        "response_distillation",
-        "feature_distillation",
-    ),
-    72,
-)
+LOADED = 72  # pictures of a set
+MORE = {"token_pruning": 300}  # where a page indexes pictures of 256
 BATCH = 64  # pictures that `evaluate` scores at a time: both numbers make several batches
 Replace = Callable[[Any, str, Any], None]  # setattr, or that of pytest's monkeypatch
 
@@ -70,7 +59,7 @@ def for_pages(page: str) -> None:
     models.pretrained = lambda name, download=False, **named: (
         models.create_model(name, embed_dim=96, **named).eval()
     )
-    load, most = data.load, FEWER.get(page, LOADED)
+    load, most = data.load, MORE.get(page, LOADED)
     data.load = lambda *given, count=None, **named: load(
         *given, count=min(count or most, most), **named
     )
