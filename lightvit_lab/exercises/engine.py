@@ -25,6 +25,7 @@ from .comparison import describe, difference
 from .conversion import item
 from .declaration import Answers, Exercise, Known, OpenExercise, Posed
 from .result import CheckResult
+from .outcome import Verdict
 from .running import Outcome, draw, outcomes
 from .typed import Digits, readings
 
@@ -80,7 +81,7 @@ def _judge(exercise: Exercise, answer: Any, seed: int) -> CheckResult:
         return messages.passed(exercise, given, expected, seed)
     if exercise.digits and messages.is_too_coarse(exercise, given[0].value, expected[0].value):
         return messages.too_coarse(exercise, given[0].value, seed)
-    mistake = _recognise(exercise, given, expected, cases, seed)
+    mistake = _recognise(exercise, given, expected, cases, failing, seed)
     outcome = _explained(exercise, answer, given[failing], cases[failing], seed)
     if mistake:
         _attempts[exercise.id, mistake.name] += 1
@@ -160,14 +161,16 @@ def _same(one: Outcome, other: Outcome, tolerance: float | Digits) -> bool:
 
 
 def _recognise(exercise: Exercise, given: list[Outcome], expected: list[Outcome],
-               cases: list[tuple], seed: int) -> Known | None:
+               cases: list[tuple], failing: int, seed: int) -> Known | None:
     """The first known mistake that gives what the answer gave, on every case.
 
     Of a typed value, rounded to two digits or more, the closest, and none that is farther away than
-    the solution.
+    the solution. A judge names a fault for each case: that of the `failing` one counts.
     """
     if exercise.digits:
         return _closest(exercise, item(given[0].value), item(expected[0].value))
+    if isinstance(given[failing].value, Verdict):
+        given, cases = [given[failing]], [cases[failing]]
 
     def is_made(mistake: Known) -> bool:
         known = outcomes(exercise, mistake.answer, cases, seed)

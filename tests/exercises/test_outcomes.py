@@ -135,6 +135,15 @@ def test_a_decision_that_breaks_the_limit_or_misses_the_quality_is_refused_with_
     assert len(result.message.split()) > 8
 
 
+def test_the_hint_is_that_of_the_case_that_is_shown_whatever_is_wrong_with_others():
+    def undecided(sure, right, sort, macs, budget, thresholds):
+        undecided.calls += 1
+        return (0.7, 0.7) if undecided.calls == 1 else (2.0, 2.0)
+
+    undecided.calls = 0
+    assert examine(find("early_exit.fair"), undecided, 1).mistake == "the mean alone"
+
+
 def test_numbers_come_from_whatever_holds_them():
     import numpy as np
     for answer in ([1, 0.5], (1, 0.5), torch.tensor([1, 0.5]), np.array([1, 0.5]), {"a": 1, "b": torch.tensor(0.5)}):

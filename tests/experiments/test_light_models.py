@@ -1,3 +1,5 @@
+import torch
+
 from lightvit_lab import models, survey
 from lightvit_lab.experiments import light_models, results
 
@@ -17,6 +19,25 @@ def test_the_stored_counts_are_near_what_was_published():
             assert abs(found["params"] / 1e6 - row.params_m) < 0.02 * row.params_m, row.model
             loose = 0.11 if row.model.startswith("lightvit") else 0.03       # LightViT's figures leave products out
             assert abs(found["macs"] / 1e9 - row.macs_g) < loose * row.macs_g + 0.005, row.model
+
+
+def test_models_are_counted_as_trained_and_timed_as_used(monkeypatch):
+    rows, timed = [row for row in survey.published() if row.model.startswith("repvit")], {}
+
+    def measure(candidates, inputs, budget_s, threads):
+        timed.update(candidates)
+        return real(candidates, inputs, 0.1, threads=threads)
+
+    real = light_models.profiling.measure
+    monkeypatch.setattr(light_models.profiling, "measure", measure)
+    monkeypatch.setattr(light_models.survey, "published", lambda: rows)
+    monkeypatch.setattr(light_models, "CONDITIONS", {"one": (1, torch.float32, 0.1)})
+    (found,) = light_models.light_models(None)["models"].values()
+    (used,) = timed.values()
+    trained = models.create_model("repvit_m0_9", num_classes=1000)
+    assert found["params"] == sum(value.numel() for value in trained.parameters())
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in trained.modules())
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in used.modules())
 
 
 def test_every_stored_time_lies_within_its_interval():
