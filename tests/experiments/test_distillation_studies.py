@@ -102,7 +102,7 @@ def test_a_row_says_its_weights_and_its_students_size(made):
 
 def test_steps_are_timed_in_turns_as_multiples_of_the_first_row(made, monkeypatch):
     monkeypatch.setattr(distillation, "TURNS", 6)
-    monkeypatch.setitem(distillation.SETTINGS, "batch_size", 32)
+    monkeypatch.setitem(distillation.SETTINGS, "batch_size", 8)
     rows = {"labels alone": ROWS["labels alone"], "the same": distillation.row(teacher=None), "stored": ROWS["stored"],
             "wide": distillation.row(teacher=None, arguments={"dim": 256, "depth": 6})}
     times = distillation.step_times(rows)

@@ -196,7 +196,7 @@ def test_training_wins_back_what_merging_costs():
 
 
 def test_blocks_compiled_one_by_one_give_the_same_logits():
-    merged, eager = merge_tokens(small(), [8, 4, 2]), merge_tokens(small(), [8, 4, 2])
+    merged, eager = (merge_tokens(small(depth=2), [8, 4]) for _ in range(2))
     torch._dynamo.reset()
     compiled = []
 
