@@ -16,6 +16,7 @@ from lightvit_lab.runtime import ensure_torchvision
 
 ensure_torchvision()   # so that any test file may import timm, also when it runs alone
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")      # of the programs that tests start
 # A forked child that is killed while it draws its progress would keep the lock that it shares with
 # its parent, whose next progress bar would then wait for ever.
 if hasattr(os, "register_at_fork"):
