@@ -1,4 +1,4 @@
-"""What derives from the pages: `{teaching-plan}`, `{lectures}`, and the role `{count}`."""
+"""What derives from the pages: `{teaching-plan}`, `{lectures}`, `{count}`, words to find."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from docutils.statemachine import StringList
 from lab_status import TableDirective
 from lessons import Lesson
 from sphinx.application import Sphinx
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from lightvit_lab.errors import LabError
+
+logger = logging.getLogger(__name__)
 
 
 class TeachingPlan(TableDirective):
@@ -69,9 +74,29 @@ def _link(lesson: Lesson) -> str:
     return f"{{doc}}`/chapters/{lesson.page}`"
 
 
+def add_words_to_find(app: Sphinx, doctree: nodes.document) -> None:
+    """Put the words that a page's lesson names into the index, where the search finds them."""
+    page = Path(app.env.doc2path(app.env.docname))
+    if page.suffix != ".md" or not app.env.docname.startswith("chapters/"):
+        return
+    try:
+        found = lessons.words_to_find(page)
+    except LabError as error:
+        logger.warning("%s", error, location=app.env.docname)
+        return
+    anchors = [name for section in doctree.findall(nodes.section) for name in section["ids"]]
+    for anchor in found.keys() - set(anchors):
+        logger.warning("find: no section has the anchor %r; there are %s", anchor,
+                       ", ".join(anchors), location=app.env.docname)
+    entries = app.env.get_domain("index").entries.setdefault(app.env.docname, [])
+    entries += [("single", word, anchor, "main", None)
+                for anchor, words in found.items() for word in words]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add directives and role; called by `lightvit_book`."""
     app.add_directive("teaching-plan", TeachingPlan)
     app.add_directive("lectures", Lectures)
     app.add_role("count", Count())
+    app.connect("doctree-read", add_words_to_find)
     return {}

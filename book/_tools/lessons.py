@@ -57,20 +57,42 @@ def read(page: Path) -> Lesson:
 
     Raises LabError where its front matter has no `lesson` of the right form.
     """
-    text = page.read_text(encoding="utf-8")
-    front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    title = re.search(r"^# (.+)$", text, re.MULTILINE)
-    try:
-        lesson = (yaml.safe_load(front[1]) or {}).get("lesson") if front else None
-    except yaml.YAMLError as error:
-        raise LabError(f"{page}: its front matter cannot be read: {error}") from error
-    weeks = lesson.get("weeks") if isinstance(lesson, dict) else None
+    lesson = _front(page)
+    title = re.search(r"^# (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    weeks = lesson.get("weeks")
     sound = isinstance(weeks, dict) and weeks and all(map(_is_week, weeks.items()))
     if not title or not sound:
         raise LabError(f"{page}: a page says in its front matter in which week of a class it is "
                        f"read, and has a title; {FORM}")
     name = "/".join(page.with_suffix("").parts[-2:])
     return Lesson(name, title[1], weeks, str(lesson.get("lectures", "")).strip(), written=True)
+
+
+def words_to_find(page: Path) -> dict[str, list[str]]:
+    """Section (its anchor) -> words that lead there in the book's search: `find` of the lesson.
+
+    Raises LabError where it has another form.
+    """
+    found = _front(page).get("find", {})
+    lists = list(found.values()) if isinstance(found, dict) else [None]
+    if not all(isinstance(words, list) and all(map(_is_text, words)) for words in lists):
+        raise LabError(f"{page}: write what a search shall find as\nlesson:\n  find:\n"
+                       "    anchor-of-a-section: [a word, another]")
+    return found
+
+
+def _is_text(word: Any) -> bool:
+    return isinstance(word, str)
+
+
+def _front(page: Path) -> dict[str, Any]:
+    """What stands under `lesson` in a page's front matter, {} where nothing does."""
+    front = re.match(r"---\n(.*?)\n---\n", page.read_text(encoding="utf-8"), re.DOTALL)
+    try:
+        lesson = (yaml.safe_load(front[1]) or {}).get("lesson") if front else None
+    except yaml.YAMLError as error:
+        raise LabError(f"{page}: its front matter cannot be read: {error}") from error
+    return lesson if isinstance(lesson, dict) else {}
 
 
 def lessons(root: Path) -> list[Lesson]:

@@ -30,7 +30,8 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 
 """
 
-PAGE = FRONT_MATTER + '''\
+FINDING = "lesson:\n  find: {more-of-it: [twofold]}\n---\n\n"
+PAGE = FRONT_MATTER.replace("---\n\n", FINDING) + '''\
 # A page
 
 The {ref}`task <page.double>` and $x^2$.
@@ -236,6 +237,14 @@ def test_a_further_section_is_folded_under_its_sentence_and_its_heading_stays(pa
     assert "How a number is doubled." not in text_of(page.replace(fold[:fold.index("</summary>")], ""))
 
 
+def test_the_search_knows_the_section_of_a_word_that_the_page_does_not_use(book, page):
+    found = json.loads((book.html / "searchindex.js").read_text(encoding="utf-8").removeprefix("Search.setIndex(").removesuffix(")"))
+    ((place, anchor, main),) = found["indexentries"]["twofold"]
+    assert (found["docnames"][place], anchor, main) == ("chapters/part/page", "more-of-it", True)
+    assert 'id="more-of-it"' in page and "twofold" not in text_of(page)
+    assert "docname.startsWith" in (book.html / "_static/searchtools.js").read_text(encoding="utf-8")
+
+
 def test_a_chapter_has_a_strip_for_its_figures_below_its_first_paragraph(book, page):
     assert page.count('class="lab-strip"') == 1
     assert page.index("The <a") < page.index('class="lab-strip"') < page.index('class="lab-plot"')
@@ -323,7 +332,7 @@ def broken(tmp_path_factory):
     """What two builds of a book with one mistake of every kind print, and the lines the mistakes stand on."""
     root = tmp_path_factory.mktemp("broken").resolve()
     make_book(root)
-    page = FRONT_MATTER + """\
+    page = FRONT_MATTER.replace("---\n\n", FINDING) + """\
 # A page of mistakes
 
 ```{no-such-directive}
@@ -377,6 +386,10 @@ print("[wrong] page.bare: another number")
 def test_a_mistake_in_a_page_is_an_error_that_names_page_and_line(broken, directive, message):
     place, output = f"{broken.root}/chapters/part/page.md:{broken.lines[directive]}: WARNING: ", broken.builds[0][1]
     assert any(line.startswith(place) and message in line for line in output.splitlines()), output
+
+
+def test_words_to_find_for_a_section_that_is_not_there_are_an_error(broken):
+    assert re.search(r"page.md: WARNING: find: no section has the anchor 'more-of-it'; there are a-page-of-mistakes", broken.builds[0][1])
 
 
 def test_a_broken_stored_result_is_an_error_that_names_the_file(broken):

@@ -8,10 +8,12 @@ import json
 import re
 import tomllib
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import browser
 import pytest
+import yaml
 
 browser.skip_unless_asked()
 pytestmark = pytest.mark.browser
@@ -331,6 +333,25 @@ def _solutions_in(path, page):
         assert not SOLUTION.findall(source) or "NotImplementedError" in text or "answer = ..." in text
     wrong = [line for line in answers if line and line not in elsewhere and line in text]
     return [f"{path.name}: {line}" for line in wrong + [mark for mark in ("### BEGIN SOLUTION",) if mark in text]]
+
+
+QUERIES = yaml.safe_load(Path(__file__).with_name("search_queries.yml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def searching(chromium):
+    page = chromium.new_page()
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_search_leads_first_to_the_section_that_one_means(searching, origin, query):
+    searching.goto(f"{origin}/search.html?q={quote(query)}")
+    first = searching.locator("#search-results li a").first
+    first.wait_for(timeout=20_000)
+    found = urlsplit(first.get_attribute("href"))
+    assert f"{found.path}#{found.fragment}".removeprefix("chapters/") == QUERIES[query].replace("#", ".html#")
 
 
 LOOKS = {

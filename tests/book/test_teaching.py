@@ -110,3 +110,15 @@ def test_the_files_that_make_classroom_is_said_to_write_are_those_it_writes(tmp_
     for name in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE):
         assert list(tmp_path.glob(name.replace("<page>", "lightvit"))), name
     assert (tmp_path / "nbgrader" / "nbgrader_config.py").is_file()
+
+
+def test_a_word_to_find_leads_to_one_section_of_the_book():
+    found = [word.lower() for page in lessons.in_reading_order(ROOT) for words in lessons.words_to_find(page).values() for word in words]
+    assert len(found) > 50 and sorted(set(found)) == sorted(found)
+
+
+@pytest.mark.parametrize("find", ["[word]", "{section: word}", "{section: [1]}"])
+def test_words_to_find_of_another_form_are_refused(find, tmp_path):
+    (tmp_path / "page.md").write_text(f"---\nlesson:\n  find: {find}\n---\n\n# Page\n")
+    with pytest.raises(LabError, match="anchor-of-a-section: "):
+        lessons.words_to_find(tmp_path / "page.md")
