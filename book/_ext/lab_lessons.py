@@ -12,6 +12,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from lab_status import TableDirective
 from lessons import Lesson
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -84,13 +85,16 @@ def add_words_to_find(app: Sphinx, doctree: nodes.document) -> None:
     except LabError as error:
         logger.warning("%s", error, location=app.env.docname)
         return
-    anchors = [name for section in doctree.findall(nodes.section) for name in section["ids"]]
-    for anchor in found.keys() - set(anchors):
-        logger.warning("find: no section has the anchor %r; there are %s", anchor,
-                       ", ".join(anchors), location=app.env.docname)
-    entries = app.env.get_domain("index").entries.setdefault(app.env.docname, [])
-    entries += [("single", word, anchor, "main", None)
-                for anchor, words in found.items() for word in words]
+    sections = {name: section for section in doctree.findall(nodes.section)
+                for name in section["ids"]}
+    for anchor, words in found.items():
+        if anchor not in sections:
+            logger.warning("find: no section has the anchor %r; there are %s", anchor,
+                           ", ".join(sections), location=app.env.docname)
+            continue
+        entries = [("single", word, anchor, "main", None) for word in words]
+        sections[anchor].insert(1, addnodes.index(entries=entries))     # which the search reads
+        app.env.get_domain("index").entries.setdefault(app.env.docname, []).extend(entries)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
