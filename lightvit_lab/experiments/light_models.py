@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from .. import models, profiling, survey
+from ..models.timm_parts import reparameterize_model as merged
 from ..runtime.hooks import Hook, hooked
 from ..runtime.running import as_input, on_device
 from .kit import Study
@@ -34,7 +34,7 @@ def light_models(_study: Study) -> dict[str, Any]:
     candidates = {name: models.create_model(name, num_classes=1000).eval() for name in names}
     rows = {name: {**_parts(profiling.count(model), COSTS), "layers_alone": layers_alone(model)}
             for name, model in candidates.items()}
-    candidates = {name: reparameterize_model(model) for name, model in candidates.items()}
+    candidates = {name: merged(model) for name, model in candidates.items()}
     torch.manual_seed(0)
     picture, conditions = torch.randn(1, 3, 224, 224), {}
     for label, (size, dtype, budget_s) in CONDITIONS.items():

@@ -2,9 +2,12 @@
 
 tokens: how tokens lie on the picture, and which of them the head reads; attention: its weights and
 parts; forward: a plain ViT's forward in steps; block_parts: a block's trained parts in blocks of
-other kinds; prunable: what pruning cuts.
+other kinds; prunable: what pruning cuts; timm's own `reparameterize_model`: branches and norms that
+can be merged after training, merged.
 """
 # ruff: noqa: F401     these imports are what the folder offers
+
+from timm.utils import reparameterize_model
 
 from .attention import (GIVE_VIT, attention_modules, attention_weights, is_readable,
                         plain_attention, values_and_mixed)
