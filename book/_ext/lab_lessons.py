@@ -14,6 +14,7 @@ from lab_status import TableDirective
 from lessons import Lesson
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
@@ -75,26 +76,30 @@ def _link(lesson: Lesson) -> str:
     return f"{{doc}}`/chapters/{lesson.page}`"
 
 
-def add_words_to_find(app: Sphinx, doctree: nodes.document) -> None:
+class WordsToFind(SphinxTransform):
     """Put the words that a page's lesson names into the index, where the search finds them."""
-    page = Path(app.env.doc2path(app.env.docname))
-    if page.suffix != ".md" or not app.env.docname.startswith("chapters/"):
-        return
-    try:
-        found = lessons.words_to_find(page)
-    except LabError as error:
-        logger.warning("%s", error, location=app.env.docname)
-        return
-    sections = {name: section for section in doctree.findall(nodes.section)
-                for name in section["ids"]}
-    for anchor, words in found.items():
-        if anchor not in sections:
-            logger.warning("find: no section has the anchor %r; there are %s", anchor,
-                           ", ".join(sections), location=app.env.docname)
-            continue
-        entries = [("single", word, anchor, "main", None) for word in words]
-        sections[anchor].insert(1, addnodes.index(entries=entries))     # which the search reads
-        app.env.get_domain("index").entries.setdefault(app.env.docname, []).extend(entries)
+
+    default_priority = 840          # before Sphinx reads the index of a page, at 850
+
+    def apply(self, **_options: Any) -> None:
+        """An index node below the title of each section that has such words."""
+        page = Path(self.env.doc2path(self.env.docname))
+        if page.suffix != ".md" or not self.env.docname.startswith("chapters/"):
+            return
+        try:
+            found = lessons.words_to_find(page)
+        except LabError as error:
+            logger.warning("%s", error, location=self.env.docname)
+            return
+        sections = {name: section for section in self.document.findall(nodes.section)
+                    for name in section["ids"]}
+        for anchor, words in found.items():
+            if anchor in sections:
+                entries = [("single", word, anchor, "main", None) for word in words]
+                sections[anchor].insert(1, addnodes.index(entries=entries))
+            else:
+                logger.warning("find: no section has the anchor %r; there are %s", anchor,
+                               ", ".join(sections), location=self.env.docname)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -102,5 +107,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("teaching-plan", TeachingPlan)
     app.add_directive("lectures", Lectures)
     app.add_role("count", Count())
-    app.connect("doctree-read", add_words_to_find)
+    app.add_transform(WordsToFind)
     return {}

@@ -242,6 +242,7 @@ def test_the_search_knows_the_section_of_a_word_that_the_page_does_not_use(book,
     ((place, anchor, main),) = found["indexentries"]["twofold"]
     assert (found["docnames"][place], anchor, main) == ("chapters/part/page", "more-of-it", True)
     assert 'id="more-of-it"' in page and "twofold" not in text_of(page)
+    assert 'href="chapters/part/page.html#more-of-it"><strong>twofold' in (book.html / "genindex.html").read_text(encoding="utf-8")
     assert "docname.startsWith" in (book.html / "_static/language_data.js").read_text(encoding="utf-8")
 
 
