@@ -37,7 +37,10 @@ def read(name: str, caption: str, place: str) -> Diagram:
                        "what to see in it")
     path = FOLDER / f"{name}.svg"
     svg = path.read_text(encoding="utf-8")
-    root = ElementTree.fromstring(svg)
+    try:
+        root = ElementTree.fromstring(svg)
+    except ElementTree.ParseError as error:
+        raise LabError(f"{place}: {path} is no SVG: {error}") from error
     title, description = (" ".join((root.findtext(SVG + tag) or "").split())
                           for tag in ("title", "desc"))
     return Diagram(path, svg, title, description)

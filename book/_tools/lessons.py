@@ -92,7 +92,9 @@ def _front(page: Path) -> dict[str, Any]:
         lesson = (yaml.safe_load(front[1]) or {}).get("lesson") if front else None
     except yaml.YAMLError as error:
         raise LabError(f"{page}: its front matter cannot be read: {error}") from error
-    return lesson if isinstance(lesson, dict) else {}
+    if not isinstance(lesson, dict | None):
+        raise LabError(f"{page}: its lesson is {lesson!r}; {FORM}")
+    return lesson or {}
 
 
 def lessons(root: Path) -> list[Lesson]:

@@ -169,12 +169,12 @@ def _recognise(exercise: Exercise, given: list[Outcome], expected: list[Outcome]
     """
     if exercise.digits:
         return _closest(exercise, item(given[0].value), item(expected[0].value))
-    if isinstance(given[failing].value, Verdict):
-        given, cases = [given[failing]], [cases[failing]]
+    judged = isinstance(given[failing].value, Verdict)
+    compared = [failing] if judged else range(len(cases))
 
     def is_made(mistake: Known) -> bool:
         known = outcomes(exercise, mistake.answer, cases, seed)
-        return all(_same(*pair, exercise.closeness) for pair in zip(given, known))
+        return all(_same(given[case], known[case], exercise.closeness) for case in compared)
 
     return next(filter(is_made, exercise.mistakes), None)
 

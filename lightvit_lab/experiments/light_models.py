@@ -3,8 +3,8 @@
 `chapters/foundations/measuring_efficiency` shows what this study stores, beside the figures that
 were published (`survey.published`). All are timed in one run, taking turns, with fresh weights
 (time does not hang on them): one picture, a batch, and one picture in bfloat16. They are counted as
-they are trained, as what was published is, and timed as they are used: norms and branches that were
-made to be merged into convolutions after training are merged, where timm can.
+they are trained, as what was published is, and timed with norms and branches merged where timm can;
+some (EfficientFormerV2, EfficientViT-B0, SwiftFormer, XCiT, LightViT) keep norms that could be.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def test_no_style_for_some_widths_alone_sets_a_colour():
     blocks = [(name, found[0]) for name, text in texts.items()
               for found in re.finditer(r"@media[^{]*width[^{]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}", text)]
     assert len(blocks) >= 3
-    assert [name for name, block in blocks if re.search(r"[{;\s](color|background(-color)?|opacity|filter)\s*:", block)] == []
+    assert [name for name, block in blocks if re.search(r"[{;\s](color|background(-color)?|fill|stroke|opacity|filter)\s*:", block)] == []
 
 
 def test_every_fold_opens_when_its_title_is_clicked(tab):

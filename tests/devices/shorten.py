@@ -12,7 +12,7 @@ STEPS, ROUNDS = 2, 2  # of a training; of a timing
 LARGEST = 2  # pictures in the largest batch that is tried
 LOADED = 72  # pictures of a set
 MORE = {"token_pruning": 300}  # where a page indexes pictures of 256
-BATCH = 64  # pictures that `evaluate` scores at a time: both numbers make several batches
+BATCH = 64  # pictures that `evaluate` scores at a time: sets of either size make several batches
 Replace = Callable[[Any, str, Any], None]  # setattr, or that of pytest's monkeypatch
 
 

@@ -143,6 +143,14 @@ def test_the_hint_is_that_of_the_case_that_is_shown_whatever_is_wrong_with_other
     undecided.calls = 0
     assert examine(find("early_exit.fair"), undecided, 1).mistake == "the mean alone"
 
+    def tired(sure, right, sort, macs, budget, thresholds):
+        tired.calls += 1
+        right_one = find("early_exit.fair").solution
+        return right_one(sure, right, sort, macs, budget, thresholds) if tired.calls == 1 else (2.0, 2.0)
+
+    tired.calls = 0
+    assert examine(find("early_exit.fair"), tired, 1).mistake == "no budget"
+
 
 def test_numbers_come_from_whatever_holds_them():
     import numpy as np

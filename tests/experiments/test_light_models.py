@@ -36,6 +36,7 @@ def test_models_are_counted_as_trained_and_timed_as_used(monkeypatch):
     (used,) = timed.values()
     trained = models.create_model("repvit_m0_9", num_classes=1000)
     assert found["params"] == sum(value.numel() for value in trained.parameters())
+    assert found["layers_alone"] == light_models.layers_alone(trained.eval())
     assert any(isinstance(part, torch.nn.BatchNorm2d) for part in trained.modules())
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in used.modules())
 

@@ -100,15 +100,13 @@ MISTAKES = {
         Mistake("in percent", "Right, in percent. We asked how many times as fast.",
                 "Divide by 100.", swap={"1 /": "100 /"})),
     "measuring_efficiency.choose": (
-        Mistake("the most accurate", "One picture takes too long. Its MACs may look harmless: they "
-                "do not rank speed.", "Read the time of one picture, and the upper end of its "
-                "interval, before the accuracy.", answer="lightvit_small"),
+        Mistake("the most accurate", "One picture takes too long, whatever its MACs say.",
+                "Read the p90 of one picture before the accuracy.", answer="lightvit_small"),
         Mistake("no batch", "Quick enough with one picture at a time, and too slow in batches.",
-                "Divide the time of a batch by its number of pictures; some models lose by it.",
+                "Divide the time of a batch by its number of pictures; many models lose by it.",
                 answer="swiftformer_xs"),
         Mistake("the fewest MACs", "Quick enough by day and by night, and its top-1 is below 75 %.",
-                "Keep those that are in time, then look at the accuracy: the lightest by MACs is "
-                "not the only one in time.", answer="efficientvit_b0")),
+                "Among those in time, look at the accuracy next.", answer="efficientvit_b0")),
 }
 
 RUBRICS = {
