@@ -243,8 +243,6 @@ def test_the_search_knows_the_section_of_a_word_that_the_page_does_not_use(book,
     assert (found["docnames"][place], anchor, main) == ("chapters/part/page", "more-of-it", True)
     assert 'id="more-of-it"' in page and "twofold" not in text_of(page)
     assert 'href="chapters/part/page.html#more-of-it"><strong>twofold' in (book.html / "genindex.html").read_text(encoding="utf-8")
-    scorer = (ROOT / "book/_static/search_scorer.js").read_text(encoding="utf-8").strip()
-    assert scorer in (book.html / "_static/language_data.js").read_text(encoding="utf-8")
 
 
 def test_a_chapter_has_a_strip_for_its_figures_below_its_first_paragraph(book, page):
