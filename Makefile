@@ -2,7 +2,7 @@
 # a pyproject.toml or constraints.txt changes. README.md has the same steps in plain pip.
 #   PYTHON=python3.12   the interpreter (3.11 to 3.13)       PINNED=0         the newest versions, no constraints.txt
 #   TORCH_INDEX=cpu     PyTorch's small CPU wheels           LIGHTVIT_DATA=   folder with data sets (any path)
-#   LIGHTVIT_PARITY=    folder of reference outputs, for `make parity`
+#   LIGHTVIT_PARITY=    folder of reference outputs, for `make parity`        PIP="uv pip"   what installs the packages
 #   TESTS="-k lightvit" options for pytest, of test-minimum and test-colab     JOBS=2   tests at a time, 0 for none beside
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -21,6 +21,7 @@ endif
 
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS)      # a file's tests stay together: they share what is slow to make
+PIP := $(BIN)/pip
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
@@ -110,8 +111,8 @@ $(VENV)/.colab: pyproject.toml tests/book/colab/pip-freeze.txt book/_tools/colab
 
 comma := ,
 define install
-	$(if $(TORCH_WHEELS),$(BIN)/pip install -q $(CONSTRAIN) --index-url $(TORCH_WHEELS) torch torchvision)
-	$(BIN)/pip install -q $(CONSTRAIN) -e ".[$(1)]" -e book/grader
+	$(if $(TORCH_WHEELS),$(PIP) install -q $(CONSTRAIN) --index-url $(TORCH_WHEELS) torch torchvision)
+	$(PIP) install -q $(CONSTRAIN) -e ".[$(1)]" -e book/grader
 	touch $@
 endef
 
