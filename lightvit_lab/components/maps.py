@@ -26,7 +26,7 @@ class Windows(NamedTuple):
     """How the image tokens of a stage are sorted into `count` windows of `area` places each.
 
     A map that is no multiple of the window leaves places empty, at the right and at the bottom.
-    They exist only during attention, and no token attends to them.
+    They exist only during attention, and with `mask` no token attends to them.
     """
 
     order: Tensor     # (T + N,) from reading order to window order; the global tokens stay in front
@@ -37,10 +37,14 @@ class Windows(NamedTuple):
     # whether some places are empty; no property, which torch 2.5 cannot compile here
     padded: bool
 
-    def cut(self, tokens: Tensor) -> Tensor:
-        """Tokens in window order (B, N, C) -> (B * count, area, C), empty places filled with 0."""
+    def cut(self, tokens: Tensor, filling: Tensor | None = None) -> Tensor:
+        """Tokens in window order (B, N, C) -> (B * count, area, C); empty places hold `filling`.
+
+        `filling` is (C,), by default zeros.
+        """
         if self.padded:
-            places = tokens.new_zeros(tokens.shape[0], self.count * self.area, tokens.shape[-1])
+            filling = tokens.new_zeros(tokens.shape[-1]) if filling is None else filling
+            places = filling.expand(tokens.shape[0], self.count * self.area, -1)
             tokens = places.index_copy(1, self.slots, tokens)
         return tokens.reshape(-1, self.area, tokens.shape[-1])
 

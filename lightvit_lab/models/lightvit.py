@@ -36,13 +36,15 @@ class LightViTAttention(RelativePositionBias):
     """Attention in windows, plus what global tokens aggregate from, and broadcast to, all tokens.
 
     (B, T + N, dim) in window order -> the same. `fused` chooses torch's fused attention; `weights`
-    gives the weights themselves.
+    gives the weights themselves. `padding` says what a window's empty places are: "masked", or
+    "published", tokens of zeros, which are looked at like any other.
     """
 
     def __init__(self, dim: int, num_heads: int, num_tokens: int,
-                 window_size: int | tuple[int, int] = 7, fused: bool = True):
+                 window_size: int | tuple[int, int] = 7, fused: bool = True,
+                 padding: str = "masked"):
         super().__init__(num_heads, window_size, in_state=True)
-        self.num_tokens, self.fused = num_tokens, fused
+        self.num_tokens, self.fused, self.padding = num_tokens, fused, padding
         self.qkv = nn.Linear(dim, 3 * dim)
         self.kv_global = nn.Linear(dim, 2 * dim) if num_tokens else None
         self.proj = nn.Linear(dim, dim)
@@ -53,11 +55,19 @@ class LightViTAttention(RelativePositionBias):
         fused = self.fused and (query.is_cuda or key.shape[2] > FEW_KEYS)
         return join_heads(attend(query, key, value, bias, fused=fused))  # (B, queries, D)
 
+    def in_windows(self, tokens: Tensor, qkv: Tensor, windows: Windows) -> tuple[Tensor, ...]:
+        """Queries, keys, values (B * count, heads, area, d), and what is added to their scores."""
+        image = qkv[:, self.num_tokens:]
+        if self.padding == "masked" or not windows.padded:
+            cut, bias = windows.cut(image), self.position_bias(windows, qkv.shape[0])
+        else:
+            empty = self.qkv(torch.zeros_like(tokens[0, :1]))[0]
+            cut, bias = windows.cut(image, empty), self.look_up_bias(windows.area)
+        return *split_heads(cut, 3, self.num_heads), bias
+
     def forward(self, tokens: Tensor, windows: Windows) -> Tensor:
         qkv, count = self.qkv(tokens), self.num_tokens
-        in_windows = split_heads(windows.cut(qkv[:, count:]), 3, self.num_heads)
-        bias = self.position_bias(windows, tokens.shape[0])
-        local = windows.join(self.attend(*in_windows, bias))
+        local = windows.join(self.attend(*self.in_windows(tokens, qkv, windows)))
         if not count:
             return self.proj(local)
         query, key, value = split_heads(qkv, 3, self.num_heads)
@@ -70,12 +80,12 @@ class LightViTAttention(RelativePositionBias):
     def weights(self, tokens: Tensor, windows: Windows) -> dict[str, Tensor]:
         """The attention weights, rows summing to 1, with image tokens in reading order.
 
-        "window" (B, count, heads, area, area), where empty places get no weight, and with global
+        "window" (B, count, heads, area, area), where masked places get no weight, and with global
         tokens "aggregation" (B, heads, T, N) and "broadcast" (B, heads, N, T).
         """
         qkv, count, batch = self.qkv(tokens), self.num_tokens, tokens.shape[0]
-        query, key, _ = split_heads(windows.cut(qkv[:, count:]), 3, self.num_heads)
-        local = attention_weights(query, key, self.position_bias(windows, batch))
+        query, key, _, bias = self.in_windows(tokens, qkv, windows)
+        local = attention_weights(query, key, bias)
         found = {"window": local.unflatten(0, (batch, windows.count))}
         if count:
             query, key, value = split_heads(qkv, 3, self.num_heads)
@@ -131,14 +141,24 @@ class BiAttnMlp(Mlp):
 
 
 class LightViTBlock(PreNormBlock):
-    """Attention, then the MLP with gates; tokens and `Windows` -> tokens."""
+    """Attention, then the MLP with gates; tokens and `Windows` -> tokens.
+
+    With `drop_global_tokens` the MLP and its gates see image tokens alone, and only these go on.
+    """
 
     def __init__(self, dim: int, num_heads: int, num_tokens: int,
                  window_size: int | tuple[int, int] = 7, mlp_ratio: float = 4.0,
-                 drop_path: float = 0.0, fused: bool = True, gates: bool = True):
-        attention = LightViTAttention(dim, num_heads, num_tokens, window_size, fused)
+                 drop_path: float = 0.0, fused: bool = True, gates: bool = True,
+                 padding: str = "masked", drop_global_tokens: bool = False):
+        attention = LightViTAttention(dim, num_heads, num_tokens, window_size, fused, padding)
         mlp = BiAttnMlp(dim, int(dim * mlp_ratio), gates)
         super().__init__(dim, attention, mlp, DropPath(drop_path))
+        self.dropped = num_tokens if drop_global_tokens else 0
+
+    def forward(self, tokens: Tensor, windows: Windows) -> Tensor:
+        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), windows))
+        tokens = tokens[:, self.dropped:]
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 
 
 class LightViTStem(nn.Module):
@@ -166,12 +186,14 @@ class ResidualMergePatch(nn.Module):
     """Make one token of 2 x 2: all four side by side, mapped, plus their maximum, mapped.
 
     Global tokens are mapped too. Tokens in reading order and their grid -> both for the next stage.
-    An odd row or column is doubled first, which leaves the maximum as it is.
+    An odd last row or column is doubled first, which leaves the maximum as it is, or with `padding`
+    "published" followed by zeros, which does not.
     """
 
-    def __init__(self, dim: int, out_dim: int, num_tokens: int, pooling: str = "max"):
+    def __init__(self, dim: int, out_dim: int, num_tokens: int, pooling: str = "max",
+                 padding: str = "masked"):
         super().__init__()
-        self.num_tokens, self.pooling = num_tokens, pooling
+        self.num_tokens, self.pooling, self.padding = num_tokens, pooling, padding
         self.norm = nn.LayerNorm(4 * dim)
         self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
         self.norm2 = nn.LayerNorm(dim)
@@ -179,7 +201,7 @@ class ResidualMergePatch(nn.Module):
         self.res_proj = nn.Linear(dim, out_dim, bias=False)
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        maps = _even(tokens[:, self.num_tokens :].unflatten(1, grid))
+        maps = _even(tokens[:, self.num_tokens :].unflatten(1, grid), self.padding == "published")
         left, right = maps[:, :, ::2], maps[:, :, 1::2]
         four = torch.stack([left[:, ::2], left[:, 1::2], right[:, ::2], right[:, 1::2]], dim=3)
         pooled = four.amax(dim=3) if self.pooling == "max" else four.mean(dim=3)
@@ -188,11 +210,12 @@ class ResidualMergePatch(nn.Module):
         return torch.cat([of_global, image.flatten(1, 2)], dim=1), (image.shape[1], image.shape[2])
 
 
-def _even(maps: Tensor) -> Tensor:
-    """Maps (B, rows, columns, dim), their last row or column repeated where the number is odd."""
+def _even(maps: Tensor, zeros: bool = False) -> Tensor:
+    """Maps (B, rows, columns, dim), the last row or column repeated where odd, or `zeros` added."""
     for axis in (1, 2):
         if maps.shape[axis] % 2:
-            maps = torch.cat([maps, maps.narrow(axis, maps.shape[axis] - 1, 1)], dim=axis)
+            last = maps.narrow(axis, maps.shape[axis] - 1, 1)
+            maps = torch.cat([maps, torch.zeros_like(last) if zeros else last], dim=axis)
     return maps
 
 
@@ -216,7 +239,8 @@ class Stage(nn.ModuleList):
                 tokens = checkpoint(block, tokens, windows, use_reentrant=False)
             else:
                 tokens = block(tokens, windows)
-        return tokens.index_select(1, windows.inverse), grid
+        dropped = windows.order.shape[0] - tokens.shape[1]      # global tokens, by the last block
+        return tokens.index_select(1, windows.inverse[dropped:] - dropped), grid
 
 
 @plain_numbers
@@ -226,8 +250,12 @@ class LightViT(nn.Module):
     Any height and width from `least_size` pixels up; published at 224. Stages, their widths, blocks
     and heads are as long as `embed_dims`. `drop_path_rate` is the last block's chance to be skipped
     in training; the paper's recipe has 0.1, for the base model 0.3. `num_tokens=0`, `gates=False`
-    and `pooling="mean"` take out a part each, for the page that asks what it brings. Raises
-    LabError on sizes that make no model.
+    and `pooling="mean"` take out a part each, for the page that asks what it brings.
+
+    The authors' code for detection does three things otherwise where sizes do not divide, so their
+    detection weights want them: `padding="published"` lets tokens look at the empty places of a
+    window, and follows an odd map by zeros before it is merged; `drop_global_tokens` takes the
+    global tokens out before the last block's MLP. Raises LabError on sizes that make no model.
     """
 
     def __init__(self, patch_size: int = 8, embed_dims: Sequence[int] = (64, 128, 256),
@@ -235,14 +263,17 @@ class LightViT(nn.Module):
                  mlp_ratios: Sequence[float] = (8, 4, 4), num_tokens: int = 8,
                  window_size: int | tuple[int, int] = 7, neck_dim: int = 1280, in_channels: int = 3,
                  num_classes: int = 1000, drop_path_rate: float = 0.0, fused: bool = True,
-                 gates: bool = True, pooling: str = "max"):
+                 gates: bool = True, pooling: str = "max", padding: str = "masked",
+                 drop_global_tokens: bool = False):
         super().__init__()
         require_choice("LightViT", "pooling", pooling, ["max", "mean"])
+        require_choice("LightViT", "padding", padding, ["masked", "published"])
         require_range("LightViT", "num_tokens", num_tokens, 0)
         require_size("LightViT", "window_size", window_size)
         _require_stages(patch_size, embed_dims, num_layers, num_heads, mlp_ratios)
         self.in_channels, self.num_classes = in_channels, num_classes
-        self.num_tokens = self.num_prefix_tokens = num_tokens
+        self.num_tokens = num_tokens
+        self.num_prefix_tokens = 0 if drop_global_tokens else num_tokens    # of the last stage
         # one token is left in the last stage
         self.least_size = patch_size * 2 ** (len(embed_dims) - 1)
         self.num_features, self.head_hidden_size = embed_dims[-1], neck_dim
@@ -254,10 +285,12 @@ class LightViT(nn.Module):
         self.stages, depth, last = nn.ModuleList(), 0, max(sum(num_layers) - 1, 1)
         sizes = zip([None, *embed_dims], embed_dims, num_layers, num_heads, mlp_ratios)
         for before, dim, blocks, heads, ratio in sizes:
-            layers = [ResidualMergePatch(before, dim, num_tokens, pooling)] if before else []
+            layers = ([ResidualMergePatch(before, dim, num_tokens, pooling, padding)] if before
+                      else [])
             for place in range(depth, depth + blocks):
-                layers.append(LightViTBlock(dim, heads, num_tokens, window_size, ratio,
-                                            drop_path_rate * place / last, fused, gates))
+                layers.append(LightViTBlock(
+                    dim, heads, num_tokens, window_size, ratio, drop_path_rate * place / last,
+                    fused, gates, padding, drop_global_tokens and place == sum(num_layers) - 1))
             depth += blocks
             self.stages.append(Stage(layers, num_tokens, window_size))
         self.norm = nn.LayerNorm(embed_dims[-1], eps=1e-6)
@@ -324,7 +357,7 @@ class LightViT(nn.Module):
         for stage in taken:
             tokens, grid = outputs[stage]
             tokens = self.norm(tokens) if norm and stage == len(self.stages) - 1 else tokens
-            maps.append(to_map(tokens[:, self.num_tokens :], grid))
+            maps.append(to_map(tokens[:, -grid[0] * grid[1] :], grid))
         return maps if intermediates_only else (self.norm(outputs[-1][0]), maps)
 
     def prune_intermediate_layers(self, indices: int | Sequence[int] = 1, prune_norm: bool = False,

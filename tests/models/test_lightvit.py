@@ -336,3 +336,76 @@ def test_maps_that_do_not_exist_are_refused():
         small().forward_intermediates(torch.zeros(1, 3, 32, 32), output_fmt="NLC")
     with pytest.raises(LabError, match="lab_vit.*features_only.*lightvit_tiny"):
         models.create_model("lab_vit", features_only=True)
+
+
+# What the authors' backbone of a detector gives, hunto/LightViT e2452a17, detection/lightvit.py, on filled weights: the
+# first four and the last four numbers of each stage after its norm, of a picture of 100 x 136 pixels drawn by seed 1.
+IN_A_DETECTOR = [([-0.913768, -0.373197, -1.737864, -0.462006], [-1.549566, -2.001539, -1.5252, -0.398186]),
+                 ([-2.080209, -2.087241, -2.079865, -1.706937], [0.147429, -0.267499, -1.31864, -0.272851]),
+                 ([-0.357019, -0.193126, -0.266207, -0.319082], [-0.844138, -0.653603, -0.889803, -0.187832])]
+
+
+def backbone(**settings):
+    """The model of `IN_A_DETECTOR`."""
+    return fill(LightViT(embed_dims=(32, 64, 128), num_layers=(1, 2, 1), num_heads=(1, 2, 4), mlp_ratios=(4, 4, 4),
+                         num_tokens=4, **settings)).eval()
+
+
+@torch.inference_mode()
+def test_stages_in_a_detector_are_those_of_the_authors_code():
+    model, pixels = backbone(padding="published", drop_global_tokens=True), pictures(1, 1, 3, 100, 136)
+    maps = model.forward_intermediates(pixels, intermediates_only=True)
+    for stage, (found, (first, last)) in enumerate(zip(maps, IN_A_DETECTOR, strict=True)):
+        norm = fill(nn.ModuleDict({f"norm{stage}": nn.LayerNorm(found.shape[1], eps=1e-6)}))[f"norm{stage}"]
+        numbers = norm(found.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).flatten()
+        torch.testing.assert_close(numbers[:4], torch.tensor(first), atol=2e-5, rtol=0)
+        torch.testing.assert_close(numbers[-4:], torch.tensor(last), atol=2e-5, rtol=0)
+    assert model.forward_features(pixels).shape == (1, 4 * 5, 128) and model(pixels).shape == (1, 1000)
+    other = backbone().forward_intermediates(pixels, intermediates_only=True)
+    assert all((mine - theirs).abs().max() > 0.1 for mine, theirs in zip(other, maps))
+
+
+@torch.inference_mode()
+def test_published_padding_is_tokens_of_zeros_that_are_looked_at():
+    layer, tokens = fill(LightViTAttention(8, 2, 0, window_size=2, padding="published")), torch.randn(2, 9, 8)
+    zeros = F.pad(tokens.unflatten(1, (3, 3)), (0, 0, 0, 1, 0, 1)).flatten(1, 2)          # a map of 4 x 4
+    odd, even = sort_into_windows((3, 3), 2), sort_into_windows((4, 4), 2)
+    found = layer(tokens[:, odd.order], odd)[:, odd.inverse]
+    whole = layer(zeros[:, even.order], even)[:, even.inverse].unflatten(1, (4, 4))[:, :3, :3].flatten(1, 2)
+    torch.testing.assert_close(found, whole)
+    weights = layer.weights(tokens[:, odd.order], odd)["window"]
+    assert weights.min() > 0 and torch.allclose(weights.sum(-1), torch.ones(()))
+    layer.padding = "masked"
+    assert layer.weights(tokens[:, odd.order], odd)["window"].min() == 0
+    assert not torch.allclose(layer(tokens[:, odd.order], odd)[:, odd.inverse], whole, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_an_odd_map_is_followed_by_zeros_before_it_is_merged_as_published():
+    merge = fill(ResidualMergePatch(4, 6, num_tokens=1, padding="published"))
+    tokens = -1 - torch.rand(1, 1 + 9, 4)                  # below 0, so that the maximum tells zeros from a repeated row
+    even = torch.cat([tokens[:, :1], F.pad(tokens[:, 1:].unflatten(1, (3, 3)), (0, 0, 0, 1, 0, 1)).flatten(1, 2)], dim=1)
+    found, grid = merge(tokens, (3, 3))
+    assert grid == (2, 2) and torch.equal(found, merge(even, (4, 4))[0])
+    merge.padding = "masked"
+    assert not torch.allclose(merge(tokens, (3, 3))[0], found, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_without_its_global_tokens_the_last_mlp_sees_the_image_alone():
+    whole, cut = small(), small(drop_global_tokens=True)
+    cut.load_state_dict(whole.state_dict())
+    images, block = pictures(4, 2, 3, 64, 64), whole.stages[-1][-1]
+    seen = []
+    block.norm2.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    kept, grid = whole.run_stages(images)[-1]
+    (tokens, same_grid), windows = cut.run_stages(images)[-1], sort_into_windows(grid, block.attn.window_size)
+    image = seen[0][:, whole.num_tokens:]
+    assert same_grid == grid and tokens.shape[1] == kept.shape[1] - whole.num_tokens == grid[0] * grid[1]
+    torch.testing.assert_close(tokens, (image + block.mlp(block.norm2(image)))[:, windows.inverse])
+    assert cut.num_prefix_tokens == 0 and torch.allclose(cut(images), cut.forward_head(cut.norm(tokens)), atol=1e-6)
+
+
+def test_another_padding_is_named():
+    with pytest.raises(LabError, match='padding=.*Did you mean "masked"'):
+        LightViT(padding="mask")

@@ -19,7 +19,7 @@ from lightvit_lab.models.lightvit import (
     sort_into_windows,
 )
 
-from ..cases import Case
+from ..cases import Case, call_of
 from . import Found, NotCovered, adapter
 from .shared import drop_bias, flops, of_logits, parameters, weight_rows
 
@@ -99,6 +99,37 @@ def macs_spared(model: LightViT, images: Tensor) -> int:
         for block in stage
         if isinstance(block, LightViTBlock)
     )
+
+
+def _is_backbone(case: Case) -> bool:
+    return case.source.startswith("hunto/LightViT") and "out_indices" in case.call
+
+
+@adapter("LightViT's stages in a detector", _is_backbone)
+@torch.inference_mode()
+def run_backbone(case: Case) -> Found:
+    """The map of each stage after a norm of its own, which that model has and ours has not."""
+    name, _, arguments = call_of(case.call)
+    taken = arguments.pop("out_indices")
+    published = {"num_tokens": 512, **arguments, "padding": "published", "drop_global_tokens": True}
+    model = models.create_model(name, **published) if name in models.PUBLISHED else LightViT(
+        **published
+    )
+    norms = nn.ModuleDict(
+        {f"norm{i}": nn.LayerNorm(model.feature_info[i]["num_chs"], eps=1e-6) for i in taken}
+    )
+    fill(model), fill(norms)
+    maps = model.forward_intermediates(case.tensor(), taken, intermediates_only=True)
+    shapes = []
+    for stage, found in zip(taken, maps):
+        normed = norms[f"norm{stage}"](found.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        yield f"stage{stage}", normed
+        yield f"stats.stage{stage}", normed
+        shapes.append(list(normed.shape))
+    yield "stage_shapes", shapes
+    model.norm = model.neck = model.head = nn.Identity()
+    yield "params", parameters(model) + parameters(norms)
+    yield "state_dict", weight_rows(model) + weight_rows(norms)
 
 
 def _stem(case: Case, dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
