@@ -25,7 +25,6 @@ from .kit import SEEDS, Row, Run, Study, cpu_timed, read_rows, scored
 
 CALIBRATION = 256
 BATCH, TIMING_S = 8, 120.0     # pictures a call, and seconds, of the timing at the end
-COMPENSATED = (pruning.prune_mlp, pruning.prune_heads, pruning.prune_head_width)
 WANDA = "block by block"       # how it works now: runs of the version before count no more
 
 
@@ -35,7 +34,17 @@ def movement_pruned(model: nn.Module, ratio: float, calibration: Any = None) -> 
                                   **base.FINE_TUNING)
 
 
-PRUNING_ROWS = read_rows("pruning_cifar10", {**vars(pruning), "movement_pruned": movement_pruned})
+def flap(model: nn.Module, mlp: float, heads: float, calibration: Any = None,
+         compensate: bool = False) -> nn.Module:
+    """FLAP: each kind of unit by one budget over all layers; compensated, biases alone change."""
+    how = {"importance": "flap", "budget": "global", "calibration": calibration,
+           "compensate": "bias" if compensate else False}
+    return pruning.prune_heads(pruning.prune_mlp(model, mlp, **how), heads, **how)
+
+
+COMPENSATED = (pruning.prune_mlp, pruning.prune_heads, pruning.prune_head_width, flap)
+PRUNING_ROWS = read_rows("pruning_cifar10",
+                         {**vars(pruning), "movement_pruned": movement_pruned, "flap": flap})
 LOW_RANK_ROWS = read_rows("low_rank_cifar10", vars(low_rank))
 
 
@@ -132,7 +141,7 @@ def _draw_rows() -> dict[str, Row]:
     """One-shot rows of every importance, and compensated rows on few calibration pictures."""
     rows = {f"{dataset}, {share:.0%}, {way}": _draw_row(dataset, share, way)
             for dataset, shares in SHARES.items() for share in shares
-            for way in importance.IMPORTANCES}
+            for way in importance.IMPORTANCES if way != "flap"}      # inside a layer that is "std"
     return rows | {f"cifar10, 75%, compensated on {count}":
                    _draw_row("cifar10", 0.75, "magnitude", count)
                    for count in (*FEW, CALIBRATION)}

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -37,13 +36,21 @@ _MEND = "it is made anew"
 class Row:
     """One line of a study's table: `columns`, stored as they are, and what makes its model.
 
-    `calls` are (function, arguments), one after the other; each stage runs for each seed.
+    `calls` are (function, arguments), one after the other. Each stage runs for each seed, or for
+    those that `own_seeds` gives it.
     """
 
     columns: Mapping[str, Any] = field(default_factory=dict)
     calls: Calls = ()
     stages: tuple[str, ...] = ("",)
     seeds: tuple[int, ...] = (0,)
+    own_seeds: Mapping[str, Iterable[int]] = field(default_factory=dict)
+
+    @property
+    def which(self) -> list[tuple[str, int]]:
+        """(stage, seed) of each run."""
+        return [(stage, seed) for stage in self.stages
+                for seed in self.own_seeds.get(stage, self.seeds)]
 
     @property
     def recipe(self) -> str:
@@ -80,7 +87,7 @@ class Study:
     @property
     def seeds(self) -> list[int]:
         """Seeds of all rows."""
-        return sorted({seed for row in self.rows.values() for seed in row.seeds} or {0})
+        return sorted({seed for row in self.rows.values() for _, seed in row.which} or {0})
 
     @cached_property
     def runs(self) -> dict[str, list[Run]]:
@@ -98,7 +105,7 @@ class Study:
                 for label, row in self.rows.items() for run in self.runs[label]]
 
     def _runs(self, label: str, row: Row) -> list[Run]:
-        return [self._run(label, row, *which) for which in product(row.stages, row.seeds)]
+        return [self._run(label, row, *which) for which in row.which]
 
     def _run(self, label: str, row: Row, stage: str, seed: int) -> Run:
         name = ", ".join(filter(None, (f"{self.name}: {label}", stage, f"seed {seed}")))
@@ -131,8 +138,10 @@ def read_table(name: str) -> dict[str, dict[str, Any]]:
 
 
 def _row(functions: Mapping[str, Any], recipe: str, stages: Iterable[str] = ("",),
-         seeds: Iterable[int] = (0,), **columns: Any) -> Row:
-    return Row(columns, calls_of(recipe, functions), tuple(stages), tuple(seeds))
+         seeds: Iterable[int] = (0,), own_seeds: Mapping[str, Iterable[int]] | None = None,
+         **columns: Any) -> Row:
+    calls = calls_of(recipe, functions)
+    return Row(columns, calls, tuple(stages), tuple(seeds), own_seeds or {})
 
 
 def calls_of(recipe: str, functions: Mapping[str, Any]) -> Calls:

@@ -149,6 +149,15 @@ def test_rows_of_a_table_name_known_functions_and_plain_arguments(tmp_path, monk
     assert row.recipe == "double() -> double(times=2)" and row.apply(1) == 8
 
 
+def test_a_stage_can_have_seeds_of_its_own(monkeypatch):
+    table = {"one": {"recipe": "double()", "stages": ["short", "long"], "seeds": [0, 1, 2], "own_seeds": {"long": [5]}}}
+    monkeypatch.setattr(kit, "read_table", lambda name: table)
+    row = kit.read_rows("trial", {"double": double})["one"]
+    assert row.which == [("short", 0), ("short", 1), ("short", 2), ("long", 5)] and "own_seeds" not in row.columns
+    study = kit.Study("trial", lambda study: {}, {"one": row}, lambda row, stage, seed: {"stage": stage, "seed": seed})
+    assert [(run["stage"], run["seed"]) for run in study.runs["one"]] == row.which and study.seeds == [0, 1, 2, 5]
+
+
 def timings(small):
     seconds = {"dense": (4.0,) * 6, "small": small}
     return profiling.Timings({label: timing.summary(times, 1) for label, times in seconds.items()}, "", {})

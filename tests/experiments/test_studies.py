@@ -1,7 +1,6 @@
 """The studies: found by scanning, named as their stored results, and the same runs as ever."""
 
 import dataclasses
-import itertools
 import sys
 
 import pytest
@@ -97,7 +96,7 @@ def test_runs_that_were_cached_by_earlier_versions_are_found(monkeypatch, name, 
     monkeypatch.setattr(storage, "read_json", lambda *given: {"test": 1, "cpu_seconds": 1.0})
     row = study.rows[label]
     dataclasses.replace(study, rows={label: row}).runs
-    assert dict(zip(itertools.product(row.stages, row.seeds), looked_for))[stage, seed] == file
+    assert dict(zip(row.which, looked_for))[stage, seed] == file
 
 
 @pytest.mark.parametrize("name", ["pruning_cifar10", "low_rank_cifar10", "token_merging_cifar10", "token_pruning_cifar10",
@@ -114,7 +113,7 @@ def test_what_is_stored_already_is_not_made_again(name, monkeypatch, tmp_path):
 def test_the_rows_of_a_table_are_those_that_were_stored(name):
     study, stored = studies.STUDIES[name], results.load(name).data["rows"]
     rows = [(label, row.recipe, stage, seed, *row.columns.items()) for label, row in study.rows.items()
-            for stage in row.stages for seed in row.seeds]
+            for stage, seed in row.which]
     columns = [study.rows[row["label"]].columns for row in stored]
     assert rows == [(row["label"], row["recipe"], row["stage"], row["seed"], *((name, row[name]) for name in own))
                     for row, own in zip(stored, columns)]

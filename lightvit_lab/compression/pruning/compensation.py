@@ -9,6 +9,7 @@ chapters/compression/pruning.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,9 +29,11 @@ def correction(inputs: Tensor, missing: Tensor, ridge: float, centred: bool = Tr
     """The change of weights (outputs, n) that best turns `inputs` (tokens, n) into `missing`.
 
     `missing` is (tokens, outputs). `ridge` is a share of the inputs' mean variance, so that it
-    means the same in every layer. A layer without a bias to take up the means is given them as they
-    are: `centred=False`.
+    means the same in every layer, and infinite allows no change. A layer without a bias to take up
+    the means is given them as they are: `centred=False`.
     """
+    if math.isinf(ridge):
+        return inputs.new_zeros(missing.shape[1], inputs.shape[1])
     size = double(inputs.square().mean())
     if centred:
         inputs, missing = inputs - inputs.mean(0), missing - missing.mean(0)

@@ -3,10 +3,11 @@
 Taylor: |loss without the unit - loss| to first order, the unit's value times the gradient, of the
 mean over all pictures (Molchanov et al., arXiv 1906.10771, with the calibration set as one batch);
 per picture: the mean of |change| over single pictures, as Michel et al. (arXiv 1905.10650) have it
-for heads. Fisher: the mean square of the same (Theis et al., arXiv 1801.05787). Std: how much the
-unit varies, times the norm of what reads it, after FLAP (An et al., arXiv 2312.11983): what is
-constant can go into a bias, and `compensate=True` puts it there. Derived in
-chapters/compression/pruning.
+for heads. Fisher: the mean square of the same (Theis et al., arXiv 1801.05787). Std: how much
+the unit varies, times the norm of what reads it: what is constant can go into a bias, and
+`compensate=True` puts it there. Flap (An et al., arXiv 2312.11983): the square of that, of
+dimensions in heads its square again, as in the authors' code; less the layer's mean and over its
+deviation, so that layers compare. Derived in chapters/compression/pruning.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from ...errors import LabError, plain_numbers
 from ...models.timm_parts import attentions, block_names, head_shape, mlps, stream
 from .activations import products, sizes, spreads
 
-# these are in units of the loss, so that layers compare as they are
 NEED_LABELS = ("taylor", "taylor_per_picture", "fisher")
-NEED_INPUTS = (*NEED_LABELS, "activation", "std")
+_OF_ACTIVATIONS = ("activation", "std", "flap")
+NEED_INPUTS = (*NEED_LABELS, *_OF_ACTIVATIONS)
+COMPARABLE = (*NEED_LABELS, "flap")     # in units of the loss, or of deviations: layers compare
 IMPORTANCES = ("magnitude", *NEED_INPUTS, "random")
 _OVER_PICTURES = {"taylor": lambda effects: effects.mean(0).abs(),
                   "taylor_per_picture": lambda effects: effects.abs().mean(0),
@@ -37,16 +39,16 @@ def scores(model: nn.Module, part: str, importance: str, inputs: Tensor | None =
 
     "mlp" (neurons,); "heads" (heads,); "head_width" (2, heads, head_dim), of queries with keys and
     of values; "blocks" () each; "embedding" {"embedding": (dim,)}. Magnitude is the norm of all
-    weights that go with the unit, of `power` 2 or 1; `seed` is that of random scores. Raises
-    LabError on the std of blocks.
+    weights that go with the unit, of `power` 2 or 1; `seed` is that of random scores. Only flap's
+    scores can be below 0. Raises LabError on the std of blocks, and on flap but of "mlp", "heads".
     """
     values = magnitude(model, part, power)
     if importance == "random":
         for name, one in values.items():
             seeded = torch.Generator().manual_seed(zlib.crc32(name.encode()) + seed)
             values[name] = torch.rand(one.shape, generator=seeded)
-    elif importance in ("activation", "std"):
-        values = _of_activation(model, part, inputs, values, importance == "std")
+    elif importance in _OF_ACTIVATIONS:
+        values = _of_activation(model, part, inputs, values, importance)
     elif importance in NEED_LABELS:
         over_pictures = _OVER_PICTURES[importance]
         values = {name: over_pictures(one)
@@ -139,12 +141,14 @@ def _effects(model: nn.Module, part: str, inputs: Tensor, labels: Tensor) -> dic
 
 
 def _of_activation(model: nn.Module, part: str, inputs: Tensor,
-                   magnitudes: Mapping[str, Tensor], std: bool) -> dict[str, Tensor]:
-    """Mean |value| of each unit, or its `std`, times its reader's norm; of a block its change."""
-    if std and part == "blocks":
-        raise LabError('prune_blocks: importance="std" is for units with a value of their own; a '
+                   magnitudes: Mapping[str, Tensor], importance: str) -> dict[str, Tensor]:
+    """Mean |value| of each unit, or its std, times its reader's norm; of a block its change."""
+    if importance != "activation" and part == "blocks":
+        raise LabError(f'prune_blocks: {importance=} is for units with a value of their own; a '
                        'block has a stream of them: give "activation", how much it changes them')
-    found = (spreads if std else sizes)(model, _sides(model, part), inputs)
+    if importance == "flap" and part not in ("mlp", "heads"):
+        raise LabError(f'prune_{part}: importance="flap" is for neurons and heads; give "std"')
+    found = (sizes if importance == "activation" else spreads)(model, _sides(model, part), inputs)
     if part == "blocks":
         return found
     if part == "embedding":
@@ -152,7 +156,11 @@ def _of_activation(model: nn.Module, part: str, inputs: Tensor,
     layers = mlps(model) if part == "mlp" else attentions(model)
     for name, layer in layers.items():
         reads = _columns(layer.fc2 if part == "mlp" else layer.proj, 2).sqrt()
-        if part == "mlp":
+        if importance == "flap":
+            found[name] = _standardised((found[name] * reads).pow(2 if part == "mlp" else 4))
+            if part == "heads":
+                found[name] = found[name].unflatten(0, head_shape(layer)).mean(1)
+        elif part == "mlp":
             found[name] = found[name] * reads
         elif part == "heads":
             found[name] = (found[name] * reads).unflatten(0, head_shape(layer)).sum(1)
@@ -161,3 +169,9 @@ def _of_activation(model: nn.Module, part: str, inputs: Tensor,
             dims = torch.stack([query * key, value * reads])
             found[name] = dims.unflatten(1, head_shape(layer))
     return found
+
+
+def _standardised(values: Tensor) -> Tensor:
+    """Values (n,) of one layer less their mean, over their deviation; 0 where all are alike."""
+    apart = values - values.mean()
+    return apart / apart.std().clamp_min(torch.finfo(values.dtype).tiny)

@@ -6,6 +6,7 @@ chapters/compression/pruning; the two halves are `importance` (which go) and `st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from ...training import evaluate
 from ..calibrating import Calibration, require_calibration
 from .budgets import Ratio, units_to_keep
 from .compensation import refit
-from .importance import IMPORTANCES, NEED_INPUTS, NEED_LABELS, scores
+from .importance import COMPARABLE, IMPORTANCES, NEED_INPUTS, NEED_LABELS, scores
 from .structure import apply_pruning
 
 BUDGETS = ("layer", "global")
@@ -32,7 +33,8 @@ _LAYERS = {"mlp": mlps, "heads": attentions, "head_width": attentions, "blocks":
 @plain_numbers
 def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitude",
           calibration: Calibration | None = None, *, budget: str = "layer", multiple_of: int = 1,
-          compensate: bool = False, ridge: float = RIDGE, seed: int = 0) -> nn.Module:
+          compensate: bool | str = False, ridge: float = RIDGE,
+          seed: int = 0) -> nn.Module:
     """Remove at least the share `ratio` of a part of every layer, or of layers that a dict names.
 
     `part` is "mlp", "heads", "head_width", "blocks" or "embedding"; `importance` is one of
@@ -40,7 +42,8 @@ def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitud
     or a pair with their labels. `budget="global"` compares units of all layers, and keeps some in
     each. `multiple_of`: keep a multiple of it, which hardware likes. `compensate=True` refits what
     reads the units on the calibration pictures, ridge regression with `ridge` as a share of their
-    variance. `seed` is that of "random". Raises LabError.
+    variance; `compensate="bias"` moves its bias alone, as FLAP does. `seed` is that of "random".
+    Raises LabError.
     """
     require_choice("prune", "part", part, [*_LAYERS, "embedding"])
     caller = f"prune_{part}"
@@ -48,6 +51,7 @@ def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitud
     require_choice(caller, "budget", budget, BUDGETS)
     require_range(caller, "multiple_of", multiple_of, 1)
     require_range(caller, "ridge", ridge, 0)
+    require_choice(caller, "compensate", compensate, [False, True, "bias"])
     if compensate and part not in _READERS:
         raise LabError(f"{caller}: compensate=True, but no single layer reads what goes; it is for "
                        f"{', '.join(_READERS)}; here fine-tune: training.fit(model, data)")
@@ -56,12 +60,12 @@ def prune(model: nn.Module, part: str, ratio: Ratio, importance: str = "magnitud
         inputs, labels = require_calibration(caller, calibration, labels=importance in NEED_LABELS)
     found = scores(model, part, importance, inputs, labels, seed=seed)
     kept = units_to_keep(caller, part, found, ratio, budget, multiple_of,
-                         comparable=importance in NEED_LABELS)
+                         comparable=importance in COMPARABLE)
     plan = {"transform": "prune", "part": part, "kept": kept}
     pruned = transformed(model, plan, apply_pruning)
     if compensate:
         readers = [f"{name}.{_READERS[part]}" for name in kept]
-        refit(pruned, model, readers, inputs, ridge)
+        refit(pruned, model, readers, inputs, math.inf if compensate == "bias" else ridge)
     return pruned
 
 

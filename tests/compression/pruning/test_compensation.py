@@ -9,6 +9,7 @@ from small_models import PICTURES, small
 from lightvit_lab.compression.pruning.compensation import correction, refit
 from lightvit_lab.compression.pruning.pruners import prune_head_width, prune_heads, prune_mlp
 from lightvit_lab.compression.pruning.structure import apply_pruning
+from lightvit_lab.errors import LabError
 from lightvit_lab.models.transforming import transformed
 
 PARTS = ((prune_mlp, 0.5), (prune_heads, 1 / 3), (prune_head_width, 0.5))
@@ -127,3 +128,20 @@ def test_layers_without_a_bias_are_refitted_too():
     said = [recorded(model, "blocks.0.mlp.fc2", inputs)[1] for model in (plain, refitted)]
     lost, left = (numpy.linalg.norm(one - wanted) for one in said)
     assert refitted.blocks[0].mlp.fc2.bias is None and left < 0.8 * lost
+
+
+@torch.no_grad()
+def test_the_bias_alone_takes_up_the_mean_of_what_went():
+    model, inputs, seen = small(), pictures(1, 40, *PICTURES[1:]), []
+    handle = model.blocks[0].mlp.fc2.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    model(inputs)
+    handle.remove()
+    pruned = prune_mlp(model, {"blocks.0.mlp": 0.5}, "std", inputs, compensate="bias")
+    before, after = model.blocks[0].mlp.fc2, pruned.blocks[0].mlp.fc2
+    kept = [column for column in range(48) if (before.weight[:, column, None] == after.weight).all(0).any()]
+    gone = [column for column in range(48) if column not in kept]
+    assert len(kept) == 24 and torch.equal(after.weight, before.weight[:, kept])
+    mean = seen[0].flatten(0, 1).mean(0)[gone]
+    torch.testing.assert_close(after.bias, before.bias + before.weight[:, gone] @ mean, rtol=1e-4, atol=1e-5)
+    with pytest.raises(LabError, match="compensate='biases'"):
+        prune_mlp(model, 0.5, "std", inputs, compensate="biases")

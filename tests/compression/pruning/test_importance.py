@@ -132,6 +132,24 @@ def test_std_is_the_standard_deviation_of_a_neuron_times_the_norm_of_what_reads_
         scores(model, "blocks", "std", inputs)
 
 
+def test_flap_is_the_weighted_variance_in_deviations_of_its_layer_of_heads_the_mean_of_its_square():
+    """As lib/prune.py of github.com/CASIA-IVA-Lab/FLAP has it, 3bb57db, `WIFV` and `AL-MM`."""
+    model, inputs, seen = small(), pictures(1, *PICTURES), []
+    block = model.blocks[0]
+    for reader in (block.attn.proj, block.mlp.fc2):
+        reader.register_forward_pre_hook(lambda module, given: seen.append(given[0].flatten(0, 1)))
+    model(inputs)
+    of_heads, of_neurons = (values.var(0, correction=0) * reader.weight.square().sum(0)
+                            for values, reader in zip(seen, (block.attn.proj, block.mlp.fc2)))
+    scaled = [(values - values.mean()) / values.std() for values in (of_heads.square(), of_neurons)]
+    found = scores(model, "heads", "flap", inputs)["blocks.0.attn"], scores(model, "mlp", "flap", inputs)["blocks.0.mlp"]
+    torch.testing.assert_close(found[0], scaled[0].unflatten(0, (3, 8)).mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[1], scaled[1], rtol=1e-4, atol=1e-5)
+    for part, words in (("blocks", 'give "activation"'), ("embedding", 'give "std"'), ("head_width", 'give "std"')):
+        with pytest.raises(LabError, match=words):
+            scores(model, part, "flap", inputs)
+
+
 def test_a_block_that_adds_nothing_does_not_change_its_tokens():
     model = small()
     with torch.no_grad():
@@ -162,12 +180,15 @@ def test_every_importance_scores_every_unit_of_every_model(importance, kind):
     shapes = {"mlp": (48,), "heads": (3,), "head_width": (2, 3, 8), "blocks": ()}
     if kind in PLAIN:
         shapes["embedding"] = (24,)
-    if importance == "std":
+    if importance in ("std", "flap"):
         del shapes["blocks"]
+    if importance == "flap":
+        shapes = {part: shape for part, shape in shapes.items() if part in ("mlp", "heads")}
     for part, shape in shapes.items():
         found = scores(model, part, importance, inputs, LABELS)
         assert {tuple(value.shape) for value in found.values()} == {shape}
-        assert all(torch.isfinite(value).all() and (value >= 0).all() for value in found.values())
+        assert all(torch.isfinite(value).all() for value in found.values())
+        assert importance == "flap" or all((value >= 0).all() for value in found.values())
 
 
 def test_random_scores_are_the_same_each_time_and_differ_between_layers():
