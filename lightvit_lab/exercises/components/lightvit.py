@@ -66,8 +66,8 @@ def judge_lesion(answer: Any) -> tuple[str, str]:
     right, wanted = lesioned(silent), lesioned() - 0.03
     lost = "" if right >= wanted else "first" if len(silent & BLOCK_0) > 2 else "voices"
     return (lost or ("few" if len(silent) < 12 else ""),
-            f"{len(silent)} of 16 are silent, at least 12 are to be; {right:.1%} right, at least "
-            f"{wanted:.1%} are wanted.")
+            f"{len(silent)} of 16 are silent, at least 12 must be; the accuracy is {right:.1%}, at "
+            f"least {wanted:.1%} is wanted.")
 
 
 BLOCK_0 = frozenset((0, token) for token in range(4))

@@ -91,8 +91,8 @@ def judge_layers(answer: Any) -> tuple[str, str]:
     slope, blocks, right = pair_of_layers(*map(int, pair))
     fault = "unread" if slope == 0 else "shallow" if blocks < 2 else "early" if right < 0.4 else ""
     return fault, (f"Slope of the logits at the student's image tokens {slope:.3f}; blocks that "
-                   f"learn: {blocks}, at least 2; the teacher's layer read linearly: {right:.1%} "
-                   "right, at least 40 %.")
+                   f"learn: {blocks}, at least 2; accuracy of the linear classifier on the "
+                   f"teacher's layer: {right:.1%}, at least 40 %.")
 
 
 EXERCISES = (

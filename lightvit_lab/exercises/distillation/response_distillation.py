@@ -61,8 +61,8 @@ def judge_temperature(answer: Any) -> tuple[str, str]:
         return "form", "Give one number above 0, the temperature."
     left, related = spoken(found[0])
     fault = "sharp" if found[0] < 1 else "quiet" if left < 0.25 else "flat" if related < 0.8 else ""
-    return fault, (f"{left:.1%} are left for the wrong classes, at least 25 % are wanted; "
-                   f"{related:.1%} of that for related ones, at least 80 %.")
+    return fault, (f"{left:.1%} is left for the wrong classes, at least 25 % is wanted; "
+                   f"{related:.1%} of this is for related classes, at least 80 % is wanted.")
 
 
 EXERCISES = (

@@ -56,8 +56,8 @@ def judge_halves(answer: Any) -> tuple[str, str]:
     (left, right), wanted = without(silent), without()[1] - 0.03
     lost = "first" if any(number == 0 for number, _ in silent) else "too much"
     return ("" if right >= wanted else lost) or ("dear" if left > 0.45 else ""), (
-        f"{left:.1%} of the blocks' MACs are left, at most 45 % may be; {right:.1%} right, at "
-        f"least {wanted:.1%} are wanted.")
+        f"{left:.1%} of the blocks' MACs are left, at most 45 % are allowed; the accuracy is "
+        f"{right:.1%}, at least {wanted:.1%} is wanted.")
 
 
 EXERCISES = (
