@@ -94,7 +94,7 @@ def trade_off(rows: Sequence[Row], dense: Row,
         require_choice("trade_off", "cost", cost, COSTS)
     if not rows:
         raise LabError('trade_off: no rows; give results.load("pruning_cifar10").data["rows"]')
-    points = [{**dense, "label": "whole model", "recipe": "", "stage": "whole model"},
+    points = [{**dense, "label": "original model", "recipe": "", "stage": "original model"},
               *by_recipe(rows)]
     stages = [*dict.fromkeys(row["stage"] for row in points)]
     groups = [_of_stage(points, stage) for stage in stages]
@@ -111,11 +111,12 @@ def trade_off(rows: Sequence[Row], dense: Row,
 
 
 def _cheapest(points: Sequence[Row], cost: str) -> str:
-    """What the front begins with, beside the whole model, which comes first."""
+    """What the front begins with, next to the original model, which comes first."""
     whole, first = points[0], points[pareto_front([(row[cost], row["test"])
                                                    for row in points])[0]]
-    return (f"The front begins at {first[cost] / whole[cost]:.0%} of the whole model's "
-            f"{_BUTTONS[cost]} with {first['test']:.1%}; the whole model has {whole['test']:.1%}.")
+    return (f"The front begins at {first[cost] / whole[cost]:.0%} of the original "
+            f"model's {_BUTTONS[cost]} with {first['test']:.1%}; the original model has "
+            f"{whole['test']:.1%}.")
 
 
 def _table(rows: Sequence[Row], *keys: str) -> dict[str, list[str]]:
@@ -167,7 +168,7 @@ def _points(group: Sequence[Row], cost: str) -> go.Scatter:
 
 
 def _marker(stage: str) -> dict[str, Any]:
-    """The marker of a stage, the same in every figure; the whole model's is black."""
+    """The marker of a stage, the same in every figure; the original model's is black."""
     return style(STAGES.get(stage, -1))["marker"]
 
 
@@ -188,7 +189,7 @@ def _button(cost: str, points: Sequence[Row], groups: Sequence[Sequence[Row]]) -
 
 
 def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
-    """Accuracy of each recipe at each of its STAGES; a line and a band mark the whole model.
+    """Accuracy of each recipe at each of its STAGES; a line and a band mark the original model.
 
     `rows` as in `trade_off`; their labels name the lines. Raises LabError without rows, or on a
     stage that is none of STAGES.
@@ -214,7 +215,7 @@ def stages(rows: Sequence[Row], dense: Row) -> go.Figure:
     figure.update_layout(height=plot + 80, margin=dict(t=20, b=60))
     columns = _table(found, "tokens")
     return described(figure, f"Test accuracy of each recipe, {listed(_present(found))}, with "
-                             "intervals; a line and a band mark the whole model.",
+                             "intervals; a line and a band mark the original model.",
                      _changes(found, dense), columns)
 
 
@@ -251,7 +252,7 @@ def four_columns(models: Mapping[str, Row]) -> go.Figure:
     """Zeros, bytes on disk, MACs and measured time of each model, as a table of cells.
 
     A model is a row with "zeros" (share of its linear layers' weights), "bytes", "macs" and
-    "latency_ms"; the first is the whole one. The darker a cell, the less is left of the first
+    "latency_ms"; the first is the original model. The darker a cell, the less is left of the first
     row's: of non-zero weights, bytes, MACs, time.
     """
     require_some("four_columns", models, "a row of a stored result")

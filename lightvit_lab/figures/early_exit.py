@@ -35,15 +35,15 @@ _SHADES = ("#FDE725", "#9FB57A", "#5E8C8C", "#3B5F86", "#35406B", "#2A1A4A", _DE
 
 
 def exit_diagram(layers: Sequence[int], blocks: int, costs: Sequence[float]) -> go.Figure:
-    """A row of `blocks` between stem and end, and below it the exits behind blocks `layers`.
+    """A row of `blocks` from stem to final classifier, and below it the exits after `layers`.
 
-    `costs` are shares of the model's MACs up to each exit, the end's last, and stand at them.
+    `costs` are shares of the model's MACs up to each exit, the final classifier last.
     Raises LabError where there is not one for each.
     """
     if len(costs) != len(layers) + 1 or not all(0 <= layer < blocks - 1 for layer in layers):
         raise LabError(f"exit_diagram: layers={list(layers)} of {blocks} blocks and {len(costs)} "
                        "costs; give 0-based blocks before the last, and one cost more than exits")
-    names = ["stem", *(str(block) for block in range(blocks)), "end"]
+    names = ["stem", *(str(block) for block in range(blocks)), "final"]
     boxes = [(place, 1.0, name, COLOURS[5]) for place, name in enumerate(names)]
     boxes += [(layer + 1.5, 0.0, f"exit {place}", COLOURS[1])
               for place, layer in enumerate(layers)]
@@ -64,13 +64,13 @@ def exit_diagram(layers: Sequence[int], blocks: int, costs: Sequence[float]) -> 
     figure.update_xaxes(visible=False, range=[-0.6, blocks + 1.6])
     figure.update_yaxes(visible=False, range=[-0.7, 1.4])
     figure.update_layout(height=190, showlegend=False, margin=dict(l=5, r=5, t=5, b=5))
-    return described(figure, f"A row of boxes: the stem, {blocks} blocks and the end. Behind "
-                             f"block {listed(map(str, layers))} a line goes down to an exit of its "
-                             "own.",
-                     f"Up to exit 0 a picture has cost {costs[0]:.0%} of the model's MACs, up to "
-                     f"the end {costs[-1]:.0%}.",
-                     {"leaves at": [*(f"exit {place}" for place in range(len(layers))), "end"],
-                      "behind block": [*map(str, layers), str(blocks - 1)],
+    return described(figure, f"A row of boxes: the stem, {blocks} blocks and the final "
+                             f"classifier. After block {listed(map(str, layers))} a line goes down "
+                             "to an exit of its own.",
+                     f"Up to exit 0 a picture costs {costs[0]:.0%} of the model's MACs, up to "
+                     f"the final classifier {costs[-1]:.0%}.",
+                     {"leaves at": [*(f"exit {place}" for place in range(len(layers))), "final"],
+                      "after block": [*map(str, layers), str(blocks - 1)],
                       "share of the MACs": [f"{cost:.1%}" for cost in costs]})
 
 
@@ -229,7 +229,7 @@ def exits_by_threshold(data: Pictures, logits: Tensor, macs: Sequence[int],
     start = min(range(len(states)), key=lambda place: abs(thresholds[place] - OPENS))
     low, high = (end(zip(thresholds, rows), key=lambda pair: pair[0])[1] for end in (min, max))
     finding = (f"A threshold of {low['threshold']} gets {low['right']} right for "
-               f"{low['share of MACs']} of the end's MACs, one of {high['threshold']} gets "
+               f"{low['share of MACs']} of the full model's MACs, one of {high['threshold']} gets "
                f"{high['right']} right.")
     return film(states, f"{count} pictures, and at which exit each leaves, for several thresholds",
                 "threshold", finding, start, table=by_column(rows))
@@ -250,15 +250,15 @@ def _counted(threshold: float, taken: Tensor, hits: Tensor, macs: Sequence[int])
     """What a threshold does with all pictures, as text."""
     cost = torch.tensor(macs, device="cpu").double()[taken].mean().item()
     left = (taken < len(macs) - 1).double().mean().item()
-    return {"threshold": f"{threshold:g}", "left before the end": f"{left:.1%}",
+    return {"threshold": f"{threshold:g}", "left early": f"{left:.1%}",
             "right": f"{hits.double().mean().item():.1%}", "million MACs": f"{cost / 1e6:.1f}",
             "share of MACs": f"{cost / macs[-1]:.0%}"}
 
 
 def _sentence(row: Mapping[str, str], count: int) -> str:
-    return (f"Threshold {row['threshold']}: {row['left before the end']} of {count:,} pictures "
-            f"leave before the end, {row['right']} of all are right. A picture costs "
-            f"{row['million MACs']} million MACs, {row['share of MACs']} of what the end costs.")
+    return (f"Threshold {row['threshold']}: {row['left early']} of {count:,} pictures "
+            f"leave early, {row['right']} of all are right. A picture costs "
+            f"{row['million MACs']} million MACs, {row['share of MACs']} of the full model.")
 
 
 def _tiles(data: Pictures, chosen: Sequence[int], taken: Tensor, hits: Tensor, end: int) -> str:
@@ -270,7 +270,7 @@ def _tiles(data: Pictures, chosen: Sequence[int], taken: Tensor, hits: Tensor, e
 
 def _tile(key: str, name: str, exit: int, end: int, right: bool) -> str:
     """A picture as SVG: a full frame where right, a broken one where wrong; a bar to its exit."""
-    where = "end" if exit == end else f"exit {exit}"
+    where = "final" if exit == end else f"exit {exit}"
     mark, verdict = ("\u2713", "right") if right else ("\u2717", "wrong")
     colour, dashes = (COLOURS[2], "none") if right else (COLOURS[1], "12 7")
     return (f'<figure><svg viewBox="0 0 100 115" role="img" style="display:block;max-width:120px" '

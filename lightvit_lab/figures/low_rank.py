@@ -159,7 +159,7 @@ def _gap(lines: Mapping[str, Sequence[Scored]], turned: str) -> str:
 @plain_numbers
 def time_over_rank(ranks: Sequence[int], macs: Sequence[float],
                    times: Sequence[tuple[float, float, float]]) -> go.Figure:
-    """What two thin layers cost over their rank, as shares of the whole layer's cost.
+    """What two thin layers cost over their rank, as shares of the original layer's cost.
 
     MACs, and measured times as (share, low, high). Lines go down where each of them breaks even, if
     it does within these ranks. Raises LabError where counts differ.
@@ -181,14 +181,15 @@ def time_over_rank(ranks: Sequence[int], macs: Sequence[float],
             figure.add_vline(x=rank, line=dict(color=style(index)["line"]["color"], width=1,
                                                dash="dot"))
     figure.update_xaxes(title="rank", rangemode="tozero")
-    figure.update_yaxes(title="share of the whole layer (%)", rangemode="tozero")
+    figure.update_yaxes(title="share of the original layer (%)", rangemode="tozero")
     places = [crossing(ranks, shares) for shares in (macs, middle)]
     words = ["not within these ranks" if place is None else f"at rank {place:.0f}"
              for place in places]
     columns = {"rank": ranks, "MACs (share)": macs, "time (share)": middle, "low": low,
                "high": high}
-    return described(figure, "What two thin layers cost over their rank, as a share of the whole "
-                             "layer: MACs on a straight line, measured time with intervals.",
+    return described(figure, "What two thin layers cost over their rank, as a share of the "
+                             "original layer: MACs on a straight line, measured time with "
+                             "intervals.",
                      f"In MACs they break even {words[0]}; in time, on this machine, {words[1]}.",
                      columns)
 

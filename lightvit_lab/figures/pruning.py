@@ -22,7 +22,7 @@ def sensitivity_curves(rows: Sequence[Row], dense: float) -> go.Figure:
     """Accuracy after pruning one layer alone, by its place: a line a ratio, a panel a part.
 
     `rows` hold "layer", "ratio" and an accuracy with its interval, and where there are several
-    kinds "part"; `dense` is the accuracy of the whole model, a share. Raises LabError without rows.
+    kinds "part"; `dense` is the accuracy of the original model, a share. LabError without rows.
     """
     if not rows:
         raise LabError("sensitivity_curves: no rows; give those of "
@@ -47,7 +47,7 @@ def sensitivity_curves(rows: Sequence[Row], dense: float) -> go.Figure:
     return described(figure, "Accuracy after pruning one layer alone, by its place: a line for "
                              f"each of {listed(f'{ratio:.0%} removed' for ratio in ratios)}"
                              f"{f', a panel for each of {listed(parts)}' if parts != [''] else ''};"
-                             " dashes mark the whole model.",
+                             " dashes mark the original model.",
                      _worst(rows, dense), _sensitivity_table(rows))
 
 
@@ -55,7 +55,7 @@ def _worst(rows: Sequence[Row], dense: float) -> str:
     row = min(rows, key=lambda row: score(row)[0])
     part = f" ({row['part']})" if row.get("part") else ""
     return (f"Accuracy is lowest, {score(row)[0]:.1f} %, where {row['ratio']:.0%} of "
-            f"{row['layer']}{part} is removed; the whole model has {100 * dense:.1f} %.")
+            f"{row['layer']}{part} is removed; the original model has {100 * dense:.1f} %.")
 
 
 def _sensitivity_table(rows: Sequence[Row]) -> dict[str, list]:

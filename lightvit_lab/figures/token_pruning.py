@@ -144,8 +144,8 @@ def _faded(image: Tensor, kept: Tensor, patch_size: int) -> numpy.ndarray:
 def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figure:
     """Of each model, the gain in MACs, and the measured gain in time with its interval.
 
-    `gains`: label -> (MACs of the whole model over its own, (time over its own, low, high)). The
-    line at 1 is the whole model.
+    `gains`: label -> (MACs of the original model over its own, (time over its own, low, high)). The
+    line at 1 is the original model.
     """
     require_some("promised_and_arrived", gains, "(MACs gain, (time gain, low, high))")
     names, (macs, times) = list(gains), zip(*gains.values())
@@ -168,7 +168,7 @@ def promised_and_arrived(gains: Mapping[str, tuple[float, Interval]]) -> go.Figu
     columns = {"model": names, "times fewer MACs": list(macs), "times as fast": list(middle),
                "low": list(low), "high": list(high), "share that arrives": [*shares.values()]}
     return described(figure, f"Gain in MACs and gain in time, with intervals: {listed(names)}; a "
-                             "line at 1 is the whole model.",
+                             "line at 1 is the original model.",
                      f"Of the promised gain, {shares[least]:.0%} ({least}){more} arrives.", columns)
 
 

@@ -18,7 +18,7 @@ def logits(*sure):
     return torch.stack([share.log(), (1 - share).log()], dim=-1)
 
 
-# The first exit is 90, 60, 80 and 70 % sure, and wrong in the second picture; the end is wrong in the third.
+# The first exit is 90, 60, 80 and 70 % sure, and wrong in the second picture; the final classifier is wrong in the third.
 SAID = logits([0.9, 0.6, 0.8, 0.3], [0.95, 0.1, 0.2, 0.1])
 LINES = {"confidence": [(30e6, 0.9), (20e6, 0.8)]}
 EXITS = {"all leave here": [(20e6, 0.7, 0.6, 0.75)]}
@@ -74,13 +74,13 @@ def test_captions_and_table_of_the_film_count_who_left_who_is_right_and_the_mean
     film = figures.exits_by_threshold(FOUR, SAID, (10_000_000, 40_000_000), (0.5, 0.75, 1.0))
     captions = re.findall('lab-film-caption">(.*?)</p>', film.html)
     assert captions == [                                      # worked by hand: 4, 2 and no pictures leave at the first exit
-        "Threshold 0.5: 100.0% of 4 pictures leave before the end, 75.0% of all are right. A picture costs 10.0 million MACs, "
-        "25% of what the end costs.",
-        "Threshold 0.75: 50.0% of 4 pictures leave before the end, 100.0% of all are right. A picture costs 25.0 million MACs, "
-        "62% of what the end costs.",
-        "Threshold 1: 0.0% of 4 pictures leave before the end, 75.0% of all are right. A picture costs 40.0 million MACs, "
-        "100% of what the end costs."]
-    assert film.finding == "A threshold of 0.5 gets 75.0% right for 25% of the end's MACs, one of 1 gets 75.0% right."
+        "Threshold 0.5: 100.0% of 4 pictures leave early, 75.0% of all are right. A picture costs 10.0 million MACs, "
+        "25% of the full model.",
+        "Threshold 0.75: 50.0% of 4 pictures leave early, 100.0% of all are right. A picture costs 25.0 million MACs, "
+        "62% of the full model.",
+        "Threshold 1: 0.0% of 4 pictures leave early, 75.0% of all are right. A picture costs 40.0 million MACs, "
+        "100% of the full model."]
+    assert film.finding == "A threshold of 0.5 gets 75.0% right for 25% of the full model's MACs, one of 1 gets 75.0% right."
     rows = re.findall('<tr><th scope="row">(.*?)</th>(.*?)</tr>', film.html)
     assert [(name, re.findall("<td>(.*?)</td>", cells)) for name, cells in rows][1] == ("0.75", ["50.0\xa0%", "100.0\xa0%", "25.0", "62\xa0%"])
 
@@ -89,8 +89,8 @@ def test_tiles_stand_from_the_least_sure_to_the_surest_and_say_exit_and_verdict_
     film = figures.exits_by_threshold(FOUR, SAID, (10_000_000, 40_000_000), (0.75, 1.0))
     now, later = film.html.split('class="lab-film-state')[1:]
     assert re.findall('aria-label="([^"]*)"', now) == [
-        "disc, end, right", "disc, end, right", "a&lt;b, exit 0, right", "a&lt;b, exit 0, right"]
-    assert re.findall("<figcaption>(.*?)<", later) == ["\u2713 end", "\u2713 end", "\u2717 end", "\u2713 end"]
+        "disc, final, right", "disc, final, right", "a&lt;b, exit 0, right", "a&lt;b, exit 0, right"]
+    assert re.findall("<figcaption>(.*?)<", later) == ["\u2713 final", "\u2713 final", "\u2717 final", "\u2713 final"]
     assert re.findall('stroke-dasharray="(.*?)"', later) == ["none", "none", "12 7", "none"]
     places = [re.findall(r'<use href="#lab-my-shapes-test-4-(\d)"/>', state) for state in (now, later)]
     assert places == [["1", "3", "2", "0"]] * 2               # 60, 70, 80 and 90 % sure
@@ -169,13 +169,13 @@ def test_a_diagram_says_the_largest_and_the_smallest_error_and_tables_the_bins_t
 def test_a_diagram_hangs_each_exit_behind_its_block_with_what_a_picture_has_cost_up_to_there():
     figure = figures.exit_diagram([0, 2], 4, [0.3, 0.8, 1.0])
     boxes, shares = figure.data
-    assert boxes.text == ("stem", "0", "1", "2", "3", "end", "exit 0", "exit 1") and shares.text == ("30%", "80%", "100%")
+    assert boxes.text == ("stem", "0", "1", "2", "3", "final", "exit 0", "exit 1") and shares.text == ("30%", "80%", "100%")
     assert boxes.x[-2:] == (1.5, 3.5) == shares.x[:2]             # between blocks 0 and 1, which stand at 1 and 2; 2 and 3
     down = [(line.x0, line.y0, line.y1) for line in figure.layout.shapes if line.type == "line" and line.x0 == line.x1]
     assert down == [(1.5, 1, 0.25), (3.5, 1, 0.25)]
     alt, finding, table = words(figure)
-    assert "behind block 0 and 2" in alt.lower() and finding.endswith("30% of the model's MACs, up to the end 100%.")
-    assert table["behind block"] == ["0", "2", "3"]
+    assert "after block 0 and 2" in alt.lower() and finding.endswith("30% of the model's MACs, up to the final classifier 100%.")
+    assert table["after block"] == ["0", "2", "3"]
     for wrong in (([0, 3], 4, [0.3, 0.8, 1.0]), ([0, 2], 4, [0.3, 1.0])):
         with pytest.raises(LabError, match="one cost more than exits"):
             figures.exit_diagram(*wrong)

@@ -47,7 +47,7 @@ def test_sensitivity_draws_a_panel_for_each_part_on_one_scale_that_holds_all_int
 def test_sensitivity_says_where_accuracy_is_lowest_and_tabulates_every_point_with_its_interval():
     rows = [scanned("blocks.0.mlp", 0.5, 0.625), scanned("blocks.1.mlp", 0.5, 0.3), scanned("blocks.1.mlp", 0.25, 0.9)]
     meta = figures.sensitivity_curves(rows, dense=0.95).layout.meta
-    assert meta["finding"] == ("Accuracy is lowest, 30.0 %, where 50% of blocks.1.mlp is removed; the whole model has 95.0 %.")
+    assert meta["finding"] == ("Accuracy is lowest, 30.0 %, where 50% of blocks.1.mlp is removed; the original model has 95.0 %.")
     assert meta["table"] == {"layer": ["blocks.0.mlp", "blocks.1.mlp", "blocks.1.mlp"], "removed": ["50%", "50%", "25%"],
                              "accuracy (%)": ["62.5", "30.0", "90.0"], "low": ["52.5", "20.0", "80.0"],
                              "high": ["67.5", "35.0", "95.0"]}
@@ -88,7 +88,7 @@ def test_seeds_that_change_nothing_leave_the_interval_of_the_test_pictures():
 def test_tables_of_stored_rows_have_heads_in_words_and_the_units_of_the_axes():
     rows = [row(test=0.7, macs=2244904, latency_ms=17.93, size=3 * 2**19), row("wanda", "fine-tuned", 0.85)]
     assert figures.trade_off(rows, DENSE).layout.meta["table"] == {
-        "recipe": ["whole model", "taylor", "wanda"], "stage": ["whole model", "one-shot", "fine-tuned"],
+        "recipe": ["original model", "taylor", "wanda"], "stage": ["original model", "one-shot", "fine-tuned"],
         "accuracy (%)": ["90.0", "70.0", "85.0"], "low": ["89.0", "69.0", "84.0"], "high": ["92.0", "72.0", "87.0"],
         "million MACs": ["100.0", "2.2", "50.0"], "ms": ["10", "17.9", "5"], "KiB": ["4,096", "1,536", "1,024"],
         "made by": ["", "prune_mlp(model, 0.5, 'taylor')", "prune_mlp(model, 0.5, 'wanda')"]}
@@ -105,7 +105,7 @@ def test_rows_of_another_stage_or_label_stay_apart():
 def test_trade_off_draws_each_stage_with_its_recipe_to_read_and_the_whole_model():
     figure = figures.trade_off([row(test=0.7), row("wanda", "fine-tuned", 0.85)], DENSE)
     front, whole, one_shot, tuned = figure.data
-    assert (whole.name, one_shot.name, tuned.name) == ("whole model", "one-shot", "fine-tuned")
+    assert (whole.name, one_shot.name, tuned.name) == ("original model", "one-shot", "fine-tuned")
     assert list(one_shot.x) == [50] and list(one_shot.y) == pytest.approx([70])
     assert "prune_mlp(model, 0.5, 'taylor')" in one_shot.customdata[0].replace("<br>", " ")
     assert "70.0 % (69.0 to 72.0)" in one_shot.customdata[0]

@@ -130,7 +130,7 @@ def test_off_the_shelf_is_told_from_the_whole_model_and_from_fine_tuned_and_one_
     rows = [row(), row(stage="fine-tuned", test=0.85)]
     figure = figures.trade_off(rows, dense, ("macs", "latency_1_ms"))
     markers = {trace.name: trace.marker.symbol for trace in figure.data[1:]}
-    assert set(markers) == {"whole model", "off the shelf", "fine-tuned"} and len(set(markers.values())) == 3
+    assert set(markers) == {"original model", "off the shelf", "fine-tuned"} and len(set(markers.values())) == 3
     assert figure.layout.updatemenus[0].buttons[1].label == "time of one"
     assert [trace.name for trace in figures.stages(rows, dense).data] == ["off the shelf", "fine-tuned"]
     assert compression.by_recipe(rows)[0]["latency_1_ms"] == 1.0

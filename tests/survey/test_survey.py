@@ -89,6 +89,16 @@ def test_distillation_leaves_claim_no_method_since_none_is_named_by_the_survey()
     assert all(leaf.methods == () for leaf in survey.taxonomy() if leaf.branch == "Knowledge Distillation")
 
 
+@pytest.mark.parametrize("page", ["dynamic/token_pruning", "dynamic/token_merging", "dynamic/early_exit", "compression/pruning", "compression/low_rank"])
+def test_every_method_of_a_pages_leaf_stands_in_its_table_with_a_sentence_and_its_placement(page):
+    section = (ROOT / "chapters" / f"{page}.md").read_text(encoding="utf-8").split("\n## Where each method stands\n", 1)[1]
+    table = re.search(r"(?:^\|.*\n)+", section, flags=re.MULTILINE).group().splitlines()[2:]
+    rows = [[cell.strip() for cell in re.sub(r"\{cite:\w+\}`[^`]*`", "", line).strip("|").split("|")] for line in table]
+    placements = {name: placement for name, sentence, placement in rows if len(sentence.split()) > 4}
+    methods = [method for leaf in survey.taxonomy() if leaf.page == page for method in leaf.methods]
+    assert methods and placements == {method.name: method.placement for method in methods}
+
+
 def test_methods_without_a_stated_leaf_stay_at_their_group_and_say_so():
     groups = survey.unplaced()
     assert {"Swin", "PVT", "Hiera"} <= {method.name for method in groups["Framework Design"]}
@@ -219,6 +229,9 @@ def test_the_one_published_low_rank_vit_with_a_measured_gain_is_as_its_abstract_
     ("token_merging", "ToMe", "ViT-B/16", "r=13, off the shelf", 84.57, 82.6),
     ("token_merging", "ToMe", "ViT-L/16", "r=23, off the shelf", 86.92, 86.14),
     ("token_merging", "ToMe", "ViT-H/14, SWAG", "r=40, off the shelf", 88.55, 88.25),
+    ("token_merging", "ToMe", "ViT-B/16, SWAG", "r=45, off the shelf", 85.3, 84.59),
+    ("token_merging", "DiffRate", "DeiT-S", "rates learned, weights as they were", 79.9, 79.54),
+    ("token_merging", "MCTF", "DeiT-Ti", "fine-tuned", 72.2, 72.7),
     ("early_exit", "A-ViT", "DeiT-Ti", "tokens halt, 100 epochs", 72.2, 71.4),
     ("early_exit", "A-ViT", "DeiT-S", "tokens halt, 100 epochs", 79.9, 78.8),
     ("early_exit", "AdaViT", "DeiT-S", "patches, heads, attention and MLPs chosen", 79.9, 77.3),

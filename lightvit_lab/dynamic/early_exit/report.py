@@ -77,7 +77,7 @@ class ExitReport:
     def table(self) -> str:
         """Lines of text: MACs, pictures and accuracy of each exit, and of all."""
         lines = [f"{'exit':>6} {'MACs':>14} {'pictures':>9} {'right':>7}"]
-        names = [*map(str, range(len(self.macs) - 1)), "end"]
+        names = [*map(str, range(len(self.macs) - 1)), "final"]
         for place, (name, macs, pictures) in enumerate(zip(names, self.macs, self.counts)):
             share = self.right[self.exits == place].float().mean()
             right = f"{share:7.1%}" if pictures else f"{'-':>7}"

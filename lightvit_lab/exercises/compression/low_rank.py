@@ -86,7 +86,7 @@ def judge_ranks(answer: Any, spectra: list[Tensor], costs: list[int],
     poor = "equal" if len(set(ranks)) == 1 else "idle" if spent < 0.85 * budget else "dear"
     return ("over" if spent > budget else "" if kept >= best - 0.015 else poor,
             f"Ranks {ranks}: {spent:,.0f} parameters of {budget:,}, {kept:.1%} of the energy kept, "
-            f"{best:.1%} can be.")
+            f"{best:.1%} is possible.")
 
 
 def best_ranks(spectra: list[Tensor], costs: list[int], budget: int) -> list[int]:

@@ -57,8 +57,8 @@ def judge_ratios(answer: Any) -> tuple[str, str]:
     poor = "" if right >= wanted else "first" if ratios[0] > sum(ratios) / 6 + 0.01 else "alike"
     over = "shares kept" if sum(ratios) < 2 else "over"
     return (over if stay > 0.1 else poor,
-            f"{stay:.1%} of the neurons stay, at most 10 % may; {right:.1%} right, at least "
-            f"{wanted:.1%} are wanted.")
+            f"{stay:.1%} of the neurons stay, at most 10 % are allowed; {right:.1%} right, at "
+            f"least {wanted:.1%} are wanted.")
 
 
 EXERCISES = (

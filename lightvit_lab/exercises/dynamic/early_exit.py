@@ -107,8 +107,8 @@ def judge_fair(answer: Any, sure: Tensor, right: Tensor, sort: Tensor, macs: Ten
     best = max((one for one in found if one[2] <= budget), key=lambda one: one[0])
     poor = "" if worst >= best[0] - 0.02 else "rash" if cost < 0.8 * budget else "unfair"
     return ("over" if cost > budget * (1 + 1e-9) else poor,
-            f"{cost:.1f} million MACs in the mean, {budget:.1f} may be spent; {mean:.1%} right, of "
-            f"the worst sort {worst:.1%}, which can be {best[0]:.1%}.")
+            f"{cost:.1f} million MACs on average, at most {budget:.1f} are allowed; {mean:.1%} "
+            f"right, {worst:.1%} of the worst sort, where {best[0]:.1%} is possible.")
 
 
 EXERCISES = (

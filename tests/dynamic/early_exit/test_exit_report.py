@@ -46,7 +46,7 @@ def test_the_report_counts_every_picture_once_with_the_cost_of_its_exit(exits, s
     assert sorted(places.tolist()) == list(range(60))
     first = report.confidence[report.exited_at(0)]
     assert (first >= threshold).all() and torch.equal(first, first.sort(descending=True).values)
-    assert "end" in report.table() and "calibration error" in report.table()
+    assert "final" in report.table() and "calibration error" in report.table()
     with torch.no_grad():
         assert torch.equal(report.right, model(shapes.inputs).argmax(1) == shapes.labels)
 
