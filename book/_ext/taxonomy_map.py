@@ -1,8 +1,8 @@
 """Sphinx extension: `{taxonomy-map}`, the book's pages by the branches of the survey, as cards.
 
-A page that exists is a link with its own title; a page that does not is marked "to come" in words
-and has no link. Only standard docutils nodes are used, so builders other than HTML write the same
-lists as plain text.
+A page that exists is a link with its own title. `{taxonomy-map} to come` has the cards of the pages
+that do not exist: each is marked "to come" in words and has no link. Only standard docutils nodes
+are used, so builders other than HTML write the same lists as plain text.
 """
 
 from __future__ import annotations
@@ -32,18 +32,24 @@ def leaves_of(page: str, title: str) -> list[str]:
 
 
 class TaxonomyMap(SphinxDirective):
-    """`{taxonomy-map}`, without arguments or options."""
+    """`{taxonomy-map}`, or `{taxonomy-map} to come`."""
+
+    optional_arguments, final_argument_whitespace = 1, True
 
     def run(self) -> list[nodes.Node]:
-        """Nested lists: parts, and in each the cards of its pages."""
+        """Nested lists: parts, and in each the cards of its pages; no part without pages."""
+        if self.arguments not in ([], [TO_COME]):
+            raise self.error(f"taxonomy-map: {self.arguments[0]!r} is no map; write {TO_COME!r}, "
+                             "or nothing")
         self.env.note_dependency(str(lessons.PARTS))
         self.env.note_reread()   # a page added elsewhere turns its card here into a link
         tree = nodes.bullet_list(classes=["taxonomy-map"])
-        every = lessons.lessons(Path(self.env.srcdir))
+        every = [page for page in lessons.lessons(Path(self.env.srcdir))
+                 if page.written == (not self.arguments)]
         for part in lessons.parts():
             pages = [page for page in every if page.page.startswith(f"{part['part']}/")]
-            tree += self._part(part, pages)
-        return [tree]
+            tree += [self._part(part, pages)] if pages else []
+        return [tree] if tree.children else []
 
     def _part(self, part: dict[str, Any], pages: list[Lesson]) -> nodes.list_item:
         item = nodes.list_item(classes=["taxonomy-part", f"taxonomy-{part['part']}"])

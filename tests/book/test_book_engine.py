@@ -214,6 +214,18 @@ def test_colab_is_offered_only_where_its_notebook_exists(book, page):
         assert "colab.research" not in (book.html / other).read_text(encoding="utf-8"), other
 
 
+def test_every_page_has_one_viewport_and_describes_itself_with_a_picture_that_is_there(book, page):
+    pages = [path for path in book.html.rglob("*.html") if path.name != "index.html" and "_static" not in path.parts]
+    assert len(pages) >= 6
+    for path in pages:
+        head = path.read_text(encoding="utf-8").partition("</head>")[0]
+        counts = [head.count(f'<meta {one}"') for one in ('name="viewport', 'name="description', 'property="og:title')]
+        assert counts == [1, 1, 1], path
+        picture = re.search(r'<meta property="og:image" content="([^"]+)"', head)[1]
+        assert (path.parent / picture).resolve().is_file()
+    assert '<meta name="description" content="The task and x^2." />' in page
+
+
 def test_no_download_gives_a_solution_away(book, page):
     offered = set(re.findall(r'href="[./]*(_sources/[^"]+)"', page))
     assert offered == {"_sources/chapters/part/page.ipynb"}

@@ -30,7 +30,7 @@ DESIGN = {
 
 def _write(root, pages=("foundations/vision_transformer",)):
     (root / "book").mkdir(parents=True)
-    (root / "book/intro.md").write_text("# Map\n\n```{taxonomy-map}\n```\n")
+    (root / "book/intro.md").write_text("# Map\n\n```{taxonomy-map}\n```\n\n```{taxonomy-map} to come\n```\n")
     (root / "conf.py").write_text(
         f"import sys\nsys.path.insert(0, {str(EXT)!r})\nextensions = ['myst_parser', 'taxonomy_map']\n"
         "root_doc = 'book/intro'\nsuppress_warnings = ['toc.not_included', 'toc.not_readable']\n")
@@ -58,11 +58,11 @@ def _build(root, builder="html"):
 
 @pytest.fixture(scope="module")
 def page_map(tmp_path_factory):
-    """The map's outer list, parsed."""
+    """The outer lists of both maps, parsed: what is written, what is to come."""
     html = _build(_write(tmp_path_factory.mktemp("map")))
     start = html.index('<ul class="taxonomy-map')
     end = html.index("</section>", start)
-    return ET.fromstring(html[start:end])
+    return ET.fromstring(f"<div>{html[start:end]}</div>")
 
 
 def _with_class(tree, name):
@@ -114,12 +114,20 @@ def test_a_page_to_come_says_so_in_words_and_has_no_link(page_map):
     assert len(existing) == 1 and "to come" not in _text(existing[0])
 
 
-def test_the_map_is_nested_lists_so_that_a_screen_reader_can_count_them(page_map):
-    assert page_map.tag == "ul"
-    assert [child.tag for child in page_map] == ["li"] * len(DESIGN)
-    inner = _with_class(page_map, "taxonomy-pages")
-    planned = [len(part["planned"]) for part in lessons.parts()]
-    assert [len(cards) for cards in inner] == [planned[0] + 1, *planned[1:]]
+def test_what_is_to_come_stands_after_all_that_is_there(page_map):
+    order = ["to come" in _text(card) for card in _with_class(page_map, "taxonomy-page")]
+    assert order == sorted(order) and len(page_map) == 2
+    text = (ROOT / "book/intro.md").read_text()
+    assert text.index("```{taxonomy-map}\n") < text.index("## What is to come") < text.index("```{taxonomy-map} to come")
+
+
+def test_the_maps_are_nested_lists_without_empty_parts_so_that_a_screen_reader_can_count_them(page_map):
+    written, to_come = page_map
+    assert written.tag == to_come.tag == "ul"
+    planned = [len(part["planned"]) for part in lessons.parts() if part["planned"]]
+    assert [child.tag for child in (*written, *to_come)] == ["li"] * (1 + len(planned))
+    assert [len(cards) for cards in _with_class(written, "taxonomy-pages")] == [1]
+    assert [len(cards) for cards in _with_class(to_come, "taxonomy-pages")] == planned
 
 
 def test_a_page_added_later_becomes_a_link_although_the_introduction_did_not_change(tmp_path):
