@@ -44,7 +44,7 @@ def number(value: Any) -> int | float | None:
 
 def require_range(caller: str, argument: str, value: Any, low: float,
                   high: float = math.inf) -> int | float:
-    """`value` as Python's own number. Raises LabError unless finite and low <= value <= high."""
+    """Check that `value` is finite and low <= `value` <= high; return it as Python's own number."""
     found = number(value)
     if found is None or not low <= found <= high or found == math.inf:
         limits = _limits(argument, low, high)
@@ -122,7 +122,7 @@ def _plain(caller: str, argument: str, value: Any, kinds: list[str]) -> Any:
 
 
 def require_multiple(caller: str, argument: str, value: Any, divisor: int, why: str) -> int:
-    """`value` as an int. Raises LabError, naming the nearest, unless a positive multiple."""
+    """Check that `value` is a positive multiple, and return it as an int; LabError if not."""
     value = require_whole(caller, argument, value, 1)
     below = value - value % divisor
     if below == value:

@@ -194,7 +194,7 @@ def first_line(error: Exception) -> str:
 
 
 def is_file(path: str | os.PathLike) -> bool:
-    """Whether a file lies there; a pipe, a device and a name that cannot be are none."""
+    """Whether `path` is a file; pipes, devices and impossible names are not."""
     return os.path.isfile(path)
 
 
@@ -214,7 +214,7 @@ def require_bytes(size: int, most: int) -> None:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """What JSON says. Raises ValueError on anything else, and on what nobody writes here.
+    """What a JSON text holds. Raises ValueError on anything else, and on what nobody writes here.
 
     That is: NaN and infinity, also as 1e999, numbers of over MOST_DIGITS digits, text nested more
     than DEEPEST deep.
@@ -341,7 +341,7 @@ def find_version(path: Path, sha256: str) -> Path | None:
 
 
 def settle(caller: str, path: Path, sha256: str | None) -> None:
-    """Give the next version its name if it is the one of `sha256`. Raises LabError."""
+    """Rename the next version of a file to its own name if it has this sha256. Raises LabError."""
     if sha256 is not None and find_version(path, sha256) == next_of(path):
         with refused(f"{caller}: {printable(path)} cannot be written", "mend its folder's rights"):
             os.replace(next_of(path), path)

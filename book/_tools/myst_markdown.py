@@ -279,6 +279,7 @@ ROLES: dict[str, Callable[[Page, str, int], str]] = {
     "ref": reference_role,
     "doc": document_role,
     "term": lambda page, content, line: split_target(content)[0] or content,
+    "api": lambda page, content, line: f"`{content}`",
     "cite": cite_role, "cite:p": cite_role,
     "cite:t": lambda page, content, line: cite_role(page, content, line, narrative=True),
 }

@@ -78,7 +78,7 @@ def require_rank(caller: str, rank: object, in_features: int, out_features: int)
 
 @plain_numbers
 def break_even(m: int, n: int) -> float:
-    """m n / (m + n): the rank from which two factors of an (m, n) matrix cost as much as it."""
+    """m n / (m + n): the rank at which two factors cost as much as the (m, n) matrix itself."""
     return m * n / (m + n)
 
 

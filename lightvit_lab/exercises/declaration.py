@@ -55,7 +55,9 @@ class Answers(NamedTuple):
 @plain_numbers
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise. Its id is "<stem>.<name>", the stem being that of its page and of its file.
+    """One exercise: its points, its minutes, its cases.
+
+    Its id is "<stem>.<name>"; the stem is that of its page and of its file.
 
     `cases(generator)` draws inputs, a list of tuples of arguments; None where the answer is a
     value. `tolerance` is relative and absolute; whole numbers are compared exactly. Of a value that

@@ -92,7 +92,7 @@ def _judge(exercise: Exercise, answer: Any, seed: int) -> CheckResult:
 
 
 def reset() -> None:
-    """Forget this session's attempts and start the seeds anew; `progress()` is not touched."""
+    """Forget the attempts of this session and restart the seeds; `progress()` is not touched."""
     global _seeds
     _attempts.clear()
     _seeds = itertools.count(1)

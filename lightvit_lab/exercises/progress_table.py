@@ -99,7 +99,7 @@ def progress(chapter: str | None = None) -> Progress:
 
 
 def forget_progress() -> None:
-    """Begin anew: forget how every exercise went, in this session and in the file."""
+    """Reset your progress: forget how every exercise went, in this session and in the file."""
     record.forget()
 
 

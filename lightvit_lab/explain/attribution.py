@@ -30,7 +30,7 @@ from .passes import (MOST_AT_ONCE, Target, explaining, logits_of, pass_size, pro
 @plain_numbers
 def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None, steps: int = 32,
                          progress: bool = True) -> Tensor:
-    """Gradients along the straight line from grey (zeros) to the picture, times the way.
+    """Gradients on the straight line from grey (zeros) to the picture, times the difference.
 
     Signed, (batch, height, width), summed over channels: a map sums to f(x) - f(0), f the target's
     logit, the better the more `steps`. Positive evidence alone is `.clamp_min(0)`. Sundararajan,
@@ -44,7 +44,7 @@ def integrated_gradients(model: nn.Module, inputs: Tensor, target: Target = None
 
 
 def deep_lift(model: nn.Module, inputs: Tensor, target: Target = None) -> Tensor:
-    """A caution, not a method for these models: captum's DeepLift, (batch, height, width), signed.
+    """captum's DeepLift, a warning: it does not fit these models; (batch, height, width), signed.
 
     It has no rule for GELU, LayerNorm and fused softmax, falls back to plain gradients there, and
     is therefore not complete: see `completeness_gap`. Shrikumar, Greenside and Kundaje, arXiv

@@ -38,7 +38,7 @@ class Curves:
 @plain_numbers
 def insertion_deletion(model: nn.Module, inputs: Tensor, maps: Tensor, target: Target = None,
                        steps: int = 16, seed: int = 0) -> Curves:
-    """The target's probability after each of `steps` equal helpings of pixels, the best first.
+    """The target's probability while pixels are added or removed in `steps` parts, the best first.
 
     `maps` (batch, rows, columns) on any grid. Pixels of equal importance, as those of one patch,
     follow in a random order, which depends on `seed` alone and is the same for all pictures. A

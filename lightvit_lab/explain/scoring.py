@@ -21,7 +21,7 @@ LEVELS = 100         # thresholds that `best_iou` tries
 
 @plain_numbers
 def at_resolution(maps: Tensor, rows: int, columns: int) -> Tensor:
-    """Maps (batch, r, c) on `rows` x `columns` pixels: each takes the cell its centre is in.
+    """Maps (batch, r, c) at `rows` x `columns` pixels: each pixel takes the cell it lies in.
 
     Where the map is the finer one, a pixel takes the mean of the map's cells. Raises LabError on
     what is no map.

@@ -107,7 +107,7 @@ def errors_over_rank(ranks: Sequence[int],
 def accuracy_over(lines: Mapping[str, Sequence[Scored]], turned: str,
                   whole: tuple[float, float, float] | None = None, log: bool = False,
                   scored: str = "test accuracy (%)") -> go.Figure:
-    """Test accuracy over what is `turned` (that axis' title): (value, accuracy, low, high).
+    """Test accuracy over a setting (value, accuracy, low, high); `turned` is the title of its axis.
 
     Accuracies are shares, or shares of something else that `scored` names. `whole` is
     (accuracy, low, high) of the model before, a line across with a band. Raises LabError on

@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
 
 @plain_numbers
 class ResidualNetwork(nn.Module):
-    """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
+    """A residual CNN: images (batch, in_channels, height, width), normalised -> logits.
 
     Any size from 8 px. A 3x3 stem, then one stage per width with `blocks` residual blocks each;
     every stage but the first halves the map. `pooled` (the quick trainers' form: arXiv 2404.00498)

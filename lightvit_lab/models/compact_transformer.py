@@ -73,7 +73,7 @@ class SequencePool(nn.Module):
 
 @plain_numbers
 class CompactTransformer(nn.Module):
-    """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
+    """A compact transformer: images (batch, in_channels, height, width), normalised -> logits.
 
     `image_size` is the height and width of all pictures, one number for both or (height, width).
     `widths`, `stem`, `residual` and `batch_norm` shape the `Tokenizer`; the last of `widths` is the

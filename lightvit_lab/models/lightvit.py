@@ -245,7 +245,7 @@ class Stage(nn.ModuleList):
 
 @plain_numbers
 class LightViT(nn.Module):
-    """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
+    """LightViT: images (batch, in_channels, height, width), normalised -> logits.
 
     Any height and width from `least_size` pixels up; published at 224. Stages, their widths, blocks
     and heads are as long as `embed_dims`. `drop_path_rate` is the last block's chance to be skipped

@@ -38,7 +38,7 @@ class Block(PreNormBlock):
 
 @plain_numbers
 class VisionTransformer(nn.Module):
-    """Images (batch, in_channels, height, width), normalised -> logits (batch, num_classes).
+    """A Vision Transformer: images (batch, in_channels, height, width), normalised -> logits.
 
     `image_size` is the height and width of all pictures, one number for both or (height, width).
     `embedding` is "conv_stem" (learns fast from little; `stem_depth` convolutions a resolution) or

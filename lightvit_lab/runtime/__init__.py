@@ -87,7 +87,7 @@ def cache() -> Path:
 
 
 def file_path(path: str | os.PathLike) -> Path:
-    """A path that a public function was given, with `~` for the user's home."""
+    """The path that a public function was given, its `~` replaced by the user's home."""
     return Path(os.path.expanduser(path))
 
 

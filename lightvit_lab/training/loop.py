@@ -36,7 +36,7 @@ READ_EVERY = 20
 
 @dataclass
 class History:
-    """Of a run of `fit`: the loss of every step, scores on `validation`, seconds of training alone.
+    """What `fit` returns: loss of every step, scores on `validation`, seconds of training alone.
 
     `choices` are how it ran: threads, precision, attention, device, machine, processes. `terms`
     has, for an objective that names them, what each term added to the loss of every step.

@@ -78,7 +78,7 @@ def share_of_zeros(weight: Tensor) -> float:
 
 @contextmanager
 def keep_zeros(model: nn.Module) -> Iterator[nn.Module]:
-    """While this lasts, zeros of the blocks' linear layers stay zero, whatever trains `model`.
+    """A context in which zeros in the blocks' linear layers stay zero while `model` trains.
 
     Gradients of zeros are taken out, and after each step of any optimizer the zeros are set again:
     momentum and methods that mix the entries of a matrix, such as Muon, would move them. The model

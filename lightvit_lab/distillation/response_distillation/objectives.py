@@ -210,7 +210,7 @@ class Labels:
 
 @objective
 class SoftTargets(_WithTemperature):
-    """`soft_target_loss`, also of `standardized` logits.
+    """An objective of `distill`: `soft_target_loss`, also of `standardized` logits.
 
     Annealed, the temperature goes evenly to `final_temperature` at step `steps`.
     """
@@ -246,7 +246,7 @@ class SoftTargets(_WithTemperature):
 
 @objective
 class HardTargets:
-    """`hard_target_loss`."""
+    """An objective of `distill`: `hard_target_loss`."""
 
     weight: float = 1.0
 
@@ -320,7 +320,7 @@ class Decoupled(_WithTemperature):
 
 @objective
 class Correlation(_WithTemperature):
-    """`dist_loss`."""
+    """An objective of `distill`: `dist_loss`."""
 
     beta: float = 1.0
     gamma: float = 1.0

@@ -190,7 +190,7 @@ def calibrate_rule(model: EarlyExitViT, data: Pictures, accuracy: float | None =
 @plain_numbers
 def choose_rule(points: Sequence[Point], accuracy: float | None = None,
                 mean_macs: float | None = None) -> Point:
-    """The same of `points` that were tried already: `trade_off(model, data)`."""
+    """The rule that `calibrate_rule` chooses, from `points` of `trade_off(model, data)`."""
     if (accuracy is None) == (mean_macs is None):
         raise LabError(f"calibrate_rule: accuracy={accuracy}, mean_macs={mean_macs}; give exactly "
                        "one of both")

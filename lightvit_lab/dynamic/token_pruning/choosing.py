@@ -21,7 +21,7 @@ class Choose(nn.Module):
 
 
 def kept_count(keep_ratio: float, present: int) -> int:
-    """How many of `present` tokens stay: their share, rounded up, not by the noise of floats."""
+    """How many of `present` tokens stay: their share, rounded up; rounding errors add none."""
     return math.ceil(keep_ratio * present - 1e-9)
 
 
