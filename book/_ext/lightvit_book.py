@@ -50,8 +50,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", set_repository)
     app.connect("config-inited", set_scripts)
     app.connect("build-finished", forget_failed_build, priority=900)
-    for part in (lab_api, lab_diagrams, lab_execution, lab_exercise, lab_lessons, lab_meta, lab_pages,
-                 lab_points, lab_redirects, lab_road, lab_status, lab_stills, lab_terms):
+    for part in (lab_api, lab_diagrams, lab_execution, lab_exercise, lab_lessons, lab_meta,
+                 lab_pages, lab_points, lab_redirects, lab_road, lab_status, lab_stills,
+                 lab_terms):
         part.setup(app)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
 

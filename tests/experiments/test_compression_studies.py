@@ -57,7 +57,7 @@ def test_factors_say_how_far_their_outputs_are_off(found):
 def test_the_rows_of_the_book_have_every_kind_the_pages_speak_of():
     rows = compression.PRUNING_ROWS.values()
     assert {row.columns["part"] for row in rows} == {"mlp + heads", "mlp", "heads", "head width", "embedding", "blocks", "weights", "none"}
-    assert {"magnitude", "taylor", "fisher", "activation", "random", "wanda", "movement", "2:4", "dense"} == {row.columns["method"] for row in rows}
+    assert {"magnitude", "taylor", "fisher", "activation", "random", "wanda", "movement", "2:4", "flap", "dense"} == {row.columns["method"] for row in rows}
     factors = compression.LOW_RANK_ROWS.values()
     assert {row.columns["method"] for row in factors} == {"SVD", "activation-aware SVD", "Linformer", "Nystroem", "dense"}
     assert {row.columns["qkv"] for row in factors} == {"joint", "split", "per_head", None}
