@@ -114,7 +114,7 @@ def rule_from_plan(plan: Any, exits: int) -> Rule | None:
 
 
 def exits_taken(rule: Rule | None, logits: Tensor) -> Tensor:
-    """Which exit each picture takes, (N,), by logits (exits + 1, N, classes), the full model's last."""
+    """The exit that each picture takes, (N,), by logits (exits + 1, N, classes), the end's last."""
     end = len(logits) - 1
     taken = torch.full(logits.shape[1:2], end, device=logits.device)
     for place in reversed(range(end if rule is not None else 0)):
