@@ -2,11 +2,11 @@
 
 Its parts: this file sets up, `lab_execution` runs the pages, `lab_exercise` fills the exercise
 boxes, `lab_diagrams` puts drawings in, `lab_status`, `lab_points` and `lab_lessons` draw tables,
-`lab_api` lists the public names of the library, `lab_meta` describes each page in its head,
-`lab_pages` decides which scripts and buttons a page gets and what stands behind its download
-button, `lab_redirects` leads from the old addresses of renamed pages to the new ones, `lab_road`
-marks the road through a page, `lab_stills` draws a static picture of each figure, `lab_terms`
-brings the glossary to its words.
+`lab_api` lists the public names of the library, `lab_feedback` asks what was unclear, `lab_meta`
+describes each page in its head, `lab_pages` decides which scripts and buttons a page gets and what
+stands behind its download button, `lab_redirects` leads from the old addresses of renamed pages to
+the new ones, `lab_road` marks the road through a page, `lab_stills` draws a static picture of each
+figure, `lab_terms` brings the glossary to its words.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import lab_api
 import lab_diagrams
 import lab_execution
 import lab_exercise
+import lab_feedback
 import lab_lessons
 import lab_meta
 import lab_pages
@@ -50,8 +51,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", set_repository)
     app.connect("config-inited", set_scripts)
     app.connect("build-finished", forget_failed_build, priority=900)
-    for part in (lab_api, lab_diagrams, lab_execution, lab_exercise, lab_lessons, lab_meta,
-                 lab_pages, lab_points, lab_redirects, lab_road, lab_status, lab_stills,
+    for part in (lab_api, lab_diagrams, lab_execution, lab_exercise, lab_feedback, lab_lessons,
+                 lab_meta, lab_pages, lab_points, lab_redirects, lab_road, lab_status, lab_stills,
                  lab_terms):
         part.setup(app)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
