@@ -412,14 +412,6 @@ def test_each_fault_that_is_looked_for_would_be_seen(chromium, tmp_path, aspect,
         assert LOOKS[aspect](tab)
 
 
-def test_every_page_asks_at_its_end_what_was_unclear_and_names_page_and_commit(tab):
-    tab.page.get_by_role("button", name="unclear on this page").click()
-    said = tab.page.get_by_label("The text to send").input_value()
-    assert f"Address: {urlsplit(tab.page.url)._replace(fragment='').geturl()}\n" in said
-    assert re.search(r"^Page: \S.*\nSection: The whole page\n", said) and re.search(r"commit [0-9a-f]{12}\n", said)
-    tab.page.keyboard.press("Escape")
-
-
 def test_tab_reaches_everything_shows_where_it_is_and_leaves_the_page(tab):
     if tab.view != "wide":
         pytest.skip("a phone has no Tab key")
@@ -429,3 +421,12 @@ def test_tab_reaches_everything_shows_where_it_is_and_leaves_the_page(tab):
     assert stops > asked + 10
     assert caught == ""
     assert missed == [] and unseen == []
+
+
+def test_every_page_asks_at_its_end_what_was_unclear_and_names_page_and_commit(tab):
+    """The last test of a tab: it leaves the focus where it pressed."""
+    tab.page.get_by_role("button", name="unclear on this page").click()
+    said = tab.page.get_by_label("The text to send").input_value()
+    assert f"Address: {urlsplit(tab.page.url)._replace(fragment='').geturl()}\n" in said
+    assert re.search(r"^Page: \S.*\nSection: The whole page\n", said) and re.search(r"commit [0-9a-f]{12}\n", said)
+    tab.page.keyboard.press("Escape")
