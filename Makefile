@@ -25,64 +25,67 @@ PIP := $(BIN)/pip
 CONSTRAIN := $(if $(filter 0,$(PINNED)),,-c constraints.txt)
 TORCH_WHEELS := $(if $(TORCH_INDEX),https://download.pytorch.org/whl/$(TORCH_INDEX))
 
-.PHONY: book test parity serve pdf notebooks page classroom bench reference zoo test-book test-devices test-browser test-minimum test-colab clean
+.PHONY: help book test parity serve pdf notebooks page classroom bench reference zoo test-book test-devices test-browser test-minimum test-colab clean
 
-book: $(VENV)/.book ## build the book, its pages executed; warnings are errors
+book: $(VENV)/.book ## run all pages and build the book; a warning stops the build
 	$(BIN)/jupyter-book build . -W --keep-going
 	@echo "The book is built. Open $(CURDIR)/_build/html/index.html (or run 'make serve' and open http://127.0.0.1:8000/)"
 
-test: $(VENV)/.test ## all tests but those of the built book
+test: $(VENV)/.test ## run all tests except those that need the built book
 	$(PYTEST) --dist loadfile
 
-parity: $(VENV)/.test ## the library against stored outputs of other people's code (LIGHTVIT_PARITY, ../shared/parity)
+parity: $(VENV)/.test ## compare the library with stored outputs of other people's code (in LIGHTVIT_PARITY, else ../shared/parity)
 	$(BIN)/python tests/run_parity.py
 
-test-book: $(VENV)/.test ## run every derived notebook with its stubs in a clean kernel without network; the build ran the solutions
+test-book: $(VENV)/.test ## run every notebook with empty stubs, in a clean kernel, without network (the build runs the solutions)
 	LIGHTVIT_TEST_BOOK=stubs $(PYTEST) --dist worksteal tests/book/test_run_notebooks.py
 
-test-devices: $(VENV)/.test ## pages and public functions on a second device, made by a C++ compiler
+test-devices: $(VENV)/.test ## run pages and public functions on a second device that is made for the test; needs a C++ compiler
 	LIGHTVIT_TEST_DEVICES=1 $(PYTEST) tests/devices
 
-test-browser: $(VENV)/.test ## look at the built book with a real browser (make book first)
+test-browser: $(VENV)/.test ## test the built book in a real browser; run make book first
 	LIGHTVIT_TEST_BROWSER=1 $(PYTEST) --dist loadgroup -m browser tests/book
 
 # Both take minutes and gigabytes, each in an environment of its own, and neither is part of .ci/run.
-test-minimum: ## the library's tests on the lowest versions that pyproject.toml allows (tests/minimum.txt), in .venv-minimum
+test-minimum: ## run the library's tests with the lowest versions that pyproject.toml allows (tests/minimum.txt), in .venv-minimum
 	$(MAKE) VENV=.venv-minimum PYTHON="$(or $(PYTHON),python3.11 python3 python3.12)" .venv-minimum/.minimum
 	.venv-minimum/bin/python -m pytest -n $(JOBS) --dist loadfile --ignore tests/book $(TESTS)
 
-test-colab: ## every notebook, stubs and solutions, on Colab's versions (tests/book/colab), in .venv-colab
+test-colab: ## run every notebook, with stubs and with solutions, with Colab's versions (tests/book/colab), in .venv-colab
 	$(MAKE) VENV=.venv-colab PYTHON="$(or $(PYTHON),python3.13 python3.12 python3 python3.11)" .venv-colab/.colab
 	LIGHTVIT_TEST_BOOK=all .venv-colab/bin/python -m pytest -n $(JOBS) tests/book/test_run_notebooks.py tests/book/test_colab_lists.py $(TESTS)
 
-serve: ## serve the built book on this machine alone
+serve: ## show the built book at http://127.0.0.1:8000/, for this machine only
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
-pdf: $(VENV)/.test ## the whole built book as one PDF (make book first; needs Chromium); SOLUTIONS=1 leaves them open
+pdf: $(VENV)/.test ## print the built book as one PDF; run make book first; needs Chromium; SOLUTIONS=1 prints the solutions too
 	$(BIN)/python book/_tools/pdf.py $(if $(filter 1,$(SOLUTIONS)),--solutions)
 
-notebooks: $(VENV)/.book ## derive the notebooks that Colab opens from their pages
+notebooks: $(VENV)/.book ## write the notebooks that Colab opens, from the pages
 	$(BIN)/python book/_tools/notebooks.py
 
-page: $(VENV)/.book ## lay the skeleton of a new page: make page STEM=dynamic/my_method TITLE="My method"
+page: $(VENV)/.book ## write the files of a new page: make page STEM=dynamic/my_method TITLE="My method"
 	$(BIN)/python book/_tools/new_page.py "$${STEM:-}" --title "$${TITLE:-}"
 
-classroom: $(VENV)/.book ## notebooks for students and teachers, answer key, points; NBGRADER=1 adds a course for nbgrader
+classroom: $(VENV)/.book ## write notebooks for students and teachers, answer key and points; NBGRADER=1 adds a course for nbgrader
 	$(BIN)/python book/_tools/classroom.py $(if $(filter-out 0,$(NBGRADER)),--nbgrader)
 
-bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
+bench: $(VENV)/.test ## run the benchmarks: candidates in turns, ratios with intervals
 	for bench in tests/bench/bench_*.py; do $(BIN)/python $$bench; done
 
-reference: $(VENV)/.test ## make the stored results anew (hours on one core; needs LIGHTVIT_DATA); a GPU is used and named
+reference: $(VENV)/.test ## run the stored studies again (hours on one core; needs LIGHTVIT_DATA); uses a GPU if there is one
 	if $(BIN)/python -c "import sys; from lightvit_lab.runtime import device; sys.exit(device().type == 'cpu')"; then \
 		$(BIN)/python -m lightvit_lab.experiments.studies gpu_speed; \
 		LIGHTVIT_TEST_BOOK=all $(BIN)/python -m pytest tests/book/test_run_notebooks.py -k solutions; fi
 	$(BIN)/python -m lightvit_lab.experiments.studies
 
-zoo: $(VENV)/.book ## train the zoo's models anew (hours on one core; needs LIGHTVIT_DATA); a better one is replaced by none
+zoo: $(VENV)/.book ## train the zoo's models again (hours on one core; needs LIGHTVIT_DATA); keeps a stored model that is better
 	$(BIN)/python -m lightvit_lab.experiments.zoo
 
-clean: ## remove what was built; .venv stays
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+clean: ## remove everything that was built, except .venv
 	rm -rf _build book/_vendor
 
 $(VENV)/.book: pyproject.toml book/grader/pyproject.toml constraints.txt | $(VENV)/bin/python

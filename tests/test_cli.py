@@ -170,6 +170,16 @@ def test_stored_results_are_listed_with_device_and_date_and_printed_by_name(stor
     assert json.loads(capsys.readouterr().out) == {"latency_ms": 3}
 
 
+def test_the_list_says_in_a_sentence_what_each_stored_run_is_about(capsys):
+    assert main(["results"]) == 0
+    blocks = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("     ")]
+    listed = list(zip(blocks[::3], blocks[1::3], blocks[2::3]))
+    assert [name for name, _, _ in listed] == list(results.names())
+    for name, about, origin in listed:
+        assert origin.strip().startswith("Stored run: ")
+        assert re.fullmatch(r"    [A-Z].*\.", about), f"{name}: add a sentence to lightvit_lab/experiments/about.json"
+
+
 def test_no_stored_results_says_how_to_make_them(stored, capsys):
     assert main(["results"]) == 0
     assert "make reference" in capsys.readouterr().out
@@ -223,6 +233,22 @@ def test_colab_and_the_grader_are_found_at_the_repository_that_the_installed_lib
     assert cli.opening.address("part/x") == (
         "https://colab.research.google.com/github/me/lab/blob/main/chapters/part/x.ipynb")
     assert cli._grader_source() == "git+https://github.com/me/lab#subdirectory=book/grader"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in cli._COMMANDS)], ids=" ".join)
+def test_every_help_says_what_the_command_does_and_needs_no_torch(arguments):
+    done = run(*arguments, before="import atexit; atexit.register(lambda: print('torch' in sys.modules))")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "False"
+    _, _, rest = done.stdout.partition("\n\n")
+    described = rest.partition("\n\n")[0]
+    assert described[0].isupper() and described.endswith(".") and len(described.split()) >= 6
+
+
+def test_each_command_is_listed_with_what_it_does(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name} {text}" in printed for name, text in cli._COMMANDS.items())
 
 
 @pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "--fast"]])

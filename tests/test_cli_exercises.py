@@ -34,6 +34,17 @@ def test_the_sums_of_a_page_and_of_all_add_up(capsys):
     assert sums["all pages"][1:] == [sum(int(line[column]) for line in listed) for column in (2, 3, 4)]
 
 
+def test_the_list_can_be_of_some_pages_alone(capsys):
+    assert main(["exercises", "token_merging", "lightvit"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    listed = [line for line in lines[1:] if line[0] != "="]
+    assert {line[1] for line in listed} == {"dynamic/token_merging", "components/lightvit"}
+    assert [" ".join(line[3:-3]) for line in lines if line[0] == "="][-1] == "these pages"
+    assert lines[-1][1] == str(len(listed))
+    assert main(["exercises", "token_merge"]) == 2
+    assert 'Did you mean "token_merging"' in capsys.readouterr().err
+
+
 def test_an_exercise_that_knows_one_mistake_fails_and_is_named(monkeypatch, capsys):
     first, *others = exercises.all_exercises()
     poor = dataclasses.replace(first, answers=exercises.Answers(first.solution, first.mistakes[:1]))

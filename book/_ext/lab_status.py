@@ -73,9 +73,10 @@ class StoredResults(TableDirective):
             except LabError as error:
                 logger.warning("stored result: %s", error, location=self.get_location())
                 continue
-            yield (f"{{download}}`{name} </book/results/{name}.json>` <br>`{run.command}`",
-                   run.device, run.date[:10], ", ".join(map(str, run.seeds)),
-                   f"{run.seconds:.0f}", f"`{run.commit[:8]}`")
+            told = (f"{{download}}`{name} </book/results/{name}.json>`", results.about(name),
+                    f"`{run.command}`")
+            yield (" <br>".join(filter(None, told)), run.device, run.date[:10],
+                   ", ".join(map(str, run.seeds)), f"{run.seconds:.0f}", f"`{run.commit[:8]}`")
 
 
 class Zoo(TableDirective):

@@ -114,10 +114,11 @@ def save(path: Path, text: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(description="Notebooks, answer key and points for a class.")
+    parser = argparse.ArgumentParser(description="Write the files for a class: notebooks for "
+                                     "students and teachers, an answer key, the points.")
     parser.add_argument("--out", type=Path, default=notebooks.ROOT / "_build" / "classroom",
-                        help="folder to write")
-    parser.add_argument("--nbgrader", action="store_true", help="also a course for nbgrader")
+                        help="the folder to write (default: _build/classroom)")
+    parser.add_argument("--nbgrader", action="store_true", help="write a course for nbgrader, too")
     options = parser.parse_args(arguments)
     try:
         found = write(options.out, notebooks.pinned_commit(), options.nbgrader)

@@ -84,16 +84,17 @@ def report(source: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(description="Colab's lists of packages.")
+    parser = argparse.ArgumentParser(description="Work with the lists of packages that "
+                                     "Colab publishes.")
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--changed", action="store_true",
-                      help="exit 1, naming what differs, if other lists are published")
+                      help="compare with the lists published now: name what differs, exit 1")
     task.add_argument("--constraints", action="store_true",
-                      help="print the committed versions for pip's -c")
+                      help="print the versions stored in the repository, as a file for pip -c")
     task.add_argument("--needed", action="store_true",
-                      help="print the packages of it that the first cell looks for")
+                      help="print those packages on the list that a notebook's first cell needs")
     parser.add_argument("--source", default=PUBLISHED,
-                        help="address of the folder with the published lists")
+                        help="the address of the folder with the published lists")
     options = parser.parse_args(arguments)
     if options.changed:
         return report(options.source)

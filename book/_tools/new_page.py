@@ -139,10 +139,12 @@ def save(path: Path, text: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
-    parser = argparse.ArgumentParser(description="Lay the skeleton of a new page.")
-    parser.add_argument("page", help="part and stem, for example dynamic/my_method")
+    parser = argparse.ArgumentParser(description="Write the files of a new page: they build and "
+                                     "pass their tests at once.")
+    parser.add_argument("page", help="folder and short name, for example dynamic/my_method")
     parser.add_argument("--title", default="",
-                        help="the page's title (default: from the plan, or the stem)")
+                        help="the title of the page (default: that of the plan in parts.yml, or "
+                             "the short name in words)")
     chosen = parser.parse_args(arguments)
     try:
         written = lay(ROOT, chosen.page, chosen.title)
@@ -150,10 +152,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     paths = [path.relative_to(ROOT) for path in written]
-    print("Written, and sound as it is:", *paths, sep="\n    ")
-    print("Now write the method in its place. What else a page may edit: book/references.bib, "
-          "book/glossary.md, book/notation.md, lightvit_lab/survey/*.csv. "
-          "Then: make notebooks && make test && make book")
+    print("These files are written; they build and pass their tests:", *paths, sep="\n    ")
+    print("Now write your method in their place. A page may also change book/references.bib, "
+          "book/glossary.md, book/notation.md and lightvit_lab/survey/*.csv. "
+          "Then run: make notebooks && make test && make book")
     return 0
 
 

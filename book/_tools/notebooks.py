@@ -321,16 +321,17 @@ def write(ref: str | None, out: Path, root: Path = ROOT, solutions: bool = False
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
-    text = "Derive the notebooks that Colab opens from the book's pages."
+    text = "Write the notebook of each page, with empty stubs where the page has solutions."
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--check", action="store_true",
-                        help="write nothing; exit 1 naming the pages out of step")
+                        help="write nothing; name the notebooks that do not fit their page, exit 1")
     parser.add_argument("--ref",
-                        help="commit, tag or branch that all are to name (default: each its own)")
+                        help="the commit, tag or branch that all notebooks name (default: each "
+                             "its own)")
     parser.add_argument("--out", type=Path, default=ROOT,
-                        help="folder to write below (default: beside the pages)")
+                        help="the folder to write into (default: beside the pages)")
     parser.add_argument("--solutions", action="store_true",
-                        help="leave the solutions in, to run them; needs --out")
+                        help="keep the solutions, to run them; needs --out")
     options = parser.parse_args(arguments)
     if options.solutions and options.out.resolve() == ROOT:
         parser.error("--solutions would put the answers into the notebooks that readers open; give "

@@ -196,8 +196,9 @@ def titles(page: str) -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the book; the exit code is 1 if it cannot be printed, or if something is cut off."""
-    parser = argparse.ArgumentParser(description="Print the built book to one PDF.")
-    parser.add_argument("--solutions", action="store_true", help="open the solutions, for teachers")
+    parser = argparse.ArgumentParser(description="Print the built book as one PDF file.")
+    parser.add_argument("--solutions", action="store_true",
+                        help="print the solutions too, for teachers")
     chosen = parser.parse_args(arguments)
     name = "lightvit-lab-solutions.pdf" if chosen.solutions else "lightvit-lab.pdf"
     path = ROOT / "_build" / "pdf" / name

@@ -1,6 +1,6 @@
 """The command `lightvit-lab`: `doctor`, `results`, `open`, `exercises` and `grade`.
 
-The first three need no torch; the last needs the grader, which teachers install in addition.
+`results` and `open` need no torch; `grade` needs the grader, which teachers install in addition.
 """
 
 from __future__ import annotations
@@ -31,32 +31,44 @@ def main(arguments: list[str] | None = None) -> int:
             return _results(chosen.name)
         if chosen.command == "open":
             return opening.main(chosen.stem)
-        return {"doctor": doctor, "exercises": exercises}[chosen.command].main()
+        if chosen.command == "exercises":
+            return exercises.main(chosen.pages)
+        return doctor.main()
     except LabError as error:
         print(f"lightvit-lab: {error}", file=sys.stderr)
         return 2
 
 
+_COMMANDS = {
+    "doctor": "check what is installed and what this machine has, and say how to repair the rest",
+    "results": "list the stored runs and what each is about, or print one of them as JSON",
+    "open": "open the notebook of a page in JupyterLab",
+    "exercises": "list the exercises: their page, points, minutes, and known wrong answers",
+    "grade": "for teachers: run and grade the notebooks that a class has handed in"}
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lightvit-lab",
-                                     description="Helpers of the LightViT Lab book.")
+    parser = argparse.ArgumentParser(
+        prog="lightvit-lab", description="Commands for readers and teachers of LightViT Lab.",
+        epilog="lightvit-lab COMMAND --help says more about one command.")
     parser.add_argument("--version", action="version", version=f"lightvit-lab {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    commands.add_parser("doctor", help="what is installed, what this machine has, what mends it")
-    results = commands.add_parser("results", help="list the stored runs, or print one as JSON")
-    results.add_argument("name", nargs="?", help="the stored run to print")
-    notebook = commands.add_parser("open", help="open the notebook of a page in JupyterLab")
-    notebook.add_argument("stem", help="of the page, as in open token_merging")
-    commands.add_parser("exercises", help="list all exercises with points and known wrong answers")
-    commands.add_parser("grade", help="run and grade the notebooks that a class has handed in")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    made = {name: commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+            for name, text in _COMMANDS.items()}
+    made["results"].add_argument("name", nargs="?",
+                                 help="print the stored run of this name (default: list all)")
+    made["open"].add_argument("stem", metavar="PAGE",
+                              help="short name of the page, for example token_merging")
+    made["exercises"].add_argument("pages", metavar="PAGE", nargs="*",
+                                   help="only those of this page, for example token_merging")
     return parser
 
 
 def _grade(arguments: list[str]) -> int:
     """Grade a class. Raises LabError on bad input, and where the grader is not installed."""
     if find_spec("lightvit_grader") is None:
-        raise LabError("grade: the grader, which only teachers need, is not installed; "
-                       f'install it with: pip install "{_grader_source()}"')
+        raise LabError("grade: the grader is not installed (only teachers need it). Install it "
+                       f'with: pip install "{_grader_source()}"')
     from lightvit_grader import command
 
     return command.main(arguments)
@@ -75,14 +87,15 @@ def _grader_source() -> str:
 
 
 def _results(name: str | None) -> int:
-    """List all stored runs with their origin, or print one; LabError on unknown and broken ones."""
+    """List all stored runs with subject and origin, or print one; LabError on unknown ones."""
     from ..experiments import results
 
     if name is not None:
         print(json.dumps(results.load(name).data, indent=1))
         return 0
     for stored in results.names():
-        print(f"{stored}\n    {results.load(stored).origin}")
+        told = stored, results.about(stored), results.load(stored).origin
+        print(*filter(None, told), sep="\n    ")
     if not results.names():
-        print(f"no stored results in {results.folder()}; `make reference` makes them")
+        print(f"There are no stored runs in {results.folder()}. `make reference` makes them.")
     return 0

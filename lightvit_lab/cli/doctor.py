@@ -57,8 +57,8 @@ def main() -> int:
         for line in lines:
             print(line, flush=True)
             failing += line.core and line.status != "ok"
-    print(f"\n{failing} of the core to mend: run the commands after ->" if failing
-          else "\nThe core is complete.")
+    print(f"\nTo repair: {failing}. Run the commands after -> and start the doctor again."
+          if failing else "\nEverything that the pages need is here.")
     return int(failing > 0)
 
 
@@ -116,12 +116,12 @@ def programs() -> Iterator[Line]:
         yield Line("optional", "JupyterLab, which `lightvit-lab open` uses, is not installed",
                    _pip("jupyterlab"))
     for name, found, use, mend in (
-            ("npm", shutil.which("npm"), "a book built here takes formulas and widgets from public "
-             "CDNs", "install Node.js, https://nodejs.org"),
+            ("npm", shutil.which("npm"), "a book built here loads formulas and widgets from public "
+             "servers (CDNs)", "install Node.js, https://nodejs.org"),
             ("chromium", browser(), "`make pdf` and `make test-browser` need a browser",
              "apt-get install chromium   (or export CHROMIUM=/path/of/a/browser)")):
         yield (Line("ok", f"{name}: {found}") if found
-               else Line("optional", f"{name} is not here: {use}", mend))
+               else Line("optional", f"{name} was not found: {use}", mend))
 
 
 def browser() -> str | None:
@@ -138,7 +138,7 @@ def machine() -> Iterator[Line]:
         import torch
     except (ImportError, OSError) as error:   # OSError: one of its libraries does not load
         yield Line("missing", f"torch cannot be imported ({error}), so device, threads and "
-                   "torchvision stay unknown", _pip("--force-reinstall", "torch"), core=True)
+                   "torchvision are unknown", _pip("--force-reinstall", "torch"), core=True)
     else:
         yield _device()
         yield Line("ok", f"threads: torch uses {torch.get_num_threads()} of "
@@ -164,7 +164,7 @@ def _device() -> Line:
         return Line("optional", f"device: cpu, {name}; a GPU's driver is here, but this torch was "
                     "built without CUDA", mend)
     apple = chosen.type == "cpu" and torch.backends.mps.is_available()
-    hint = "; LIGHTVIT_DEVICE=mps takes its GPU" if apple else ""
+    hint = "; set LIGHTVIT_DEVICE=mps to use its GPU" if apple else ""
     return Line("ok", f"device: {chosen.type}, {name}{hint}")
 
 
@@ -189,11 +189,11 @@ def _instruction_sets() -> Line:
         listed = ""
     flags = re.search(r"^flags\s*:(.*)$", listed, re.MULTILINE)
     if flags is None:
-        return Line("ok", "instruction sets: not listed by this system")
+        return Line("ok", "instruction sets: this system does not list them")
     here = [name for name in INSTRUCTION_SETS if name in flags[1].split()]
     absent = [name for name in INSTRUCTION_SETS if name not in here]
     return Line("ok", f"instruction sets: {', '.join(here) or 'none'}; "
-                f"not here: {', '.join(absent) or 'none'}")
+                f"missing: {', '.join(absent) or 'none'}")
 
 
 # --- data and disk
@@ -207,13 +207,13 @@ def data_and_disk() -> Iterator[Line]:
         cache = data.cache()
         root = data.root()
     except ImportError as error:
-        yield Line("optional", f"data sets not looked for ({error})",
-                   "mend the packages above, then run this again")
+        yield Line("optional", f"data sets were not looked for ({error})",
+                   "install the packages above, then run this again")
     except LabError as error:
         yield Line("missing", str(error), "unset LIGHTVIT_DATA   (or export the right folder)")
     else:
         if root is None:
-            yield Line("optional", "LIGHTVIT_DATA is not set: pages run on pictures that need no "
+            yield Line("optional", "LIGHTVIT_DATA is not set: the pages use pictures that need no "
                        "download", "export LIGHTVIT_DATA=/absolute/folder/of/data/sets")
         else:
             usual = ", ".join(str(root / places[0]) for places in DATA_FOLDERS.values())

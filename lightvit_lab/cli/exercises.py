@@ -6,24 +6,30 @@ from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 
+from ..errors import require_choice
+
 LEAST_MISTAKES = 2   # an exercise that knows fewer cannot say which mistake an answer looks like
-_HEADER = ("exercise", "page", "points", "minutes", "known wrong")
+_HEADER = ("exercise", "page", "points", "minutes", "known wrong answers")
 
 
-def main() -> int:
-    """Print all exercises with the sums of each page.
+def main(pages: Sequence[str] = ()) -> int:
+    """Print the exercises of some pages, named by their stems, or all; with the sums of each page.
 
-    Returns 1 if there are none, or one knows too few wrong answers.
+    Returns 1 if there are none, or one knows too few wrong answers. Raises LabError on unknown
+    pages.
     """
     from ..exercises import all_exercises, page_of
 
-    rows = [(one.id, page_of(one), one.points, one.minutes, len(one.mistakes))
-            for one in all_exercises()]
+    every = [(one, page_of(one)) for one in all_exercises()]
+    for page in pages:
+        require_choice("exercises", "page", page, {path.split("/")[1] for _, path in every})
+    rows = [(one.id, path, one.points, one.minutes, len(one.mistakes)) for one, path in every
+            if not pages or path.split("/")[1] in pages]
     table = [_HEADER]
     for page, of_page in groupby(rows, key=itemgetter(1)):
         table += of_page
         table += [_sum(page, [row for row in rows if row[1] == page]), ("",) * len(_HEADER)]
-    table.append(_sum("all pages", rows))
+    table.append(_sum("these pages" if pages else "all pages", rows))
     widths = [max(map(len, map(str, column))) for column in zip(*table)]
     line = "{:<%d}  {:<%d}  {:>%d}  {:>%d}  {:>%d}" % tuple(widths)
     for row in table:

@@ -25,12 +25,12 @@ def main(stem: str) -> int:
     page = f"{pages[stem]}/{stem}"
     notebook = LIBRARY.parent / "chapters" / pages[stem] / f"{stem}.ipynb"
     if not notebook.is_file():
-        print("Only the library is installed here; the notebook opens in Colab: "
-              f"{address(page)}")
+        print("The notebooks are not installed here, only the library is. Open the notebook in "
+              f"Colab: {address(page)}")
         return 0
     if find_spec("jupyterlab") is None:
-        raise LabError("open: JupyterLab is not installed; pip install jupyterlab, or open the "
-                       f"notebook in Colab: {address(page)}")
+        raise LabError("open: JupyterLab is not installed. Install it with: pip install "
+                       f"jupyterlab. Or open the notebook in Colab: {address(page)}")
     return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook)])
 
 

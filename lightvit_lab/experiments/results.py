@@ -7,6 +7,7 @@ the file.
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _MEND = "`make reference` writes it anew"
+_ABOUT = Path(__file__).with_name("about.json")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def provenance() -> dict[str, Any]:
 def names() -> tuple[str, ...]:
     """Names of the stored results, in alphabetical order."""
     return tuple(sorted(path.stem for path in folder().glob("*.json")))
+
+
+def about(name: str) -> str:
+    """What a stored run is about, in a sentence; "" for a name that `about.json` does not have."""
+    return json.loads(_ABOUT.read_text(encoding="utf-8")).get(name, "")
 
 
 def load(name: str) -> StoredResult:

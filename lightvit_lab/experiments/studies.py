@@ -51,8 +51,8 @@ def runnable() -> list[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the named studies, or all that this machine can run, and store what they return."""
-    parser = argparse.ArgumentParser(description="Run the studies behind the stored results.")
-    parser.add_argument("names", nargs="*", help=f"any of: {', '.join(STUDIES)}")
+    parser = argparse.ArgumentParser(description="Run the studies whose results are stored.")
+    parser.add_argument("names", nargs="*", help=f"which (default: all): {', '.join(STUDIES)}")
     for name in parser.parse_args(arguments).names or runnable():
         require_choice("studies", "name", name, STUDIES)
         study, start = STUDIES[name], time.perf_counter()

@@ -71,10 +71,10 @@ def _store(name: str, model: torch.nn.Module, about: dict[str, Any]) -> dict[str
 def main(arguments: list[str] | None = None) -> None:
     """Train the named models, or all."""
     parser = argparse.ArgumentParser(description="Train the models of the zoo.")
-    parser.add_argument("names", nargs="*", help=f"any of: {', '.join(RECIPES)}")
-    parser.add_argument("--threads", type=int, help="instead of as many as pay")
+    parser.add_argument("names", nargs="*", help=f"which (default: all): {', '.join(RECIPES)}")
+    parser.add_argument("--threads", type=int, help="how many (default: what is fastest here)")
     for name in ("--precision", "--attention"):
-        parser.add_argument(name, default="auto", help="instead of what pays")
+        parser.add_argument(name, default="auto", help="default: what is fastest here")
     how = vars(parser.parse_args(arguments))
     for name in how.pop("names") or RECIPES:
         about = train(name, **how)
