@@ -67,7 +67,7 @@ notebooks: $(VENV)/.book ## derive the notebooks that Colab opens from their pag
 page: $(VENV)/.book ## lay the skeleton of a new page: make page STEM=dynamic/my_method TITLE="My method"
 	$(BIN)/python book/_tools/new_page.py "$${STEM:-}" --title "$${TITLE:-}"
 
-classroom: $(VENV)/.book ## notebooks for students and teachers, answer key, points; NBGRADER=1 adds a course for nbgrader
+classroom: $(VENV)/.book ## notebooks, slides (after make book), predictions, answer key, points; NBGRADER=1 adds a course for nbgrader
 	$(BIN)/python book/_tools/classroom.py $(if $(filter-out 0,$(NBGRADER)),--nbgrader)
 
 bench: $(VENV)/.test ## benchmarks: candidates in turns, ratios with intervals
@@ -81,6 +81,7 @@ reference: $(VENV)/.test ## make the stored results anew (hours on one core; nee
 
 zoo: $(VENV)/.book ## train the zoo's models anew (hours on one core; needs LIGHTVIT_DATA); a better one is replaced by none
 	$(BIN)/python -m lightvit_lab.experiments.zoo
+	$(BIN)/python book/_tools/first_look.py      # the picture of the introduction shows one of them
 
 clean: ## remove what was built; .venv stays
 	rm -rf _build book/_vendor
