@@ -12,6 +12,7 @@ import argparse
 import mimetypes
 import sys
 import tomllib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -211,10 +212,17 @@ def make(browser: object, html: Path, toc: Path, path: Path, solutions: bool = F
         found = first_sheets(path, titles(page))
         if found == numbers:
             break
-        tight = short_ends(found, filled(path)) if number == 1 else tight
-        saved = {slug: sum(found[one] < sheet for one in tight) for slug, sheet in found.items()}
-        numbers = {slug: sheet - saved[slug] * (number == 1) for slug, sheet in found.items()}
+        numbers = found
+        if number == 1:
+            tight = short_ends(found, filled(path))
+            numbers = without_ends(found, tight)
     return cut
+
+
+def without_ends(numbers: dict[str, int], tight: list[str]) -> dict[str, int]:
+    """On which sheet each page begins when every chapter of `tight` takes a sheet less."""
+    ends = [numbers[slug] for slug in tight]
+    return {slug: sheet - bisect_left(ends, sheet) for slug, sheet in numbers.items()}
 
 
 def short_ends(numbers: dict[str, int], shares: list[float]) -> list[str]:

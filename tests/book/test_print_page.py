@@ -53,6 +53,9 @@ def test_a_chapter_is_set_tighter_where_its_other_sheets_can_take_what_is_on_the
     shares = [1.0] * 45
     shares[24], shares[27], shares[38], shares[3] = 0.4, 0.2, 0.25, 0.1   # last sheets: of 21, 3 and 11, and of the introduction
     assert pdf.short_ends(numbers, shares) == ["chapters-a-one", "chapters-a-three"]
+    numbers |= {"chapters-a-three": 28, "book-glossary": 38}
+    assert pdf.without_ends(numbers, ["chapters-a-one", "chapters-a-three"]) == {
+        "book-intro": 3, "chapters-a-one": 5, "chapters-a-two": 25, "chapters-a-three": 27, "book-glossary": 36}
     assert pdf.short_ends({"chapters-a-one": 1}, [1.0] * 20 + [0.45]) == ["chapters-a-one"]
     assert pdf.short_ends({"chapters-a-one": 1}, [1.0] * 20 + [0.55]) == []
 
