@@ -67,7 +67,7 @@ notebooks: $(VENV)/.book ## write the notebooks that Colab opens, from the pages
 page: $(VENV)/.book ## write the files of a new page: make page STEM=dynamic/my_method TITLE="My method"
 	$(BIN)/python book/_tools/new_page.py "$${STEM:-}" --title "$${TITLE:-}"
 
-classroom: $(VENV)/.book ## write notebooks for students and teachers, answer key and points; NBGRADER=1 adds a course for nbgrader
+classroom: $(VENV)/.book ## write notebooks, slides (after make book), predictions, answer key and points; NBGRADER=1 adds a course for nbgrader
 	$(BIN)/python book/_tools/classroom.py $(if $(filter-out 0,$(NBGRADER)),--nbgrader)
 
 bench: $(VENV)/.test ## run the benchmarks: candidates in turns, ratios with intervals
@@ -81,6 +81,7 @@ reference: $(VENV)/.test ## run the stored studies again (hours on one core; nee
 
 zoo: $(VENV)/.book ## train the zoo's models again (hours on one core; needs LIGHTVIT_DATA); keeps a stored model that is better
 	$(BIN)/python -m lightvit_lab.experiments.zoo
+	$(BIN)/python book/_tools/first_look.py      # the picture of the introduction shows one of them
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile

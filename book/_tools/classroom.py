@@ -1,11 +1,15 @@
 """Material for a class, from the same pages and declarations as the book: `make classroom`.
 
+    _build/classroom/README.md                  what each file is for, and how to grade
     _build/classroom/student/<stem>.ipynb       stubs
     _build/classroom/instructor/<stem>.ipynb    solutions
-    _build/classroom/answer_key.md              prompt, solution, points, known mistakes of each
+    _build/classroom/lecture/<stem>.html        slides: question, drawing, predictions, figures
+    _build/classroom/predictions.md             all predictions with their answers
+    _build/classroom/answer_key.md              prompt, solution, points, known mistakes; rubrics
     _build/classroom/points.csv                 one row an exercise
     _build/classroom/nbgrader/                  with --nbgrader: a course for nbgrader
 
+Figures and computed answers are those of the built book; without it, the slides have the rest.
 Raises LabError where a page poses an exercise or open question that is not declared, or where one
 is declared that no page poses.
 """
@@ -19,6 +23,7 @@ import sys
 from pathlib import Path
 
 import exercise_bundle
+import lecture
 import nbgrader_course
 import notebooks
 from lessons import in_reading_order
@@ -26,6 +31,12 @@ from lessons import in_reading_order
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import Exercise, OpenExercise, all_exercises, open_exercises
 
+HTML = notebooks.ROOT / "_build" / "html"
+README = Path(__file__).with_name("classroom_readme.md")
+NBGRADER = "| `nbgrader/` | teachers | a course for nbgrader, in place of the grader below |\n"
+BUILT = {True: "Figures and answers of the slides are those of the book that was built here.",
+         False: "The book was not built here, so figures and computed answers are missing from "
+                "slides: run `make book`, then `make classroom` again."}
 COLUMNS = ("page", "exercise", "title", "points", "minutes", "known_mistakes")
 
 
@@ -78,13 +89,16 @@ def page_exercises(page: Path,
     return [declared[name] for name in posed]
 
 
-def write(out: Path, ref: str, with_nbgrader: bool = False,
-          root: Path = notebooks.ROOT) -> dict[str, list[Exercise]]:
-    """Write the folder anew; returns the exercises of each page."""
+def write(out: Path, ref: str, with_nbgrader: bool = False, root: Path = notebooks.ROOT,
+          html: Path = HTML) -> dict[str, list[Exercise]]:
+    """Write the folder anew; returns the exercises of each page.
+
+    `html` is the built book, which the slides take figures and answers from, if it is there.
+    """
     found, placed = {}, set()
     declared = {each.id: each for each in (*all_exercises(), *open_exercises())}
     points = {name: each.points for name, each in declared.items()}
-    for name in ("student", "instructor", "nbgrader"):
+    for name in ("student", "instructor", "lecture", "nbgrader"):
         shutil.rmtree(out / name, ignore_errors=True)
     for page in in_reading_order(root):
         solved = notebooks.derive(page, ref, solutions=True)
@@ -101,9 +115,22 @@ def write(out: Path, ref: str, with_nbgrader: bool = False,
     if missing := [name for name in declared if name not in placed]:
         raise LabError(f"declared, but on no page: {', '.join(missing)}")
     save(out / "answer_key.md", answer_key(found, ref))
+    talks = write_talks(out, ref, root, html)
+    answered = all(question.answer for talk in talks for question in talk.questions)
+    save(out / "README.md", README.read_text(encoding="utf-8").format(
+        ref=ref[:12], nbgrader=NBGRADER * with_nbgrader, built=BUILT[answered]))
     with (out / "points.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows(found)])
     return found
+
+
+def write_talks(out: Path, ref: str, root: Path, html: Path) -> list[lecture.Talk]:
+    """Write the slides of each page and the sheet of predictions; returns what they hold."""
+    talks = [lecture.talk(page, html, root) for page in in_reading_order(root)]
+    for one in talks:
+        save(out / "lecture" / f"{one.stem}.html", lecture.slides(one, ref))
+    save(out / "predictions.md", lecture.predictions(talks, ref))
+    return talks
 
 
 def save(path: Path, text: str) -> None:
@@ -115,7 +142,7 @@ def save(path: Path, text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit status."""
     parser = argparse.ArgumentParser(description="Write the files for a class: notebooks for "
-                                     "students and teachers, an answer key, the points.")
+                                     "students and teachers, slides, an answer key, the points.")
     parser.add_argument("--out", type=Path, default=notebooks.ROOT / "_build" / "classroom",
                         help="the folder to write (default: _build/classroom)")
     parser.add_argument("--nbgrader", action="store_true", help="write a course for nbgrader, too")
@@ -127,7 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for stem, page in found.items():
         print(f"{stem}: {len(page)} exercises, {worth(page)} points")
-    print(f"written to {options.out}; answer_key.md and instructor/ are not for students")
+    print(f"written to {options.out}; README.md there says what each file is for, and only "
+          "student/ is for students")
     return 0
 
 

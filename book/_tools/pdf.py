@@ -1,8 +1,9 @@
 """Print the built book to one PDF through Chromium: `make pdf` after `make book`.
 
-Two passes: the first one finds on which sheet each page begins, the second one has the numbers in
-its contents. Needs the extra `pdf` and a Chromium or Chrome (the variable CHROMIUM names another
-one).
+The first pass finds on which sheet each page begins and which chapters end on a nearly empty sheet;
+the second has the numbers in its contents and sets those chapters a little tighter; a third is only
+needed if that did not save what it should. Needs the extra `pdf` and a Chromium or Chrome (the
+variable CHROMIUM names another one).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import mimetypes
 import sys
 import tomllib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -28,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ORIGIN = "http://book.invalid"      # answered from the built book's own files; no server, no port
 WIDTH, HEIGHT = 672, 988            # CSS pixels of A4 within the margins of book/_static/print.css
 WAIT_S = 180
+SHEET_MM, TOP_MM, BOTTOM_MM = 297, 17, 279      # A4, and where the text begins and ends on it
+INK, HALF = 245, 0.5                # grey that is no ground any more; a sheet that is half full
+PASSES, GAIN = 3, 0.03              # what a tighter chapter saves, as a share of its sheets
 
 DRAWN = """async () => {
   const frame = () => new Promise(requestAnimationFrame);
@@ -36,6 +41,12 @@ DRAWN = """async () => {
   if (window.labDrawPlots) await labDrawPlots();
   const figures = [...document.querySelectorAll(".lab-plot")];
   while (!figures.every(figure => figure.querySelector(".main-svg"))) await frame();
+  for (const figure of figures) {      // print.js makes figures smaller, but not so small
+    const height = figure._fullLayout.height, least = 570;
+    if (height <= least) continue;
+    figure.style.height = `${Math.max(least, 0.6 * height)}px`;
+    await Plotly.relayout(figure, {height: Math.max(least, 0.6 * height)});
+  }
   await Promise.all(figures.map(figure => Plotly.Plots.resize(figure)));
   await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
   for (let i = 0; i < 3; i++) await frame();
@@ -163,6 +174,21 @@ def first_sheets(path: Path, titles: dict[str, str]) -> dict[str, int]:
         return {slug: sheets[title] for slug, title in titles.items() if title in sheets}
 
 
+def filled(path: Path) -> list[float]:
+    """For each sheet, the share of its height, within the margins, down to the last ink on it."""
+    import numpy
+    import pypdfium2
+
+    shares = []
+    with pypdfium2.PdfDocument(path) as document:
+        for sheet in document:
+            grey = numpy.asarray(sheet.render(scale=0.5).to_pil().convert("L"))
+            top, bottom = (round(len(grey) * edge / SHEET_MM) for edge in (TOP_MM, BOTTOM_MM))
+            inked = numpy.flatnonzero((grey[top:bottom] < INK).any(axis=1))
+            shares.append((int(inked[-1]) + 1) / (bottom - top) if len(inked) else 0.0)
+    return shares
+
+
 def project(root: Path) -> dict[str, str]:
     """The texts of the title page, from pyproject.toml."""
     table = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -174,16 +200,40 @@ def project(root: Path) -> dict[str, str]:
 def make(browser: object, html: Path, toc: Path, path: Path, solutions: bool = False) -> list[str]:
     """Print the built book at `html` to `path`; returns what is too wide for the paper."""
     numbers: dict[str, int] = {}
-    for _ in range(2):
-        page = print_page.whole_book(html, toc, project(ROOT), numbers)
+    tight: list[str] = []
+    for number in range(1, PASSES + 1):
+        page = print_page.whole_book(html, toc, project(ROOT), numbers, tight)
         if solutions:
             page = page.replace('<body class="lab-book"',
                                 '<body class="lab-book lab-with-solutions"')
         with printing_tab(browser, html, page) as tab:
             cut = too_wide(tab)
             to_pdf(tab, path)
-        numbers = first_sheets(path, titles(page))
+        found = first_sheets(path, titles(page))
+        if found == numbers:
+            break
+        numbers = found
+        if number == 1:
+            tight = short_ends(found, filled(path))
+            numbers = without_ends(found, tight)
     return cut
+
+
+def without_ends(numbers: dict[str, int], tight: list[str]) -> dict[str, int]:
+    """On which sheet each page begins when every chapter of `tight` takes a sheet less."""
+    ends = [numbers[slug] for slug in tight]
+    return {slug: sheet - bisect_left(ends, sheet) for slug, sheet in numbers.items()}
+
+
+def short_ends(numbers: dict[str, int], shares: list[float]) -> list[str]:
+    """The chapters, by slug, whose last sheet has so little on it that the others can take it.
+
+    `numbers` holds the sheet, from 1, on which each page begins, `shares` how full each sheet is.
+    """
+    begins = sorted(numbers.items(), key=lambda entry: entry[1])
+    ends = [sheet - 1 for _, sheet in begins[1:]] + [len(shares)]
+    return [slug for (slug, first), last in zip(begins, ends) if slug.startswith("chapters-")
+            and shares[last - 1] < min(HALF, GAIN * (last - first))]
 
 
 def titles(page: str) -> dict[str, str]:
@@ -208,7 +258,9 @@ def main(arguments: list[str] | None = None) -> int:
     except LabError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"The book is printed: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    shares = filled(path)
+    print(f"The book is printed: {path} ({path.stat().st_size / 2**20:.1f} MiB, {len(shares)} "
+          f"sheets, {sum(share < HALF for share in shares)} of them less than half full)")
     if cut:
         print("These are wider than the paper:", *cut, sep="\n    ", file=sys.stderr)
     return int(bool(cut))

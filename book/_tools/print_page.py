@@ -11,8 +11,10 @@ build. What is here prints exactly what was built.
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -25,20 +27,31 @@ from lightvit_lab.errors import LabError
 
 # the scripts that a printed page keeps, of all that a page loads
 PRINT_SCRIPTS = re.compile(r"MathJax|plotly|_static/(?:plots|print)\.js", re.IGNORECASE)
+# a page with this has nothing to say on paper: it sums up what a reader's browser remembers
+ONLY_ON_SCREEN = "#lab-guesses"
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One page: address below the built book, title of its part ("" in front), its article."""
+    """One page: address below the built book, title of its part ("" in front), its article.
+
+    Chapters are numbered; other pages follow each other on a sheet.
+    """
 
     address: str
     part: str
     article: Tag
+    numbered: bool = False
 
     @property
     def slug(self) -> str:
         """The page's anchor in the whole book."""
         return slug(self.address)
+
+    @property
+    def head(self) -> str:
+        """What stands above its sheets at the right: its title, or that of its part."""
+        return self.title if self.numbered else self.part or "Introduction"
 
     @property
     def title(self) -> str:
@@ -53,34 +66,42 @@ def slug(address: str) -> str:
     return address.removesuffix(".html").replace("/", "-")
 
 
-def addresses(toc: Path) -> list[tuple[str, str]]:
-    """The title of the part and the address of every page, in the order of `_toc.yml`."""
+def addresses(toc: Path) -> list[tuple[str, str, bool]]:
+    """For every page, in the order of `_toc.yml`: title of its part, address, has it a number."""
     root = parse_toc_yaml(toc).root
-    trees = [(tree.caption or "", name) for tree in root.subtrees for name in tree.files()]
-    return [(part, f"{name}.html") for part, name in [("", root.docname), *trees]]
+    trees = [(tree.caption or "", name, bool(tree.numbered))
+             for tree in root.subtrees for name in tree.files()]
+    return [(part, f"{name}.html", numbered)
+            for part, name, numbered in [("", root.docname, False), *trees]]
 
 
-def whole_book(html: Path, toc: Path, project: dict[str, str], numbers: dict[str, int]) -> str:
+def whole_book(html: Path, toc: Path, project: dict[str, str], numbers: dict[str, int],
+               tight: Collection[str] = ()) -> str:
     """The HTML of the whole book; `numbers` holds by slug the sheet of a page, where known.
 
-    `project` holds the texts of the title page (`pdf.project`). Raises LabError where a page of the
-    table of contents has not been built.
+    `project` holds the texts of the title page (`pdf.project`), `tight` the slugs of chapters to
+    set tighter. Raises LabError where a page of the table of contents has not been built.
     """
     chapters, scripts = [], {}
-    for part, address in addresses(toc):
+    for part, address, numbered in addresses(toc):
         if not (html / address).is_file():
             raise LabError(f"pdf: {html / address} is not there; build the whole book first "
                            "(make book)")
         page = BeautifulSoup((html / address).read_text(encoding="utf-8"), "html.parser")
+        article = page.find("article", class_="bd-article")
+        if article.select_one(ONLY_ON_SCREEN):
+            continue
         scripts |= dict.fromkeys(styles_and_scripts(page.head, address))
-        chapters.append(Chapter(address, part, page.find("article", class_="bd-article")))
+        chapters.append(Chapter(address, part, article, numbered))
     for chapter in chapters:
         make_internal(chapter, {other.address for other in chapters})
         append_answers(chapter)
-    body = title_page(project) + contents(chapters, numbers) + "".join(printed_pages(chapters))
+    printed = "".join(printed_pages(chapters, tight))
+    body = title_page(project) + contents(chapters, numbers) + printed
     return ('<!doctype html><html lang="en" data-theme="light" data-mode="light">'
             f'<head><meta charset="utf-8"><title>{escape(project["title"])}</title>'
-            f'{"".join(scripts)}</head><body class="lab-book">'
+            f'{"".join(scripts)}{running_heads(project["title"], chapters)}</head>'
+            '<body class="lab-book">'
             '<main class="bd-main"><div class="bd-content"><div class="bd-article-container">'
             f'<article class="bd-article">{body}</article></div></div></main></body></html>')
 
@@ -168,18 +189,40 @@ def contents(chapters: list[Chapter], numbers: dict[str, int]) -> str:
         parts.setdefault(chapter.part, []).append(entry)
     items = "".join(f"<li>{escape(part)}<ol>{''.join(entries)}</ol></li>"
                     for part, entries in parts.items())
-    return f'<nav class="lab-contents"><h1>Contents</h1><ol>{items}</ol></nav>'
+    return ('<nav class="lab-contents" style="page:sheets-contents"><h1>Contents</h1>'
+            f"<ol>{items}</ol></nav>")
 
 
-def printed_pages(chapters: list[Chapter]) -> list[str]:
-    """Each page from a new sheet on, a part's title above its first; headings go down a level."""
+def printed_pages(chapters: list[Chapter], tight: Collection[str]) -> list[str]:
+    """Each page, a part's title above its first; headings go down a level.
+
+    A chapter begins on a new sheet, and so does a part; other pages run on. Those of `tight` have
+    their lines closer together.
+    """
     pages, part = [], ""
     for chapter in chapters:
-        title = f'<h1 class="lab-part">{escape(chapter.part)}</h1>' if chapter.part != part else ""
-        part = chapter.part
+        first, part = chapter.part != part, chapter.part
+        title = f'<h1 class="lab-part">{escape(part)}</h1>' if first else ""
         for heading in chapter.article.find_all(re.compile(r"^h[1-5]$")) if part else ():
             heading.name = f"h{int(heading.name[1]) + 1}"
         kind = "lab-chapter" if part else "lab-chapter lab-front"
-        pages.append(f'<div class="{kind}" id="{chapter.slug}">{title}'
-                     f'{chapter.article.decode_contents()}</div>')
+        kind += "" if chapter.numbered or first or not part else " lab-runs-on"
+        kind += " lab-tight" if chapter.slug in tight else ""
+        pages.append(f'<div class="{kind}" id="{chapter.slug}" style="page:{sheets_of(chapter)}">'
+                     f'{title}{chapter.article.decode_contents()}</div>')
     return pages
+
+
+def sheets_of(chapter: Chapter) -> str:
+    """The name, in CSS, of the sheets that a page is printed on; those of one head share it."""
+    return "sheets-" + re.sub(r"\W+", "-", chapter.head.lower())
+
+
+def running_heads(book: str, chapters: list[Chapter]) -> str:
+    """What stands above each sheet: at the left the book's title, at the right the chapter's."""
+    heads = {"sheets-contents": "Contents"} | {sheets_of(one): one.head for one in chapters}
+    rules = [f"@page {sheets} {{ @top-left {{ content: {json.dumps(book)} }} "
+             f"@top-right {{ content: {json.dumps(head, ensure_ascii=False)} }} }}"
+             for sheets, head in heads.items()]
+    text = "\n".join(rules).replace("<", "\\3c ")
+    return f"<style>\n{text}\n</style>"

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("classroom")
     (out / "student").mkdir()
     (out / "student" / "left_over.ipynb").write_text("{}")
-    classroom.write(out, "0123456789abcdef", with_nbgrader=True)
+    classroom.write(out, "0123456789abcdef", with_nbgrader=True, html=out / "no book")
     return out
 
 
@@ -40,6 +41,7 @@ def test_there_is_a_notebook_of_each_kind_for_each_page_and_nothing_left_over(wr
     for kind in ("student", "instructor"):
         assert {path.stem for path in (written / kind).iterdir()} == stems
     assert {path.stem for path in (written / "nbgrader" / "source").iterdir()} == stems
+    assert {path.name for path in (written / "lecture").iterdir()} == {f"{stem}.html" for stem in stems}
 
 
 def test_students_get_stubs_and_teachers_solutions(written):
@@ -73,6 +75,24 @@ def test_the_table_of_points_has_one_row_for_each_declared_exercise(written):
         exercise = EXERCISES[row["exercise"]]
         assert (int(row["points"]), int(row["minutes"])) == (exercise.points, exercise.minutes)
         assert int(row["known_mistakes"]) == len(exercise.mistakes) >= 2
+
+
+def test_the_answer_key_has_the_rubric_of_each_open_question_with_points_that_add_up(written):
+    key = (written / "answer_key.md").read_text(encoding="utf-8")
+    for question in classroom.open_exercises():
+        (part,) = [part for part in key.split("\n### ") if f"`{question.id}`" in part]
+        lines = part.partition("Points, for an answer that\n\n")[2].partition("\n\n")[0].splitlines()
+        assert len(lines) == len(question.rubric) >= 2
+        assert sum(int(re.match(r"- (\d+): ", line)[1]) for line in lines) == question.points
+
+
+def test_the_readme_names_every_file_of_the_folder_and_a_reader_for_each(written):
+    text = (written / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (students|teachers) \| \S.+ \|$", text, re.MULTILINE)
+    named = {name.partition("/")[0] for name, _ in rows}
+    assert named | {"README.md"} == {path.name for path in written.iterdir()} and "{" not in text
+    assert [name for name, who in rows if who == "students"] == ["student/<page>.ipynb"]
+    assert "lightvit-lab grade" in text and "by hand" in text and "`0123456789ab`" in text
 
 
 def test_an_exercise_that_no_page_poses_or_nobody_declares_is_named(monkeypatch, tmp_path):
@@ -114,7 +134,7 @@ check("page.six",
 def test_the_command_says_where_it_wrote_and_what_is_not_for_students(tmp_path, capsys):
     assert classroom.main(["--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "vision_transformer: 7 exercises, 18 points" in said and "not for students" in said
+    assert "vision_transformer: 7 exercises, 18 points" in said and "only student/ is for students" in said
     assert not (tmp_path / "nbgrader").exists()
 
 

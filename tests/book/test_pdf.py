@@ -31,7 +31,7 @@ def printed(chromium, tmp_path_factory):
     (folder / "_toc.yml").write_text(TOC, encoding="utf-8")
     cut = pdf.make(chromium, browser.HTML, folder / "_toc.yml", folder / "book.pdf")
     with pypdfium2.PdfDocument(folder / "book.pdf") as document:
-        yield document, cut
+        yield document, cut, folder / "book.pdf"
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,18 @@ def require_clear_margins(document):
         for side in ((0, 0, margin, height), (width - margin, 0, width, height)):
             assert grey.crop(side).getextrema() == (255, 255), f"sheet {number}"
         assert grey.getextrema()[0] < 128, f"sheet {number} is empty"
+
+
+def test_above_each_sheet_but_the_first_stand_the_book_and_the_chapter(printed):
+    heads = [sheet.get_textpage().get_text_bounded(bottom=sheet.get_height() - 48).split() for sheet in printed[0]]
+    assert heads[0] == [] and all(head[:2] == ["LightViT", "Lab"] for head in heads[1:])
+    said = [" ".join(head[2:]) for head in heads[1:]]
+    assert said[:2] == ["Contents", "Introduction"] and "Before" in said and said[-1].endswith("Measuring efficiency")
+
+
+def test_hardly_a_sheet_is_less_than_half_full(printed):
+    shares = [share for share in pdf.filled(printed[2])[2:]]            # less cover and contents of so small a book
+    assert sum(share < pdf.HALF for share in shares) <= 3               # three pages end somewhere
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

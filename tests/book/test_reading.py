@@ -113,3 +113,30 @@ def test_every_page_has_a_button_that_opens_an_issue_with_its_name(page):
     address = urlsplit(buttons[0]["href"])
     assert f"{address.scheme}://{address.netloc}{address.path}" == f"{project['urls']['Repository']}/issues/new"
     assert parse_qs(address.query)["title"] == [f"Issue on page /{page}"]
+
+
+FIRST_SCREEN = """() => [...document.querySelectorAll("article h1, article p:has(.lab-button), article .lab-drawing > svg")]
+  .map(one => one.getBoundingClientRect()).map(box => [box.top, box.bottom, innerHeight])"""
+
+
+@pytest.mark.parametrize("view", ["wide", "phone"])
+def test_what_the_book_is_where_to_begin_and_a_picture_stand_on_the_first_screen(chromium, origin, view):
+    with browser.open_tab(chromium, origin, "book/intro.html", view) as tab:
+        places = tab.page.evaluate(FIRST_SCREEN)
+        assert len(places) == 3 and all(0 <= top < bottom <= screen for top, bottom, screen in places), places
+        target = tab.page.locator("a.lab-button").first.bounding_box()
+        assert target["height"] >= 44                               # for a finger
+        tab.page.locator("a.lab-button").first.click()
+        tab.page.wait_for_url("**/vision_transformer.html")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_shared_link_shows_the_question_of_the_page_and_a_picture_that_is_there(page):
+    said = {one.get("property") or one.get("name"): one["content"] for one in built(page).head.select("meta[content]")}
+    assert len(built(page).head.select("meta[name=viewport]")) == 1
+    assert said["description"] == said["og:description"] and len(said["description"].split()) >= 5
+    assert (browser.HTML / page).parent.joinpath(said["og:image"]).resolve().is_file() or said["og:image"].startswith("https:")
+    if page.startswith("chapters/"):
+        first = built(page).article.select_one("section > p:not(.lab-road)")
+        question = " ".join(first.get_text().split())
+        assert question.startswith(said["description"].removesuffix(" …"))

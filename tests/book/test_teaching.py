@@ -105,10 +105,12 @@ def test_statuses_limits_and_options_are_those_of_the_command():
 
 
 def test_the_files_that_make_classroom_is_said_to_write_are_those_it_writes(tmp_path):
-    classroom.write(tmp_path, "main", with_nbgrader=True)
+    classroom.write(tmp_path, "main", with_nbgrader=True, html=tmp_path / "no book")
     table = TEXT.partition("| file |")[2].partition("\n\n")[0]
     for name in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE):
         assert list(tmp_path.glob(name.replace("<page>", "lightvit"))), name
+    said = {name.partition("/")[0] for name in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)}
+    assert said | {"nbgrader"} == {path.name for path in tmp_path.iterdir()}
     assert (tmp_path / "nbgrader" / "nbgrader_config.py").is_file()
 
 
