@@ -371,6 +371,9 @@ CALLS: dict[str, Call] = {
         lambda model, given: difficulty.linear_accuracy(tiny(given), tiny(given))
     ),
     "experiments.map_scores": Call(lambda model, given: reading_attention.map_scores(model)),
+    "experiments.flap": Call(
+        lambda model, given: compression.flap(model, 0.5, 0.5, given.calibration, compensate=True)
+    ),
     "experiments.movement_pruned": Call(
         lambda model, given: compression.movement_pruned(model, 0.5)
     ),
