@@ -46,7 +46,9 @@ def main(page: Path) -> dict[str, Any]:
         error = result.error_before_exec or result.error_in_exec
         if error is not None:
             failures.append([line, where(error)])
-        left = [fault for fault in faults(shell.user_ns) if fault not in known]  # each is said once
+        # Searched is what the cell names; after the last cell, everything that is there.
+        named = shell.user_ns if line == cells[-1][0] else named_in(source, shell.user_ns)
+        left = [fault for fault in faults(named) if fault not in known]  # each is said once
         failures += [[line, f"left behind: {fault}"] for fault in left]
         known.update(left)
         slowest.append((round(time.process_time() - start, 1), line))
@@ -68,6 +70,12 @@ def cells_of(page: Path) -> list[tuple[int, str]]:
         for cell, line in zip(notebook.cells, notebook.metadata["source_map"])
         if cell.cell_type == "code"
     ]
+
+
+def named_in(source: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    """The variables of `namespace` whose names stand in `source`."""
+    names = set(re.findall(r"\w+", source))
+    return {name: value for name, value in namespace.items() if name in names}
 
 
 def interpreter() -> Any:

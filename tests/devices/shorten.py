@@ -24,6 +24,11 @@ def shorten(put: Replace = setattr) -> None:
         put(owner, name, change(getattr(owner, name)))
 
     replace("training.loop", "checked_settings", fewer_steps)
+    replace(
+        "distillation.response_distillation.stored_logits",
+        "_run_teacher",
+        repeated,
+    )
     for name, value in (("WARM_UP", 1), ("LEAST_ROUNDS", ROUNDS), ("PRECISE", float("inf"))):
         replace("profiling.timing", name, lambda _, value=value: value)
     replace("profiling.roofline", "_WARM_UP", lambda _: 0)
@@ -45,6 +50,21 @@ def shorten(put: Replace = setattr) -> None:
 def fewer_steps(settings: Callable[..., Any]) -> Callable[..., Any]:
     """`checked_settings` of a training that ends after STEPS steps."""
     return lambda steps, **named: settings(steps=min(steps, STEPS), **named)
+
+
+def repeated(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`_run_teacher` for STEPS steps, its logits repeated for the others."""
+
+    def short(live: Any, data: Any, made_for: dict[str, Any], *rest: Any) -> Any:
+        steps = made_for["steps"]
+        rows, classes = run(live, data, {**made_for, "steps": min(steps, STEPS)}, *rest)
+        times = -(-steps // STEPS)
+        most = steps * made_for["batch_size"]
+        long = {name: value.repeat(times, *[1] * (value.dim() - 1))[:most]
+                for name, value in rows.items()}
+        return long, classes
+
+    return short
 
 
 def for_pages(page: str) -> None:
