@@ -103,6 +103,35 @@ def own_costs(model: nn.Module, inputs: Tensor, caller: str) -> OwnCosts:
                      f"{caller}: the model does not take inputs of {tuple(inputs.shape)}")
 
 
+def macs_until(model: nn.Module, results: Callable[[nn.Module, Tensor], Iterator[Tensor]],
+               input_size: tuple[int, int, int], caller: str) -> tuple[int, ...]:
+    """MACs of one image until each of the tensors that `results(model, images)` gives in turn.
+
+    Raises LabError, in the name of `caller`, if the model does not take such an image.
+    """
+    def run(model: nn.Module, inputs: Tensor) -> tuple[int, ...]:
+        traffic = _Traffic()
+        steps = _Steps(model, results, traffic.counter.get_total_flops)
+        _run(steps, inputs, traffic)
+        return tuple(flops // 2 for flops in steps.flops)
+
+    return _anywhere(run, model, lambda device: torch.rand(1, *input_size, device=device),
+                     f"{caller}: the model does not take an image of {tuple(input_size)}")
+
+
+class _Steps(nn.Module):
+    """Goes through `results` of `model`, and notes the FLOPs so far at each."""
+
+    def __init__(self, model: nn.Module, results: Callable[[nn.Module, Tensor], Iterator[Tensor]],
+                 so_far: Callable[[], int]) -> None:
+        super().__init__()
+        self.model, self.results, self.so_far = model, results, so_far
+        self.flops: list[int] = []
+
+    def forward(self, inputs: Tensor) -> None:
+        self.flops = [self.so_far() for _ in self.results(self.model, inputs)]
+
+
 # What a model raises that cannot run so. Not AttributeError: where a name of torch is missing,
 # nobody may fail to see it.
 _REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)

@@ -10,6 +10,8 @@ from lightvit_lab.checkpoint import zoo as there
 from lightvit_lab.errors import LabError
 from lightvit_lab.experiments import zoo
 
+HOW = {"threads": 1, "precision": "float32", "attention": "fused"}     # what is given is not tried out
+
 
 @pytest.mark.parametrize("name", there.names())
 def test_the_recipe_of_every_model_is_the_one_on_its_card(name):
@@ -32,30 +34,29 @@ def small_zoo(tmp_path, monkeypatch):
 
 
 def test_training_leaves_file_and_card_and_repeats_to_the_bit(small_zoo):
-    how = {"threads": 1, "precision": "float32", "attention": "fused"}
-    first = zoo.train("lab_cnn/digits", **how)
+    first = zoo.train("lab_cnn/digits", **HOW)
     card = json.loads((small_zoo / "lab_cnn-digits.json").read_text())
     assert card["sha256"] == first["sha256"] and card["settings"]["steps"] == 6 and there.names() == ("lab_cnn/digits",)
     (small_zoo / "lab_cnn-digits.json").unlink()
-    assert zoo.train("lab_cnn/digits", **how)["sha256"] == first["sha256"]
+    assert zoo.train("lab_cnn/digits", **HOW)["sha256"] == first["sha256"]
 
 
 def test_a_model_is_replaced_only_by_one_that_is_better_on_validation(small_zoo, capsys):
     path = small_zoo / "lab_cnn-digits.json"
-    kept = zoo.train("lab_cnn/digits", threads=1)
+    kept = zoo.train("lab_cnn/digits", **HOW)
     card = json.loads(path.read_text())
     card["validation"]["accuracy"] = 1.0
     path.write_text(json.dumps(card))
-    zoo.train("lab_cnn/digits", seed=1, threads=1)
+    zoo.train("lab_cnn/digits", seed=1, **HOW)
     assert "stays" in capsys.readouterr().out and json.loads(path.read_text())["sha256"] == kept["sha256"]
     card["validation"]["accuracy"] = 0.0
     path.write_text(json.dumps(card))
-    assert zoo.train("lab_cnn/digits", seed=1, threads=1)["seed"] == 1
+    assert zoo.train("lab_cnn/digits", seed=1, **HOW)["seed"] == 1
     assert json.loads(path.read_text())["sha256"] != kept["sha256"]
 
 
 def test_a_file_of_another_run_than_its_card_is_refused(small_zoo):
-    zoo.train("lab_cnn/digits", threads=1)
+    zoo.train("lab_cnn/digits", **HOW)
     path = small_zoo / "lab_cnn-digits.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     with pytest.raises(LabError, match="another run than its card.*experiments.zoo lab_cnn/digits"):
@@ -73,18 +74,18 @@ def test_a_file_of_another_run_than_its_card_is_refused(small_zoo):
     lambda text: text.replace('"validation": {', '"validation": 3, "old": {'),
 ], ids=range(11))
 def test_a_damaged_card_is_refused_with_the_command_that_mends_it_and_training_replaces_it(small_zoo, spoil):
-    zoo.train("lab_cnn/digits", threads=1)
+    zoo.train("lab_cnn/digits", **HOW)
     path = small_zoo / "lab_cnn-digits.json"
     path.write_text(spoil(path.read_text()))
     for read in (there.card, lambda name: checkpoint.load(f"zoo:{name}")):
         with pytest.raises(LabError, match="lab_cnn-digits.json.*experiments.zoo lab_cnn/digits"):
             read("lab_cnn/digits")
-    zoo.train("lab_cnn/digits", threads=1)
+    zoo.train("lab_cnn/digits", **HOW)
     assert checkpoint.load("zoo:lab_cnn/digits") and there.card("lab_cnn/digits")["seed"] == 0
 
 
 def test_models_of_the_zoo_come_in_float32_and_in_eval_mode(small_zoo):
-    zoo.train("lab_cnn/digits", threads=1)
+    zoo.train("lab_cnn/digits", **HOW)
     model = checkpoint.load("zoo:lab_cnn/digits")
     assert not model.training and {value.dtype for value in model.parameters()} == {torch.float32}
 

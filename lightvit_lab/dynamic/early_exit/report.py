@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...data import Pictures
 from ...errors import LabError, plain_numbers, require_choice, require_logits, require_range
 from ...models.transforming import copied
-from ...profiling import count
+from ...profiling.counting import macs_until
 from ...runtime.running import as_input, on_device
 from ...runtime.wrapped import require_unwrapped
 from ...training import Score
@@ -115,25 +115,12 @@ def reliability(sure: Tensor, right: Tensor, bins: int = BINS) -> Reliability:
     return Reliability(tuple(counts.tolist()), *means, error)
 
 
-class _UpTo(nn.Module):
-    """`model` up to one exit, the exits on the way computed too."""
-
-    def __init__(self, model: EarlyExitViT, place: int):
-        super().__init__()
-        self.model, self.place = model, place
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        every = self.model.each(inputs)
-        return next(logits for place, logits in enumerate(every) if place == self.place)
-
-
 @plain_numbers
 def exit_macs(model: EarlyExitViT,
               input_size: tuple[int, int, int] = (3, 224, 224)) -> tuple[int, ...]:
     """MACs of one picture (channels, height, width) that leaves at each exit, or at the end."""
     model = require_exits("exit_macs", model)
-    places = range(len(model.exits) + 1)
-    return tuple(count(_UpTo(model, place), input_size).macs for place in places)
+    return macs_until(model, EarlyExitViT.each, input_size, "exit_macs")
 
 
 @plain_numbers
