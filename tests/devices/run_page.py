@@ -1,6 +1,6 @@
 """Run a page's code cells on LIGHTVIT_DEVICE, and say on the last line, as JSON, what failed.
 
-    python tests/devices/run_page.py chapters/dynamic/early_exit.md
+    LIGHTVIT_DEVICE=lab python tests/devices/run_page.py chapters/dynamic/early_exit.md
 
 Trainings are cut to two steps, timings to two rounds, sets to 72 pictures, of one page to 300;
 pretrained weights are drawn, compiling does nothing and the network is refused: what is tried is that every call finds its
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+IMPORTS = ("torch", "lightvit_lab.models", "captum.attr", "plotly.graph_objects", "ipywidgets", "IPython",
+           "sklearn.datasets")      # what takes seconds, for whoever forks processes
 for folder in (HERE, HERE.parents[1]):
     sys.path.insert(0, str(folder))
 
@@ -58,6 +60,32 @@ def main(page: Path) -> dict[str, Any]:
         "operators": lab.operators() if lab else 0,
         "slowest": sorted(slowest, reverse=True)[:3],
     }
+
+
+def alone(page: Path, folder: Path) -> dict[str, Any]:
+    """`main(page)` and what it took, in an empty folder and without the settings of the shell."""
+    folder.mkdir()
+    os.chdir(folder)
+    for name in [*os.environ]:
+        if name.startswith("LIGHTVIT_") or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ.update({
+        "LIGHTVIT_DEVICE": "lab",
+        "LIGHTVIT_BOOK": "1",
+        "LIGHTVIT_PROGRESS": "0",
+        "HF_HUB_OFFLINE": "1",
+        "LIGHTVIT_CACHE": str(folder / "cache"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "OMP_NUM_THREADS": "1",
+    })
+    return timed(page)
+
+
+def timed(page: Path) -> dict[str, Any]:
+    """`main(page)`, with its seconds."""
+    began = time.perf_counter()
+    found = main(page)
+    return {**found, "seconds": time.perf_counter() - began, "cpu_seconds": time.process_time()}
 
 
 def cells_of(page: Path) -> list[tuple[int, str]]:
@@ -110,7 +138,4 @@ def refuse_network() -> None:
 
 
 if __name__ == "__main__":
-    began = time.perf_counter()
-    found = main(Path(sys.argv[1]).resolve())
-    seconds = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time()}
-    print(json.dumps({**found, **seconds}))
+    print(json.dumps(timed(Path(sys.argv[1]).resolve())))
