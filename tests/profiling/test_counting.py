@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightvit_lab import models, profiling
 from lightvit_lab.errors import LabError
+from lightvit_lab.profiling import counting
 
 PUBLISHED_PARAMS = {"deit_tiny_patch16_224": 5_717_416, "deit_small_patch16_224": 22_050_664,
                     "lightvit_tiny": 9_377_698, "lightvit_small": 19_200_248, "lightvit_base": 35_195_653}
@@ -322,6 +323,20 @@ def test_modules_sum_to_the_whole_and_every_module_has_a_row():
     assert cost.by_module["blocks.0"] == cost.by_module["blocks.0.attn"] + cost.by_module["blocks.0.mlp"]
     assert set(cost.by_module) - {""} <= {name for name, _ in model.named_modules()}
     assert cost.moved_by_module[""] >= sum(cost.moved_by_module[name] for name in parts)
+
+
+def test_what_is_counted_on_the_way_is_what_each_result_took_until_then():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4 * 6, 5), nn.Linear(5, 2))
+
+    def results(model, images):
+        for part in model:
+            images = part(images)
+            yield images
+
+    for kept in (model, torch.ao.quantization.quantize_dynamic(model, {nn.Linear})):   # on the meta device, and not
+        assert counting.macs_until(kept, results, (3, 2, 3), "count") == (72, 72, 72 + 120, 72 + 120 + 10)
+    with pytest.raises(LabError, match=r"twice: the model does not take an image of \(1, 2, 3\)"):
+        counting.macs_until(model, results, (1, 2, 3), "twice")
 
 
 def test_bytes_are_those_of_a_layer_by_hand():

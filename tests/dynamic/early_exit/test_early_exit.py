@@ -10,6 +10,7 @@ from lightvit_lab import models, profiling
 from lightvit_lab.compression.low_rank import factors as low_rank
 from lightvit_lab.compression.pruning import pruners as pruning
 from lightvit_lab.dynamic.early_exit.exits import EarlyExitViT, add_exits, with_rule
+from lightvit_lab.dynamic.early_exit.report import exit_macs
 from lightvit_lab.dynamic.early_exit.rules import Confidence, Entropy, Patience, confidence, entropy, exits_taken
 from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError
@@ -153,6 +154,8 @@ def test_macs_are_counted_for_the_exit_that_is_taken():
     assert profiling.count(with_rule(exits, None), (3, 32, 32)).macs == whole
     assert profiling.count(exits, (3, 32, 32)).macs == whole - blocks["blocks.2"] - blocks["blocks.3"]
     assert blocks["head"] == head
+    early = whole - blocks["blocks.2"] - blocks["blocks.3"]
+    assert exit_macs(exits, (3, 32, 32)) == (early, whole + head)     # who stays pays for the exit's head, too
 
 
 REFUSED = [
