@@ -18,14 +18,15 @@ def teacher():
     return models.create_model("lab_cnn", widths=(4, 8)).eval()
 
 
+TINY = {"dim": 32, "depth": 2}
 SOFT = {"soft targets": "SoftTargets()"}
 ROWS = {
-    "labels alone": distillation.row(teacher=None),
-    "stored": distillation.row("leaf", SOFT, "tiny"),
-    "live": distillation.row("leaf", SOFT, "tiny", stored=False),
+    "labels alone": distillation.row(teacher=None, arguments=TINY),
+    "stored": distillation.row("leaf", SOFT, "tiny", arguments=TINY),
+    "live": distillation.row("leaf", SOFT, "tiny", stored=False, arguments=TINY),
     "token": distillation.row("leaf", {"token": "DistillationToken()"}, "tiny", labels=None,
-                               arguments={"distilled": True}),
-    "long": distillation.row(teacher=None, steps=2),
+                               arguments={**TINY, "distilled": True}),
+    "long": distillation.row(teacher=None, steps=2, arguments=TINY),
 }
 
 
@@ -103,8 +104,8 @@ def test_a_row_says_its_weights_and_its_students_size(made):
 def test_steps_are_timed_in_turns_as_multiples_of_the_first_row(made, monkeypatch):
     monkeypatch.setattr(distillation, "TURNS", 6)
     monkeypatch.setitem(distillation.SETTINGS, "batch_size", 8)
-    rows = {"labels alone": ROWS["labels alone"], "the same": distillation.row(teacher=None), "stored": ROWS["stored"],
-            "wide": distillation.row(teacher=None, arguments={"dim": 256, "depth": 6})}
+    rows = {"labels alone": ROWS["labels alone"], "the same": distillation.row(teacher=None, arguments=TINY), "stored": ROWS["stored"],
+            "wide": distillation.row(teacher=None, arguments={"dim": 128, "depth": 4})}
     times = distillation.step_times(rows)
     assert times["labels alone"]["step_ratio"] == [1, 1, 1]
     middle, low, high = times["wide"]["step_ratio"]
