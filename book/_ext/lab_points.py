@@ -11,6 +11,7 @@ from lessons import in_reading_order
 from sphinx.application import Sphinx
 
 from lightvit_lab.exercises import Exercise, all_exercises
+from lightvit_lab.exercises.answers import known_mistakes
 
 
 class ExercisePoints(TableDirective):
@@ -35,7 +36,7 @@ def point_rows(root: Path) -> list[tuple[str, ...]]:
 
 def _sums(exercises: list[Exercise]) -> tuple[str, ...]:
     """How many exercises, points, minutes and known mistakes."""
-    worth = [(1, each.points, each.minutes, len(each.mistakes)) for each in exercises]
+    worth = [(1, each.points, each.minutes, known_mistakes(each)) for each in exercises]
     return tuple(map(str, map(sum, zip(*worth))))
 
 

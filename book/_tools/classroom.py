@@ -30,6 +30,7 @@ from lessons import in_reading_order
 
 from lightvit_lab.errors import LabError
 from lightvit_lab.exercises import Exercise, OpenExercise, all_exercises, open_exercises
+from lightvit_lab.exercises.answers import known_mistakes
 
 HTML = notebooks.ROOT / "_build" / "html"
 README = Path(__file__).with_name("classroom_readme.md")
@@ -71,7 +72,7 @@ def worth(exercises: list[Exercise]) -> int:
 
 def rows(found: dict[str, list[Exercise]]) -> list[tuple]:
     """The rows of points.csv below its header."""
-    return [(stem, each.id, each.title, each.points, each.minutes, len(each.mistakes))
+    return [(stem, each.id, each.title, each.points, each.minutes, known_mistakes(each))
             for stem, page in found.items() for each in page]
 
 

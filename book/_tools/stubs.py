@@ -19,7 +19,9 @@ from __future__ import annotations
 import ast
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jupytext
@@ -99,14 +101,18 @@ def stub_of(source: str) -> str:
     return stub
 
 
-def solution_cells(page_text: str) -> dict[str, str]:
-    """Exercise label -> source of the first code cell of the MyST page that checks it."""
+@cache
+def solution_cells(page_text: str) -> Mapping[str, str]:
+    """Exercise label -> source of the first code cell of the MyST page that checks it.
+
+    A page is read once, though each of its exercises asks.
+    """
     found: dict[str, str] = {}
     for cell in jupytext.reads(page_text, fmt="md:myst").cells:
         if cell.cell_type == "code":
             for label in labels_checked(cell.source):
                 found.setdefault(label, cell.source)
-    return found
+    return MappingProxyType(found)
 
 
 def labels_checked(source: str) -> list[str]:

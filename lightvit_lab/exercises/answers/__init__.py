@@ -113,6 +113,13 @@ def _answers(exercise: Exercise) -> Answers:
     return found
 
 
+def known_mistakes(exercise: Exercise) -> int:
+    """How many wrong answers of `exercise` are known; none of them is made, no solution run."""
+    if exercise.answers:
+        return len(exercise.answers.mistakes)
+    return len(getattr(_declared(exercise.id), "MISTAKES", {}).get(exercise.id, ()))
+
+
 def rubric_of(exercise_id: str) -> tuple[tuple[int, str], ...]:
     """The rubric of an open exercise. Raises LabError where there is none."""
     rubric = getattr(_declared(exercise_id), "RUBRICS", {}).get(exercise_id)
