@@ -64,7 +64,7 @@ def test_a_figure_brings_its_words_and_its_table_which_what_is_given_replaces(mo
 
 def test_a_legend_stands_above_the_plot_which_keeps_its_height_and_one_line_needs_none():
     plain, named = (display.arranged(go.Figure([go.Scatter(y=[1, 2], name=name) for name in names])) for names in ("a", ["a<br>of two lines", "b"]))
-    assert not plain.layout.showlegend and plain.layout.height == 380
+    assert not plain.layout.showlegend and plain.layout.height == 310
     assert named.layout.showlegend and named.layout.legend.y > 1
     heights = [one.layout.height - one.layout.margin.t - 55 for one in (plain, named)]
     assert heights[0] == heights[1] and named.layout.margin.t == plain.layout.margin.t + 3 * display.LEGEND_LINE
