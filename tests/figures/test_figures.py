@@ -81,6 +81,19 @@ def test_colours_of_the_dark_theme_are_legible_there_and_the_script_has_the_same
         assert (light(display.DARK[colour]) + 0.05) / (light("#121212") + 0.05) > 4.5, colour
 
 
+def test_a_column_of_a_table_can_be_drawn_as_bars_from_zero(shown):
+    rows = [{"model": "a", "MACs": "1,000"}, {"model": "b", "MACs": "250 (25%)"}, {"model": "c", "MACs": "-"}]
+    figures.table(rows, bars="MACs")
+    html = shown[0]._repr_html_()
+    assert html.startswith('<figure class="lab-bars"')
+    assert re.findall(r"28\) ([\d.]+%)", html) == ["100.0%", "25.0%", "0.0%"]
+    for wrong in ("model", "mac"):
+        with pytest.raises(LabError, match="name one of the columns"):
+            figures.table(rows, bars=wrong)
+    with pytest.raises(LabError, match="from zero up"):
+        figures.table([{"model": "a", "gain": -1.0}], bars="gain")
+
+
 def test_a_table_is_html_in_notebooks_and_text_in_terminals(shown):
     figures.table([{"model": "a<b", "accuracy": 0.51234}, {"model": "c", "accuracy": 2}], caption="Scores")
     html = shown[0]._repr_html_()
