@@ -17,7 +17,7 @@ Columns = Mapping[str, Sequence[Any]]
 NARROW = 4              # columns that fit a phone side by side; a row of more becomes a list there
 MOST = 60               # points of one line that its data table holds in full
 _NUMBER = re.compile(r"\s*[(\[<>=~+\u2212-]*\s*[.\d]")
-_FIRST = re.compile(r"\s*[-\u2212]?\d*\.?\d+(?:e[-+]?\d+)?")
+_FIRST = re.compile(r"(?:(?<=\s)|^)[-\u2212]?\d*\.?\d+(?:e[-+]?\d+)?")
 _LEFT = ' style="text-align:left"'
 
 
@@ -25,7 +25,7 @@ def table(rows: Sequence[Mapping[str, Any]] | Columns, caption: str = "", bars: 
     """Show results as a table: a list of rows, or columns by name; the first column names rows.
 
     Values are shown as they are, floats with three digits. Outside notebooks the table is text.
-    `bars` names a column whose numbers are also drawn, as bars from zero to the largest of them.
+    `bars` names a column whose numbers, the first of each cell, are also drawn: as bars from zero.
     Raises LabError where there is nothing to show, on rows with other names than the first, on
     columns that differ in length, and on `bars` that name no column of numbers from zero up.
     """
@@ -65,7 +65,7 @@ def shares(columns: Columns, name: str) -> list[float]:
     """
     if name not in list(columns)[1:]:
         raise LabError(f"table: bars={name!r}; name one of the columns {list(columns)[1:]}")
-    found = [_FIRST.match(cell(value).replace(",", "")) for value in columns[name]]
+    found = [_FIRST.search(cell(value).replace(",", "")) for value in columns[name]]
     numbers = [float(each[0].replace("\u2212", "-")) if each else 0.0 for each in found]
     if min(numbers) < 0 or not max(numbers):
         raise LabError(f"table: bars={name!r}: bars need numbers from zero up, and one above it")

@@ -82,11 +82,12 @@ def test_colours_of_the_dark_theme_are_legible_there_and_the_script_has_the_same
 
 
 def test_a_column_of_a_table_can_be_drawn_as_bars_from_zero(shown):
-    rows = [{"model": "a", "MACs": "1,000"}, {"model": "b", "MACs": "250 (25%)"}, {"model": "c", "MACs": "-"}]
+    rows = [{"model": "a", "MACs": "1,000"}, {"model": "b", "MACs": "250 (25%)"}, {"model": "c", "MACs": "-"},
+            {"model": "d", "MACs": "conv-3 500"}]
     figures.table(rows, bars="MACs")
     html = shown[0]._repr_html_()
     assert html.startswith('<figure class="lab-bars"')
-    assert re.findall(r"28\) ([\d.]+%)", html) == ["100.0%", "25.0%", "0.0%"]
+    assert re.findall(r"28\) ([\d.]+%)", html) == ["100.0%", "25.0%", "0.0%", "50.0%"]
     for wrong in ("model", "mac"):
         with pytest.raises(LabError, match="name one of the columns"):
             figures.table(rows, bars=wrong)
