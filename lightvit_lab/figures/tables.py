@@ -154,8 +154,8 @@ def is_text(column: Sequence[str]) -> bool:
 def _bar(share: float) -> str:
     """The style of a cell over a bar; a pale blue that both themes bear."""
     end = f"{100 * share:.1f}%"
-    return (' style="min-width:9em;print-color-adjust:exact;background:linear-gradient(90deg,'
-            f'rgba(0,114,178,.28) {end},transparent {end})"')
+    return (' style="print-color-adjust:exact;background:linear-gradient(90deg,'
+            f'rgba(0,114,178,.32) {end},transparent {end})"')
 
 
 def _head(title: str) -> str:

@@ -87,7 +87,7 @@ def test_a_column_of_a_table_can_be_drawn_as_bars_from_zero(shown):
     figures.table(rows, bars="MACs")
     html = shown[0]._repr_html_()
     assert html.startswith('<figure class="lab-bars"')
-    assert re.findall(r"28\) ([\d.]+%)", html) == ["100.0%", "25.0%", "0.0%", "50.0%"]
+    assert re.findall(r"32\) ([\d.]+%)", html) == ["100.0%", "25.0%", "0.0%", "50.0%"]
     for wrong in ("model", "mac"):
         with pytest.raises(LabError, match="name one of the columns"):
             figures.table(rows, bars=wrong)
