@@ -87,7 +87,7 @@ def scores_by_model(scores: Mapping[str, tuple[float, float, float]],
             marker=series["marker"] | {"symbol": f"{series['marker']['symbol']}-open", "size": 8},
             hovertemplate="one seed: %{x:.2f} %<extra></extra>"))
     figure.update_xaxes(title="test accuracy (%)").update_yaxes(autorange="reversed")
-    figure.update_layout(height=110 + 50 * len(scores))
+    figure.update_layout(height=100 + 42 * len(scores))
     columns = {"model": list(scores)} | as_columns(("test accuracy", "low", "high"),
                                                    scores.values(), "{:.1%}")
     return described(figure, f"Test accuracy with its interval: {listed(scores)}.",

@@ -45,7 +45,7 @@ _AXIS = dict(gridcolor="#DDDDDD", linecolor="#555555", ticks="outside", automarg
              zeroline=False, tickfont_size=TEXT, title_font_size=TITLE)
 TEMPLATE = go.layout.Template(layout=dict(
     colorway=COLOURS, font=dict(family="system-ui, sans-serif", size=TITLE, color="#222222"),
-    paper_bgcolor="white", plot_bgcolor="white", height=380, margin=dict(l=60, r=20, t=20, b=55),
+    paper_bgcolor="white", plot_bgcolor="white", height=310, margin=dict(l=60, r=20, t=20, b=55),
     colorscale=dict(sequential="Cividis"), hovermode="closest", xaxis=_AXIS, yaxis=_AXIS,
     legend=dict(font_size=TEXT),
 ))

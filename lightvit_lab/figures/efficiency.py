@@ -35,7 +35,7 @@ def times_by_model(times: Mapping[str, HasLatency]) -> go.Figure:
             hovertemplate="%{x:.2f} ms<extra></extra>"))
     figure.update_xaxes(title="milliseconds, with 95 % interval", rangemode="tozero")
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(height=120 + 40 * len(times))
+    figure.update_layout(height=100 + 36 * len(times))
     ends = {label: (one.latency_ms, *one.interval_ms) for label, one in times.items()}
     columns = {"candidate": list(ends)} | as_columns(("milliseconds", "low", "high"),
                                                      ends.values(), "{:.2f}")
@@ -113,7 +113,7 @@ def macs_and_time(points: Mapping[str, tuple[float, float]],
     logarithmic(figure, [x / 1e9 for x, _ in points.values()],
                  [ms for times in series.values() for ms in times.values()])
     figure.update_xaxes(title="GMACs for one picture").update_yaxes(title="milliseconds")
-    figure.update_layout(height=460)
+    figure.update_layout(height=360)
     lines = listed(f"{label} ({len(times)} points)" for label, times in series.items())
     columns = {"model": [f"{number} {name}" for name, number in numbers.items()],
                "GMACs": [f"{macs / 1e9:.3f}" for macs, _ in points.values()]}

@@ -59,7 +59,7 @@ def similarity_matrices(matrices: Mapping[str, Tensor], groups: Sequence[str],
     bar = dict(title=dict(text=unit, side="top"), orientation="h", len=0.6, thickness=10, y=0,
                yanchor="top")
     figure.update_layout(coloraxis=dict(colorscale="Cividis", colorbar=bar),
-                         height=260 * lines + 110, margin=dict(l=5, r=5, t=40, b=70))
+                         height=220 * lines + 110, margin=dict(l=5, r=5, t=40, b=70))
     means = {name: _pair_means(matrix, groups) for name, matrix in matrices.items()}
     columns = {"network": list(means), f"{unit}, same group": [same for same, _ in means.values()],
                f"{unit}, other groups": [other for _, other in means.values()]}
@@ -144,7 +144,7 @@ def agreement(correlations: Mapping[str, Tensor]) -> go.Figure:
             hovertemplate="%{x:.2f}<extra></extra>", showlegend=False))
     figure.update_xaxes(title="rank correlation with teacher", range=[-1, 1])
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(height=130 + 60 * len(correlations))
+    figure.update_layout(height=110 + 46 * len(correlations))
     means = {label: values.float().mean().item() for label, values in correlations.items()}
     columns = {"map": list(means), "mean": list(means.values()),
                "10% lie below": _quantiles(correlations, 0.1),

@@ -50,7 +50,7 @@ def spectra(energies: Mapping[str, Mapping[str, Tensor]],
                              **where)
     figure.update_yaxes(range=[0, 102]).update_yaxes(title="energy kept (%)", col=1)
     figure.update_xaxes(nticks=4, tickangle=0).update_xaxes(title="rank", row=rows)
-    figure.update_layout(height=230 * rows + 105, margin=dict(t=45))
+    figure.update_layout(height=185 * rows + 105, margin=dict(t=45))
     ranks = {label: list(map(_enough, values.values())) for label, values in energies.items()}
     said = ", ".join(f"{label} {found[0]}" for label, found in ranks.items())
     columns = {"layer": kinds} | {f"90 % of: {label}": found for label, found in ranks.items()}

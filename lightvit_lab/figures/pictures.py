@@ -42,7 +42,7 @@ def patch_sequence(image: Tensor, patch_size: int) -> go.Figure:
         if len(patches) <= 64:
             figure.add_trace(_numbers(places), 1, position)
     figure.update_xaxes(**BARE).update_yaxes(**BARE)
-    figure.update_layout(height=330, margin=dict(l=10, r=10, t=40, b=10), showlegend=False)
+    figure.update_layout(height=280, margin=dict(l=10, r=10, t=40, b=10), showlegend=False)
     return described(figure, f"A picture cut into {rows} by {columns} patches, and the same "
                              f"{rows * columns} patches in reading order, numbered from 0.",
                      "What lies beside a patch is the next token; what lies below it comes "
@@ -114,7 +114,7 @@ def pictures_and_maps(images: Tensor, maps: Sequence[Tensor], titles: Sequence[s
     greatest = max(values.max().item() for values in maps)
     bar = dict(title=dict(text=unit, side="top"), orientation="h", len=0.6, thickness=10, y=0,
                yanchor="top")
-    figure.update_layout(height=120 * len(images) + 110 + 14 * lines,
+    figure.update_layout(height=104 * len(images) + 110 + 14 * lines,
                          margin=dict(l=5, r=5, t=40 + 14 * lines, b=70),
                          coloraxis=dict(colorscale="Cividis", cmin=0, cmax=greatest, colorbar=bar))
     columns = {"map": list(titles), f"highest {unit}": [values.max().item() for values in maps],

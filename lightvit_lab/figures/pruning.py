@@ -43,7 +43,7 @@ def sensitivity_curves(rows: Sequence[Row], dense: float) -> go.Figure:
     ends = [value for row in rows for value in score(row)[1:]] + [100 * dense]
     figure.update_yaxes(title="accuracy (%)", range=[min(ends) - 3, max(ends) + 3])
     figure.update_xaxes(title="block", row=len(parts), col=1)
-    figure.update_layout(height=210 * len(parts) + 90, margin=dict(t=30, b=60))
+    figure.update_layout(height=170 * len(parts) + 90, margin=dict(t=30, b=60))
     return described(figure, "Accuracy after pruning one layer alone, by its place: a line for "
                              f"each of {listed(f'{ratio:.0%} removed' for ratio in ratios)}"
                              f"{f', a panel for each of {listed(parts)}' if parts != [''] else ''};"

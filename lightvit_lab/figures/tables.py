@@ -17,17 +17,22 @@ Columns = Mapping[str, Sequence[Any]]
 NARROW = 4              # columns that fit a phone side by side; a row of more becomes a list there
 MOST = 60               # points of one line that its data table holds in full
 _NUMBER = re.compile(r"\s*[(\[<>=~+\u2212-]*\s*[.\d]")
+_FIRST = re.compile(r"(?:(?<=\s)|^)[-\u2212]?\d*\.?\d+(?:e[-+]?\d+)?")
 _LEFT = ' style="text-align:left"'
 
 
-def table(rows: Sequence[Mapping[str, Any]] | Columns, caption: str = "") -> None:
+def table(rows: Sequence[Mapping[str, Any]] | Columns, caption: str = "", bars: str = "") -> None:
     """Show results as a table: a list of rows, or columns by name; the first column names rows.
 
     Values are shown as they are, floats with three digits. Outside notebooks the table is text.
-    Raises LabError where there is nothing to show, on rows with other names than the first, and on
-    columns that differ in length.
+    `bars` names a column whose numbers, the first of each cell, are also drawn: as bars from zero.
+    Raises LabError where there is nothing to show, on rows with other names than the first, on
+    columns that differ in length, and on `bars` that name no column of numbers from zero up.
     """
-    found = Results(by_column(rows), caption)
+    columns = by_column(rows)
+    if bars:
+        shares(columns, bars)
+    found = Results(columns, caption, bars)
     try:
         from IPython.display import display
     except ImportError:
@@ -40,14 +45,31 @@ class Results(NamedTuple):
 
     columns: Columns
     caption: str
+    bars: str = ""
 
     def __repr__(self) -> str:
         return as_text(self.columns, self.caption)
 
     def _repr_html_(self) -> str:
         texts = [tuple(map(cell, row)) for row in zip(*self.columns.values())]
-        return html_table(self.caption or "Results", tuple(self.columns), texts, self.caption,
-                          lists=True)
+        drawn = {self.bars: shares(self.columns, self.bars)} if self.bars else {}
+        html = html_table(self.caption or "Results", tuple(self.columns), texts, self.caption,
+                          lists=True, drawn=drawn)
+        return f'<figure class="lab-bars" style="margin:0">{html}</figure>' if drawn else html
+
+
+def shares(columns: Columns, name: str) -> list[float]:
+    """How long each bar of a column is, of the largest; 0 where a cell has no number.
+
+    Raises LabError as `table` does of `bars`.
+    """
+    if name not in list(columns)[1:]:
+        raise LabError(f"table: bars={name!r}; name one of the columns {list(columns)[1:]}")
+    found = [_FIRST.search(cell(value).replace(",", "")) for value in columns[name]]
+    numbers = [float(each[0].replace("\u2212", "-")) if each else 0.0 for each in found]
+    if min(numbers) < 0 or not max(numbers):
+        raise LabError(f"table: bars={name!r}: bars need numbers from zero up, and one above it")
+    return [number / max(numbers) for number in numbers]
 
 
 def by_column(rows: Sequence[Mapping[str, Any]] | Columns) -> dict[str, list[Any]]:
@@ -91,8 +113,11 @@ def as_text(columns: Columns, caption: str = "") -> str:
 
 
 def html_table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]],
-               caption: str = "", lists: bool = False) -> str:
+               caption: str = "", lists: bool = False,
+               drawn: Mapping[str, Sequence[float]] | None = None) -> str:
     """Text in an HTML table; the first cell of each row names it.
+
+    `drawn` holds the lengths of bars, as shares, below the cells of some columns.
 
     With `lists`, the book's style sheet turns rows of more than `NARROW` columns into lists on a
     phone: each cell then says its head. Columns of text begin at the left, numbers end at the
@@ -104,9 +129,11 @@ def html_table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]],
                    for text, side in zip(heads, sides))
     wide = lists and len(heads) > NARROW
     body = ""
-    for first, *rest in rows:
-        cells = "".join(f"<td{side}{_head(title) if wide else ''}>{as_html(text)}</td>"
-                        for title, text, side in zip(heads[1:], rest, sides[1:]))
+    for number, (first, *rest) in enumerate(rows):
+        styles = [_bar(drawn[title][number]) if drawn and title in drawn else side
+                  for title, side in zip(heads[1:], sides[1:])]
+        cells = "".join(f"<td{style}{_head(title) if wide else ''}>{as_html(text)}</td>"
+                        for title, text, style in zip(heads[1:], rest, styles))
         body += f'<tr><th scope="row">{as_html(first)}</th>{cells}</tr>'
     return (f'<div class="lab-results{" lab-table-wide" if wide else ""}" tabindex="0" '
             f'role="region" aria-label="{as_html(name)}" style="overflow-x:auto"><table>{above}'
@@ -122,6 +149,13 @@ def is_text(column: Sequence[str]) -> bool:
     """Whether most cells of a column begin with words, not with a number and its sign."""
     said = [text for text in column if text.strip()]
     return sum(_NUMBER.match(text) is None for text in said) > len(said) / 2
+
+
+def _bar(share: float) -> str:
+    """The style of a cell over a bar; a pale blue that both themes bear."""
+    end = f"{100 * share:.1f}%"
+    return (' style="print-color-adjust:exact;background:linear-gradient(90deg,'
+            f'rgba(0,114,178,.32) {end},transparent {end})"')
 
 
 def _head(title: str) -> str:

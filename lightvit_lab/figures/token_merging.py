@@ -135,5 +135,5 @@ def by_block(lines: Mapping[str, Sequence[float | Band]], unit: str) -> go.Figur
     most, least = (end(ends, key=ends.get) for end in (max, min))
     said = (f"After the last block, {unit}: {ends[least]:.3g} ({least})"
             + (f" to {ends[most]:.3g} ({most})." if most != least else "."))
-    figure.update_layout(height=350)
+    figure.update_layout(height=310)
     return described(figure, f"{unit} after each block: {listed(lines)}.", said)

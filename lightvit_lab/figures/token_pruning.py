@@ -229,7 +229,7 @@ def kept_counts(counts: Mapping[str, Sequence[int]], whole: int) -> go.Figure:
                                 hovertemplate=f"{label}: %{{y}} pictures keep %{{x}} patches<extra>"
                                               "</extra>"))
     figure.update_xaxes(title="patches kept", range=[0, whole + 1]).update_yaxes(title="pictures")
-    figure.update_layout(barmode="overlay", height=340)
+    figure.update_layout(barmode="overlay", height=310)
     places = range(max(map(max, counts.values())) + 1)
     columns = {"patches kept": list(places)}
     for label, numbers in counts.items():

@@ -64,7 +64,7 @@ def test_a_figure_brings_its_words_and_its_table_which_what_is_given_replaces(mo
 
 def test_a_legend_stands_above_the_plot_which_keeps_its_height_and_one_line_needs_none():
     plain, named = (display.arranged(go.Figure([go.Scatter(y=[1, 2], name=name) for name in names])) for names in ("a", ["a<br>of two lines", "b"]))
-    assert not plain.layout.showlegend and plain.layout.height == 380
+    assert not plain.layout.showlegend and plain.layout.height == 310
     assert named.layout.showlegend and named.layout.legend.y > 1
     heights = [one.layout.height - one.layout.margin.t - 55 for one in (plain, named)]
     assert heights[0] == heights[1] and named.layout.margin.t == plain.layout.margin.t + 3 * display.LEGEND_LINE
@@ -79,6 +79,20 @@ def test_colours_of_the_dark_theme_are_legible_there_and_the_script_has_the_same
         return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear))
     for colour in (*display.COLOURS, "#222222"):
         assert (light(display.DARK[colour]) + 0.05) / (light("#121212") + 0.05) > 4.5, colour
+
+
+def test_a_column_of_a_table_can_be_drawn_as_bars_from_zero(shown):
+    rows = [{"model": "a", "MACs": "1,000"}, {"model": "b", "MACs": "250 (25%)"}, {"model": "c", "MACs": "-"},
+            {"model": "d", "MACs": "conv-3 500"}]
+    figures.table(rows, bars="MACs")
+    html = shown[0]._repr_html_()
+    assert html.startswith('<figure class="lab-bars"')
+    assert re.findall(r"32\) ([\d.]+%)", html) == ["100.0%", "25.0%", "0.0%", "50.0%"]
+    for wrong in ("model", "mac"):
+        with pytest.raises(LabError, match="name one of the columns"):
+            figures.table(rows, bars=wrong)
+    with pytest.raises(LabError, match="from zero up"):
+        figures.table([{"model": "a", "gain": -1.0}], bars="gain")
 
 
 def test_a_table_is_html_in_notebooks_and_text_in_terminals(shown):
