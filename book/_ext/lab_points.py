@@ -36,7 +36,7 @@ def point_rows(root: Path) -> list[tuple[str, ...]]:
 
 def _sums(exercises: list[Exercise]) -> tuple[str, ...]:
     """How many exercises, points, minutes and known mistakes."""
-    worth = [(1, each.points, each.minutes, known_mistakes(each)) for each in exercises]
+    worth = [(1, each.points, each.minutes, len(known_mistakes(each))) for each in exercises]
     return tuple(map(str, map(sum, zip(*worth))))
 
 

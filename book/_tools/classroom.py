@@ -72,7 +72,7 @@ def worth(exercises: list[Exercise]) -> int:
 
 def rows(found: dict[str, list[Exercise]]) -> list[tuple]:
     """The rows of points.csv below its header."""
-    return [(stem, each.id, each.title, each.points, each.minutes, known_mistakes(each))
+    return [(stem, each.id, each.title, each.points, each.minutes, len(known_mistakes(each)))
             for stem, page in found.items() for each in page]
 
 

@@ -24,8 +24,8 @@ def main(pages: Sequence[str] = ()) -> int:
     every = [(one, page_of(one)) for one in all_exercises()]
     for page in pages:
         require_choice("exercises", "page", page, {path.split("/")[1] for _, path in every})
-    rows = [(one.id, path, one.points, one.minutes, known_mistakes(one)) for one, path in every
-            if not pages or path.split("/")[1] in pages]
+    rows = [(one.id, path, one.points, one.minutes, len(known_mistakes(one)))
+            for one, path in every if not pages or path.split("/")[1] in pages]
     table = [_HEADER]
     for page, of_page in groupby(rows, key=itemgetter(1)):
         table += of_page

@@ -113,11 +113,11 @@ def _answers(exercise: Exercise) -> Answers:
     return found
 
 
-def known_mistakes(exercise: Exercise) -> int:
-    """How many wrong answers of `exercise` are known; none of them is made, no solution run."""
-    if exercise.answers:
-        return len(exercise.answers.mistakes)
-    return len(getattr(_declared(exercise.id), "MISTAKES", {}).get(exercise.id, ()))
+def known_mistakes(exercise: Exercise) -> tuple[str, ...]:
+    """The names of the known wrong answers of `exercise`; none is made, no solution is run."""
+    known = exercise.answers.mistakes if exercise.answers else getattr(
+        _declared(exercise.id), "MISTAKES", {}).get(exercise.id, ())
+    return tuple(mistake.name for mistake in known)
 
 
 def rubric_of(exercise_id: str) -> tuple[tuple[int, str], ...]:
