@@ -168,5 +168,26 @@ window.looks = (() => {
     });
   }
 
-  return {settle, useTheme, oneWordOfEachKind, markOneTextOfEachKind, figures, labels, formulas, edges, folds};
+  // Heights in pixels: of the whole page, of its core while further sections are folded, and of the longest way in it
+  // that shows no figure. They are left open.
+  function reading() {
+    const page = document.querySelector(".bd-article");
+    const further = [...document.querySelectorAll("details.lab-further")];
+    const unfold = open => further.forEach(fold => { fold.open = open; });
+    const whole = page.scrollHeight;
+    unfold(false);
+    const top = page.getBoundingClientRect().top, core = page.scrollHeight;
+    const boxes = [...page.querySelectorAll("figure, .lab-card, .lab-explorer, img")]
+      .filter(element => element.checkVisibility()).map(element => element.getBoundingClientRect())
+      .filter(box => box.height > 60).sort((one, other) => one.top - other.top);
+    let longest = 0, seenTo = top;
+    for (const {top: start, bottom: end} of [...boxes, {top: top + core, bottom: top + core}]) {
+      longest = Math.max(longest, start - seenTo);
+      seenTo = Math.max(seenTo, end);
+    }
+    unfold(true);
+    return {whole, core, longest};
+  }
+
+  return {settle, reading, useTheme, oneWordOfEachKind, markOneTextOfEachKind, figures, labels, formulas, edges, folds};
 })();

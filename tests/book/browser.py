@@ -120,6 +120,7 @@ class Tab:
     elsewhere: list[str] = field(default_factory=list)  # requests to any other host
     covers: int = 0                                     # over what answers a prediction, as the page was opened
     covered: list[float] = field(default_factory=list)  # heights in pixels of what lay below them
+    reading: dict[str, float] = field(default_factory=dict)     # lengths in pixels, as the page comes, folds closed
 
     def look(self, at: str) -> list[str]:
         """What is wrong with the page's "figures", "labels", "formulas" or "edges"."""
@@ -152,6 +153,7 @@ def open_tab(browser: object, origin: str, address: str, view: str = "wide", cov
         tab.covers = tab.page.locator(".lab-predict-cover").count()
         tab.covered = tab.page.locator(".lab-predict-covered").evaluate_all(
             "boxes => boxes.map(box => box.getBoundingClientRect().height)")
+        tab.reading = tab.page.evaluate("() => looks.reading()")
         if not covered:
             tab.page.evaluate("document.querySelectorAll('.lab-predict-cover button').forEach(button => button.click())")
             tab.page.evaluate("() => looks.settle()")

@@ -72,6 +72,15 @@ def test_the_page_asks_no_host_but_its_own(tab):
     _fail_if(tab.elsewhere)
 
 
+def test_a_chapter_is_no_longer_than_sixteen_screens_and_shows_a_figure_in_every_two_and_a_half(tab):
+    """While its further sections are folded, which take half of it at most."""
+    if tab.view != "wide" or not tab.address.startswith("chapters/"):
+        pytest.skip("a screen is that of a desk, and only chapters are read from top to end")
+    screen, (whole, core, longest) = 900, (tab.reading[name] for name in ("whole", "core", "longest"))
+    said = f"{core / screen:.1f} screens, {whole / screen:.1f} unfolded, {longest / screen:.1f} without a figure"
+    assert core <= 16 * screen and longest <= 2.5 * screen and whole <= 2 * core, said
+
+
 def test_no_figure_is_left_out_or_blank(tab):
     asked_for = re.findall(r"^ *show\(", _source(tab.address), re.MULTILINE)
     assert tab.page.locator(".lab-figure .js-plotly-plot").count() >= len(asked_for)
