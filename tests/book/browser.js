@@ -171,7 +171,7 @@ window.looks = (() => {
   // Heights in pixels: of the whole page, of its core while further sections are folded, and of the longest way in it
   // that shows no figure. They are left open.
   function reading() {
-    const page = document.querySelector(".bd-article");
+    const page = document.querySelector(".bd-article") || document.body;
     const further = [...document.querySelectorAll("details.lab-further")];
     const unfold = open => further.forEach(fold => { fold.open = open; });
     const whole = page.scrollHeight;
