@@ -43,7 +43,7 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "ats": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,), "ats", lengths="padded"),
     "coarse": lambda model, seen: coarse_fine.coarse_to_fine(model, 1.0),
     "merge": lambda model, seen: token_merging.merge_tokens(model, 3, mode="tofu"),
-    "reduce": lambda model, seen: diffrate.reduce_tokens(model, [0, 2], 1),
+    "reduce": lambda model, seen: diffrate.reduce_tokens(model, 2, 1),
     "exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0)),
     "lgvit exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0), head="lgvit"),
     "halting": lambda model, seen: token_halting.add_halting(model, scale=0.3, center=0.8),

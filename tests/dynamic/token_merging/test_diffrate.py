@@ -291,7 +291,7 @@ def test_the_search_reaches_its_share_within_a_token_for_each_block(share, chang
     assert abs(found.macs - share * costs.whole) < one
     reduced = reduce_tokens(model, found.pruned, found.merged)
     counted = profiling.count(reduced, (3, 32, 32)).macs
-    assert 0 <= counted - found.macs < 0.02 * counted
+    assert 0 <= counted - found.macs < 0.05 * counted      # ranking and matching, of a narrow model
     assert changes or found.pruned[0] == found.merged[0] == 0
     assert set(found.history.terms) == {"labels", "macs"} and len(found.history.loss) == 80
     assert "history" not in repr(found)
@@ -310,12 +310,12 @@ def test_the_loss_is_that_of_the_labels_and_the_square_of_what_the_share_is_off(
     assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-6)
 
 
-def test_labels_decide_which_tokens_stay():
-    """Where only the first block's ranks tell the classes apart, rates keep more there than the cost alone wants."""
-    search = given_logits("search_prune")
+def test_logits_teach_the_rates_of_all_blocks_but_the_first_which_keeps_all_and_the_last_whose_mask_nobody_reads():
+    search = given_logits("search_both")
     search(INPUTS).square().mean().backward()
-    assert search.blocks[1].prune.logits.grad.abs().max() > 1e-3
-    assert search.blocks[-1].prune.logits.grad is None or not search.blocks[-1].prune.logits.grad.any()
+    grads = [[rate.logits.grad for rate in (block.prune, block.merge)] for block in search.blocks]
+    assert all(grad.abs().max() > 1e-4 for pair in grads[1:3] for grad in pair)
+    assert all(grad is None for pair in (grads[0], grads[3]) for grad in pair)
 
 
 BAD = [
