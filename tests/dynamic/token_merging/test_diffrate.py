@@ -254,7 +254,7 @@ def test_a_masked_pass_is_that_of_the_model_that_is_really_shorter(kind):
     with torch.no_grad():
         for place, block in [*enumerate(search.blocks)][1:]:
             block.prune.logits.copy_(torch.linspace(1.5 - place, place / 2, 16))
-            block.merge.logits.copy_(torch.linspace(1.0 - place, place / 1.5, 16))
+            block.merge.logits.copy_(torch.linspace(-1.5 * place, 1.5 * place, 16))
     masked = logits(search)
     kept = [[int(pair[part]) for pair in search.blocks[0].passing.numbers] for part in (0, 1)]
     pruned, merged = of_kept(*kept, 16)
@@ -301,7 +301,7 @@ def test_the_search_reaches_its_share_within_a_token_for_each_block(share, chang
 
 def test_the_loss_is_that_of_the_labels_and_the_square_of_what_the_share_is_off(shapes):
     search = given_logits("search_both")
-    batch = training.Batch(*shapes.batch(torch.arange(4)))
+    batch = training.Batch(*shapes.batch(torch.arange(4)), torch.arange(4))
     objective = RateObjective(0.5, block_costs(small("timm"), (3, 32, 32)))
     loss, found, terms = objective(search, batch)
     share = objective.costs.share(search.blocks[0].passing.numbers).item()
