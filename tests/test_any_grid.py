@@ -10,7 +10,7 @@ from lightvit_lab.compression.low_rank import factors as low_rank, attention as 
 from lightvit_lab.compression.pruning import pruners as pruning, unstructured as sparsity
 from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, token_halting
 from lightvit_lab.dynamic.token_pruning import coarse_fine, pruning as token_pruning
-from lightvit_lab.dynamic.token_merging import merging as token_merging
+from lightvit_lab.dynamic.token_merging import diffrate, merging as token_merging
 from lightvit_lab.dynamic.token_pruning.choosing import kept_patches
 from lightvit_lab.errors import LabError
 from lightvit_lab.profiling.estimates import estimate_vit
@@ -30,6 +30,7 @@ TRANSFORMS = {
     "merge": lambda model, seen: token_merging.merge_tokens(model, 2),
     "merge, restored": lambda model, seen: token_merging.merge_tokens(model, 2, mode="prune", restore=True),
     "merge, clusters": lambda model, seen: token_merging.merge_tokens(model, 2, matching="clusters"),
+    "reduce": lambda model, seen: diffrate.reduce_tokens(model, 1, 1),
     "evit": lambda model, seen: token_pruning.prune_tokens(model, 0.6, (1,)),
     "topk": lambda model, seen: token_pruning.prune_tokens(model, 0.6, (1,), method="topk"),
     "dynamicvit": lambda model, seen: token_pruning.prune_tokens(model, 0.6, (1,), method="dynamicvit"),
@@ -56,7 +57,7 @@ def transformed(name, model, seen):
     return TRANSFORMS[name](model, seen).eval()
 
 
-BY_CLASS_TOKEN = ("evit", "ats", "ats, padded", "topk", "halting", "lgvit exits")
+BY_CLASS_TOKEN = ("reduce", "evit", "ats", "ats, padded", "topk", "halting", "lgvit exits")
 FITTING = [(kind, name) for kind in ("patches", "timm", "timm, registers") for name in TRANSFORMS
            if kind != "timm, registers" or name not in BY_CLASS_TOKEN]      # its head reads the mean
 

@@ -17,7 +17,7 @@ from lightvit_lab.compression.pruning import importance, movement, pruners as pr
 from lightvit_lab.compression.low_rank import factors as low_rank, attention as low_rank_attention
 from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, report as exit_report, token_halting
 from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
-from lightvit_lab.dynamic.token_merging import merging as token_merging
+from lightvit_lab.dynamic.token_merging import diffrate, merging as token_merging, rates
 from lightvit_lab.dynamic.early_exit.rules import Confidence
 from lightvit_lab.experiments import adaptive_depth, faults, light_models
 from lightvit_lab.models.transforming import copied
@@ -244,6 +244,7 @@ TRAINING = {
     "train_skipping": (gated, partial(block_skipping.train_skipping, data=SHAPES, **SETTINGS)),
     "train_halting": (halting, partial(token_halting.train_halting, data=SHAPES, **SETTINGS)),
     "fine_tune": (predicting, lambda model: dynamicvit.fine_tune(model, lab(), SHAPES, **SETTINGS)),
+    "learn_rates": (lab, partial(rates.learn_rates, data=SHAPES, share=0.9, whole_blocks=0, **SETTINGS)),
     "movement_prune": (lab, lambda model: movement.movement_prune(
         model, SHAPES, 0.5, **{**SETTINGS, "steps": 10})),
 }
@@ -293,6 +294,7 @@ MADE = {
     "factorize": lambda: low_rank.factorize(lab(), rank=4),
     "replace_attention": lambda: low_rank_attention.replace_attention(lab(), rank=4),
     "merge_tokens": lambda: token_merging.merge_tokens(lab(), 2),
+    "reduce_tokens": lambda: diffrate.reduce_tokens(lab(), 1, 1),
     "coarse_to_fine": lambda: coarse_fine.coarse_to_fine(lab(), 0.5),
     "add_exits": exits,
     "with_rule": lambda: early_exit.with_rule(exits(), None),

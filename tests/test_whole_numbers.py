@@ -21,6 +21,7 @@ from lightvit_lab.distillation.feature_distillation.structured import Manifold
 from lightvit_lab.dynamic.early_exit.block_skipping import add_skipping
 from lightvit_lab.dynamic.early_exit.exits import add_exits
 from lightvit_lab.dynamic.early_exit.rules import Patience
+from lightvit_lab.dynamic.token_merging.diffrate import reduce_tokens
 from lightvit_lab.dynamic.token_merging.merging import merge_tokens
 from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError, plain_numbers, require_multiple, require_range, require_whole
@@ -102,6 +103,8 @@ PLANS = {
     "prune_weights": lambda n: prune_weights(small(), 0.5, seed=n, importance="random"),
     "merge_tokens": lambda n: merge_tokens(small(), r=n),
     "merge_tokens by block": lambda n: merge_tokens(small(), r=[n, n]),
+    "reduce_tokens, pruned": lambda n: reduce_tokens(small(), [0, n], 0),
+    "reduce_tokens, merged": lambda n: reduce_tokens(small(), 0, [n, 0]),
     "prune_tokens": lambda n: prune_tokens(small(10), 0.5, layers=[n]),
     "add_exits": lambda n: add_exits(small(10), layers=[n]),
     "add_skipping": lambda n: add_skipping(small(10), layers=(n,)),

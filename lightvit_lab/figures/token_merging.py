@@ -60,6 +60,10 @@ def _require_places(images: Tensor, places: Sequence[Tensor]) -> None:
             raise LabError(f"merged_regions: places of shape {tuple(now.shape)} for {len(images)} "
                            f"pictures of {places[0].shape[1]} patches; give source_map(model)[:, "
                            "1:] of these pictures each time")
+        if (now < 0).any():
+            raise LabError("merged_regions: patches that were dropped have no place in a token; "
+                           "give the source map of a model of merge_tokens, or of reduce_tokens "
+                           "with pruned=0")
 
 
 def _tokens(places: Tensor) -> str:

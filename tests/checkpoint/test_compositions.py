@@ -14,7 +14,7 @@ from lightvit_lab.compression.pruning import pruners as pruning, unstructured as
 from lightvit_lab.distillation.feature_distillation import lift_last_layer
 from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, rules as exit_rules, token_halting
 from lightvit_lab.dynamic.token_pruning import coarse_fine, pruning as token_pruning
-from lightvit_lab.dynamic.token_merging import merging as token_merging
+from lightvit_lab.dynamic.token_merging import diffrate, merging as token_merging
 from lightvit_lab.models.timm_parts import block_names
 from lightvit_lab.models.transforming import transformed
 
@@ -43,6 +43,7 @@ TRANSFORMS = {      # in an order in which each may follow those above it
     "ats": lambda model, seen: token_pruning.prune_tokens(model, 0.5, (0,), "ats", lengths="padded"),
     "coarse": lambda model, seen: coarse_fine.coarse_to_fine(model, 1.0),
     "merge": lambda model, seen: token_merging.merge_tokens(model, 3, mode="tofu"),
+    "reduce": lambda model, seen: diffrate.reduce_tokens(model, 2, 1),
     "exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0)),
     "lgvit exits": lambda model, seen: early_exit.add_exits(model, [0], exit_rules.Confidence(0.0), head="lgvit"),
     "halting": lambda model, seen: token_halting.add_halting(model, scale=0.3, center=0.8),
@@ -51,7 +52,7 @@ TRANSFORMS = {      # in an order in which each may follow those above it
 }
 PRUNED = ("blocks", "embedding", "heads", "head_width", "mlp")
 REPLACED = ("linformer", "nystrom")                       # attention
-DYNAMIC = ("evit", "dynamicvit", "ats", "coarse", "merge", "exits", "lgvit exits", "halting", "skipping")      # blocks: one at a time
+DYNAMIC = ("evit", "dynamicvit", "ats", "coarse", "merge", "reduce", "exits", "lgvit exits", "halting", "skipping")      # blocks: one at a time
 NOT_TOGETHER = {"rank": {"energy", "budget"}, "energy": {"budget"}, "zeros": {"2:4"}, "linformer": {"nystrom"},
                 **{step: {*DYNAMIC, *REPLACED} - {step} for step in DYNAMIC}}
 for step in ("exits", "lgvit exits", "halting", "skipping"):             # they say which blocks by their numbers
@@ -181,6 +182,7 @@ LISTS = {      # calls that take lists or dicts, with some that the caller goes 
     "factorize": (lambda model, layers: low_rank.factorize(model, rank=2, layers=layers), (["fc1", "fc2"],)),
     "prune_tokens": (lambda model, ratios, layers: token_pruning.prune_tokens(model, ratios, layers), ([0.5, 0.7], [0, 1])),
     "merge_tokens": (lambda model, r, mode: token_merging.merge_tokens(model, r, mode=mode), ([3, 2], ["mean", "max"])),
+    "reduce_tokens": (diffrate.reduce_tokens, ([0, 2], [1, 1])),
     "add_exits": (early_exit.add_exits, ([0],)),
     "add_skipping": (block_skipping.add_skipping, ([1],)),
 }

@@ -23,6 +23,7 @@ from lightvit_lab.dynamic.early_exit.report import (
     calibrate_confidence, every_logit, exit_macs, exit_report, trade_off)
 from lightvit_lab.dynamic.early_exit.rules import Confidence
 from lightvit_lab.dynamic.early_exit.token_halting import add_halting, train_halting
+from lightvit_lab.dynamic.token_merging.diffrate import reduce_tokens
 from lightvit_lab.dynamic.token_merging.merging import merge_tokens
 from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 from lightvit_lab.errors import LabError
@@ -118,7 +119,7 @@ def test_training_a_wrapper_trains_the_model_inside_and_its_checkpoint_is_the_sa
 
 @pytest.mark.parametrize("change", [
     lambda model: prune_mlp(model, 0.5), lambda model: factorize(model, rank=2), lambda model: prune_weights(model, 0.5),
-    lambda model: merge_tokens(model, r=2), lambda model: add_exits(model, layers=[0]),
+    lambda model: merge_tokens(model, r=2), lambda model: reduce_tokens(model, 1, 1), lambda model: add_exits(model, layers=[0]),
     lambda model: prune_embedding(model, 0.5), lambda model: prune_heads(model, 0.5),
     lambda model: prune_tokens(model, 0.5, layers=[1]), lambda model: movement_prune(model, P, 0.5, 10, **{
         key: value for key, value in QUICK.items() if key != "steps"}),

@@ -27,7 +27,7 @@ from lightvit_lab.distillation.feature_distillation import mimicking
 from lightvit_lab.distillation.response_distillation import objectives as response_distillation, stored_logits
 from lightvit_lab.dynamic.early_exit import block_skipping, exits as early_exit, report as exit_report, rules as exit_rules, token_halting
 from lightvit_lab.dynamic.token_pruning import choosing, coarse_fine, dynamicvit, pruning as token_pruning
-from lightvit_lab.dynamic.token_merging import merging as token_merging
+from lightvit_lab.dynamic.token_merging import diffrate, merging as token_merging, rates
 from lightvit_lab.experiments import (
     adaptive_depth,
     base,
@@ -324,6 +324,13 @@ CALLS: dict[str, Call] = {
     "dynamic.prune_tokens": Call(
         lambda model, given: token_pruning.prune_tokens(model, 0.7, layers=(1, 2))
     ),
+    "dynamic.reduce_tokens": Call(
+        lambda model, given: diffrate.reduce_tokens(model, [0, 8, 4, 0], 4)
+    ),
+    "dynamic.learn_rates": Call(
+        lambda model, given: rates.learn_rates(model, given.pictures, 0.8, **RUN)
+    ),
+    "dynamic.block_costs": Call(lambda model, given: rates.block_costs(model, (3, 32, 32))),
     "dynamic.source_map": Call(merged_sources, lambda: token_merging.merge_tokens(vit(), r=8)),
     "dynamic.trade_off": Call(
         lambda model, given: exit_report.trade_off(model, given.pictures), exits
@@ -488,6 +495,7 @@ CALLS: dict[str, Call] = {
 
 KINDS: dict[str, Callable[[], nn.Module]] = {
     "merged": lambda: token_merging.merge_tokens(vit(), r=8, mode="tofu"),
+    "reduced": lambda: diffrate.reduce_tokens(vit(), [0, 8, 4, 0], 4),
     "clustered": lambda: token_merging.merge_tokens(vit(), r=8, matching="clusters"),
     **{
         method: lambda method=method: token_pruning.prune_tokens(
@@ -538,6 +546,9 @@ LOOK = {
     "dynamic.require_exits",
     "dynamic.apply_halting",
     "dynamic.apply_merging",
+    "dynamic.apply_reduction",
+    "dynamic.rate_model",
+    "dynamic.require_class_token",
     "dynamic.apply_token_pruning",
     "experiments.block_macs",
     "experiments.layers_alone",
@@ -601,6 +612,8 @@ ON_THE_PROCESSOR = {
     "dynamic.add_skipping",
     "dynamic.coarse_to_fine",
     "dynamic.prune_tokens",
+    "dynamic.reduce_tokens",
+    "dynamic.block_costs",
     "dynamic.source_map",
     "experiments.halted_macs",
     "experiments.last_layer",

@@ -15,6 +15,7 @@ from lightvit_lab.compression.pruning.pruners import (prune_blocks, prune_embedd
                                               prune_mlp)
 from lightvit_lab.compression.pruning.unstructured import prune_weights
 from lightvit_lab.dynamic.early_exit.exits import add_exits
+from lightvit_lab.dynamic.token_merging.diffrate import reduce_tokens
 from lightvit_lab.dynamic.token_merging.merging import merge_tokens
 from lightvit_lab.dynamic.token_pruning.pruning import prune_tokens
 
@@ -46,12 +47,13 @@ TRANSFORMS = {
     "merge_tokens": lambda model: merge_tokens(model, 3),
     "merge_tokens, restored": lambda model: merge_tokens(model, 3, mode="tofu", restore=True),
     "merge_tokens, clusters": lambda model: merge_tokens(model, 3, matching="clusters"),
+    "reduce_tokens": lambda model: reduce_tokens(model, [2, 1], [0, 3]),
     "evit": lambda model: prune_tokens(model, 0.5, [0, 1]),
     "topk": lambda model: prune_tokens(model, 0.5, [0], "topk"),
     "dynamicvit": lambda model: prune_tokens(model, 0.5, [0], "dynamicvit"),
     "exits without a rule": lambda model: add_exits(model, [0]),
 }
-ON_TIMM = ("prune_head_width", "linformer", "merge_tokens, restored", "evit", "dynamicvit", "exits without a rule")
+ON_TIMM = ("prune_head_width", "linformer", "merge_tokens, restored", "reduce_tokens", "evit", "dynamicvit", "exits without a rule")
 CASES = {**{name: (recipe, None) for name, recipe in MODELS.items()},
          **{f"{name} of the lab's": (LAB, change) for name, change in TRANSFORMS.items()},
          **{f"{name} of timm's": (TIMM, TRANSFORMS[name]) for name in ON_TIMM}}

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import LabError, plain_numbers, require_choice, require_whole
@@ -63,13 +64,13 @@ class Trace(LastPass):
     threads on one model. Not compiled: what it does depends on numbers that no graph knows.
     """
 
-    def __init__(self, num_tokens: int):
-        self.num_tokens = num_tokens
+    def __init__(self, num_tokens: int, caller: str = CALLER):
+        self.num_tokens, self.caller = num_tokens, caller
         self.sizes: dict[int, Tensor] = {}
         self.matchings: dict[int, Matching] = {}          # by the number of tokens before
 
     def __deepcopy__(self, memo: dict) -> Trace:
-        return Trace(self.num_tokens)
+        return Trace(self.num_tokens, self.caller)
 
     @torch.compiler.disable
     def enter(self, tokens: Tensor, first: bool) -> Tensor | None:
@@ -82,10 +83,10 @@ class Trace(LastPass):
             self.num_tokens, self.sizes, self.matchings = count, {}, {}
         size = self.sizes.get(count)
         if size is None and count != self.num_tokens:
-            raise LabError(f"merge_tokens: a block was given {count} tokens, and no block before "
+            raise LabError(f"{self.caller}: a block was given {count} tokens, and no block before "
                            "it gave out as many; let nothing else drop tokens between the blocks")
         if size is not None and size.shape[0] != batch:
-            raise LabError(f"merge_tokens: a block was given {batch} pictures, the block before "
+            raise LabError(f"{self.caller}: a block was given {batch} pictures, the block before "
                            f"gave out {size.shape[0]}; let pictures leave before the first merge")
         return size
 
@@ -95,11 +96,17 @@ class Trace(LastPass):
         self.sizes[size.shape[1]], self.matchings[matching.num_tokens] = size, matching
 
     def places(self) -> Tensor | None:
-        """(batch, N): the token that each of the first N became part of; None without a merge."""
+        """(batch, N): the token that each of the first N became part of, -1 for what was dropped.
+
+        None without a merge.
+        """
         places = None
         for before in sorted(self.matchings, reverse=True):
             step = self.matchings[before].places()
-            places = step if places is None else step.gather(1, places)
+            if places is not None:
+                ends = F.pad(step, (0, 1), value=-1)            # where what was dropped before goes
+                step = ends.gather(1, places.where(places >= 0, step.shape[1]))
+            places = step
         return places
 
     @torch.compiler.disable
@@ -256,14 +263,16 @@ def clamped_r(r_per_block: Sequence[int], num_tokens: int, protected: int) -> li
 def source_map(model: nn.Module) -> Tensor:
     """(batch, tokens): which of the last tokens each of the first became part of, in the last pass.
 
-    On the device of the weights. `torch.nn.functional.one_hot(source_map(model)).mT` is the
-    published source matrix. Raises LabError if nothing was merged.
+    -1 for those that `reduce_tokens` dropped. On the device of the weights. Where none was,
+    `torch.nn.functional.one_hot(source_map(model)).mT` is the published source matrix. Raises
+    LabError if nothing was merged.
     """
-    traces = [block.trace for block in model.modules() if isinstance(block, MergingBlock)]
+    found = [getattr(block, "trace", None) for block in model.modules()]
+    traces = [trace for trace in found if isinstance(trace, Trace)]
     places = traces[0].places() if traces else None
     if places is None:
-        raise LabError("source_map: no tokens were merged; give a model of merge_tokens, after a "
-                       "call of model(inputs)")
+        raise LabError("source_map: no tokens were merged; give a model of merge_tokens or "
+                       "reduce_tokens, after a call of model(inputs)")
     return places.to(home_of(model))
 
 
