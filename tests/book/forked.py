@@ -42,7 +42,8 @@ def _become(main, said, cwd, env):
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(file, 1), os.dup2(file, 2)
         sys.stdin = open(os.devnull)
-        sys.stdout, sys.stderr = (io.TextIOWrapper(open(number, "wb", 0), encoding="utf-8", write_through=True) for number in (1, 2))
+        sys.stdout, sys.stderr = (io.TextIOWrapper(open(number, "wb", 0), encoding="utf-8", write_through=True)
+                                  for number in (1, 2))
         os.chdir(cwd or os.getcwd())
         if env is not None:
             _forget(env)
