@@ -13,6 +13,7 @@ today, and what breaks one has to change that page.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import io
 import re
@@ -22,7 +23,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from collections import Counter
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def derive(page: Path, ref: str, solutions: bool = False, code: str = "") -> Not
 def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
     """The cells a learner gets, in order, the page's first text leading."""
     try:
-        source = myst_to_notebook(page.text, add_source_map=True)
+        source = copy.deepcopy(parsed(page.text))
     except (MystMetadataParsingError, nbformat.ValidationError, yaml.YAMLError) as error:
         raise LabError(f"{page.place(1)}: front matter or a cell's options cannot be read: "
                        f"{error}") from error
@@ -94,6 +95,12 @@ def cells_of(page: Page, solutions: bool) -> list[NotebookNode]:
         raise LabError(f"{page.place(1)}: a page begins with its title, `# Title`, "
                        "before any code cell")
     return result
+
+
+@lru_cache(maxsize=64)
+def parsed(text: str) -> NotebookNode:
+    """The cells of a page as MyST-NB reads them, and the lines they begin at: not to be changed."""
+    return myst_to_notebook(text, add_source_map=True)
 
 
 def text_cells(page: Page, lines: list[str], first: int) -> Iterator[NotebookNode]:

@@ -2,11 +2,10 @@
 
 import functools
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import lab_api
 import lessons
 import mentions
@@ -16,6 +15,7 @@ import yaml
 from bs4 import BeautifulSoup
 from docutils import nodes
 from mentions import Mention, Section
+from sphinx.cmd.build import main as sphinx_build
 
 import lightvit_lab
 from lightvit_lab import training
@@ -58,9 +58,8 @@ def build(root):
     folders = {"ext": str(ROOT / "book" / "_ext"), "tools": str(ROOT / "book" / "_tools")}
     (root / "conf.py").write_text(CONF.format(**folders))
     out = root / "_build"
-    done = subprocess.run([sys.executable, "-m", "sphinx", "-q", "-b", "html", root, out], capture_output=True, text=True,
-                          check=False)
-    return done, out
+    status, said = forked.run(lambda: sphinx_build(["-q", "-b", "html", str(root), str(out)]), root / "said.txt")
+    return status, said, out
 
 
 def lay(root, chapters=True):
@@ -77,8 +76,8 @@ def lay(root, chapters=True):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """The folder of the built page, and the page."""
-    done, out = build(lay(tmp_path_factory.mktemp("book")))
-    assert done.returncode == 0 and done.stderr == "", done.stderr
+    status, said, out = build(lay(tmp_path_factory.mktemp("book")))
+    assert status == 0 and said == "", said
     return out, BeautifulSoup((out / "book/api.html").read_text(encoding="utf-8"), "html.parser")
 
 
@@ -297,12 +296,12 @@ def test_without_chapters_no_name_has_a_section_and_the_role_links_to_one_name_b
     root = lay(tmp_path, chapters=False)
     (root / "one.md").write_text("---\norphan: true\n---\n\n# One\n\n{api}`token_merging.merge_tokens`, {api}`training.History`\n")
     (root / "two.md").write_text("---\norphan: true\n---\n\n# Two\n\n{api}`load`, {api}`nothing`\n")
-    done, out = build(root)
+    _, said, out = build(root)
     entries = _parsed(out / "book/api.html").select(".lab-api dd")
     assert len(entries) > 300 and all(lab_api.NOWHERE in entry.get_text() for entry in entries)
     assert [link["href"] for link in _parsed(out / "one.html").select("section a.reference")] == [
         "book/api.html#dynamic-token_merging-merge_tokens", "book/api.html#training-History"]
-    assert "'load' is checkpoint.load, data.load" in done.stderr and "'nothing' is none of the public names" in done.stderr
+    assert "'load' is checkpoint.load, data.load" in said and "'nothing' is none of the public names" in said
 
 
 def test_a_link_to_a_section_that_is_gone_is_a_warning_that_names_it(monkeypatch):

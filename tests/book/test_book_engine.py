@@ -1,15 +1,15 @@
 """The book engine, tried on a tiny book: the real extension and settings, a copy of the library, two executed pages."""
 
+import importlib
 import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import lab_stills
 import lightvit_book
 import nbformat
@@ -147,15 +147,21 @@ def make_book(root):
     })
 
 
+@pytest.fixture(scope="module", autouse=True)
+def imported():
+    """What every build imports and no page changes: once, for all of them."""
+    for name in ("jupyter_book.cli.main", "jupyter_book.sphinx", "myst_nb.sphinx_ext"):
+        importlib.import_module(name)
+
+
 def build(root):
     """Run the book's own build command; give back its exit status and all that it printed."""
     environment = {**os.environ, "PYTHONPATH": str(root), "RUNS": str(root / "runs.txt"), "LIGHTVIT_DATA": "data",
                    "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, "-c", "from jupyter_book.cli.main import main; main()",
-                           "build", str(root), "-W", "--keep-going"],
-                          env=environment, cwd=root, capture_output=True, text=True, timeout=300,
-                          check=False)
-    return done.returncode, re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    command = importlib.import_module("jupyter_book.cli.main").main
+    status, said = forked.run(lambda: command(["build", str(root), "-W", "--keep-going"]), root / "said.txt",
+                              cwd=root, env=environment)
+    return status, re.sub(r"\x1b\[[0-9;]*m", "", said)
 
 
 def runs(root):

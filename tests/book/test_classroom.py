@@ -98,6 +98,8 @@ def test_the_readme_names_every_file_of_the_folder_and_a_reader_for_each(written
 def test_an_exercise_that_no_page_poses_or_nobody_declares_is_named(monkeypatch, tmp_path):
     everything = list(all_exercises())
     monkeypatch.setattr(classroom, "all_exercises", lambda: everything[:-1])
+    (posing,) = (page for page in notebooks.pages() if page.stem == everything[-1].id.partition(".")[0])
+    monkeypatch.setattr(classroom, "in_reading_order", lambda root: [PAGE, posing])
     with pytest.raises(LabError, match=everything[-1].id):
         classroom.write(tmp_path, "main")
     monkeypatch.setattr(classroom, "all_exercises", lambda: everything)
@@ -131,7 +133,11 @@ check("page.six",
     assert "require_passed('page.six', answer + 1)" in test.source and test.metadata["nbgrader"]["points"] == 2
 
 
-def test_the_command_says_where_it_wrote_and_what_is_not_for_students(tmp_path, capsys):
+def test_the_command_says_where_it_wrote_and_what_is_not_for_students(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(classroom, "in_reading_order", lambda root: [PAGE])          # a book of one page
+    for kind in ("all_exercises", "open_exercises"):
+        declared = [each for each in getattr(classroom, kind)() if each.id.startswith("vision_transformer.")]
+        monkeypatch.setattr(classroom, kind, lambda declared=declared: declared)
     assert classroom.main(["--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "vision_transformer: 7 exercises, 18 points" in said and "only student/ is for students" in said

@@ -1,12 +1,14 @@
 """The skeleton of a page, laid in a copy of the tree: it derives, passes all tests, and builds."""
 
 import ast
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 
+import forked
 import lessons
 import new_page
 import notebooks
@@ -108,7 +110,7 @@ def test_the_new_page_passes_its_own_tests_and_those_of_every_page(copy):
     assert int(re.search(r"(\d+) passed", said)[1]) >= 20 and "failed" not in said
 
 
-def test_the_new_page_builds_without_a_warning_and_is_counted_mapped_and_planned(copy):
+def test_the_new_page_builds_without_a_warning_and_is_counted_mapped_and_planned(copy, tmp_path):
     root, _ = copy
     (root / "_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nchapters:\n- file: book/teaching\n"
@@ -132,16 +134,14 @@ def test_the_new_page_builds_without_a_warning_and_is_counted_mapped_and_planned
         "[The Vision Transformer](../foundations/vision_transformer.md)", "Nothing"
     )
     page.write_text(re.sub(r"\{term\}`([^`<]+?)(?: <[^>]+>)?`", r"\1", text))
-    run(
-        root,
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-        "build",
-        ".",
-        "-W",
-        "--keep-going",
-        LIGHTVIT_DATA="",
+    command = importlib.import_module("jupyter_book.cli.main").main
+    status, said = forked.run(
+        lambda: command(["build", ".", "-W", "--keep-going"]),
+        tmp_path / "said.txt",
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), "NO_COLOR": "1", "LIGHTVIT_DATA": ""},
     )
+    assert status == 0, said[-5000:]
     html = root / "_build" / "html"
     built = (html / "chapters/dynamic/my_method.html").read_text(encoding="utf-8")
     assert built.count('class="lab-plot"') >= 2 and built.count("passed") >= 3

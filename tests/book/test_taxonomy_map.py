@@ -1,14 +1,14 @@
 """The map of the introduction: complete, linked where a page exists, honest where none does."""
 
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import forked
 import lessons
 import pytest
 import taxonomy_map
+from sphinx.cmd.build import main as sphinx_build
 
 from lightvit_lab import survey
 
@@ -52,7 +52,9 @@ def _build(root, builder="html"):
     """Build with warnings as errors, in a process of its own since Sphinx registers nodes once a process."""
     out = root / "_build" / builder
     doctrees = root / "_build/doctrees"
-    subprocess.run([sys.executable, "-m", "sphinx", "-W", "-q", "-b", builder, "-d", doctrees, root, out], check=True)
+    arguments = ["-W", "-q", "-b", builder, "-d", str(doctrees), str(root), str(out)]
+    status, said = forked.run(lambda: sphinx_build(arguments), root / "said.txt")
+    assert status == 0, said
     return (out / "book/intro").with_suffix({"html": ".html", "text": ".txt"}[builder]).read_text()
 
 

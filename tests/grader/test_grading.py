@@ -25,15 +25,17 @@ def the_class(precious, grades, port):
     good = solved_but()
     vandal = VANDAL.format(precious=str(precious), grades=str(grades), grader=os.getpid(), port=port)
     return {
-        "good/vision_transformer.ipynb": notebook(*good, "raise SystemError('after the last check nothing is run')"),
+        "good/vision_transformer.ipynb": notebook("import os, sys\nfor _ in range(300): print('x' * 100_000)\n"
+                                                  "os.write(1, b'y' * 10**7); os.write(2, b'z' * 10**7)", *good,
+                                                  "raise SystemError('after the last check nothing is run')"),
         "stub/vision_transformer.ipynb": notebook(IMPORTS, *STUBS.values()),
         "half/one.ipynb": notebook(IMPORTS, SOLVED["count"], STUBS["attention"],
                                    function("patchify", PATCHIFY_WITHOUT_PERMUTE),
                                    function("block_macs", "return 7 * num_tokens"), value("budget", "528.4"),
                                    value("diagnose", "nonsense")),
         "half/two.ipynb": notebook(IMPORTS, SOLVED["attention"], STUBS["count"]),
-        "bare_vision_transformer.ipynb": notebook(*good, metadata=False),
-        "twice/a.ipynb": notebook(*good, STUBS["patchify"], STUBS["count"], value("budget", "3"), SOLVED["budget"]),
+        "bare_vision_transformer.ipynb": notebook(*good, STUBS["patchify"], STUBS["count"], value("budget", "3"),
+                                                  SOLVED["budget"], metadata=False),
         "confused/a.ipynb": notebook(*solved_but(
             patchify='class Patchify:\n    pass\ncheck("vision_transformer.patchify", Patchify)',
             attention='check("vision_transformer.attention", 3)',
@@ -42,6 +44,8 @@ def the_class(precious, grades, port):
         "brace.ipynb": "{", "empty.ipynb": "", "list.ipynb": "[1, 2]", "deep.ipynb": "[" * 100_000,
         "nothing/readme.txt": "", "latin.ipynb": b"\xff\xfe\x00",
         "leaves.ipynb": notebook(*solved_but(attention=SOLVED["attention"] + "\nimport sys; sys.exit()",
+                                             block_macs=function("block_macs", "import urllib.request\n    "
+                                                                 "return urllib.request.urlopen('http://127.0.0.1:9').status"),
                                              budget="import os; os._exit(0)\n" + SOLVED["budget"])),
         "loops.ipynb": notebook(*solved_but(
             attention=function("attention", "import time\n    while True: time.sleep(.01)"))),
@@ -51,8 +55,6 @@ def the_class(precious, grades, port):
         "eats.ipynb": notebook(*solved_but(
             attention=function("attention", "return torch.ones(3 * 10**9) @ query"),
             count="hoard = []\nwhile True: hoard.append(bytearray(2**26))"), SOLVED["count"]),
-        "floods.ipynb": notebook("import os, sys\nfor _ in range(300): print('x' * 100_000)\n"
-                                 "os.write(1, b'y' * 10**7); os.write(2, b'z' * 10**7)", *good),
         "forges.ipynb": notebook(IMPORTS, STUBS["budget"], FORGED, value("count", "1"), STUBS["patchify"]),
         "copies.ipynb": notebook(IMPORTS, "from lightvit_lab.exercises import engine, find",
                                  'check("vision_transformer.count", find("vision_transformer.count").solution)',
@@ -66,8 +68,6 @@ def the_class(precious, grades, port):
                                  'check("vision_transformer.attention", answers.of(find("vision_transformer.attention"))'
                                  '.solution)'),
         "vandal.ipynb": notebook(IMPORTS, vandal, *good[1:], "assert not harm\n" + SOLVED["count"]),
-        "calls.ipynb": notebook(IMPORTS, function("block_macs", "import urllib.request\n    "
-                                                  "return urllib.request.urlopen('http://127.0.0.1:9').status")),
     }
 
 
@@ -105,7 +105,8 @@ def all_passed_but(**others):
     return {**dict.fromkeys(NAMES, "passed"), **others}
 
 
-@pytest.mark.parametrize("student", ["good", "bare", "twice", "floods"])
+@pytest.mark.parametrize("student", [pytest.param(student, id=id) for id, student in (    # each is two in one
+    ("good", "good"), ("bare", "bare"), ("twice", "bare"), ("floods", "good"))])
 def test_a_good_notebook_gets_all_points_whatever_lies_around_its_answers(graded, student):
     assert statuses(graded, student) == all_passed_but()
 
@@ -138,7 +139,7 @@ def test_a_file_that_is_no_notebook_costs_its_student_alone(graded, student):
 
 
 def test_a_notebook_that_ends_its_process_keeps_what_it_had_earned(graded):
-    assert statuses(graded, "leaves") == all_passed_but(budget="error", diagnose="error", halves="error")
+    assert statuses(graded, "leaves") == all_passed_but(block_macs="error", budget="error", diagnose="error", halves="error")
     assert "ended its own process" in graded[0]["leaves"]["budget"]["message"]
 
 
@@ -177,8 +178,8 @@ def test_files_outside_the_scratch_folder_and_the_grader_itself_are_out_of_reach
 
 
 def test_the_network_is_refused(graded):
-    assert graded[0]["calls"]["block_macs"]["status"] == "error"
-    assert "no network" in graded[0]["calls"]["block_macs"]["message"]
+    assert graded[0]["leaves"]["block_macs"]["status"] == "error"
+    assert "no network" in graded[0]["leaves"]["block_macs"]["message"]
 
 
 def test_nothing_that_a_notebook_started_is_left_running(graded):
