@@ -54,6 +54,7 @@ _WHOLE = set("image_size img_size patch_size in_channels in_chans num_classes di
              "num_tokens window_size neck_dim reg_tokens".split())
 # arguments that say where weights come from, not what a model is
 _WEIGHTS_ONLY = ("pretrained", "checkpoint_path", "cache_dir")
+_found: set[str] = set()      # names of timm's lists, whose making takes longer than a small model
 
 
 def names() -> tuple[str, ...]:
@@ -69,9 +70,10 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     which `checkpoint.load` builds it anew. Raises LabError on unknown names (the closest is
     suggested) and on keyword arguments that the model does not know.
     """
-    if name not in _BUILDERS:
+    if name not in _BUILDERS and name not in _found:
         known = [*_BUILDERS, *timm.list_models(), *timm.list_pretrained()]
         require_choice("create_model", "name", name, known)
+        _found.add(name)
     kwargs = {key: _plain(key, value) for key, value in kwargs.items()}
     try:
         model = _build(name, **kwargs) if name in _BUILDERS else timm.create_model(name, **kwargs)
