@@ -589,6 +589,7 @@ INSIDE = {
     "explain.refusing_reentrant",
     "explain.reentrant_error",
     "explain.targets",
+    "profiling.macs_until",
     "profiling.peak_memory_mib",
     "profiling.splitting",
     "profiling.timed",
