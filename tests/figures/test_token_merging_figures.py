@@ -66,7 +66,8 @@ def test_a_film_over_blocks_opens_at_the_last_and_says_tokens_left_and_the_large
 
 @pytest.mark.parametrize("pictures, places, says", [
     (1, [], "at least one block"), (1, [ALL], "at least one block"), (7, [APART.repeat(7, 1)] * 2, "1 to 6 pictures"),
-    (2, [APART] * 2, "for 2 pictures"), (1, [APART, UPPER[:, :3]], r"\(1, 3\)"), (1, [UPPER[:, :3]] * 2, "square")])
+    (2, [APART] * 2, "for 2 pictures"), (1, [APART, UPPER[:, :3]], r"\(1, 3\)"), (1, [UPPER[:, :3]] * 2, "square"),
+    (1, [APART, UPPER - 1], "dropped have no place in a token")])
 def test_places_of_other_pictures_or_patches_are_refused(pictures, places, says):
     with pytest.raises(LabError, match=says):
         figures.merged_regions(RED_BLUE.repeat(pictures, 1, 1, 1), places)
