@@ -145,7 +145,7 @@ def test_a_loaded_model_can_be_transformed_and_saved_again(tmp_path):
 
 
 def test_every_transform_of_the_table_is_tried_here(tmp_path):
-    steps = ("mlp", "linformer", "rank", "zeros", "evit", "coarse", "merge", "exits", "halting", "skipping", "lift")
+    steps = ("mlp", "linformer", "rank", "zeros", "evit", "coarse", "merge", "reduce", "exits", "halting", "skipping", "lift")
     used = {plan["transform"] for step in steps for plan in composed("lab_vit_student", [step]).recipe["plans"]}
     used.add(early_exit.with_rule(composed("lab_vit_student", ["exits"]), None).recipe["plans"][-1]["transform"])
     tied = composed("lab_vit_student", ["merge"])
