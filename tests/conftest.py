@@ -18,7 +18,9 @@ ensure_torchvision()   # so that any test file may import timm, also when it run
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")      # of the programs that tests start
 # A forked child that is killed while it draws its progress would keep the lock that it shares with
-# its parent, whose next progress bar would then wait for ever.
+# its parent, whose next progress bar would then wait for ever. The lock is made here, of the class
+# above all others: a class below, such as that of tqdm.auto, would else make one of its own.
+tqdm.get_lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: tqdm.set_lock(threading.RLock()))
 os.environ["LIGHTVIT_PROGRESS"] = "0"

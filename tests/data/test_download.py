@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tqdm import tqdm
 
 from lightvit_lab.data import download
 from lightvit_lab.data.download import Remote, fetch
@@ -244,18 +243,18 @@ def test_a_download_that_was_killed_is_resumed_by_the_next_call(mirror, cache):
 
 def test_a_child_that_is_killed_while_it_draws_progress_leaves_the_parent_its_lock():
     def hold(held):
-        tqdm.get_lock().acquire()
+        download.tqdm.get_lock().acquire()      # that of the bars of the library
         held.set()
         time.sleep(60)
 
     context = multiprocessing.get_context("fork")
-    held, _ = context.Event(), tqdm.get_lock()              # made before the fork: shared by both
+    held, _ = context.Event(), download.tqdm.get_lock()              # made before the fork: shared by both
     child = context.Process(target=hold, args=(held,))
     child.start()
     assert held.wait(20)
     child.kill()
     child.join()
-    bar = threading.Thread(target=lambda: tqdm(total=1, disable=False).close(), daemon=True)
+    bar = threading.Thread(target=lambda: download.tqdm(total=1, disable=False).close(), daemon=True)
     bar.start()
     bar.join(10)
     assert not bar.is_alive(), "the next progress bar waits for ever"
